@@ -1,0 +1,13 @@
+"""The two ways a run ends early, each one line on stderr: what was received and what to do about it."""
+
+
+class Misuse(Exception):
+    """Something the user asked for is impossible: exit status 2."""
+
+    status = 2
+
+
+class Failure(Exception):
+    """Something went wrong that the user did not ask for: exit status 1."""
+
+    status = 1

@@ -1,0 +1,372 @@
+"""Rows: their schema, and how they are written, read, merged and set aside.
+
+One experiment in one setting folder owns four files: `<name>.csv` (a row per arm and seed), `<name>_epochs.csv`,
+`<name>_measures.csv` and `<name>_predictions.npz`; and `<name>.json`, its declaration. Each is replaced whole, under a
+lock, the rows last: what has a row is complete, and a reader sees either the old file or the new one.
+"""
+
+import contextlib
+import csv
+import fcntl
+import io
+import json
+import os
+import pathlib
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from common.errors import Failure
+
+PROJECT = pathlib.Path(__file__).resolve().parent.parent
+REFERENCE = PROJECT / "results" / "reference"
+STATUSES = ("done", "diverged", "failed", "unavailable")
+FINAL = ("done", "diverged")
+"""Statuses that are not tried again."""
+
+
+class Column(NamedTuple):
+    name: str
+    kind: str
+    """outcome and setting are equal whenever a trial is run again; a measurement may differ."""
+    meaning: str
+
+
+COLUMNS = (
+    Column("experiment", "setting", "script, without .py"),
+    Column("arm", "setting", "the choice compared"),
+    Column("seed", "setting", "0 … n-1"),
+    Column("status", "outcome", ", ".join(STATUSES)),
+    Column("reason", "outcome", "why a trial is not done"),
+    Column("fingerprint", "setting", "of arm, setting, seed, data, the experiment's code and the protocol"),
+    Column("protocol", "setting", "number of common/'s way of training and scoring"),
+    Column("arguments", "setting", "what the arm hands to train(), JSON"),
+    Column("setting", "setting", "all fields of the setting the arm ran under, JSON"),
+    Column("dataset", "setting", "name"),
+    Column("data_checksum", "setting", "SHA-256 of all its images and labels"),
+    Column("train_size", "setting", "examples trained on"),
+    Column("val_size", "setting", "examples validated on"),
+    Column("test_size", "setting", "examples tested on"),
+    Column("epochs", "setting", "budget"),
+    Column("batch_size", "setting", "global batch"),
+    Column("precision", "setting", "Keras dtype policy"),
+    Column("replicas", "setting", "devices that share a batch"),
+    Column("threads", "setting", "CPU threads within an operation"),
+    Column("deterministic", "setting", "whether TensorFlow's operations were made deterministic"),
+    Column("parameters", "outcome", "numbers in the model's weights"),
+    Column("weights", "outcome", "SHA-256 of the final weights, first 16 digits"),
+    Column("steps", "outcome", "updates made"),
+    Column("final_epoch", "outcome", "epochs finished"),
+    Column("train_accuracy", "outcome", "final weights, inference mode, no augmentation"),
+    Column("train_nll", "outcome", "nats"),
+    Column("val_accuracy", "outcome", "final weights"),
+    Column("val_nll", "outcome", "nats"),
+    Column("test_accuracy", "outcome", "final weights: the primary metric"),
+    Column("test_nll", "outcome", "nats"),
+    Column("test_precision", "outcome", "macro"),
+    Column("test_recall", "outcome", "macro"),
+    Column("test_f1", "outcome", "macro"),
+    Column("test_ece", "outcome", "expected calibration error, 15 equal bins"),
+    Column("best_epoch", "outcome", "highest val accuracy, then lowest val NLL, then earliest; from 1"),
+    Column("best_val_accuracy", "outcome", "weights of the best epoch"),
+    Column("best_val_nll", "outcome", "weights of the best epoch, nats"),
+    Column("best_test_accuracy", "outcome", "weights of the best epoch"),
+    Column("untrained", "outcome", "test accuracy no better than the test split's majority class"),
+    Column("compile_seconds", "measurement", "first calls of the compiled functions"),
+    Column("input_seconds", "measurement", "gathering batches"),
+    Column("train_seconds", "measurement", "updates"),
+    Column("eval_seconds", "measurement", "validation and scoring"),
+    Column("total_seconds", "measurement", "all of the trial, over all its resumes"),
+    Column("images_per_second", "measurement", "trained images over input and train seconds"),
+    Column("beside", "measurement", "most trials that ran at the same time"),
+    Column("peak_memory_mb", "measurement", "of the worker during the trial, MB of 10⁶ bytes"),
+    Column("commit", "measurement", "git commit of the project"),
+    Column("dirty", "measurement", "whether tracked files differed from it"),
+    Column("versions", "measurement", "Python and packages"),
+    Column("device", "measurement", "processor or GPU"),
+    Column("resumes", "measurement", "times it went on after a kill"),
+    Column("finished", "measurement", "UTC"),
+)
+NAMES = tuple(column.name for column in COLUMNS)
+REPRODUCIBLE = tuple(column.name for column in COLUMNS if column.kind != "measurement")
+EPOCH_NAMES = (
+    *("experiment", "arm", "seed", "stage", "epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_nll"),
+    *("learning_rate", "gradient_norm", "seconds"),
+)
+MEASURE_NAMES = ("experiment", "arm", "seed", "name", "value", "unit")
+
+
+@dataclass
+class Outcome:
+    """All that one trial hands back."""
+
+    row: dict
+    epochs: list[dict] = field(default_factory=list)
+    measures: list[dict] = field(default_factory=list)
+    predicted: np.ndarray | None = None
+    """Predicted class of every test image, int [n]."""
+    logits: np.ndarray | None = None
+    """Float32 [n, classes] of every test image."""
+    samples: np.ndarray | None = None
+    """A few training images as the model saw them, uint8 [n, h, w, c]."""
+
+
+class Files(NamedTuple):
+    """Where one experiment's rows lie in one setting folder."""
+
+    folder: pathlib.Path
+    experiment: str
+
+    @property
+    def rows(self) -> pathlib.Path:
+        return self.folder / f"{self.experiment}.csv"
+
+    @property
+    def epochs(self) -> pathlib.Path:
+        return self.folder / f"{self.experiment}_epochs.csv"
+
+    @property
+    def measures(self) -> pathlib.Path:
+        return self.folder / f"{self.experiment}_measures.csv"
+
+    @property
+    def predictions(self) -> pathlib.Path:
+        return self.folder / f"{self.experiment}_predictions.npz"
+
+    @property
+    def samples(self) -> pathlib.Path:
+        return self.folder / f"{self.experiment}_samples.npz"
+
+    @property
+    def declaration(self) -> pathlib.Path:
+        return self.folder / f"{self.experiment}.json"
+
+    @property
+    def state(self) -> pathlib.Path:
+        """Checkpoints of unfinished trials."""
+        return self.folder / ".state" / self.experiment
+
+    def local(self, what: str, arm: str, seed: int, suffix: str) -> pathlib.Path:
+        """A file of one trial that is not committed: logits, models, logs."""
+        return self.folder / what / self.experiment / f"{file_name(arm)}-{seed}{suffix}"
+
+
+def file_name(arm: str) -> str:
+    """An arm's name with what file systems dislike replaced."""
+    return "".join(c if c.isalnum() or c in "._=+-" else "_" for c in arm)
+
+
+# --- atomic files --------------------------------------------------------------------------------------------------
+
+
+def write_atomic(path: pathlib.Path, content: bytes) -> None:
+    """Replace a file so that it holds either the old bytes or all of the new ones, also after a power cut."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise Failure(f"cannot write {path} ({error.strerror}): mend that and run again; what was written is kept") from error
+
+
+@contextlib.contextmanager
+def locked(folder: pathlib.Path) -> Iterator[None]:
+    """Hold a setting folder for one read-modify-write. The lock dies with its process, so none is ever stale."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / ".lock").open("w")
+    except OSError as error:
+        raise Failure(f"cannot write in {folder} ({error.strerror})") from error
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+# --- tables --------------------------------------------------------------------------------------------------------
+
+
+def _csv(rows: list[dict], names: tuple[str, ...]) -> bytes:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def _table(path: pathlib.Path, names: tuple[str, ...]) -> list[dict[str, str]]:
+    if not path.exists():
+        return []
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.reader(file)
+            header = next(reader, [])
+            if tuple(header) != names:
+                missing = [n for n in names if n not in header] or ["in another order"]
+                raise Failure(
+                    f"{path} line 1: not the columns of this version (lacks {missing[0]}). Move the file away and run again"
+                )
+            rows = []
+            for values in reader:
+                if len(values) != len(names):
+                    raise Failure(
+                        f"{path} line {reader.line_num}: {len(values)} fields instead of {len(names)}. "
+                        "Remove the line and run again: its trial is then repeated"
+                    )
+                rows.append(dict(zip(names, values, strict=True)))
+            return rows
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise Failure(f"cannot read {path} ({error}). Move the file away and run again") from error
+
+
+def read_rows(files: Files) -> list[dict[str, str]]:
+    """The rows of one experiment in one setting folder as text, in the order of the file. Raises `Failure`."""
+    rows = _table(files.rows, NAMES)
+    for number, row in enumerate(rows, start=2):
+        if row["status"] not in STATUSES or not row["seed"].isdigit():
+            raise Failure(
+                f"{files.rows} line {number}: status {row['status']!r} and seed {row['seed']!r} are not those of a row. "
+                "Remove the line and run again: its trial is then repeated"
+            )
+    return rows
+
+
+def _same(row: dict, other: dict) -> bool:
+    return row["arm"] == other["arm"] and str(row["seed"]) == str(other["seed"])
+
+
+def store(files: Files, outcome: Outcome, order: list[str]) -> None:
+    """Merge one trial's outcome into the files of its experiment: any earlier row of that arm and seed gives way.
+
+    `order` lists the arms; rows are kept seed by seed, arms in that order, so that files of equal content are equal.
+    """
+
+    def position(row):
+        arm = row["arm"]
+        return (int(row["seed"]), order.index(arm) if arm in order else len(order), arm)
+
+    with locked(files.folder):
+        for path, names, new in (
+            (files.epochs, EPOCH_NAMES, outcome.epochs),
+            (files.measures, MEASURE_NAMES, outcome.measures),
+            (files.rows, NAMES, [outcome.row]),
+        ):
+            if names is NAMES:  # the rows last: they are the commit
+                _store_arrays(files, outcome)
+            old = read_rows(files) if names is NAMES else _table(path, names)
+            kept = [row for row in old if not _same(row, outcome.row)]
+            if new or len(kept) != len(old):
+                write_atomic(path, _csv(sorted([*kept, *new], key=position), names))
+
+
+def _store_arrays(files: Files, outcome: Outcome) -> None:
+    arm, seed = outcome.row["arm"], outcome.row["seed"]
+    if outcome.logits is not None:
+        write_atomic(files.local("logits", arm, seed, ".npy"), array_bytes(outcome.logits))
+    for path, key, array in (
+        (files.predictions, f"{arm}/{seed}", outcome.predicted),
+        (files.samples, arm, outcome.samples),
+    ):
+        if array is not None:
+            write_atomic(path, archive_bytes({**read_arrays(path), key: array}))
+
+
+def array_bytes(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+def archive_bytes(arrays: dict[str, np.ndarray]) -> bytes:
+    """A compressed `.npz`, equal for equal arrays whatever the order they came in."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **dict(sorted(arrays.items())))
+    return buffer.getvalue()
+
+
+def read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """All arrays of a `.npz`; none where there is no file. Raises `Failure` for a damaged one."""
+    if not path.exists():
+        return {}
+    try:
+        with np.load(path) as archive:
+            return dict(archive)
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError, KeyError) as error:
+        raise Failure(f"cannot read {path} ({error}). Move the file away and run again") from error
+
+
+def supersede(files: Files, stale: list[dict]) -> pathlib.Path:
+    """Move the given rows, with their epochs and measures, to the next free file in `superseded/`. Returns its path."""
+    with locked(files.folder):
+        aside = files.folder / "superseded"
+        number = 1
+        while (aside / f"{files.experiment}.{number}.csv").exists():
+            number += 1
+        target = Files(aside, f"{files.experiment}.{number}")
+        for path, new_path, names in (
+            (files.epochs, target.epochs, EPOCH_NAMES),
+            (files.measures, target.measures, MEASURE_NAMES),
+            (files.rows, target.rows, NAMES),
+        ):
+            rows = _table(path, names)
+            moved = [row for row in rows if any(_same(row, s) for s in stale)]
+            if moved:
+                write_atomic(new_path, _csv(moved, names))
+                write_atomic(path, _csv([row for row in rows if row not in moved], names))
+    return target.rows
+
+
+def write_declaration(files: Files, declaration: dict) -> None:
+    content = (json.dumps(declaration, indent=1, ensure_ascii=False) + "\n").encode()
+    if not files.declaration.exists() or files.declaration.read_bytes() != content:
+        write_atomic(files.declaration, content)
+
+
+def read_declaration(files: Files) -> dict:
+    try:
+        return json.loads(files.declaration.read_text())
+    except (OSError, ValueError) as error:
+        raise Failure(f"cannot read {files.declaration} ({error}): run the experiment again to write it") from error
+
+
+# --- frames --------------------------------------------------------------------------------------------------------
+
+
+def setting_folders(results: pathlib.Path) -> list[pathlib.Path]:
+    """The setting folders below a results folder, by name: those that hold a declaration."""
+    return sorted({path.parent for path in pathlib.Path(results).glob("*/exp_*.json")})
+
+
+def experiments(folder: pathlib.Path) -> list[Files]:
+    """The experiments that have a declaration in a setting folder, by name."""
+    return [Files(folder, path.stem) for path in sorted(folder.glob("exp_*.json"))]
+
+
+def read(folder: str | pathlib.Path):
+    """All rows below a folder as one pandas frame, with the setting folder's name in `folder`."""
+    import pandas as pd
+
+    frames = []
+    for path in sorted(pathlib.Path(folder).rglob("exp_*.json")):
+        files = Files(path.parent, path.stem)
+        if "superseded" not in path.parts and read_rows(files):
+            frame = pd.read_csv(files.rows, float_precision="round_trip")
+            frames.append(frame.assign(folder=path.parent.name))
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=[*NAMES, "folder"])
+
+
+def read_epochs(files: Files):
+    """The epoch rows of one experiment as a pandas frame."""
+    import pandas as pd
+
+    if not _table(files.epochs, EPOCH_NAMES):
+        return pd.DataFrame(columns=EPOCH_NAMES)
+    return pd.read_csv(files.epochs, float_precision="round_trip")
