@@ -20,13 +20,13 @@ UNIFORMS = 8
 Augmentation = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
-def draws(streams: Streams, stage: str, epoch: int, augmentations: Sequence[Augmentation], examples: int) -> np.ndarray:
+def draws(streams: Streams, epoch: int, augmentations: Sequence[Augmentation], examples: int) -> np.ndarray:
     """One epoch's uniforms, float32 [examples, augmentations, 8]; row i belongs to example i of the official split."""
     names = [augmentation.__name__ for augmentation in augmentations]
     return np.stack(
         [
             tf.random.stateless_uniform(
-                (examples, UNIFORMS), seed=(streams.key("augment", stage, epoch, name, names[:i].count(name)), 0)
+                (examples, UNIFORMS), seed=(streams.key("augment", epoch, name, names[:i].count(name)), 0)
             ).numpy()
             for i, name in enumerate(names)
         ],

@@ -72,6 +72,16 @@ class Dataset:
     def classes(self) -> int:
         return len(self.class_names)
 
+    def to_json(self) -> dict:
+        """For another process."""
+        return {**vars(self), "folder": str(self.folder)}
+
+    @classmethod
+    def from_json(cls, fields: dict) -> "Dataset":
+        """What `to_json` gave."""
+        sequences = {name: tuple(fields[name]) for name in ("shape", "class_names")}
+        return cls(**{**fields, **sequences, "folder": pathlib.Path(fields["folder"])})
+
     @property
     def val_fraction(self) -> float:
         return 0.2 if self.name == "digits" else 0.1
@@ -235,15 +245,15 @@ def _prepare_from_tfds(folder: pathlib.Path, name: str, image_size: int | None, 
     if sources.prepared_copy(name) is None:
         import tensorflow_datasets as tfds
 
-        if name.split("/")[0] not in tfds.list_builders(with_community_datasets=False):
+        if name.split("/", maxsplit=1)[0] not in tfds.list_builders(with_community_datasets=False):
             raise Misuse(
                 f"dataset must be one of {', '.join(NAMES)}, another image-classification dataset of tensorflow-datasets "
                 f"by its name, or a folder with one subfolder per class. Received: {name!r}"
             )
         if not _network_answers():
             raise Failure(
-                f"dataset {name} is not on this machine (looked in {', '.join(map(str, sources.tfds_dirs()))}) and the network does "
-                "not answer: use DATASET=digits, which needs no download, or set TFDS_DATA_DIR to a folder that holds a "
+                f"dataset {name} is not on this machine (looked in {', '.join(map(str, sources.tfds_dirs()))}) and the network "
+                "does not answer: use DATASET=digits, which needs no download, or set TFDS_DATA_DIR to a folder that holds a "
                 f"prepared copy ({name}/<version>/)"
             )
         print(f"{name}: downloading to {sources.tfds_dirs()[0]} …", file=sys.stderr)

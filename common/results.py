@@ -5,24 +5,23 @@ One experiment in one setting folder owns four files: `<name>.csv` (a row per ar
 lock, the rows last: what has a row is complete, and a reader sees either the old file or the new one.
 """
 
-import contextlib
 import csv
-import fcntl
+import dataclasses
 import io
 import json
-import os
 import pathlib
-import zipfile
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 
 from common.errors import Failure
+from common.files import archive_bytes, array_bytes, locked, read_arrays, write_atomic
 
 PROJECT = pathlib.Path(__file__).resolve().parent.parent
 REFERENCE = PROJECT / "results" / "reference"
+PROTOCOL = 1
+"""Raised by hand whenever a change in `common/` may change a result; part of every fingerprint."""
 STATUSES = ("done", "diverged", "failed", "unavailable")
 FINAL = ("done", "diverged")
 """Statuses that are not tried again."""
@@ -96,6 +95,8 @@ EPOCH_NAMES = (
     *("experiment", "arm", "seed", "stage", "epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_nll"),
     *("learning_rate", "gradient_norm", "seconds"),
 )
+OUTCOME = "outcome.npz"
+ARRAYS = ("predicted", "logits", "samples")
 MEASURE_NAMES = ("experiment", "arm", "seed", "name", "value", "unit")
 
 
@@ -159,36 +160,27 @@ def file_name(arm: str) -> str:
     return "".join(c if c.isalnum() or c in "._=+-" else "_" for c in arm)
 
 
-# --- atomic files --------------------------------------------------------------------------------------------------
+# --- outcomes on disk ------------------------------------------------------------------------------------------------
 
 
-def write_atomic(path: pathlib.Path, content: bytes) -> None:
-    """Replace a file so that it holds either the old bytes or all of the new ones, also after a power cut."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def save_outcome(folder: pathlib.Path, outcome: Outcome) -> None:
+    """Write an outcome whole into its trial's folder."""
+    fields = dataclasses.asdict(outcome)
+    arrays = {name: fields.pop(name) for name in ARRAYS}
+    named = {name: array for name, array in arrays.items() if array is not None}
+    named["fields"] = np.frombuffer(json.dumps(fields).encode(), np.uint8)
+    write_atomic(folder / OUTCOME, lambda file: np.savez(file, **named))
+
+
+def load_outcome(folder: pathlib.Path) -> Outcome | None:
+    """The outcome that a trial left in its folder; None where there is none or it is damaged."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise Failure(f"cannot write {path} ({error.strerror}): mend that and run again; what was written is kept") from error
-
-
-@contextlib.contextmanager
-def locked(folder: pathlib.Path) -> Iterator[None]:
-    """Hold a setting folder for one read-modify-write. The lock dies with its process, so none is ever stale."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / ".lock").open("w")
-    except OSError as error:
-        raise Failure(f"cannot write in {folder} ({error.strerror})") from error
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        named = read_arrays(folder / OUTCOME)
+        if not named:
+            return None
+        return Outcome(**json.loads(named.pop("fields").tobytes()), **named)
+    except (Failure, ValueError, KeyError, TypeError):
+        return None
 
 
 # --- tables --------------------------------------------------------------------------------------------------------
@@ -277,30 +269,6 @@ def _store_arrays(files: Files, outcome: Outcome) -> None:
     ):
         if array is not None:
             write_atomic(path, archive_bytes({**read_arrays(path), key: array}))
-
-
-def array_bytes(array: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, array)
-    return buffer.getvalue()
-
-
-def archive_bytes(arrays: dict[str, np.ndarray]) -> bytes:
-    """A compressed `.npz`, equal for equal arrays whatever the order they came in."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **dict(sorted(arrays.items())))
-    return buffer.getvalue()
-
-
-def read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """All arrays of a `.npz`; none where there is no file. Raises `Failure` for a damaged one."""
-    if not path.exists():
-        return {}
-    try:
-        with np.load(path) as archive:
-            return dict(archive)
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError, KeyError) as error:
-        raise Failure(f"cannot read {path} ({error}). Move the file away and run again") from error
 
 
 def supersede(files: Files, stale: list[dict]) -> pathlib.Path:

@@ -1,0 +1,226 @@
+"""`Experiment`, `Setting` and `Claim`: what a script declares. Its command line is in `common.command`."""
+
+import dataclasses
+import inspect
+import json
+import pathlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from common.errors import Misuse
+from common.results import file_name
+from common.streams import STREAMS
+
+PRECISIONS = ("float32", "mixed_bfloat16")
+KINDS = ("superiority", "not worse", "same", "interaction", "best of family")
+SHORT = {"batch_size": "batch", "train_size": "train", "image_size": "size"}
+"""How a field is called in a folder's name and on the command line, where not as it is."""
+READ_AS_MISSING = ("NA", "N/A", "NULL", "NaN", "None", "n/a", "nan", "null", "")
+"""Arm names that pandas would take for a missing value."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all arms share, unless an arm names a field itself.
+
+    Args:
+        dataset: a name or folder that `data.load` knows.
+        epochs: passes over the train split; batch_size: examples per update, over all replicas.
+        train_size: examples of the stratified subset to train on; by default all.
+        image_size: pixels a side; colour: "grey" or "rgb"; by default the dataset's own.
+        precision: Keras dtype policy.
+        threads: CPU threads within an operation. The bits of a result depend on it.
+        vary: the random streams that follow the seed; the others stay at seed 0.
+    """
+
+    dataset: str
+    epochs: int
+    batch_size: int = 32
+    train_size: int | None = None
+    image_size: int | None = None
+    colour: str | None = None
+    precision: str = "float32"
+    threads: int = 1
+    vary: tuple[str, ...] = STREAMS
+
+    def __post_init__(self):
+        for name in ("epochs", "batch_size", "train_size", "image_size", "threads"):
+            value = getattr(self, name)
+            optional = value is None and name in ("train_size", "image_size")
+            if not optional and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+                raise Misuse(f"{name} must be a whole number of at least 1. Received: {value!r}")
+        if self.colour not in (None, "grey", "rgb"):
+            raise Misuse(f"colour must be grey or rgb. Received: {self.colour!r}")
+        if self.precision not in PRECISIONS:
+            raise Misuse(f"precision must be one of {', '.join(PRECISIONS)}. Received: {self.precision!r}")
+        unknown = [stream for stream in self.vary if stream not in STREAMS]
+        if unknown:
+            raise Misuse(f"vary must name streams among {', '.join(STREAMS)}. Received: {unknown[0]!r}")
+
+    def replace(self, **changes) -> "Setting":
+        """A copy with other fields. Raises `Misuse` for an impossible value."""
+        return dataclasses.replace(self, **changes)
+
+
+FIELDS = tuple(field.name for field in dataclasses.fields(Setting))
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement about arms, written before running, that the rows support or refute.
+
+    Args:
+        text: as someone would say it.
+        better, worse: arms. For "interaction" two pairs: the claim is (better₀ − better₁) − (worse₀ − worse₁) > 0. For
+            "best of family" several arms in `better`, of which the best on val is judged on test.
+        margin: δ > 0, the smallest difference that matters, in the metric's unit.
+        kind: "superiority" (better − worse is at least the margin), "not worse" (lower bound above −margin), "same"
+            (inside ±margin), "interaction", "best of family". By default superiority, or best of family for several arms.
+        metric: a column of the rows or the name of a measure.
+        lower_is_better: whether a smaller value of the metric is the better one.
+        datasets: those it speaks about; by default the one of the experiment's full setting.
+    """
+
+    text: str
+    better: str | Sequence[str]
+    worse: str | Sequence[str]
+    margin: float
+    kind: str | None = None
+    metric: str = "test_accuracy"
+    lower_is_better: bool = False
+    datasets: tuple[str, ...] | None = None
+
+    def __post_init__(self):
+        if self.kind is None:
+            object.__setattr__(self, "kind", "superiority" if isinstance(self.better, str) else "best of family")
+        if self.kind not in KINDS:
+            raise Misuse(f"a claim's kind must be one of {', '.join(KINDS)}. Received: {self.kind!r}")
+        if not self.margin > 0:
+            raise Misuse(f"a claim's margin must be above 0. Received: {self.margin!r}")
+        counts = [1 if isinstance(side, str) else len(side) for side in (self.better, self.worse)]
+        allowed = {"interaction": counts == [2, 2], "best of family": counts[0] >= 2 and counts[1] == 1}
+        if not allowed.get(self.kind, counts == [1, 1]):
+            raise Misuse(
+                f"a claim of kind {self.kind!r} does not take {counts[0]} better and {counts[1]} worse arms: {self.text!r}"
+            )
+
+    def arms(self) -> list[str]:
+        """All arms it names."""
+        return [arm for side in (self.better, self.worse) for arm in ([side] if isinstance(side, str) else side)]
+
+
+class Experiment:
+    """One numbered script: a question, its arms and how one of them is trained.
+
+    Args:
+        train: f(trial, **arguments) -> predictor; defined in the script.
+        arms: name -> what it changes: arguments of `train` and fields of `Setting`, plain values.
+        setting: the experiment's own; quick: a small one that ends within minutes, used by default.
+        claims: see `Claim`.
+        seeds: how many, by default.
+        baseline: the first arm, which the others are compared with; None where nothing is compared.
+
+    Raises:
+        Misuse: arms that `train` cannot take, or claims about arms that are not there.
+    """
+
+    def __init__(
+        self,
+        train: Callable,
+        *,
+        arms: dict[str, dict],
+        setting: Setting,
+        quick: Setting | None = None,
+        claims: Sequence[Claim] = (),
+        seeds: int = 5,
+        baseline: str | None = "baseline",
+    ):
+        self.train, self.arms, self.setting, self.quick = train, arms, setting, quick or setting
+        self.seeds, self.baseline = seeds, baseline
+        self.claims = tuple(
+            claim if claim.datasets else dataclasses.replace(claim, datasets=(setting.dataset,)) for claim in claims
+        )
+        script = inspect.unwrap(train).__globals__
+        self.path = pathlib.Path(script["__file__"]).resolve()
+        self.name = self.path.stem
+        self.doc = inspect.cleandoc(script["__doc__"] or "")
+        self._check()
+
+    @property
+    def question(self) -> str:
+        """What the docstring's first line asks, without its number."""
+        return self.doc.partition("\n")[0].partition(": ")[2]
+
+    def arguments(self, arm: str) -> dict:
+        """What the arm hands to `train`."""
+        return {key: value for key, value in self.arms[arm].items() if key not in FIELDS}
+
+    def arm_setting(self, arm: str, setting: Setting, overridden: Sequence[str] = ()) -> Setting:
+        """The setting with the arm's own fields, except those that the user has overridden."""
+        fields = {k: v for k, v in self.arms[arm].items() if k in FIELDS and k not in overridden}
+        if "vary" in fields:
+            fields["vary"] = tuple(fields["vary"])
+        return setting.replace(**fields)
+
+    def folder_name(self, setting: Setting, overridden: Sequence[str] = (), dataset: str = "", smoke: bool = False) -> str:
+        """The setting's folder: its dataset, and what differs from the declared setting of that dataset.
+
+        `dataset` is its name as part of a file name.
+        """
+        declared = self.quick if setting.dataset == self.quick.dataset else self.setting
+        parts = [dataset or setting.dataset] + (["smoke"] if smoke else [])
+        for name in FIELDS[1:]:
+            value = getattr(setting, name)
+            arms_differ = name in overridden and any(name in arm for arm in self.arms.values())
+            smoked = smoke and name in ("epochs", "train_size")
+            if (value != getattr(declared, name) or arms_differ) and not smoked:
+                parts.append(f"{SHORT.get(name, name)}={value if value is not None else 'all'}")
+        return "-".join(parts)
+
+    def declare(self, setting: Setting) -> dict:
+        """The declaration, as plain values, for what only reads rows."""
+        return {
+            "experiment": self.name,
+            "doc": self.doc,
+            "question": self.question,
+            "arms": self.arms,
+            "baseline": self.baseline,
+            "seeds": self.seeds,
+            "setting": dataclasses.asdict(setting),
+            "claims": [dataclasses.asdict(claim) for claim in self.claims],
+        }
+
+    def main(self) -> None:
+        """The command line of the script."""
+        from common import command, declaration
+
+        declaration.use_modules()
+        command.main(self)
+
+    def _check(self) -> None:
+        try:
+            json.dumps(self.arms)
+        except TypeError as error:
+            raise Misuse(f"{self.name}: arms must be plain values (numbers, strings, lists, dicts): {error}") from None
+        if self.seeds < 1:
+            raise Misuse(f"{self.name}: seeds must be at least 1. Received: {self.seeds}")
+        if self.baseline is not None and next(iter(self.arms), None) != self.baseline:
+            raise Misuse(f"{self.name}: the first arm must be {self.baseline!r}. Received: {list(self.arms)[:1]}")
+        if len({file_name(arm) for arm in self.arms}) < len(self.arms) or set(self.arms) & set(READ_AS_MISSING):
+            raise Misuse(
+                f"{self.name}: arm names must differ in more than punctuation, and not read as missing: {list(self.arms)}"
+            )
+        parameters = list(inspect.signature(self.train).parameters.values())[1:]
+        both = [p.name for p in parameters if p.name in FIELDS]
+        if both:
+            raise Misuse(f"{self.name}: {both[0]!r} is a field of Setting and cannot be an argument of train as well")
+        for arm in self.arms:
+            try:
+                inspect.signature(self.train).bind(None, **self.arguments(arm))
+            except TypeError as error:
+                raise Misuse(f"{self.name}: arm {arm!r} does not fit train(): {error}") from None
+            self.arm_setting(arm, self.setting)
+        for claim in self.claims:
+            missing = [arm for arm in claim.arms() if arm not in self.arms]
+            if missing:
+                raise Misuse(f"{self.name}: claim {claim.text!r} names an arm that is not there: {missing[0]!r}")

@@ -1,0 +1,73 @@
+"""Files that are whole or absent: written under a temporary name, synced, then renamed."""
+
+import contextlib
+import fcntl
+import io
+import os
+import pathlib
+import zipfile
+from collections.abc import Callable, Iterator
+from typing import BinaryIO
+
+import numpy as np
+
+from common.errors import Failure
+
+
+def write_atomic(path: pathlib.Path, content: bytes | Callable[[BinaryIO], None]) -> None:
+    """Replace a file so that it holds either the old content or all of the new one, also after a power cut.
+
+    `content` is the bytes, or a function that writes them to the open file. Raises `Failure`.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            if callable(content):
+                content(file)
+            else:
+                file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise Failure(f"cannot write {path} ({error.strerror}): mend that and run again; what was written is kept") from error
+
+
+@contextlib.contextmanager
+def locked(folder: pathlib.Path) -> Iterator[None]:
+    """Hold a setting folder for one read-modify-write. The lock dies with its process, so none is ever stale."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / ".lock").open("w")
+    except OSError as error:
+        raise Failure(f"cannot write in {folder} ({error.strerror})") from error
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def array_bytes(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+def archive_bytes(arrays: dict[str, np.ndarray]) -> bytes:
+    """A compressed `.npz`, equal for equal arrays whatever the order they came in."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **dict(sorted(arrays.items())))
+    return buffer.getvalue()
+
+
+def read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """All arrays of a `.npz`; none where there is no file. Raises `Failure` for a damaged one."""
+    if not path.exists():
+        return {}
+    try:
+        with np.load(path) as archive:
+            return dict(archive)
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError, KeyError) as error:
+        raise Failure(f"cannot read {path} ({error}). Move the file away and run again") from error

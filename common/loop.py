@@ -1,0 +1,342 @@
+"""The one training loop.
+
+It is ours because `keras.Model.fit` shuffles alike in every epoch, clips before replicas are summed and cannot be resumed
+exactly. Models, optimizers, losses and callbacks are ordinary Keras.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from common import augment as augmentation
+from common import checkpoint, metrics, scoring
+from common.errors import Misuse
+
+SAMPLES = 8
+"""Training images kept for the sample sheet: the first of the train split, as drawn in the first epoch."""
+
+Step = Callable[[keras.Model, tf.Tensor, tf.Tensor], tuple]
+
+
+class Diverged(Exception):
+    """Loss or weights are not finite."""
+
+
+@dataclass
+class Fit:
+    """What one call of `Trial.fit` leaves behind, and all of a loop's state that is not a Keras variable."""
+
+    epoch: int = 0
+    """Epochs finished."""
+    steps: int = 0
+    """Updates made."""
+    sums: list[float] = field(default_factory=lambda: [0.0] * 4)
+    """Within the epoch: examples, loss · examples, correct examples, gradient norm · updates."""
+    epoch_seconds: float = 0.0
+    history: list[dict] = field(default_factory=list)
+    best: dict | None = None
+    """Epoch, accuracy, nll and weights of the best validation epoch."""
+    stopped: bool = False
+    finished: bool = False
+
+
+def per_example(loss) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """The losses [batch] of a Keras loss or function, from one-hot targets. Raises `Misuse` for what would train wrongly."""
+    if loss is None:
+        loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+    if isinstance(loss, str) or not callable(loss):
+        raise Misuse(
+            "loss must be a keras.losses.Loss or a function of (targets, logits): a name stands for probabilities, and models "
+            f"here emit logits. Received: {loss!r}"
+        )
+    config = loss.get_config() if isinstance(loss, keras.losses.Loss) else {}
+    if config.get("from_logits", True) is False:
+        raise Misuse(f"{type(loss).__name__} needs from_logits=True: models here emit logits. Received: from_logits=False")
+    if config.get("reduction", "sum_over_batch_size") not in ("sum_over_batch_size", "mean"):
+        raise Misuse(f"the loss is always averaged over the batch. Received: reduction={config['reduction']!r}")
+    call = loss.call if isinstance(loss, keras.losses.Loss) else loss
+    sparse = isinstance(loss, keras.losses.SparseCategoricalCrossentropy)
+
+    def losses(targets, outputs):
+        values = call(tf.argmax(targets, axis=-1) if sparse else targets, outputs)
+        return tf.reduce_mean(tf.reshape(values, (tf.shape(values)[0], -1)), axis=1)
+
+    return losses
+
+
+class Loop:
+    """One call of `Trial.fit`."""
+
+    def __init__(self, trial, model, optimizer, per_example, callbacks, class_weight, augment, stage, epochs, step):
+        self.trial, self.model, self.stage, self.epochs = trial, model, stage, epochs
+        self.per_example = per_example
+        self.augment = tuple(augment)
+        self.custom = step
+        if isinstance(optimizer, dict):
+            self.players = [(opt, model.get_layer(name).trainable_variables, name) for name, opt in optimizer.items()]
+        else:
+            self.players = [(optimizer, model.trainable_variables, None)]
+        self.class_weight = None
+        if class_weight is not None:
+            weights = class_weight if isinstance(class_weight, dict) else dict(enumerate(class_weight))
+            self.class_weight = tf.constant([weights.get(c, 1.0) for c in range(trial.classes)], tf.float32)
+        self.fit = Fit()
+        self.callbacks = keras.callbacks.CallbackList([_with_direction(c) for c in callbacks])
+        self.reported = 0.0
+
+    # --- the graph ---
+
+    def step(self, images, targets):
+        """Losses [batch] (or a dict of them) and outputs."""
+        if self.custom:
+            return self.custom(self.model, images, targets)
+        outputs = tf.cast(self.model(images, training=True), tf.float32)
+        return self.per_example(targets, outputs), outputs
+
+    def prepare(self, images, labels, uniforms):
+        """A batch as the model sees it: float32 images 0 … 255 and one-hot targets."""
+        targets = tf.one_hot(labels, self.trial.classes)
+        return augmentation.apply(self.augment, tf.cast(images, tf.float32), targets, uniforms)
+
+    def compile(self):
+        """The compiled update: images uint8, labels int64, uniforms float32, global count -> loss, correct, norm, finite."""
+
+        def update(images, labels, uniforms, count):
+            images, targets = self.prepare(images, labels, uniforms)
+            with tf.GradientTape(persistent=len(self.players) > 1) as tape:
+                losses, outputs = self.step(images, targets)
+                penalty = tf.add_n(self.model.losses) / self.trial.replicas if self.model.losses else 0.0
+                totals = []
+                for optimizer, _, name in self.players:
+                    values = tf.cast(losses if name is None else losses[name], tf.float32)
+                    if self.class_weight is not None:
+                        values *= tf.linalg.matvec(targets, self.class_weight)
+                    total = tf.reduce_sum(values) / count + penalty
+                    totals.append((total, optimizer.scale_loss(total)))
+            squares = []
+            for (_, scaled), (optimizer, variables, _) in zip(totals, self.players, strict=True):
+                gradients = tape.gradient(scaled, variables)
+                squares += [tf.reduce_sum(tf.square(tf.cast(g, tf.float32))) for g in gradients if g is not None]
+                optimizer.apply(gradients, variables)
+            correct = 0.0
+            if outputs is not None:
+                hits = tf.argmax(outputs, axis=-1) == tf.argmax(targets, axis=-1)
+                correct = tf.reduce_sum(tf.cast(hits, tf.float32))
+            finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(v.value)) for v in self.model.trainable_variables])
+            return tf.add_n([total for total, _ in totals]), correct, tf.sqrt(tf.add_n(squares)), finite
+
+        height, width, channels = self.trial.input_shape
+
+        @tf.function(
+            input_signature=[
+                tf.TensorSpec((None, height, width, channels), tf.uint8),
+                tf.TensorSpec((None,), tf.int64),
+                tf.TensorSpec((None, len(self.augment), augmentation.UNIFORMS), tf.float32),
+                tf.TensorSpec((), tf.float32),
+            ]
+        )
+        def compiled(images, labels, uniforms, count):
+            return self.trial.strategy.run(update, args=(images, labels, uniforms, count))
+
+        return compiled
+
+    # --- the run ---
+
+    def run(self):
+        trial, fit = self.trial, self.fit
+        for optimizer, variables, _ in self.players:
+            optimizer.build(variables)
+        self.model.compile(optimizer=self.players[0][0], loss=None, jit_compile=False, auto_scale_loss=False)
+        self._seed_noise()
+        self.callbacks.set_model(self.model)
+        self.callbacks.set_params({"epochs": self.epochs, "steps": trial.steps_per_epoch, "verbose": 0})
+        self.model.stop_training = False
+        self._keep_samples()
+        if self._load(f"{self.stage}-finished"):
+            return
+        self.callbacks.on_train_begin()
+        for callback in self.callbacks.callbacks:
+            checkpoint.callback_state(callback)  # raises for one that could not be saved, before anything is trained
+        self._load(self.stage)
+        self.model._initial_epoch = fit.epoch
+        self.update, self.forward = self.compile(), scoring.forward(self.model)
+        self.timed = set()  # compiled functions that have run once
+        while fit.epoch < self.epochs and not fit.stopped:
+            self._epoch()
+        self.callbacks.on_train_end(self._logs())
+        fit.finished = True
+        self._save()
+
+    def _epoch(self):
+        trial, fit = self.trial, self.fit
+        n, size = len(trial.train), trial.batch_size
+        began, before = time.perf_counter(), fit.epoch_seconds
+        order = trial.streams.generator("order", fit.epoch).permutation(n)
+        uniforms = np.zeros((n, 0, augmentation.UNIFORMS), np.float32)
+        if self.augment:
+            uniforms = augmentation.draws(trial.streams, fit.epoch, self.augment, trial._official_size)[trial.train.ids]
+        trial.clocks["input"] += time.perf_counter() - began
+        first = fit.steps - fit.epoch * trial.steps_per_epoch
+        if first == 0:
+            self.callbacks.on_epoch_begin(fit.epoch)
+        for i in range(first, trial.steps_per_epoch):
+            start = time.perf_counter()
+            batch = order[i * size : (i + 1) * size]
+            arguments = (trial.train.batch(batch), trial.train.labels[batch], uniforms[batch], np.float32(len(batch)))
+            gathered = time.perf_counter()
+            self.callbacks.on_train_batch_begin(i)
+            loss, correct, norm, finite = (value.numpy() for value in self.update(*arguments))
+            done = time.perf_counter()
+            fit.steps += 1
+            fit.sums = [a + b for a, b in zip(fit.sums, (len(batch), float(loss) * len(batch), correct, norm), strict=True)]
+            fit.sums = [float(value) for value in fit.sums]
+            trial.clocks["input"] += gathered - start
+            if self._first("update"):
+                trial.clocks["compile"] += done - gathered
+            else:
+                trial.clocks["train"] += done - gathered
+                trial.timed_images += len(batch)
+            if not (np.isfinite(loss) and finite):
+                what = "the weights are" if np.isfinite(loss) else "the loss is"
+                raise Diverged(f"{what} not finite at epoch {fit.epoch + 1}, step {fit.steps}")
+            self.callbacks.on_train_batch_end(i, {"loss": float(loss)})
+            self._progress(done)
+            last = i == trial.steps_per_epoch - 1
+            if not last and trial._checkpoint_steps and fit.steps % trial._checkpoint_steps == 0:
+                fit.epoch_seconds = before + time.perf_counter() - began
+                self._save()
+        self._end_epoch(before + time.perf_counter() - began)
+
+    def _end_epoch(self, seconds):
+        trial, fit = self.trial, self.fit
+        examples, loss, correct, norm = fit.sums
+        start = time.perf_counter()
+        logits = scoring.predict(self.forward, trial.val)
+        trial.clocks["compile" if self._first("forward") else "eval"] += time.perf_counter() - start
+        start = time.perf_counter()
+        targets = tf.one_hot(trial.val.labels, trial.classes)
+        penalty = sum(float(value) for value in self.model.losses)
+        row = {
+            "epoch": fit.epoch + 1,
+            "train_loss": loss / examples,
+            "train_accuracy": correct / examples,
+            "val_loss": float(tf.reduce_mean(self.per_example(targets, tf.constant(logits)))) + penalty,
+            "val_accuracy": metrics.accuracy(logits, trial.val.labels),
+            "val_nll": metrics.nll(logits, trial.val.labels),
+            "learning_rate": float(self.players[0][0].learning_rate),
+            "gradient_norm": norm / trial.steps_per_epoch,
+            "seconds": seconds,
+        }
+        fit.history.append(row)
+        rank = (row["val_accuracy"], -row["val_nll"])
+        if fit.best is None or rank > (fit.best["accuracy"], -fit.best["nll"]):
+            fit.best = {
+                "epoch": row["epoch"],
+                "accuracy": rank[0],
+                "nll": row["val_nll"],
+                "weights": self.model.get_weights(),
+            }
+        fit.epoch += 1
+        fit.sums, fit.epoch_seconds = [0.0] * 4, 0.0
+        self.callbacks.on_epoch_end(fit.epoch - 1, self._logs())
+        fit.stopped = bool(self.model.stop_training)
+        trial.clocks["eval"] += time.perf_counter() - start
+        if fit.epoch < self.epochs and not fit.stopped:  # else the end of the stage follows at once
+            self._save()
+
+    def _logs(self):
+        """What Keras' `fit` hands to callbacks at the end of an epoch."""
+        if not self.fit.history:
+            return {}
+        row = self.fit.history[-1]
+        names = {"loss": "train_loss", "accuracy": "train_accuracy", "val_loss": "val_loss"}
+        names |= {"val_accuracy": "val_accuracy", "val_nll": "val_nll", "learning_rate": "learning_rate"}
+        return {log: row[name] for log, name in names.items()}
+
+    def _progress(self, now):
+        trial, fit = self.trial, self.fit
+        if now - self.reported < 0.25:
+            return
+        self.reported = now
+        examples, loss, correct, _ = fit.sums
+        seconds = trial.clocks["train"] + trial.clocks["input"]
+        trial._report(
+            stage=self.stage,
+            epoch=fit.epoch + 1,
+            epochs=self.epochs,
+            done=fit.steps / (self.epochs * trial.steps_per_epoch),
+            loss=loss / examples,
+            accuracy=correct / examples,
+            images_per_second=trial.timed_images / seconds if seconds else None,
+            seconds=trial.seconds(),
+        )
+
+    def _first(self, name):
+        """Whether a compiled function has just run for the first time."""
+        new = name not in self.timed
+        self.timed.add(name)
+        return new
+
+    def _seed_noise(self):
+        """Give every dropout and other random layer a state that depends on (seed, layer) alone."""
+        for layer in self.model._flatten_layers():
+            for i, generator in enumerate(getattr(layer, "_seed_generators", ())):
+                key = self.trial.streams.key("noise", layer.path or layer.name, i)
+                generator.state.assign([key, 0])
+
+    def _keep_samples(self):
+        trial = self.trial
+        if trial.samples is not None:
+            return
+        positions = np.arange(min(SAMPLES, len(trial.train)))
+        uniforms = np.zeros((len(positions), 0, augmentation.UNIFORMS), np.float32)
+        if self.augment:
+            drawn = augmentation.draws(trial.streams, 0, self.augment, trial._official_size)
+            uniforms = drawn[trial.train.ids[positions]]
+        images, _ = self.prepare(trial.train.batch(positions), trial.train.labels[positions], uniforms)
+        trial.samples = np.clip(np.round(images.numpy()), 0, 255).astype(np.uint8)
+
+    # --- the state ---
+
+    def _variables(self):
+        optimizers = [v for optimizer, _, _ in self.players for v in optimizer.variables]
+        return {"model": list(self.model.variables), "optimizer": optimizers}
+
+    def _save(self):
+        trial = self.trial
+        trial.lap()
+        state = {
+            "fit": {**vars(self.fit)},
+            "callbacks": [checkpoint.callback_state(c) for c in self.callbacks.callbacks],
+            "trial": {name: getattr(trial, name) for name in ("clocks", "timed_images", "resumes", "measures")},
+        }
+        name = f"{self.stage}-finished" if self.fit.finished else self.stage
+        checkpoint.save(trial._folder, name, self.fit.steps, state, self._variables())
+
+    def _load(self, name):
+        state = checkpoint.restore(self.trial._folder, name, self._variables(), lambda text: self.trial._report(warning=text))
+        if state is None:
+            return False
+        vars(self.fit).update(state["fit"])
+        for callback, saved in zip(self.callbacks.callbacks, state["callbacks"], strict=True):
+            vars(callback).update(saved or {})
+        for key, value in state["trial"].items():
+            setattr(self.trial, key, value)
+        self.trial.resumes += 1
+        self.model.stop_training = self.fit.stopped
+        return True
+
+
+def _with_direction(callback):
+    """Tell a callback that monitors accuracy or NLL which way is better.
+
+    Keras would read that off the model's compiled metrics, of which there are none here.
+    """
+    monitor = getattr(callback, "monitor", "")
+    if getattr(callback, "mode", None) == "auto":
+        callback.mode = "max" if monitor.endswith("accuracy") else "min"
+    return callback

@@ -1,0 +1,93 @@
+"""What a run shows: a live line per running trial on a terminal, plain lines elsewhere, a line per finished trial."""
+
+import sys
+import time
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them."""
+    seconds = round(seconds)
+    if seconds < 90:
+        return f"{seconds} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def size(count: float) -> str:
+    """Bytes as people say them."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
+
+
+class Display:
+    """Progress of one call; a context manager."""
+
+    def __init__(self, total: int):
+        self.console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+        self.live = Live(console=self.console, auto_refresh=False, transient=True) if self.console.is_terminal else None
+        self.total, self.done = total, 0
+        self.started = time.perf_counter()
+
+    def __enter__(self) -> "Display":
+        if self.live:
+            self.live.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self.live:
+            self.live.stop()
+
+    def say(self, text: str) -> None:
+        """One line above whatever is live."""
+        self.console.print(Text(text), soft_wrap=True)
+
+    def update(self, running: list[tuple], waiting: int) -> None:
+        """Redraw the live lines: (planned trial, last progress event) of each running trial."""
+        if not self.live:
+            return
+        table = Table.grid(padding=(0, 2))
+        for trial, progress in running:
+            table.add_row(*self._cells(trial, progress))
+        share = self.done + sum(p.get("done", 0) for _, p in running)
+        left = ""
+        if share > 0.5:
+            left = f", {duration((time.perf_counter() - self.started) * (self.total - share) / share)} left"
+        table.add_row(Text(f"{self.done} of {self.total} done{left}", style="dim"))
+        self.live.update(table, refresh=True)
+
+    @staticmethod
+    def _cells(trial, progress: dict) -> list[Text]:
+        name = Text(f"{trial.arm} seed {trial.seed}", style="bold", overflow="ellipsis", no_wrap=True)
+        if "epoch" not in progress:
+            return [name, Text(progress.get("stage", "starting"), no_wrap=True)]
+        speed, done = progress["images_per_second"], progress["done"]
+        return [
+            name,
+            Text(f"epoch {progress['epoch']}/{progress['epochs']}", no_wrap=True),
+            Text(f"loss {progress['loss']:.3f}", no_wrap=True),
+            Text(f"acc {progress['accuracy']:.3f}", no_wrap=True),
+            Text(f"{speed:,.0f} images/s" if speed else "", no_wrap=True),
+            Text(f"{duration(progress['seconds'] * (1 - done) / done)} left" if done > 0 else "", no_wrap=True),
+        ]
+
+    def finished(self, row: dict) -> None:
+        """A line about a trial that has its row."""
+        self.done += 1
+        name = f"[{self.done}/{self.total}] {row['arm']} seed {row['seed']}"
+        if row["status"] in ("failed", "unavailable"):
+            self.say(f"{name}: {row['status']}: {row['reason']}")
+            return
+        said = f"test accuracy {row['test_accuracy']:.4f}, val {row['val_accuracy']:.4f}"
+        if row["status"] == "diverged":
+            said = f"diverged: {row['reason']}"
+        speed = f", {row['images_per_second']:,.0f} images/s" if row["images_per_second"] else ""
+        self.say(f"{name}: {said}, {duration(row['total_seconds'])}{speed}")

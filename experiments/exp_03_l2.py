@@ -1,0 +1,38 @@
+"""Exp 03: does an L2 penalty help a small CNN?
+
+Varies   l2, the penalty on every convolution and dense kernel.
+Fixed    architecture, SGD with momentum, 20 epochs, no augmentation.
+Expect   best near 1e-4; worse than none at 1e-2 (underfit).
+"""
+
+from keras import optimizers, regularizers
+
+from common.experiment import Claim, Experiment, Setting
+from common.models import small_cnn
+
+ARMS = {
+    "baseline": {"l2": 0.0},
+    "l2=1e-5": {"l2": 1e-5},
+    "l2=1e-4": {"l2": 1e-4},
+    "l2=1e-3": {"l2": 1e-3},
+    "l2=1e-2": {"l2": 1e-2},
+}
+
+
+def train(trial, *, l2):
+    """Build one arm's model and fit it."""
+    model = small_cnn(trial, kernel_regularizer=regularizers.L2(l2))
+    # Not Adam: it divides the penalty's gradient by each weight's own scale.
+    return trial.fit(model, optimizer=optimizers.SGD(0.05, momentum=0.9))
+
+
+experiment = Experiment(
+    train,
+    arms=ARMS,
+    setting=Setting("cifar10", epochs=20, batch_size=128),
+    quick=Setting("digits", epochs=20, batch_size=32, train_size=300),
+    claims=[Claim("an L2 penalty improves accuracy", better=["l2=1e-5", "l2=1e-4", "l2=1e-3"], worse="baseline", margin=0.005)],
+)
+
+if __name__ == "__main__":
+    experiment.main()
