@@ -39,7 +39,7 @@ class Fit:
     epoch_seconds: float = 0.0
     history: list[dict] = field(default_factory=list)
     best: dict | None = None
-    """Epoch, accuracy, nll and weights of the best validation epoch."""
+    """Epoch, val_accuracy, val_nll and weights of the best validation epoch."""
     stopped: bool = False
     finished: bool = False
 
@@ -163,7 +163,9 @@ class Loop:
             checkpoint.callback_state(callback)  # raises for one that could not be saved, before anything is trained
         self._load(self.stage)
         self.model._initial_epoch = fit.epoch
-        self.update, self.forward = self.compile(), scoring.forward(self.model)
+        self.classifies = self.model.output_shape == (None, trial.classes)
+        self.update = self.compile()
+        self.forward = scoring.forward(self.model) if self.classifies else None
         self.timed = set()  # compiled functions that have run once
         while fit.epoch < self.epochs and not fit.stopped:
             self._epoch()
@@ -214,32 +216,20 @@ class Loop:
     def _end_epoch(self, seconds):
         trial, fit = self.trial, self.fit
         examples, loss, correct, norm = fit.sums
-        start = time.perf_counter()
-        logits = scoring.predict(self.forward, trial.val)
-        trial.clocks["compile" if self._first("forward") else "eval"] += time.perf_counter() - start
-        start = time.perf_counter()
-        targets = tf.one_hot(trial.val.labels, trial.classes)
-        penalty = sum(float(value) for value in self.model.losses)
         row = {
             "epoch": fit.epoch + 1,
             "train_loss": loss / examples,
-            "train_accuracy": correct / examples,
-            "val_loss": float(tf.reduce_mean(self.per_example(targets, tf.constant(logits)))) + penalty,
-            "val_accuracy": metrics.accuracy(logits, trial.val.labels),
-            "val_nll": metrics.nll(logits, trial.val.labels),
+            "train_accuracy": correct / examples if self.classifies else None,
+            **self._validate(),
             "learning_rate": float(self.players[0][0].learning_rate),
             "gradient_norm": norm / trial.steps_per_epoch,
             "seconds": seconds,
         }
         fit.history.append(row)
-        rank = (row["val_accuracy"], -row["val_nll"])
-        if fit.best is None or rank > (fit.best["accuracy"], -fit.best["nll"]):
-            fit.best = {
-                "epoch": row["epoch"],
-                "accuracy": rank[0],
-                "nll": row["val_nll"],
-                "weights": self.model.get_weights(),
-            }
+        start = time.perf_counter()
+        if self.classifies and (fit.best is None or _rank(row) > _rank(fit.best)):
+            names = ("epoch", "val_accuracy", "val_nll")
+            fit.best = {**{name: row[name] for name in names}, "weights": self.model.get_weights()}
         fit.epoch += 1
         fit.sums, fit.epoch_seconds = [0.0] * 4, 0.0
         self.callbacks.on_epoch_end(fit.epoch - 1, self._logs())
@@ -248,6 +238,20 @@ class Loop:
         if fit.epoch < self.epochs and not fit.stopped:  # else the end of the stage follows at once
             self._save()
 
+    def _validate(self):
+        """Validation loss (as trained, penalties included), accuracy and NLL; none for a model that is no classifier."""
+        names = ("val_loss", "val_accuracy", "val_nll")
+        if not self.classifies:
+            return dict.fromkeys(names)
+        trial, start = self.trial, time.perf_counter()
+        logits = scoring.predict(self.forward, trial.val)
+        trial.clocks["compile" if self._first("forward") else "eval"] += time.perf_counter() - start
+        targets = tf.one_hot(trial.val.labels, trial.classes)
+        losses = float(tf.reduce_mean(self.per_example(targets, tf.constant(logits))))
+        penalty = sum(float(value) for value in self.model.losses)
+        scores = (losses + penalty, metrics.accuracy(logits, trial.val.labels), metrics.nll(logits, trial.val.labels))
+        return dict(zip(names, scores, strict=True))
+
     def _logs(self):
         """What Keras' `fit` hands to callbacks at the end of an epoch."""
         if not self.fit.history:
@@ -255,7 +259,7 @@ class Loop:
         row = self.fit.history[-1]
         names = {"loss": "train_loss", "accuracy": "train_accuracy", "val_loss": "val_loss"}
         names |= {"val_accuracy": "val_accuracy", "val_nll": "val_nll", "learning_rate": "learning_rate"}
-        return {log: row[name] for log, name in names.items()}
+        return {log: row[name] for log, name in names.items() if row[name] is not None}
 
     def _progress(self, now):
         trial, fit = self.trial, self.fit
@@ -329,6 +333,11 @@ class Loop:
         self.trial.resumes += 1
         self.model.stop_training = self.fit.stopped
         return True
+
+
+def _rank(row):
+    """The better epoch has the higher accuracy, then the lower NLL; of equals the earlier one stays."""
+    return row["val_accuracy"], -row["val_nll"]
 
 
 def _with_direction(callback):

@@ -214,7 +214,9 @@ def _table(path: pathlib.Path, names: tuple[str, ...]) -> list[dict[str, str]]:
                         "Remove the line and run again: its trial is then repeated"
                     )
                 rows.append(dict(zip(names, values, strict=True)))
-            return rows
+        if not path.read_bytes().endswith(b"\n"):
+            raise Failure(f"{path} line {len(rows) + 1}: cut short. Remove the line and run again: its trial is then repeated")
+        return rows
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise Failure(f"cannot read {path} ({error}). Move the file away and run again") from error
 
@@ -326,7 +328,7 @@ def read(folder: str | pathlib.Path):
     for path in sorted(pathlib.Path(folder).rglob("exp_*.json")):
         files = Files(path.parent, path.stem)
         if "superseded" not in path.parts and read_rows(files):
-            frame = pd.read_csv(files.rows, float_precision="round_trip")
+            frame = pd.read_csv(files.rows)
             frames.append(frame.assign(folder=path.parent.name))
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=[*NAMES, "folder"])
 
@@ -337,4 +339,4 @@ def read_epochs(files: Files):
 
     if not _table(files.epochs, EPOCH_NAMES):
         return pd.DataFrame(columns=EPOCH_NAMES)
-    return pd.read_csv(files.epochs, float_precision="round_trip")
+    return pd.read_csv(files.epochs)

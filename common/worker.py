@@ -150,7 +150,11 @@ def _scores(trial: Trial, test: data.Split, predictor, fit) -> tuple[dict, np.nd
     elif isinstance(predictor, keras.Model) and predictor in trial.models.values() and fit.best:
         predictor.set_weights(fit.best["weights"])
         best = _predictions(trial, predictor, {"test": test})["test"]
-        row |= {"best_epoch": fit.best["epoch"], "best_val_accuracy": fit.best["accuracy"], "best_val_nll": fit.best["nll"]}
+        row |= {
+            "best_epoch": fit.best["epoch"],
+            "best_val_accuracy": fit.best["val_accuracy"],
+            "best_val_nll": fit.best["val_nll"],
+        }
         row["best_test_accuracy"] = metrics.accuracy(best, test.labels)
     return row, logits["test"]
 

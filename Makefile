@@ -1,0 +1,65 @@
+# The table of contents: `make` alone prints it.
+
+PYTHON ?= python3
+PY := .venv/bin/python
+LOCK := $(if $(GPU),requirements-gpu.lock,requirements.lock)
+UV := .venv/bin/uv
+
+# --name 'value' for a variable that is set; each means the same on the scripts' own command line.
+option = $(if $($(1)),--$(2) '$($(1))')
+switch = $(if $($(1)),--$(2))
+OPTIONS = $(call switch,FULL,full) $(call option,ARMS,arms) $(call option,SEEDS,seeds) $(call option,DATASET,dataset) \
+  $(call option,EPOCHS,epochs) $(call option,BATCH,batch) $(call option,TRAIN,train) $(call option,SIZE,size) \
+  $(call option,COLOUR,colour) $(call option,PRECISION,precision) $(call option,THREADS,threads) $(call option,JOBS,jobs) \
+  $(call option,RESULTS,results) $(call option,CHECKPOINT_STEPS,checkpoint-steps) \
+  $(call switch,SMOKE,smoke) $(call switch,KEEP,keep) $(call switch,DRY,dry)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup list plots test lint format lock
+
+help: ## This list
+	@echo "make TARGET [NAME=value …]"
+	@sed -n 's/^\([a-zA-Z%-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | sed 's/%/NN/' | awk -F'|' '{ printf "%-10s  %s\n", $$1, $$2 }'
+	@echo
+	@echo "Options of exp-NN:"
+	@echo "  FULL=1                   the experiment's own setting instead of the quick one"
+	@echo "  ARMS=a,b SEEDS=n         some arms; seeds 0 … n-1"
+	@echo "  DATASET=name|folder      digits, mnist, fashion_mnist, cifar10, cifar100, another TFDS name, your own images"
+	@echo "  EPOCHS=n BATCH=n TRAIN=n SIZE=n COLOUR=grey|rgb PRECISION=p THREADS=n   override the setting"
+	@echo "  JOBS=n RESULTS=dir CHECKPOINT_STEPS=n KEEP=1 SMOKE=1 DRY=1              how and where it runs"
+
+setup: ## Create .venv with the locked packages, if that is not done yet (GPU=1: TensorFlow with CUDA)
+	@cmp -s $(LOCK) .venv/installed.lock || { [ -z "$(GPU)" ] && cmp -s requirements-gpu.lock .venv/installed.lock; } || { \
+	  $(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("TensorFlow needs Python 3.11, 3.12 or 3.13: make setup PYTHON=python3.12. Received: Python %d.%d" % v)' && \
+	  echo "Installing $(LOCK) into .venv (once) …" && \
+	  { $(PYTHON) -m venv --clear .venv || { echo "python3 -m venv failed: install your system's python3-venv package" >&2; exit 1; }; } && \
+	  $(PY) -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $(LOCK) && \
+	  cp $(LOCK) .venv/installed.lock; }
+
+list: setup ## Number, question and progress of every experiment
+	@$(PY) -m common.catalogue $(call option,RESULTS,results)
+
+exp-%: setup ## Train experiment NN (01, 03, …) where rows are missing, then draw its figures
+	@script=$$(ls experiments/exp_$*_*.py 2>/dev/null | head -n 1); \
+	if [ -z "$$script" ]; then \
+	  echo "experiment must be one of $$(ls experiments | sed -n 's/exp_\([0-9]*\)_.*/\1/p' | paste -sd' ' -). Received: $*" >&2; exit 2; \
+	fi; \
+	exec $(PY) -m experiments.$$(basename $$script .py) $(OPTIONS)
+
+plots: setup ## Draw the figures of all experiments that have rows
+	@$(PY) -m common.report $(call option,RESULTS,results)
+
+test: setup ## Run the tests
+	@$(PY) -m pytest -q $(ARGS)
+
+lint: setup ## ruff check and ruff format --check
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
+
+format: setup ## Format the code
+	@$(PY) -m ruff check --fix . ; $(PY) -m ruff format .
+
+lock: setup ## Resolve requirements*.txt into the two lock files (needs uv: .venv/bin/pip install uv)
+	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock" \
+	  requirements.txt -o requirements.lock
+	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock" \
+	  --no-emit-package tensorflow-cpu requirements.txt requirements-gpu.txt -o requirements-gpu.lock

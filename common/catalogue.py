@@ -1,0 +1,49 @@
+"""`make list`: number, question and how far the rows of each setting are. Imports no TensorFlow and no pandas."""
+
+import argparse
+import pathlib
+import sys
+
+from common import declaration, results
+from common.errors import Failure, Misuse
+
+
+def progress(experiment, folder: pathlib.Path) -> list[tuple[str, str]]:
+    """(setting folder's name, how far) of one experiment: its two declared settings, then whatever else has rows."""
+    declared = [experiment.folder_name(experiment.quick), experiment.folder_name(experiment.setting)]
+    others = [p.parent.name for p in sorted(folder.glob(f"*/{experiment.name}.csv")) if p.parent.name != "superseded"]
+    return [(name, _how_far(experiment, folder / name)) for name in dict.fromkeys([*declared, *others])]
+
+
+def _how_far(experiment, folder: pathlib.Path) -> str:
+    try:
+        rows = results.read_rows(results.Files(folder, experiment.name))
+    except Failure as error:
+        return f"unreadable: {error}"
+    done = [row for row in rows if row["status"] in results.FINAL and row["arm"] in experiment.arms]
+    failed = sum(row["status"] == "failed" for row in rows)
+    expected = len(experiment.arms) * experiment.seeds
+    said = "none" if not done else "complete" if len(done) >= expected else f"{len(done)} of {expected}"
+    return said + (f", {failed} failed" if failed else "")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="List the experiments and how far their rows are.")
+    parser.add_argument("--results", default="results", help="folder that holds the setting folders")
+    folder = pathlib.Path(parser.parse_args().results)
+    status = 0
+    for path in declaration.scripts():
+        try:
+            experiment = declaration.declared(path)
+        except Misuse as error:
+            print(error, file=sys.stderr)
+            status = error.status
+            continue
+        print(f"{experiment.name.split('_')[1]}  {experiment.question}")
+        for name, said in progress(experiment, folder):
+            print(f"      {name}: {said}")
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""One function per kind of figure: rows in, matplotlib `Figure` out. Nothing here computes a result."""
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C564B")
+"""Okabe & Ito's palette for all kinds of colour vision, its yellow (unreadable on white) replaced by brown."""
+LINES = ("-", "--", "-.", ":")
+MARKERS = "osD^vP*X"
+STYLE = {
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "legend.frameon": False,
+    "savefig.dpi": 150,
+}
+
+
+def look(arms: list[str], arm: str) -> dict:
+    """Colour, line and marker of an arm, the same in every figure of an experiment and distinct also in grey."""
+    i = arms.index(arm)
+    again = i // len(COLOURS)
+    return {
+        "color": COLOURS[i % len(COLOURS)],
+        "linestyle": LINES[(i + again) % len(LINES)],
+        "marker": MARKERS[(i + again) % len(MARKERS)],
+    }
+
+
+def _figure(width: float, height: float) -> Figure:
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def learning_curves(epochs: pd.DataFrame, arms: list[str], title: str, caption: str) -> Figure:
+    """Training loss and validation accuracy over epochs: mean over seeds, band of ± one standard deviation.
+
+    Args:
+        epochs: rows of `…_epochs.csv`.
+        arms: all arms of the experiment, in order.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = _figure(9, 3.8)
+        panels = {"train_loss": "training loss", "val_accuracy": "validation accuracy"}
+        axes = figure.subplots(1, 2)
+        for axis, (column, label) in zip(axes, panels.items(), strict=True):
+            for arm in [arm for arm in arms if arm in set(epochs["arm"])]:
+                own = epochs[epochs["arm"] == arm].copy()
+                own["at"] = own.groupby("seed").cumcount() + 1  # runs on over the stages of a trial
+                own[column] = own[column].replace([np.inf, -np.inf], np.nan)
+                by = own.groupby("at")[column]
+                mean, spread = by.mean(), by.std().fillna(0.0)
+                style = look(arms, arm)
+                axis.plot(mean.index, mean, label=arm, markevery=max(1, len(mean) // 6), markersize=4, **style)
+                axis.fill_between(mean.index, mean - spread, mean + spread, color=style["color"], alpha=0.12, linewidth=0)
+            axis.set_xlabel("epoch")
+            axis.set_ylabel(label)
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        # A diverging arm must not flatten the others.
+        losses = epochs["train_loss"].replace([np.inf, -np.inf], np.nan).dropna()
+        if len(losses) and losses.max() > 20 * losses.median() > 0:
+            axes[0].set_ylim(0, 5 * losses.median())
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside right upper")
+        return _labelled(figure, title, caption)
+
+
+def final_accuracy(rows: pd.DataFrame, arms: list[str], title: str, caption: str) -> Figure:
+    """Test accuracy of every seed as a dot, the mean as a bar; diverged trials as crosses."""
+    shown = [arm for arm in arms if arm in set(rows["arm"])]
+    with matplotlib.rc_context(STYLE):
+        figure = _figure(7, 1.5 + 0.42 * len(shown))
+        axis = figure.subplots()
+        for y, arm in enumerate(shown):
+            own = rows[rows["arm"] == arm].sort_values("seed")
+            colour = look(arms, arm)["color"]
+            shift = 0.3 * (np.linspace(-1, 1, len(own)) if len(own) > 1 else np.zeros(1))
+            diverged = (own["status"] == "diverged").to_numpy()
+            values = own["test_accuracy"].to_numpy()
+            axis.scatter(values[~diverged], y + shift[~diverged], s=18, color=colour, alpha=0.6, linewidths=0)
+            axis.scatter(values[diverged], y + shift[diverged], s=24, color=colour, marker="x")
+            axis.vlines(values.mean(), y - 0.4, y + 0.4, color=colour, linewidth=2)
+        axis.set_yticks(range(len(shown)), shown)
+        axis.set_ylim(len(shown) - 0.4, -0.6)
+        axis.set_xlabel(
+            "test accuracy (a dot per seed, bar: mean" + (", ×: diverged)" if (rows["status"] == "diverged").any() else ")")
+        )
+        axis.grid(axis="y", visible=False)
+        return _labelled(figure, title, caption)
+
+
+def sample_sheet(samples: dict[str, np.ndarray], arms: list[str], title: str, caption: str) -> Figure:
+    """The first training images as each arm's model saw them in the first epoch; uint8 [n, h, w, c] per arm."""
+    shown = [arm for arm in arms if arm in samples]
+    columns = max(len(samples[arm]) for arm in shown)
+    with matplotlib.rc_context({**STYLE, "axes.grid": False}):
+        figure = _figure(1.4 + 0.8 * columns, 0.8 + 0.82 * len(shown))
+        axes = figure.subplots(len(shown), columns, squeeze=False)
+        for line, arm in zip(axes, shown, strict=True):
+            for axis in line:
+                axis.set_axis_off()
+            for axis, image in zip(line, samples[arm], strict=False):
+                axis.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=255)
+            line[0].text(-0.15, 0.5, arm, ha="right", va="center", transform=line[0].transAxes)
+        return _labelled(figure, title, caption)
+
+
+def _labelled(figure: Figure, title: str, caption: str) -> Figure:
+    figure.suptitle(title, fontsize=10, x=0.01, ha="left")
+    figure.supxlabel(caption, fontsize=7.5, color="#555555", x=0.01, ha="left")
+    return figure

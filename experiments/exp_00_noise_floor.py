@@ -1,0 +1,43 @@
+"""Exp 00: how much does accuracy move when nothing but chance changes?
+
+Varies   which random streams follow the seed: all, or one alone while the others stay at seed 0.
+Fixed    the one arm that is trained: architecture, SGD with momentum, light augmentation.
+Expect   no single stream explains the whole spread (Bouthillier et al. 2021); a difference between two arms of another
+         experiment that is smaller than the spread of `all` needs many seeds to be seen.
+"""
+
+from keras import optimizers
+
+from common.augment import rotation, translation
+from common.experiment import Experiment, Setting
+from common.models import small_cnn
+
+ARMS = {
+    "all": {},
+    "init": {"vary": ["init"]},
+    "order": {"vary": ["order"]},
+    "augmentation": {"vary": ["augment"]},
+    "split": {"vary": ["split", "corrupt"]},  # which images are held out, and which of the rest are trained on
+}
+
+
+def train(trial):
+    """Build and fit the same arm every time."""
+    return trial.fit(
+        small_cnn(trial),
+        optimizer=optimizers.SGD(0.05, momentum=0.9),
+        augment=[translation(0.05), rotation(5)],
+    )
+
+
+experiment = Experiment(
+    train,
+    arms=ARMS,
+    setting=Setting("cifar10", epochs=20, batch_size=128),
+    quick=Setting("digits", epochs=20, batch_size=32, train_size=300),
+    seeds=20,
+    baseline=None,  # the arms differ in what varies between seeds, not in what is trained
+)
+
+if __name__ == "__main__":
+    experiment.main()

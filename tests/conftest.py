@@ -1,0 +1,70 @@
+"""What the tests share: a data cache of their own, a small trial, and a way to run a script as a user does."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import pytest
+
+from common import data
+from common.streams import Streams
+
+PROJECT = pathlib.Path(__file__).resolve().parent.parent
+
+RUN = """
+import pathlib, sys
+from common import command, declaration
+command.main(declaration.declared(pathlib.Path(sys.argv[1])), sys.argv[2:])
+"""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory):
+    """All tests of a session decode their data once, away from the user's cache."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["CACHE_DIR"] = str(folder)
+    os.environ.pop("TFDS_DATA_DIR", None)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def digits(cache):
+    return data.load("digits")
+
+
+@pytest.fixture
+def make_trial(digits, tmp_path):
+    """Trials on a few digits; `options` are those of `Trial` and the subset's size."""
+    from common.training import Trial
+
+    def make(seed=0, train_size=64, folder=None, **options):
+        streams = options.pop("streams", Streams(seed))
+        train, val = digits.split(streams, train_size)
+        chosen = {"epochs": 2, "batch_size": 16, "input_shape": digits.shape, "classes": digits.classes, **options}
+        return Trial(
+            streams=streams, train=train, val=val, official_size=digits.train_size, folder=folder or tmp_path / "state", **chosen
+        )
+
+    return make
+
+
+@pytest.fixture
+def run_script(tmp_path):
+    """Run an experiment's script in a process of its own, as `make exp-NN` does, away from the project's folder."""
+
+    def run(script, *arguments, wait=True, **environment):
+        command = [sys.executable, "-c", RUN, str(script), *map(str, arguments)]
+        options = {"cwd": tmp_path, "text": True, "env": {**os.environ, "PYTHONPATH": str(PROJECT), **environment}}
+        if wait:
+            return subprocess.run(command, capture_output=True, timeout=300, **options)
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options)
+
+    return run
+
+
+def arrays_equal(first, second):
+    return all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))

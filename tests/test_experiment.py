@@ -1,0 +1,177 @@
+import subprocess
+import sys
+
+import pytest
+from conftest import PROJECT
+
+from common import declaration
+from common.errors import Misuse
+from common.experiment import Claim, Experiment, Setting
+
+SETTING = Setting("cifar10", epochs=20, batch_size=128)
+QUICK = Setting("digits", epochs=20, batch_size=32, train_size=300)
+
+
+def train(trial, *, l2=0.0):
+    """Never run."""
+
+
+def experiment(**options):
+    return Experiment(train, **{"arms": {"baseline": {}, "b": {"l2": 1.0}}, "setting": SETTING, "quick": QUICK, **options})
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"epochs": 0}, "epochs must be a whole number of at least 1. Received: 0"),
+        ({"epochs": 1.5}, "Received: 1.5"),
+        ({"batch_size": -3}, "batch_size must .* Received: -3"),
+        ({"train_size": 0}, "train_size must .* Received: 0"),
+        ({"colour": "blue"}, "Received: 'blue'"),
+        ({"precision": "half"}, "Received: 'half'"),
+        ({"vary": ("shuffle",)}, "Received: 'shuffle'"),
+    ],
+)
+def test_an_impossible_setting_is_named(changes, said):
+    with pytest.raises(Misuse, match=said):
+        SETTING.replace(**changes)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"arms": {"first": {}}}, "first arm must be 'baseline'"),
+        ({"arms": {"baseline": {"l3": 1}}}, "arm 'baseline' does not fit train"),
+        ({"arms": {"baseline": {"l2": object()}}}, "plain values"),
+        ({"arms": {"baseline": {"epochs": 0}}}, "epochs must be"),
+        ({"arms": {"baseline": {}, "a b": {}, "a_b": {}}}, "differ in more than punctuation"),
+        ({"arms": {"baseline": {}, "None": {}}}, "read as missing"),
+        ({"seeds": 0}, "seeds must be at least 1"),
+        ({"claims": [Claim("x", better="c", worse="baseline", margin=0.1)]}, "names an arm that is not there: 'c'"),
+    ],
+)
+def test_a_declaration_that_cannot_be_meant_is_refused(options, said):
+    with pytest.raises(Misuse, match=said):
+        experiment(**options)
+
+
+def test_a_name_is_an_argument_or_a_field_not_both():
+    def both(trial, *, epochs):
+        """Never run."""
+
+    with pytest.raises(Misuse, match="'epochs' is a field of Setting"):
+        Experiment(both, arms={"baseline": {}}, setting=SETTING)
+
+
+def test_arms_set_arguments_and_fields_and_the_user_overrides_both():
+    one = experiment(arms={"baseline": {}, "small": {"batch_size": 8, "l2": 0.5}})
+    assert one.arguments("small") == {"l2": 0.5}
+    assert one.arm_setting("small", SETTING).batch_size == 8
+    assert one.arm_setting("small", SETTING.replace(batch_size=4), ["batch_size"]).batch_size == 4
+
+
+@pytest.mark.parametrize(
+    ("setting", "overridden", "name"),
+    [
+        (QUICK, (), "digits"),
+        (SETTING, (), "cifar10"),
+        (SETTING.replace(epochs=5, train_size=10000), ("epochs", "train_size"), "cifar10-epochs=5-train=10000"),
+        (QUICK.replace(dataset="mnist"), ("dataset",), "mnist-batch=32-train=300"),
+        (SETTING.replace(dataset="mnist"), ("dataset",), "mnist"),
+        (QUICK.replace(epochs=3), ("epochs",), "digits-epochs=3"),
+    ],
+)
+def test_a_settings_folder_tells_what_differs_from_the_declared_one(setting, overridden, name):
+    assert experiment().folder_name(setting, overridden) == name
+
+
+def test_an_override_of_what_arms_set_themselves_is_in_the_folders_name():
+    one = experiment(arms={"baseline": {}, "long": {"epochs": 40}})
+    assert one.folder_name(QUICK, ["epochs"]) == "digits-epochs=20"
+
+
+def test_claims_infer_their_kind_and_check_their_arms():
+    assert Claim("x", better="a", worse="b", margin=0.1).kind == "superiority"
+    assert Claim("x", better=["a", "c"], worse="b", margin=0.1).kind == "best of family"
+    assert experiment(claims=[Claim("x", better="b", worse="baseline", margin=0.1)]).claims[0].datasets == ("cifar10",)
+    for wrong in ({"margin": 0}, {"kind": "better"}, {"kind": "interaction"}, {"kind": "same", "better": ["a", "c"]}):
+        with pytest.raises(Misuse):
+            Claim(**{"text": "x", "better": "a", "worse": "b", "margin": 0.1, **wrong})
+
+
+# --- reading scripts without Keras ---
+
+
+def test_a_script_is_read_without_importing_keras():
+    code = (
+        "import sys, pathlib; from common import declaration\n"
+        "for path in declaration.scripts(): print(declaration.declared(path).question)\n"
+        "assert not {'keras', 'tensorflow', 'pandas', 'sklearn'} & set(sys.modules), 'slow import'\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "does an L2 penalty help a small CNN?" in done.stdout
+
+
+def test_placeholders_leave_nothing_behind():
+    import keras
+
+    declaration.declared(PROJECT / "experiments" / "exp_03_l2.py")
+    import common.models
+
+    assert isinstance(keras, type(sys)) and keras.__version__
+    assert common.models.small_cnn.__doc__
+
+
+SOURCE = '''"""Doc."""
+import keras
+RATE = 0.1
+UNUSED = 1
+ARMS = {"baseline": {}}
+
+def helper(x):
+    """Doc."""
+    return x * RATE  # comment
+
+def train(trial):
+    return helper(trial)
+
+experiment = Experiment(train, arms=ARMS, claims=[1])
+'''
+
+
+def test_the_code_hash_sees_what_train_reaches_and_nothing_else():
+    before = declaration.code_hash(SOURCE)
+    for old, new in (
+        ('"""Doc."""', '"""Other."""'),
+        ("# comment", ""),
+        ("claims=[1]", "claims=[2]"),
+        ("UNUSED = 1", "UNUSED = 2"),
+        ('{"baseline": {}}', '{"baseline": {}, "b": {}}'),
+        ("\n\ndef train", "\n\n\n\ndef train"),
+    ):
+        assert declaration.code_hash(SOURCE.replace(old, new)) == before, old
+    for old, new in (
+        ("RATE = 0.1", "RATE = 0.2"),
+        ("x * RATE", "x + RATE"),
+        ("import keras\n", "import keras\nkeras.config.x()\n"),
+    ):
+        assert declaration.code_hash(SOURCE.replace(old, new)) != before, old
+
+
+def test_list_is_fast_and_shows_progress(tmp_path):
+    import time
+
+    start = time.perf_counter()
+    command = [sys.executable, "-m", "common.catalogue", "--results", str(tmp_path)]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
+    assert time.perf_counter() - start < 2
+    assert done.returncode == 0
+    assert "03  does an L2 penalty help a small CNN?\n      digits: none\n      cifar10: none" in done.stdout
+
+
+def test_importing_the_package_elsewhere_keeps_the_real_keras():
+    code = "import sys, experiments; print([type(finder).__name__ for finder in sys.meta_path])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "_Finder" not in done.stdout

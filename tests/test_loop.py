@@ -1,0 +1,307 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import arrays_equal
+from keras import layers, losses, optimizers
+
+from common import augment, models, results, scoring
+from common.errors import Misuse
+from common.loop import Diverged
+from common.streams import Streams, seeded_weights
+
+# Training losses of the first two epochs of `_golden`, by protocol number. When this test fails, results have changed: raise
+# PROTOCOL in common/results.py and add its line here.
+GOLDEN = {1: [2.3462284, 2.2976311, 2.3305202, 2.2915507]}
+
+
+def linear(trial, **options):
+    """Softmax regression: small enough for NumPy."""
+    inputs = keras.Input(trial.input_shape)
+    x = layers.Flatten(name="flatten")(layers.Rescaling(1 / 255, name="rescale")(inputs))
+    return keras.Model(inputs, layers.Dense(trial.classes, name="logits", **options)(x))
+
+
+def seeded(trial, build, **options):
+    with seeded_weights(trial.streams):
+        return build(trial, **options)
+
+
+def fit(trial, model, **options):
+    trial.fit(model, **{"optimizer": optimizers.SGD(0.1), **options})
+    return trial.fits[options.get("stage", "fit")]
+
+
+def test_the_loss_at_initialisation_is_near_ln_classes(make_trial):
+    trial = make_trial(batch_size=64, epochs=1)
+    for build in (models.small_cnn, models.loss_tuning, models.speed_accuracy):
+        trial = make_trial(batch_size=64, epochs=1)
+        history = fit(trial, seeded(trial, build)).history
+        assert history[0]["train_loss"] == pytest.approx(np.log(10), abs=0.35)
+
+
+def test_one_batch_can_be_overfitted(make_trial):
+    trial = make_trial(train_size=16, batch_size=16, epochs=60)
+    history = fit(trial, seeded(trial, models.small_cnn), optimizer=optimizers.Adam(0.01)).history
+    assert history[-1]["train_accuracy"] == 1.0
+    assert history[-1]["train_loss"] < 0.05
+
+
+def numpy_epoch(trial, weights, bias, rate, l2=0.0, momentum=0.0, clip=None, class_weight=None):
+    """Softmax regression trained for an epoch, with the mean loss + l2·Σw² and Keras' momentum; also the mean gradient norm."""
+    x_all = trial.train.images.reshape(len(trial.train), -1) / 255
+    y_all = np.eye(trial.classes)[trial.train.labels]
+    factor = np.ones(trial.classes) if class_weight is None else np.asarray(class_weight)
+    order = trial.streams.generator("order", 0).permutation(len(trial.train))
+    velocity, norms, total = [0.0, 0.0], [], 0.0
+    for first in range(0, len(order), trial.batch_size):
+        batch = order[first : first + trial.batch_size]
+        x, y = x_all[batch], y_all[batch]
+        z = x @ weights + bias
+        log_q = z - z.max(1, keepdims=True)
+        log_q -= np.log(np.exp(log_q).sum(1, keepdims=True))
+        scale = (y @ factor)[:, None]
+        total += len(batch) * (-(scale * y * log_q).sum(1).mean() + l2 * (weights**2).sum())
+        d = scale * (np.exp(log_q) - y) / len(batch)
+        gradients = [x.T @ d + 2 * l2 * weights, d.sum(0)]
+        norm = np.sqrt(sum((g**2).sum() for g in gradients))
+        norms.append(norm)
+        if clip:
+            gradients = [g * min(1, clip / norm) for g in gradients]
+        velocity = [momentum * v - rate * g for v, g in zip(velocity, gradients, strict=True)]
+        weights, bias = weights + velocity[0], bias + velocity[1]
+    return weights, bias, total / len(order), np.mean(norms)
+
+
+@pytest.mark.parametrize(
+    ("options", "fit_options", "reference"),
+    [
+        ({}, {}, {}),
+        ({"kernel_regularizer": keras.regularizers.L2(0.01)}, {}, {"l2": 0.01}),
+        ({}, {"optimizer": lambda: optimizers.SGD(0.1, momentum=0.9)}, {"momentum": 0.9}),
+        ({}, {"optimizer": lambda: optimizers.SGD(0.1, global_clipnorm=0.05)}, {"clip": 0.05}),
+        ({}, {"class_weight": {0: 3.0, 4: 0.5}}, {"class_weight": [3, 1, 1, 1, 0.5, 1, 1, 1, 1, 1]}),
+        ({}, {"loss": losses.SparseCategoricalCrossentropy(from_logits=True)}, {}),
+    ],
+    ids=["plain", "l2", "momentum", "clipped", "class weights", "sparse labels"],
+)
+def test_an_epoch_agrees_with_numpy(make_trial, options, fit_options, reference):
+    trial = make_trial(train_size=50, batch_size=16, epochs=1)  # the last batch has 2 examples, and counts by them
+    model = seeded(trial, linear, **options)
+    weights, bias = model.get_weights()
+    made = {key: value() if key == "optimizer" else value for key, value in fit_options.items()}
+    history = fit(trial, model, **made).history
+    expected = numpy_epoch(trial, weights.astype(float), bias.astype(float), 0.1, **reference)
+    assert np.allclose(model.get_weights()[0], expected[0], atol=2e-6)
+    assert np.allclose(model.get_weights()[1], expected[1], atol=2e-6)
+    assert history[0]["train_loss"] == pytest.approx(expected[2], rel=1e-5)
+    assert history[0]["gradient_norm"] == pytest.approx(expected[3], rel=1e-5)
+
+
+def test_two_trials_are_bit_identical(make_trial, tmp_path):
+    finals = []
+    for run in range(2):
+        keras.utils.clear_session()
+        trial = make_trial(folder=tmp_path / str(run))
+        model = seeded(trial, models.small_cnn, dropout=0.5, normalization="batch")
+        history = fit(trial, model, augment=[augment.flip(), augment.rotation()]).history
+        finals.append((model.get_weights(), [{**row, "seconds": 0} for row in history]))
+    assert arrays_equal(finals[0][0], finals[1][0])
+    assert finals[0][1] == finals[1][1]
+
+
+def test_dropout_masks_follow_the_seed_and_the_layer_not_the_construction_order(make_trial):
+    def build(trial, extra):
+        inputs = keras.Input(trial.input_shape)
+        x = layers.Dropout(0.0, name="extra")(inputs) if extra else inputs
+        x = layers.Flatten(name="flatten")(layers.Rescaling(1 / 255, name="rescale")(x))
+        return keras.Model(inputs, layers.Dense(trial.classes, name="logits")(layers.Dropout(0.5, name="dropout")(x)))
+
+    weights = []
+    for seed, extra in ((0, False), (0, True), (1, False)):
+        trial = make_trial(seed, folder=None, epochs=1, streams=Streams(seed, vary=("noise",)))
+        trial._folder = trial._folder / f"{seed}{extra}"
+        model = seeded(trial, build, extra=extra)
+        fit(trial, model)
+        weights.append(model.get_weights()[0])
+    assert np.array_equal(weights[0], weights[1])
+    assert not np.array_equal(weights[0], weights[2])
+
+
+def test_epochs_are_shuffled_anew_and_by_seed(make_trial):
+    trial = make_trial()
+    orders = [trial.streams.generator("order", epoch).permutation(64) for epoch in (0, 1)]
+    assert not np.array_equal(*orders)
+
+
+def test_callbacks_work_as_in_keras(make_trial, tmp_path):
+    rates = []
+
+    class Watch(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            rates.append(round(float(self.model.optimizer.learning_rate), 6))
+            assert {"loss", "accuracy", "val_loss", "val_accuracy"} <= set(logs)
+
+    stop = keras.callbacks.EarlyStopping("val_accuracy", patience=2, min_delta=1.0, restore_best_weights=True)
+    trial = make_trial(epochs=9)
+    model = seeded(trial, models.small_cnn)
+    done = fit(
+        trial,
+        model,
+        callbacks=[
+            keras.callbacks.LearningRateScheduler(lambda epoch: 0.1 / 2**epoch),
+            Watch(),
+            stop,
+            keras.callbacks.TensorBoard(tmp_path / "board"),
+        ],
+    )
+    assert rates == [0.1, 0.05, 0.025]  # the first epoch always improves, then two that do not
+    assert done.epoch == 3
+    assert list((tmp_path / "board").rglob("events*"))
+    assert arrays_equal(model.get_weights(), stop.best_weights)
+    assert [row["learning_rate"] for row in done.history] == pytest.approx(rates)
+
+
+def test_reduce_on_plateau_lowers_the_rate(make_trial):
+    plateau = keras.callbacks.ReduceLROnPlateau("val_loss", factor=0.5, patience=1, min_delta=100.0)
+    trial = make_trial(epochs=4)
+    history = fit(trial, seeded(trial, linear), callbacks=[plateau]).history
+    assert [row["learning_rate"] for row in history] == pytest.approx([0.1, 0.1, 0.05, 0.025])
+
+
+def test_a_schedule_ends_with_the_run(make_trial):
+    trial = make_trial(epochs=3)
+    rate = optimizers.schedules.PolynomialDecay(0.1, trial.steps, end_learning_rate=0.0)
+    history = fit(trial, seeded(trial, linear), optimizer=optimizers.SGD(rate)).history
+    assert trial.steps == 12
+    assert history[-1]["learning_rate"] == pytest.approx(0.0, abs=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("loss", "said"),
+    [
+        ("categorical_crossentropy", "Received: 'categorical_crossentropy'"),
+        (losses.CategoricalCrossentropy(), "from_logits=True"),
+        (losses.MeanSquaredError(reduction="sum"), "reduction='sum'"),
+    ],
+)
+def test_a_loss_that_would_train_wrongly_is_refused(make_trial, loss, said):
+    trial = make_trial()
+    with pytest.raises(Misuse, match=said):
+        trial.fit(linear(trial), optimizer=optimizers.SGD(), loss=loss)
+
+
+def test_divergence_names_epoch_and_step(make_trial):
+    trial = make_trial(epochs=5)
+    with pytest.raises(Diverged, match=r"the (loss is|weights are) not finite at epoch 1, step \d"):
+        fit(trial, seeded(trial, models.small_cnn, depth=2), optimizer=optimizers.SGD(1e30))
+
+
+def test_weights_that_are_not_finite_diverge_even_when_the_loss_is(make_trial):
+    @tf.custom_gradient
+    def poisoned(outputs):
+        return tf.ones_like(outputs[:, 0]), lambda _: np.nan * outputs
+
+    trial = make_trial()
+    with pytest.raises(Diverged, match="the weights are not finite at epoch 1, step 1"):
+        fit(trial, seeded(trial, linear), loss=lambda targets, outputs: poisoned(outputs))
+
+
+def test_the_best_epoch_is_the_one_of_highest_val_accuracy_then_lowest_nll(make_trial):
+    trial = make_trial(epochs=6)
+    done = fit(trial, seeded(trial, models.small_cnn), optimizer=optimizers.SGD(0.05, momentum=0.9))
+    ranked = sorted(done.history, key=lambda row: (-row["val_accuracy"], row["val_nll"], row["epoch"]))
+    assert done.best["epoch"] == ranked[0]["epoch"]
+
+
+def test_stages_need_names_of_their_own(make_trial):
+    trial = make_trial(epochs=1)
+    model = seeded(trial, linear)
+    fit(trial, model, stage="first")
+    fit(trial, model, stage="second", epochs=2)
+    assert [trial.fits[name].epoch for name in ("first", "second")] == [1, 2]
+    with pytest.raises(Misuse, match="stage='second' twice"):
+        fit(trial, model, stage="second")
+
+
+def test_a_finished_stage_is_loaded_not_repeated(make_trial, tmp_path):
+    first = make_trial(epochs=2)
+    model = seeded(first, linear)
+    fit(first, model, stage="pretrain")
+    again = make_trial(epochs=2)
+    other = seeded(again, linear)
+    loaded = fit(again, other, stage="pretrain")
+    assert arrays_equal(model.get_weights(), other.get_weights())
+    assert loaded.history == first.fits["pretrain"].history
+    assert again.resumes == 1
+    assert again.clocks["compile"] == first.clocks["compile"]
+
+
+def test_distillation_is_a_step_function(make_trial, tmp_path):
+    trial = make_trial(epochs=1)
+    teacher, student = seeded(trial, models.small_cnn), seeded(trial, linear)
+    before = teacher.get_weights()
+
+    def step(model, images, targets):
+        logits = model(images, training=True)
+        soft = keras.ops.softmax(teacher(images, training=False))
+        return keras.losses.categorical_crossentropy(soft, logits, from_logits=True), logits
+
+    history = fit(trial, student, step=step).history
+    assert arrays_equal(before, teacher.get_weights())
+    assert 0 < history[0]["train_accuracy"] < 1
+    assert history[0]["train_loss"] == pytest.approx(np.log(10), abs=0.5)
+
+
+def test_two_players_each_train_their_own_layers(make_trial):
+    trial = make_trial(epochs=1)
+    inputs = keras.Input(trial.input_shape)
+    x = layers.Flatten(name="flatten")(inputs)
+    up, down = layers.Dense(1, name="up"), layers.Dense(1, name="down")
+    model = keras.Model(inputs, [up(x), down(x)])
+
+    def step(model, images, targets):
+        a, b = model(images, training=True)
+        total = keras.ops.sum(a + b, axis=-1)
+        return {"up": -total, "down": total}, None
+
+    history = fit(trial, model, optimizer={"up": optimizers.SGD(0.1), "down": optimizers.SGD(0.1)}, step=step).history
+    # The bias' gradient is −1 or +1 in each of the 4 updates.
+    assert model.get_layer("up").get_weights()[1] == pytest.approx([0.4])
+    assert model.get_layer("down").get_weights()[1] == pytest.approx([-0.4])
+    assert history[0]["val_accuracy"] is None
+
+
+def test_batch_norm_statistics_are_those_of_the_train_split(make_trial):
+    trial = make_trial(epochs=1)
+    model = seeded(trial, models.small_cnn, widths=(4,), normalization="batch", dropout=0.5)
+    fit(trial, model)
+    scoring.reestimate_batch_norm(model, trial.train, np.arange(len(trial.train)), 16)
+    inner = keras.Model(model.inputs, model.get_layer("conv1_1").output)
+    values = inner.predict(trial.train.images.astype("float32"), verbose=0)
+    norm = model.get_layer("norm1_1")
+    assert np.allclose(norm.moving_mean, values.mean((0, 1, 2)), atol=1e-4)
+    assert np.allclose(norm.moving_variance, values.var((0, 1, 2)), rtol=1e-3, atol=1e-5)
+    assert norm.momentum == 0.9
+
+
+def test_frozen_batch_norm_keeps_its_statistics(make_trial):
+    trial = make_trial(epochs=1)
+    model = seeded(trial, models.small_cnn, widths=(4,), normalization="batch")
+    model.get_layer("norm1_1").trainable = False
+    fit(trial, model)
+    scoring.reestimate_batch_norm(model, trial.train, np.arange(len(trial.train)), 16)
+    assert np.array_equal(model.get_layer("norm1_1").moving_mean, np.zeros(4))
+
+
+def _golden(make_trial):
+    keras.utils.clear_session()
+    trial = make_trial(epochs=2)
+    model = seeded(trial, models.small_cnn, dropout=0.3, kernel_regularizer=keras.regularizers.L2(1e-3))
+    rate = optimizers.SGD(0.01, momentum=0.9)
+    history = fit(trial, model, optimizer=rate, augment=[augment.flip(), augment.crop()]).history
+    return [history[0]["train_loss"], history[0]["val_nll"], history[1]["train_loss"], history[1]["val_nll"]]
+
+
+def test_the_same_protocol_gives_the_same_losses(make_trial):
+    assert _golden(make_trial) == pytest.approx(GOLDEN[results.PROTOCOL], rel=1e-4)

@@ -1,0 +1,104 @@
+import types
+
+import keras
+import numpy as np
+import pytest
+
+from common import models
+from common.errors import Misuse
+
+
+def trial(height=32, channels=3, classes=10):
+    return types.SimpleNamespace(input_shape=(height, height, channels), classes=classes, replicas=1)
+
+
+@pytest.mark.parametrize(
+    ("build", "shape", "parameters"),
+    [
+        (models.loss_tuning, (32, 3), 122_570),
+        (models.loss_choice, (28, 1), 693_962),
+        (models.speed_accuracy, (28, 1), 121_930),
+        (models.gradient_descent, (32, 3), 72_906),
+    ],
+)
+def test_published_parameter_counts(build, shape, parameters):
+    assert build(trial(*shape)).count_params() == parameters
+
+
+def test_resnet20_has_the_published_size():
+    model = models.resnet20(trial())
+    assert sum(int(np.prod(v.shape)) for v in model.trainable_variables) == 269_722
+    assert sum(isinstance(layer, keras.layers.Conv2D) for layer in model.layers) == 19
+
+
+def test_published_layers_are_those_of_the_tutorials():
+    kinds = [type(layer).__name__ for layer in models.loss_tuning(trial()).layers[2:]]
+    assert kinds == ["Conv2D", "MaxPooling2D", "Conv2D", "MaxPooling2D", "Conv2D", "Flatten", "Dense", "Dense"]
+
+
+def test_models_divide_by_255_and_emit_logits():
+    model = models.small_cnn(trial(28, 1))
+    assert model.get_layer("rescale").scale == 1 / 255
+    assert model.get_layer("logits").activation is keras.activations.linear
+
+
+@pytest.mark.parametrize("build", [models.loss_tuning, models.speed_accuracy, models.small_cnn, models.resnet20])
+def test_models_adapt_to_shape_and_classes(build):
+    assert build(trial(40, 1, 7)).output_shape == (None, 7)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: models.loss_tuning(trial(12)),
+        lambda: models.gradient_descent(trial(2)),
+        lambda: models.small_cnn(trial(8), widths=(4, 4, 4, 4)),
+    ],
+)
+def test_a_model_too_deep_for_the_image_says_so_in_one_line(build):
+    with pytest.raises(Misuse, match="too deep for these images.*Received: ") as caught:
+        build()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "kinds"),
+    [
+        ({"normalization": "batch"}, {"BatchNormalization": 2}),
+        ({"normalization": "layer"}, {"GroupNormalization": 2}),
+        ({"pooling": "average"}, {"AveragePooling2D": 2}),
+        ({"pooling": "strided"}, {"Conv2D": 4}),
+        ({"pooling": None, "global_pooling": True}, {"MaxPooling2D": 0, "GlobalAveragePooling2D": 1}),
+        ({"depth": 3, "widths": (4, 8)}, {"Conv2D": 6}),
+        ({"dropout": 0.5, "spatial_dropout": 0.1, "dense": (9,)}, {"Dropout": 2, "SpatialDropout2D": 2, "Dense": 2}),
+    ],
+)
+def test_small_cnn_options(options, kinds):
+    names = [type(layer).__name__ for layer in models.small_cnn(trial(28, 1), **options).layers]
+    assert {kind: names.count(kind) for kind in kinds} == kinds
+
+
+@pytest.mark.parametrize("options", [{"normalization": "bach"}, {"pooling": "mean"}])
+def test_an_unknown_option_is_named(options):
+    with pytest.raises(Misuse, match=f"Received: '{next(iter(options.values()))}'"):
+        models.small_cnn(trial(), **options)
+
+
+def test_a_monotone_activation_after_the_pool_is_the_same_function():
+    images = np.random.default_rng(0).uniform(0, 255, (4, 8, 8, 1)).astype("float32")
+    fast = models.small_cnn(trial(8, 1), widths=(3,), activation="relu")
+    names = [layer.name for layer in fast.layers]
+    assert names.index("pool1") < names.index("activation1_1")
+    x = keras.layers.Rescaling(1 / 255)(images)
+    x = keras.ops.relu(fast.get_layer("conv1_1")(x))  # the textbook order
+    x = fast.get_layer("logits")(fast.get_layer("flatten")(fast.get_layer("pool1")(x)))
+    assert np.allclose(fast(images), x, atol=1e-6)
+    slow = [layer.name for layer in models.small_cnn(trial(8, 1), widths=(3,), activation="gelu").layers]
+    assert slow.index("activation1_1") < slow.index("pool1")
+
+
+def test_penalties_reach_every_kernel():
+    model = models.small_cnn(trial(28, 1), dense=(5,), kernel_regularizer=keras.regularizers.L2(0.5))
+    kernels = [w for w in model.trainable_variables if w.name == "kernel"]
+    assert len(kernels) == len(model.losses) == 4
+    assert float(sum(model.losses)) == pytest.approx(0.5 * sum(float(np.sum(np.square(k))) for k in kernels), rel=1e-5)

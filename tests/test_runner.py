@@ -1,0 +1,334 @@
+"""Runs for real: an experiment's script in a process of its own, its workers in theirs, killed as users kill them."""
+
+import csv
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import time
+
+import numpy as np
+import pytest
+
+from common import results
+from common.files import read_arrays
+
+KILLS = int(os.environ.get("KILLS", "4"))
+"""SIGKILLs in the test of exact resume; `make kills` sends 20."""
+
+SCRIPT = '''"""Exp 90: does a run survive?
+
+Varies   dropout.
+Fixed    all else.
+Expect   equal rows.
+"""
+import keras
+from keras import callbacks, optimizers
+
+from common.augment import flip, translation
+from common.experiment import Experiment, Setting
+from common.models import small_cnn
+
+ARMS = {"baseline": {"dropout": 0.0}, "dropout": {"dropout": 0.5}}
+
+
+def train(trial, *, dropout):
+    """Two stages, callbacks with state, dropout, augmentation, batch normalisation."""
+    model = small_cnn(trial, widths=(4, 8), dropout=dropout, normalization="batch")
+    trial.fit(model, optimizer=optimizers.SGD(0.1, momentum=0.9), stage="warm", epochs=2)
+    trial.record("warm", float(keras.ops.mean(model.get_layer("logits").kernel)))
+    stop = callbacks.EarlyStopping("val_accuracy", patience=4, restore_best_weights=True)
+    plateau = callbacks.ReduceLROnPlateau("val_loss", patience=1, factor=0.7)
+    return trial.fit(model, optimizer=optimizers.Adam(0.01), callbacks=[stop, plateau], augment=[flip(), translation()])
+
+
+experiment = Experiment(train, arms=ARMS, setting=Setting("digits", epochs=EPOCHS, batch_size=16, train_size=200), seeds=2)
+'''
+
+
+def write(folder, text=SCRIPT, epochs=8):
+    path = folder / "exp_90_survive.py"
+    path.write_text(text.replace("EPOCHS", str(epochs)))
+    return path
+
+
+def files_in(folder):
+    return results.Files(folder / "digits", "exp_90_survive")
+
+
+def reproducible(folder):
+    """All that must be equal whenever a run is repeated."""
+    files = files_in(folder)
+    rows = [{name: row[name] for name in results.REPRODUCIBLE} for row in results.read_rows(files)]
+    epochs = [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(files.epochs.open())]
+    arrays = {**read_arrays(files.predictions), **read_arrays(files.samples)}
+    return rows, epochs, files.measures.read_text(), {key: array.tobytes() for key, array in arrays.items()}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """One run with JOBS=2 that nobody disturbs: (folder, seconds it took)."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    command = ["--results", str(folder / "out"), "--jobs", "2"]
+    start = time.perf_counter()
+    done = _run(write(folder), command)
+    assert done.returncode == 0, done.stderr
+    return folder / "out", time.perf_counter() - start, done.stdout
+
+
+def _run(script, arguments, wait=True, **options):
+    import sys
+
+    from conftest import PROJECT, RUN
+
+    command = [sys.executable, "-c", RUN, str(script), *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    if wait:
+        return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, **options)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, **options)
+
+
+def test_a_run_writes_a_complete_row_for_every_trial(undisturbed):
+    folder, _, out = undisturbed
+    rows = results.read_rows(files_in(folder))
+    assert [(r["arm"], r["seed"], r["status"]) for r in rows] == [
+        ("baseline", "0", "done"),
+        ("dropout", "0", "done"),
+        ("baseline", "1", "done"),
+        ("dropout", "1", "done"),
+    ]
+    blank = {name for row in rows for name in results.NAMES if row[name] == ""} - {"reason", "commit", "dirty"}
+    assert blank == set()
+    for row in rows:
+        assert 0.3 < float(row["test_accuracy"]) <= 1
+        assert 1 <= int(row["best_epoch"]) <= 8
+        assert int(row["peak_memory_mb"]) > 100
+    assert "[4/4]" in out
+    assert "test accuracy" in out
+    for kind in ("accuracy", "curves", "samples"):
+        assert (folder / "digits" / f"exp_90_survive_{kind}.png").stat().st_size > 5000
+    assert not list(folder.rglob(".state/*/*"))
+    logits = np.load(files_in(folder).local("logits", "dropout", 1, ".npy"))
+    assert np.array_equal(logits.argmax(1), read_arrays(files_in(folder).predictions)["dropout/1"])
+
+
+def test_what_is_done_is_not_run_again(undisturbed):
+    folder, _, _ = undisturbed
+    before = files_in(folder).rows.read_bytes()
+    start = time.perf_counter()
+    done = _run(folder.parent / "exp_90_survive.py", ["--results", folder])
+    assert "all 4 trials are done" in done.stdout
+    assert files_in(folder).rows.read_bytes() == before
+    assert time.perf_counter() - start < 10  # no worker was started
+
+
+def test_one_job_and_two_give_the_same_bits(undisturbed, tmp_path):
+    done = _run(write(tmp_path), ["--results", tmp_path / "out", "--jobs", "1"])
+    assert done.returncode == 0, done.stderr
+    assert reproducible(tmp_path / "out") == reproducible(undisturbed[0])
+
+
+def _workers(parent):
+    """Process ids of the living children of a process."""
+    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(parent)], capture_output=True, text=True).stdout
+    return [int(pid) for pid in listed.split()]
+
+
+def test_killed_at_random_moments_it_ends_with_the_same_rows(undisturbed, tmp_path):
+    folder, seconds, _ = undisturbed
+    chance = random.Random(0)
+    script = write(tmp_path)
+    arguments = ["--results", tmp_path / "out", "--jobs", "2", "--checkpoint-steps", "5"]
+    killed = 0
+    while killed < KILLS:
+        process = _run(script, arguments, wait=False)
+        deadline = time.perf_counter() + chance.uniform(0.3, 1.0) * max(seconds, 8)
+        victims = chance.choice(["parent", "worker", "both"])
+        while time.perf_counter() < deadline and process.poll() is None:
+            time.sleep(0.02)
+        if process.poll() is not None and not files_in(tmp_path / "out").state.exists():
+            # All rows were written before the kill: begin anew, so that every kill hits a run.
+            assert reproducible(tmp_path / "out") == reproducible(folder)
+            files_in(tmp_path / "out").rows.unlink()
+        workers = _workers(process.pid)
+        targets = {"parent": [process.pid], "worker": workers[:1], "both": [process.pid, *workers]}[victims]
+        for target in targets:
+            try:
+                os.kill(target, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        killed += 1
+        if victims == "worker":
+            process.communicate(timeout=300)
+        else:
+            process.wait()
+            gone = time.perf_counter() + 10
+            while any(pathlib.Path(f"/proc/{w}").exists() and _alive(w) for w in workers):
+                assert time.perf_counter() < gone, "a worker outlived its parent by 10 s"
+                time.sleep(0.05)
+        process.stdout.close()
+    done = _run(script, arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert reproducible(tmp_path / "out") == reproducible(folder)
+
+
+def _alive(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_ctrl_c_stops_within_seconds_with_one_line_and_leaves_no_worker(tmp_path):
+    process = _run(write(tmp_path, epochs=500), ["--results", tmp_path / "out"], wait=False, start_new_session=True)
+    limit = time.perf_counter() + 60
+    while not list((tmp_path / "out").rglob("warm-*.npz")):
+        assert time.perf_counter() < limit, process.stdout.read()
+        time.sleep(0.1)
+    workers = _workers(process.pid)
+    assert workers
+    os.killpg(process.pid, signal.SIGINT)
+    out, _ = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert out.splitlines()[-1].endswith(b"goes on from the last finished epochs")
+    assert b"Traceback" not in out
+    assert not any(_alive(worker) for worker in workers)
+
+
+TROUBLE = '''"""Exp 90: what becomes of trials that go wrong?
+
+Varies   how.
+Fixed    all else.
+Expect   a row each.
+"""
+import os
+import signal
+
+from keras import optimizers
+
+from common.errors import Misuse
+from common.experiment import Experiment, Setting
+from common.models import small_cnn
+
+ARMS = {"baseline": {"how": ""}, "diverges": {"how": "rate"}, "raises": {"how": "raise"}, "dies": {"how": "die"}, "deep": {"how": "deep"}}
+
+
+def train(trial, *, how):
+    """Go wrong as told."""
+    if how == "raise":
+        raise ZeroDivisionError("on purpose\\nand more")
+    if how == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    model = small_cnn(trial, widths=(4,) * 6 if how == "deep" else (4, 8))
+    return trial.fit(model, optimizer=optimizers.SGD(1e30 if how == "rate" else 0.1))
+
+
+experiment = Experiment(train, arms=ARMS, setting=Setting("digits", epochs=2, batch_size=16, train_size=64), seeds=1)
+'''
+
+
+def test_trials_that_go_wrong_have_rows_and_the_others_go_on(tmp_path):
+    script = write(tmp_path, TROUBLE)
+    done = _run(script, ["--results", tmp_path / "out", "--jobs", "1"])
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "3 of 5 trials failed" in done.stderr
+    rows = {row["arm"]: row for row in results.read_rows(files_in(tmp_path / "out"))}
+    assert {arm: row["status"] for arm, row in rows.items()} == {
+        "baseline": "done",
+        "diverges": "diverged",
+        "raises": "failed",
+        "dies": "failed",
+        "deep": "failed",
+    }
+    assert rows["raises"]["reason"].startswith("ZeroDivisionError: on purpose (exp_90_survive.py:")
+    assert rows["dies"]["reason"] == "its worker died 2 times (signal SIGKILL)"
+    assert "too deep for these images" in rows["deep"]["reason"]
+    diverged = rows["diverges"]
+    assert "not finite at epoch 1, step 1" in diverged["reason"]
+    assert 0.05 < float(diverged["test_accuracy"]) < 0.15  # a constant prediction
+    assert diverged["train_accuracy"] == ""
+    assert diverged["untrained"] == "True"
+    log = files_in(tmp_path / "out").local("logs", "raises", 0, ".log").read_text()
+    assert "ZeroDivisionError: on purpose" in log
+
+    script.write_text(script.read_text().replace('raise ZeroDivisionError("on purpose\\nand more")', "pass"))
+    done = _run(script, ["--results", tmp_path / "out", "--arms", "baseline,raises"])
+    assert done.returncode == 0
+    assert "2 rows of an earlier code, setting or data moved to" in done.stdout
+    assert (tmp_path / "out" / "digits" / "superseded" / "exp_90_survive.1.csv").exists()
+
+
+SECRETS = '''"""Exp 90: what can train() see?
+
+Varies   nothing.
+Fixed    all.
+Expect   no test image.
+"""
+import gc
+
+import numpy as np
+
+from common import data
+from common.experiment import Experiment, Setting
+
+
+class Constant:
+    """Predicts class 3."""
+
+    def predict(self, images):
+        return np.tile(np.eye(10)[3], (len(images), 1))
+
+
+def train(trial):
+    """Walk through everything that the trial refers to, and look for a test image."""
+    tests = data.load("digits").test().images
+    known = {image.tobytes() for image in tests}
+    seen, found, arrays = set(), 0, 0
+    stack = [trial]
+    while stack:
+        thing = stack.pop()
+        if id(thing) in seen or isinstance(thing, type(gc)):
+            continue
+        seen.add(id(thing))
+        if isinstance(thing, np.ndarray) and thing.ndim == 4:
+            arrays += 1
+            found += sum(image.tobytes() in known for image in thing)
+        if type(thing).__module__.startswith(("common", "builtins", "numpy", "pathlib")) and not callable(thing):
+            stack += gc.get_referents(thing)
+    trial.record("arrays", arrays)
+    trial.record("test_images", found)
+    trial.record("known", len(known))
+    return Constant()
+
+
+experiment = Experiment(train, arms={"baseline": {}}, setting=Setting("digits", epochs=1), seeds=1)
+'''
+
+
+def test_train_is_handed_no_test_image_and_may_return_any_predictor(tmp_path):
+    done = _run(write(tmp_path, SECRETS), ["--results", tmp_path / "out"])
+    assert done.returncode == 0, done.stdout + done.stderr
+    files = files_in(tmp_path / "out")
+    measures = {row["name"]: float(row["value"]) for row in csv.DictReader(files.measures.open())}
+    assert measures["arrays"] >= 1
+    assert measures["known"] > 300
+    assert measures["test_images"] == 0
+    (row,) = results.read_rows(files)
+    assert set(read_arrays(files.predictions)["baseline/0"]) == {3}
+    assert float(row["test_accuracy"]) == pytest.approx(0.1, abs=0.02)
+    assert row["best_epoch"] == row["weights"] == ""
+
+
+def test_smoke_and_keep(tmp_path):
+    import keras
+
+    script = write(tmp_path, SCRIPT.replace("train_size=200", "train_size=300"))
+    done = _run(script, ["--results", tmp_path / "out", "--smoke", "--keep", "--arms", "baseline"])
+    assert done.returncode == 0, done.stderr
+    files = results.Files(tmp_path / "out" / "digits-smoke", "exp_90_survive")
+    (row,) = results.read_rows(files)
+    assert (row["epochs"], row["train_size"]) == ("1", "256")
+    model = keras.models.load_model(files.local("models", "baseline", 0, ".keras"))
+    assert model.count_params() == int(row["parameters"])
