@@ -1,9 +1,7 @@
-"""What the tests share: a data cache of their own, a small trial, and a way to run a script as a user does."""
+"""What the tests share: a data cache of their own, and a small trial."""
 
 import os
 import pathlib
-import subprocess
-import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -15,6 +13,7 @@ from common.streams import Streams
 
 PROJECT = pathlib.Path(__file__).resolve().parent.parent
 
+# What runs a script that lies outside the package as `python -m experiments.…` would.
 RUN = """
 import pathlib, sys
 from common import command, declaration
@@ -50,20 +49,6 @@ def make_trial(digits, tmp_path):
         )
 
     return make
-
-
-@pytest.fixture
-def run_script(tmp_path):
-    """Run an experiment's script in a process of its own, as `make exp-NN` does, away from the project's folder."""
-
-    def run(script, *arguments, wait=True, **environment):
-        command = [sys.executable, "-c", RUN, str(script), *map(str, arguments)]
-        options = {"cwd": tmp_path, "text": True, "env": {**os.environ, "PYTHONPATH": str(PROJECT), **environment}}
-        if wait:
-            return subprocess.run(command, capture_output=True, timeout=300, **options)
-        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options)
-
-    return run
 
 
 def arrays_equal(first, second):

@@ -1,0 +1,113 @@
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import PROJECT
+
+from common import plots, report, results
+
+ARMS = {"baseline": {}, "a rather long name of an arm": {}, "diverging": {}}
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Rows of three arms and three seeds, one of them diverged, one failed."""
+    files = results.Files(tmp_path / "digits", "exp_90_x")
+    generator = np.random.default_rng(0)
+    for seed in range(3):
+        for i, arm in enumerate(ARMS):
+            identity = {"experiment": files.experiment, "arm": arm, "seed": seed}
+            diverged = arm == "diverging" and seed == 1
+            row = {**identity, "status": "diverged" if diverged else "done", "test_accuracy": 0.9 + 0.01 * i + 0.01 * seed}
+            row |= {"train_size": 300, "epochs": 5, "batch_size": 32, "test_size": 359}
+            losses = [2.0 / (1 + e) for e in range(5)] if not diverged else [2.0, float("inf")]
+            epochs = [
+                {**identity, "stage": "fit", "epoch": e + 1, "train_loss": loss, "val_accuracy": 1 - loss / 4}
+                for e, loss in enumerate(losses)
+            ]
+            samples = generator.integers(0, 255, (8, 28, 28, 1), dtype=np.uint8) if seed == 0 else None
+            results.store(files, results.Outcome(row=row, epochs=epochs, samples=samples), list(ARMS))
+    failed = {"experiment": files.experiment, "arm": "baseline", "seed": 3, "status": "failed", "reason": "x"}
+    results.store(files, results.Outcome(row=failed), list(ARMS))
+    results.write_declaration(
+        files, {"arms": ARMS, "question": "does a figure stand whatever its rows are, and how long may a question be?"}
+    )
+    return files
+
+
+def texts(figure):
+    """Text boxes of a drawn figure, in pixels."""
+    figure.canvas.draw()
+    renderer = figure.canvas.get_renderer()
+    found = figure.findobj(lambda artist: hasattr(artist, "get_text") and artist.get_text().strip() and artist.get_visible())
+    return [(t.get_text(), t.get_window_extent(renderer)) for t in found]
+
+
+def test_each_figure_is_drawn_beside_the_rows(files):
+    paths = report.draw(files)
+    assert [path.name for path in paths] == [f"exp_90_x_{kind}.png" for kind in ("accuracy", "curves", "samples")]
+    assert all(path.read_bytes()[:4] == b"\x89PNG" for path in paths)
+
+
+def test_drawing_twice_gives_the_same_bytes(files):
+    before = [path.read_bytes() for path in report.draw(files)]
+    assert before == [path.read_bytes() for path in report.draw(files)]
+
+
+def test_no_text_overlaps_another_or_leaves_the_figure(files):
+    for _, figure in report._figures(files):
+        boxes = texts(figure)
+        for i, (text, box) in enumerate(boxes):
+            assert box.x0 >= -1 and box.y0 >= -1, text
+            assert box.x1 <= figure.bbox.x1 + 1 and box.y1 <= figure.bbox.y1 + 1, text
+            for other, other_box in boxes[:i]:
+                assert not box.padded(-1).overlaps(other_box.padded(-1)), (text, other)
+
+
+def test_the_accuracy_figure_shows_every_seed_and_the_mean(files):
+    rows = pd.read_csv(files.rows)
+    figure = plots.final_accuracy(rows[rows["status"] != "failed"], list(ARMS), "title", "caption")
+    dots = np.concatenate(
+        [c.get_offsets().data[:, 0] for c in figure.axes[0].collections if len(c.get_offsets()) and hasattr(c, "get_sizes")]
+    )
+    assert sorted(np.round(dots, 6)) == sorted(np.round(0.9 + 0.01 * i + 0.01 * s, 6) for i in range(3) for s in range(3))
+
+
+def test_an_arm_has_the_same_look_everywhere_and_no_two_share_one():
+    arms = [f"arm {i}" for i in range(24)]
+    looks = [tuple(plots.look(arms, arm).values()) for arm in arms]
+    assert len(set(looks)) == 24
+
+
+def test_a_diverging_arm_does_not_flatten_the_others(files):
+    epochs = results.read_epochs(files)
+    epochs.loc[epochs["arm"] == "diverging", "train_loss"] = 1e6
+    figure = plots.learning_curves(epochs, list(ARMS), "title", "caption")
+    assert figure.axes[0].get_ylim()[1] < 100
+
+
+def test_plots_need_no_tensorflow_and_a_damaged_file_costs_only_its_own_figures(files):
+    folder = files.folder.parent
+    broken = results.Files(files.folder, "exp_91_y")
+    results.write_declaration(broken, {"arms": ARMS, "question": "?"})
+    broken.rows.write_text("not,ours\n1,2\n")
+    code = (
+        f"import sys; sys.argv = ['report', '--results', {str(folder)!r}]\n"
+        "import runpy, atexit\n"
+        "atexit.register(lambda: print('slow:', sorted({'tensorflow', 'keras', 'sklearn'} & set(sys.modules))))\n"
+        "runpy.run_module('common.report', run_name='__main__')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "slow: []" in done.stdout
+    assert done.stdout.count(".png") == 3
+    assert done.stderr.count("\n") == 1
+    assert "exp_91_y.csv line 1" in done.stderr
+
+
+def test_a_missing_results_folder_is_one_line(tmp_path):
+    command = [sys.executable, "-m", "common.report", "--results", str(tmp_path / "none")]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
