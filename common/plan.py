@@ -18,6 +18,10 @@ from common.experiment import Experiment, Setting
 PROJECT = pathlib.Path(__file__).resolve().parent.parent
 GUESSED_SECONDS_PER_PIXEL = 5e-7
 """Of one trained image, for the estimate of a first run: a CNN of 100,000 parameters on one core of 2023."""
+START_SECONDS = 6
+"""From the start of a worker to its first trial: the import of TensorFlow."""
+GUESSED_COMPILE_SECONDS = 1.5
+"""Of one trial, for the estimate of a first run."""
 LOGIT_BYTES = 4
 
 
@@ -84,11 +88,12 @@ class Plan:
         per_image, basis = self._seconds_per_image()
         seconds = 0.0
         for trial in trials:
+            known = per_image.get(trial.arm) or per_image.get(None)
             height, width, channels = trial.dataset.shape
-            pixels = height * width * channels
-            seconds += trial.images * (per_image.get(trial.arm) or per_image.get(None) or pixels * GUESSED_SECONDS_PER_PIXEL)
+            guess = GUESSED_COMPILE_SECONDS + trial.images * height * width * channels * GUESSED_SECONDS_PER_PIXEL
+            seconds += trial.images * known if known else guess
         size = sum(t.dataset.test_size * t.dataset.classes * LOGIT_BYTES for t in trials)
-        return seconds / max(min(jobs, len(trials)), 1), size, basis
+        return START_SECONDS + seconds / max(min(jobs, len(trials)), 1), size, basis
 
     def _seconds_per_image(self) -> tuple[dict, str]:
         """Median seconds of one trained image per arm (None: over all arms), from the nearest rows there are."""

@@ -189,5 +189,5 @@ def test_the_estimate_rests_on_rows_where_there_are_some(experiment, tmp_path, d
     for trial in a_plan.trials[:5]:
         stored(a_plan, trial, final_epoch=20, total_seconds=12.0)
     seconds, disk, basis = a_plan.estimate(a_plan.trials[5:], 2)
-    assert (seconds, basis) == (pytest.approx(5 * 12 / 2), "from rows here")
+    assert (seconds, basis) == (pytest.approx(plan.START_SECONDS + 5 * 12 / 2), "from rows here")
     assert disk == 5 * 359 * 10 * 4

@@ -5,6 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import PROJECT
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
 
 from common import plots, report, results
 
@@ -39,10 +41,17 @@ def files(tmp_path):
 
 def texts(figure):
     """Text boxes of a drawn figure, in pixels."""
-    figure.canvas.draw()
-    renderer = figure.canvas.get_renderer()
-    found = figure.findobj(lambda artist: hasattr(artist, "get_text") and artist.get_text().strip() and artist.get_visible())
-    return [(t.get_text(), t.get_window_extent(renderer)) for t in found]
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    renderer = canvas.get_renderer()
+    undrawn = set()  # labels of ticks beyond the axes' limits
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            undrawn |= {id(tick.label1) for tick in axis.get_major_ticks() if not low <= tick.get_loc() <= high}
+    found = figure.findobj(Text)
+    shown = [t for t in found if t.get_text().strip() and t.get_visible() and id(t) not in undrawn]
+    return [(t.get_text(), t.get_window_extent(renderer)) for t in shown]
 
 
 def test_each_figure_is_drawn_beside_the_rows(files):

@@ -18,7 +18,7 @@ from common import data, results
 from common.files import read_arrays
 
 KILLS = int(os.environ.get("KILLS", "4"))
-"""SIGKILLs in the test of exact resume; `make kills` sends 20."""
+"""SIGKILLs in the test of exact resume: `KILLS=20 make test ARGS=\"-k killed\"` sends 20."""
 
 SCRIPT = '''"""Exp 90: does a run survive?
 
