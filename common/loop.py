@@ -103,13 +103,17 @@ class Loop:
         return augmentation.apply(self.augment, tf.cast(images, tf.float32), targets, uniforms)
 
     def compile(self):
-        """The compiled update: images uint8, labels int64, uniforms float32, global count -> loss, correct, norm, finite."""
+        """The compiled update: images uint8, labels int64, uniforms float32, global count -> loss, accuracy, norm, finite.
+
+        Each argument but the count is split over the replicas. Their gradients are summed, then clipped, then applied once.
+        """
+        trial = self.trial
 
         def update(images, labels, uniforms, count):
             images, targets = self.prepare(images, labels, uniforms)
             with tf.GradientTape(persistent=len(self.players) > 1) as tape:
                 losses, outputs = self.step(images, targets)
-                penalty = tf.add_n(self.model.losses) / self.trial.replicas if self.model.losses else 0.0
+                penalty = tf.add_n(self.model.losses) / trial.replicas if self.model.losses else 0.0
                 totals = []
                 for optimizer, _, name in self.players:
                     values = tf.cast(losses if name is None else losses[name], tf.float32)
@@ -118,31 +122,57 @@ class Loop:
                     total = tf.reduce_sum(values) / count + penalty
                     totals.append((total, optimizer.scale_loss(total)))
             squares = []
-            for (_, scaled), (optimizer, variables, _) in zip(totals, self.players, strict=True):
-                gradients = tape.gradient(scaled, variables)
-                squares += [tf.reduce_sum(tf.square(tf.cast(g, tf.float32))) for g in gradients if g is not None]
+            for (total, scaled), (optimizer, variables, _) in zip(totals, self.players, strict=True):
+                gradients = self.reduce(tape.gradient(scaled, variables))
+                scale = total / scaled if scaled is not total else 1.0
+                squares += [tf.reduce_sum(tf.square(tf.cast(g, tf.float32) * scale)) for g in gradients if g is not None]
                 optimizer.apply(gradients, variables)
-            correct = 0.0
+            correct = tf.constant(0.0)
             if outputs is not None:
                 hits = tf.argmax(outputs, axis=-1) == tf.argmax(targets, axis=-1)
-                correct = tf.reduce_sum(tf.cast(hits, tf.float32))
+                correct = tf.reduce_sum(tf.cast(hits, tf.float32)) / count
+            loss, correct = self.reduce([tf.add_n([total for total, _ in totals]), correct])
             finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(v.value)) for v in self.model.trainable_variables])
-            return tf.add_n([total for total, _ in totals]), correct, tf.sqrt(tf.add_n(squares)), finite
+            return loss, correct, tf.sqrt(tf.add_n(squares)), finite
 
-        height, width, channels = self.trial.input_shape
-
-        @tf.function(
-            input_signature=[
+        if trial.replicas == 1:
+            height, width, channels = trial.input_shape
+            signature = [
                 tf.TensorSpec((None, height, width, channels), tf.uint8),
                 tf.TensorSpec((None,), tf.int64),
                 tf.TensorSpec((None, len(self.augment), augmentation.UNIFORMS), tf.float32),
                 tf.TensorSpec((), tf.float32),
             ]
-        )
-        def compiled(images, labels, uniforms, count):
-            return self.trial.strategy.run(update, args=(images, labels, uniforms, count))
+            return tf.function(lambda *batch: trial.strategy.run(update, args=batch), input_signature=signature)
 
-        return compiled
+        compiled = tf.function(lambda *batch: trial.strategy.run(update, args=batch))
+        for optimizer, _, _ in self.players:
+            # Keras sums over replicas after clipping; here the gradients that it gets are sums already.
+            optimizer._all_reduce_sum_gradients = lambda gradients_and_variables: gradients_and_variables
+
+        def split(*batch):
+            *arrays, count = batch
+            if count < trial.replicas:  # too few to share: each replica takes all of them at a fraction of the weight
+                parts, count = [[array] * trial.replicas for array in arrays], count * trial.replicas
+            else:
+                parts = [np.array_split(array, trial.replicas) for array in arrays]
+
+            def of_replica(values):
+                return lambda context: tf.constant(values[context.replica_id_in_sync_group])
+
+            spread = [trial.strategy.experimental_distribute_values_from_function(of_replica(values)) for values in parts]
+            results = compiled(*spread, tf.constant(count))
+            return [trial.strategy.experimental_local_results(result)[0] for result in results]
+
+        return split
+
+    def reduce(self, tensors):
+        """The sums over all replicas; what is None stays None."""
+        if self.trial.replicas == 1:
+            return tensors
+        there = [tensor for tensor in tensors if tensor is not None]
+        sums = iter(tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, there))
+        return [None if tensor is None else next(sums) for tensor in tensors]
 
     # --- the run ---
 
@@ -191,11 +221,11 @@ class Loop:
             arguments = (trial.train.batch(batch), trial.train.labels[batch], uniforms[batch], np.float32(len(batch)))
             gathered = time.perf_counter()
             self.callbacks.on_train_batch_begin(i)
-            loss, correct, norm, finite = (value.numpy() for value in self.update(*arguments))
+            loss, accuracy, norm, finite = (value.numpy() for value in self.update(*arguments))
             done = time.perf_counter()
             fit.steps += 1
-            fit.sums = [a + b for a, b in zip(fit.sums, (len(batch), float(loss) * len(batch), correct, norm), strict=True)]
-            fit.sums = [float(value) for value in fit.sums]
+            terms = (len(batch), float(loss) * len(batch), round(float(accuracy) * len(batch)), float(norm))
+            fit.sums = [a + b for a, b in zip(fit.sums, terms, strict=True)]
             trial.clocks["input"] += gathered - start
             if self._first("update"):
                 trial.clocks["compile"] += done - gathered
@@ -221,7 +251,7 @@ class Loop:
             "train_loss": loss / examples,
             "train_accuracy": correct / examples if self.classifies else None,
             **self._validate(),
-            "learning_rate": float(self.players[0][0].learning_rate),
+            "learning_rate": float(keras.ops.convert_to_numpy(self.players[0][0].learning_rate)),
             "gradient_norm": norm / trial.steps_per_epoch,
             "seconds": seconds,
         }
