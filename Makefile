@@ -2,17 +2,23 @@
 
 PYTHON ?= python3
 PY := .venv/bin/python
-LOCK := $(if $(GPU),requirements-gpu.lock,requirements.lock)
+on = $(filter-out 0,$(1))
+LOCK := $(if $(call on,$(GPU)),requirements-gpu.lock,requirements.lock)
 UV := .venv/bin/uv
 
 # --name 'value' for a variable that is set; each means the same on the scripts' own command line.
 option = $(if $($(1)),--$(2) '$($(1))')
-switch = $(if $($(1)),--$(2))
+switch = $(if $(call on,$($(1))),--$(2))
 OPTIONS = $(call switch,FULL,full) $(call option,ARMS,arms) $(call option,SEEDS,seeds) $(call option,DATASET,dataset) \
   $(call option,EPOCHS,epochs) $(call option,BATCH,batch) $(call option,TRAIN,train) $(call option,SIZE,size) \
   $(call option,COLOUR,colour) $(call option,PRECISION,precision) $(call option,THREADS,threads) $(call option,JOBS,jobs) \
   $(call option,RESULTS,results) $(call option,CHECKPOINT_STEPS,checkpoint-steps) \
   $(call switch,SMOKE,smoke) $(call switch,KEEP,keep) $(call switch,DRY,dry)
+
+KNOWN := PYTHON GPU ARGS FULL ARMS SEEDS DATASET EPOCHS BATCH TRAIN SIZE COLOUR PRECISION THREADS JOBS RESULTS CHECKPOINT_STEPS \
+  SMOKE KEEP DRY
+UNKNOWN := $(filter-out $(KNOWN),$(foreach word,$(MAKEOVERRIDES),$(if $(findstring =,$(word)),$(firstword $(subst =, ,$(word))))))
+$(if $(UNKNOWN),$(error option must be one of $(KNOWN). Received: $(firstword $(UNKNOWN))))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup list plots test lint format lock
@@ -29,7 +35,7 @@ help: ## This list
 	@echo "  JOBS=n RESULTS=dir CHECKPOINT_STEPS=n KEEP=1 SMOKE=1 DRY=1              how and where it runs"
 
 setup: ## Create .venv with the locked packages, if that is not done yet (GPU=1: TensorFlow with CUDA)
-	@cmp -s $(LOCK) .venv/installed.lock || { [ -z "$(GPU)" ] && cmp -s requirements-gpu.lock .venv/installed.lock; } || { \
+	@cmp -s $(LOCK) .venv/installed.lock || { [ -z "$(call on,$(GPU))" ] && cmp -s requirements-gpu.lock .venv/installed.lock; } || { \
 	  $(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("TensorFlow needs Python 3.11, 3.12 or 3.13: make setup PYTHON=python3.12. Received: Python %d.%d" % v)' && \
 	  echo "Installing $(LOCK) into .venv (once) …" && \
 	  { $(PYTHON) -m venv --clear .venv || { echo "python3 -m venv failed: install your system's python3-venv package" >&2; exit 1; }; } && \

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 import keras
 import numpy as np
 
-from common.errors import Failure, Misuse
+from common.errors import Misuse
 from common.files import read_arrays, write_atomic
 
 GENERATIONS = 2
@@ -104,11 +104,13 @@ def callback_state(callback: keras.callbacks.Callback) -> dict | None:
         return None
     state = {}
     for name, value in vars(callback).items():
-        if name in NOT_STATE or _constant(value):
+        if name in NOT_STATE:
             continue
         try:
             pack(value, [])
         except TypeError as error:
+            if _constant(value):
+                continue
             raise Misuse(
                 f"callback {type(callback).__name__} holds `{name}` ({error}), which cannot be saved exactly, so a killed trial "
                 "could not go on as before: hold plain values and arrays, or wrap it in checkpoint.unsaved(…) if it only observes"
@@ -152,7 +154,7 @@ def restore(folder: pathlib.Path, stage: str, variables: dict[str, list], warn: 
             values = {name: _group(named, name, variables[name]) for name in variables}
             arrays = [named[f"array_{i:05d}"] for i in range(sum(key.startswith("array_") for key in named))]
             state = unpack(json.loads(named["state"].tobytes()), arrays)
-        except (Failure, KeyError, ValueError) as error:
+        except Exception as error:  # whatever a damaged file makes of itself
             warn(f"checkpoint {path} is damaged ({error}): going on from the one before")
             path.unlink(missing_ok=True)
             continue

@@ -14,11 +14,10 @@ from typing import NoReturn
 from common import data, results
 from common.errors import Failure, Misuse
 from common.experiment import PRECISIONS, Experiment, Setting
-from common.plan import Plan, make_plan
+from common.plan import SMOKE, Plan, make_plan
 from common.progress import Display, duration, size
 from common.runner import Runner, collect_pending, cores
 
-SMOKE = {"epochs": 1, "train_size": 256}
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
 
@@ -151,6 +150,8 @@ def run(experiment: Experiment, arguments: Sequence[str] | None = None) -> int:
         _set_aside_stale(plan)
         collect_pending(plan)
     trials = plan.missing()
+    if given.keep:  # a done trial without a kept model is trained again: its row comes out the same
+        trials = [t for t in plan.trials if t in trials or not plan.files.local("models", t.arm, t.seed, ".keras").exists()]
     _announce(plan, trials, jobs, setting)
     if given.dry:
         return 0

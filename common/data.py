@@ -135,8 +135,6 @@ def load(name: str, image_size: int | None = None, colour: str | None = None) ->
     own_folder = image_folder(name)
     source = sources.folder_listing(own_folder) if own_folder else name
     key = f"{slug(name)}-{image_size or 'native'}-{colour or 'native'}"
-    if own_folder:
-        key += "-" + hashlib.blake2b(str(own_folder).encode(), digest_size=4).hexdigest()
     folder = cache_dir() / key
     meta = _valid_meta(folder, source)
     if meta is None:
@@ -168,13 +166,16 @@ def reopen(dataset: Dataset) -> Dataset:
 
 
 def cache_dir() -> pathlib.Path:
-    return pathlib.Path(os.environ.get("CACHE_DIR") or PROJECT / ".cache").expanduser()
+    return pathlib.Path(os.environ.get("CACHE_DIR") or PROJECT / ".cache").expanduser().resolve()
 
 
 def slug(name: str) -> str:
-    """A dataset's name as part of a file name: for a folder, its last component."""
+    """A dataset's name as part of a file name: for a folder, its last component and a hash of its path."""
     folder = image_folder(name)
-    return re.sub(r"[^A-Za-z0-9_.]+", "_", folder.name if folder else name.replace("/", "_"))
+    if folder is None:
+        return name.replace("/", "_")
+    digest = hashlib.blake2b(str(folder).encode(), digest_size=4).hexdigest()
+    return re.sub(r"[^A-Za-z0-9_.]+", "_", folder.name) + f"_{digest}"
 
 
 def _sha256(path: pathlib.Path) -> str:

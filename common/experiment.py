@@ -162,17 +162,17 @@ class Experiment:
             fields["vary"] = tuple(fields["vary"])
         return setting.replace(**fields)
 
-    def folder_name(self, setting: Setting, overridden: Sequence[str] = (), dataset: str = "", smoke: bool = False) -> str:
+    def folder_name(self, setting: Setting, overridden: Sequence[str] = (), dataset: str = "", smoke: dict | None = None) -> str:
         """The setting's folder: its dataset, and what differs from the declared setting of that dataset.
 
-        `dataset` is its name as part of a file name.
+        `dataset` is its name as part of a file name, `smoke` what a smoke run overrides.
         """
         declared = self.quick if setting.dataset == self.quick.dataset else self.setting
         parts = [dataset or setting.dataset] + (["smoke"] if smoke else [])
         for name in FIELDS[1:]:
             value = getattr(setting, name)
             arms_differ = name in overridden and any(name in arm for arm in self.arms.values())
-            smoked = smoke and name in ("epochs", "train_size")
+            smoked = smoke and value == smoke.get(name, ...)
             if (value != getattr(declared, name) or arms_differ) and not smoked:
                 parts.append(f"{SHORT.get(name, name)}={value if value is not None else 'all'}")
         return "-".join(parts)
@@ -210,6 +210,9 @@ class Experiment:
             raise Misuse(
                 f"{self.name}: arm names must differ in more than punctuation, and not read as missing: {list(self.arms)}"
             )
+        numbers = [arm for arm in self.arms if _is_number(arm)]
+        if numbers:
+            raise Misuse(f"{self.name}: an arm's name must not be a number. Received: {numbers[0]!r}")
         parameters = list(inspect.signature(self.train).parameters.values())[1:]
         both = [p.name for p in parameters if p.name in FIELDS]
         if both:
@@ -224,3 +227,11 @@ class Experiment:
             missing = [arm for arm in claim.arms() if arm not in self.arms]
             if missing:
                 raise Misuse(f"{self.name}: claim {claim.text!r} names an arm that is not there: {missing[0]!r}")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -4,6 +4,7 @@ It is ours because `keras.Model.fit` shuffles alike in every epoch, clips before
 exactly. Models, optimizers, losses and callbacks are ordinary Keras.
 """
 
+import inspect
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 import keras
 import numpy as np
 import tensorflow as tf
+from keras.src.backend.common.global_state import get_global_attribute
 
 from common import augment as augmentation
 from common import checkpoint, metrics, scoring
@@ -19,7 +21,7 @@ from common.errors import Misuse
 SAMPLES = 8
 """Training images kept for the sample sheet: the first of the train split, as drawn in the first epoch."""
 
-Step = Callable[[keras.Model, tf.Tensor, tf.Tensor], tuple]
+Step = Callable[[keras.Model, tf.Tensor, tf.Tensor, tf.Tensor], tuple]
 
 
 class Diverged(Exception):
@@ -44,6 +46,13 @@ class Fit:
     finished: bool = False
 
 
+WANT_PROBABILITIES = (
+    *(keras.losses.KLDivergence, keras.losses.Poisson),
+    *(keras.losses.kl_divergence, keras.losses.poisson),
+)
+"""Losses of Keras that cannot be told to take logits."""
+
+
 def per_example(loss) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
     """The losses [batch] of a Keras loss or function, from one-hot targets. Raises `Misuse` for what would train wrongly."""
     if loss is None:
@@ -53,9 +62,12 @@ def per_example(loss) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
             "loss must be a keras.losses.Loss or a function of (targets, logits): a name stands for probabilities, and models "
             f"here emit logits. Received: {loss!r}"
         )
+    if loss in WANT_PROBABILITIES or type(loss) in WANT_PROBABILITIES or _takes_probabilities(loss):
+        raise Misuse(
+            "models here emit logits: the loss must take them (from_logits=True), or be a function that applies softmax itself. "
+            f"Received: {getattr(loss, '__name__', type(loss).__name__)}"
+        )
     config = loss.get_config() if isinstance(loss, keras.losses.Loss) else {}
-    if config.get("from_logits", True) is False:
-        raise Misuse(f"{type(loss).__name__} needs from_logits=True: models here emit logits. Received: from_logits=False")
     if config.get("reduction", "sum_over_batch_size") not in ("sum_over_batch_size", "mean"):
         raise Misuse(f"the loss is always averaged over the batch. Received: reduction={config['reduction']!r}")
     call = loss.call if isinstance(loss, keras.losses.Loss) else loss
@@ -68,6 +80,17 @@ def per_example(loss) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
     return losses
 
 
+def _takes_probabilities(loss: Callable) -> bool:
+    """Whether a loss has a choice, `from_logits`, and has not made it."""
+    if isinstance(loss, keras.losses.Loss):
+        return loss.get_config().get("from_logits", True) is False
+    try:
+        choice = inspect.signature(loss).parameters.get("from_logits")
+    except ValueError:  # a callable without a signature
+        return False
+    return choice is not None and choice.default is False
+
+
 class Loop:
     """One call of `Trial.fit`."""
 
@@ -75,6 +98,8 @@ class Loop:
         self.trial, self.model, self.stage, self.epochs = trial, model, stage, epochs
         self.per_example = per_example
         self.augment = tuple(augment)
+        if not model.built:
+            model.build((None, *trial.input_shape))
         self.custom = step
         if isinstance(optimizer, dict):
             self.players = [(opt, model.get_layer(name).trainable_variables, name) for name, opt in optimizer.items()]
@@ -85,15 +110,18 @@ class Loop:
             weights = class_weight if isinstance(class_weight, dict) else dict(enumerate(class_weight))
             self.class_weight = tf.constant([weights.get(c, 1.0) for c in range(trial.classes)], tf.float32)
         self.fit = Fit()
+        self.earlier = sum(
+            fit.epoch for fit in trial.fits.values()
+        )  # epochs of earlier stages: no stage repeats another's chance
         self.callbacks = keras.callbacks.CallbackList([_with_direction(c) for c in callbacks])
         self.reported = 0.0
 
     # --- the graph ---
 
-    def step(self, images, targets):
+    def step(self, images, targets, seed):
         """Losses [batch] (or a dict of them) and outputs."""
         if self.custom:
-            return self.custom(self.model, images, targets)
+            return self.custom(self.model, images, targets, seed)
         outputs = tf.cast(self.model(images, training=True), tf.float32)
         return self.per_example(targets, outputs), outputs
 
@@ -103,16 +131,21 @@ class Loop:
         return augmentation.apply(self.augment, tf.cast(images, tf.float32), targets, uniforms)
 
     def compile(self):
-        """The compiled update: images uint8, labels int64, uniforms float32, global count -> loss, accuracy, norm, finite.
+        """The compiled update: images uint8, labels int64, uniforms float32, count, number -> loss, accuracy, norm, finite.
 
-        Each argument but the count is split over the replicas. Their gradients are summed, then clipped, then applied once.
+        The first three are split over the replicas; count is that of the whole batch, number that of the update. The
+        replicas' gradients are summed, then clipped, then applied once.
         """
         trial = self.trial
 
-        def update(images, labels, uniforms, count):
+        noise = trial.streams.key("noise", self.earlier, "step")
+
+        def update(images, labels, uniforms, count, number):
             images, targets = self.prepare(images, labels, uniforms)
+            replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+            seed = tf.stack([noise, number * trial.replicas + replica])
             with tf.GradientTape(persistent=len(self.players) > 1) as tape:
-                losses, outputs = self.step(images, targets)
+                losses, outputs = self.step(images, targets, seed)
                 penalty = tf.add_n(self.model.losses) / trial.replicas if self.model.losses else 0.0
                 totals = []
                 for optimizer, _, name in self.players:
@@ -142,6 +175,7 @@ class Loop:
                 tf.TensorSpec((None,), tf.int64),
                 tf.TensorSpec((None, len(self.augment), augmentation.UNIFORMS), tf.float32),
                 tf.TensorSpec((), tf.float32),
+                tf.TensorSpec((), tf.int32),
             ]
             return tf.function(lambda *batch: trial.strategy.run(update, args=batch), input_signature=signature)
 
@@ -151,7 +185,7 @@ class Loop:
             optimizer._all_reduce_sum_gradients = lambda gradients_and_variables: gradients_and_variables
 
         def split(*batch):
-            *arrays, count = batch
+            *arrays, count, number = batch
             if count < trial.replicas:  # too few to share: each replica takes all of them at a fraction of the weight
                 parts, count = [[array] * trial.replicas for array in arrays], count * trial.replicas
             else:
@@ -161,7 +195,7 @@ class Loop:
                 return lambda context: tf.constant(values[context.replica_id_in_sync_group])
 
             spread = [trial.strategy.experimental_distribute_values_from_function(of_replica(values)) for values in parts]
-            results = compiled(*spread, tf.constant(count))
+            results = compiled(*spread, tf.constant(count), tf.constant(number))
             return [trial.strategy.experimental_local_results(result)[0] for result in results]
 
         return split
@@ -199,6 +233,8 @@ class Loop:
         self.timed = set()  # compiled functions that have run once
         while fit.epoch < self.epochs and not fit.stopped:
             self._epoch()
+        for optimizer, variables, _ in self.players:
+            optimizer.finalize_variable_values(variables)  # an exponential moving average becomes the weights
         self.callbacks.on_train_end(self._logs())
         fit.finished = True
         self._save()
@@ -207,10 +243,11 @@ class Loop:
         trial, fit = self.trial, self.fit
         n, size = len(trial.train), trial.batch_size
         began, before = time.perf_counter(), fit.epoch_seconds
-        order = trial.streams.generator("order", fit.epoch).permutation(n)
+        order = trial.streams.generator("order", self.earlier + fit.epoch).permutation(n)
         uniforms = np.zeros((n, 0, augmentation.UNIFORMS), np.float32)
         if self.augment:
-            uniforms = augmentation.draws(trial.streams, fit.epoch, self.augment, trial._official_size)[trial.train.ids]
+            uniforms = augmentation.draws(trial.streams, self.earlier + fit.epoch, self.augment, trial._official_size)
+            uniforms = uniforms[trial.train.ids]
         trial.clocks["input"] += time.perf_counter() - began
         first = fit.steps - fit.epoch * trial.steps_per_epoch
         if first == 0:
@@ -221,13 +258,14 @@ class Loop:
             arguments = (trial.train.batch(batch), trial.train.labels[batch], uniforms[batch], np.float32(len(batch)))
             gathered = time.perf_counter()
             self.callbacks.on_train_batch_begin(i)
-            loss, accuracy, norm, finite = (value.numpy() for value in self.update(*arguments))
+            loss, accuracy, norm, finite = (value.numpy() for value in self.update(*arguments, np.int32(fit.steps)))
             done = time.perf_counter()
             fit.steps += 1
             terms = (len(batch), float(loss) * len(batch), round(float(accuracy) * len(batch)), float(norm))
             fit.sums = [a + b for a, b in zip(fit.sums, terms, strict=True)]
             trial.clocks["input"] += gathered - start
             if self._first("update"):
+                self._check_noise()
                 trial.clocks["compile"] += done - gathered
             else:
                 trial.clocks["train"] += done - gathered
@@ -237,6 +275,8 @@ class Loop:
                 raise Diverged(f"{what} not finite at epoch {fit.epoch + 1}, step {fit.steps}")
             self.callbacks.on_train_batch_end(i, {"loss": float(loss)})
             self._progress(done)
+            if self.model.stop_training:
+                break
             last = i == trial.steps_per_epoch - 1
             if not last and trial._checkpoint_steps and fit.steps % trial._checkpoint_steps == 0:
                 fit.epoch_seconds = before + time.perf_counter() - began
@@ -252,7 +292,7 @@ class Loop:
             "train_accuracy": correct / examples if self.classifies else None,
             **self._validate(),
             "learning_rate": float(keras.ops.convert_to_numpy(self.players[0][0].learning_rate)),
-            "gradient_norm": norm / trial.steps_per_epoch,
+            "gradient_norm": norm / (fit.steps - fit.epoch * trial.steps_per_epoch),
             "seconds": seconds,
         }
         fit.history.append(row)
@@ -269,17 +309,20 @@ class Loop:
             self._save()
 
     def _validate(self):
-        """Validation loss (as trained, penalties included), accuracy and NLL; none for a model that is no classifier."""
+        """Validation loss (as trained, weight penalties included), accuracy and NLL; none for a model that is no classifier."""
         names = ("val_loss", "val_accuracy", "val_nll")
         if not self.classifies:
             return dict.fromkeys(names)
+        self.callbacks.on_test_begin()
         trial, start = self.trial, time.perf_counter()
         logits = scoring.predict(self.forward, trial.val)
         trial.clocks["compile" if self._first("forward") else "eval"] += time.perf_counter() - start
         targets = tf.one_hot(trial.val.labels, trial.classes)
         losses = float(tf.reduce_mean(self.per_example(targets, tf.constant(logits))))
-        penalty = sum(float(value) for value in self.model.losses)
-        scores = (losses + penalty, metrics.accuracy(logits, trial.val.labels), metrics.nll(logits, trial.val.labels))
+        penalties = [v.regularizer(v) for v in self.model.trainable_variables if v.regularizer is not None]
+        loss = losses + float(sum(keras.ops.convert_to_numpy(penalty) for penalty in penalties))
+        scores = (loss, metrics.accuracy(logits, trial.val.labels), metrics.nll(logits, trial.val.labels))
+        self.callbacks.on_test_end({"loss": scores[0], "accuracy": scores[1]})
         return dict(zip(names, scores, strict=True))
 
     def _logs(self):
@@ -319,8 +362,17 @@ class Loop:
         """Give every dropout and other random layer a state that depends on (seed, layer) alone."""
         for layer in self.model._flatten_layers():
             for i, generator in enumerate(getattr(layer, "_seed_generators", ())):
-                key = self.trial.streams.key("noise", layer.path or layer.name, i)
+                key = self.trial.streams.key("noise", self.earlier, layer.path or layer.name, i)
                 generator.state.assign([key, 0])
+
+    @staticmethod
+    def _check_noise():
+        """Refuse draws from Keras' global generator, whose state is nobody's to save."""
+        if get_global_attribute("global_seed_generator") is not None:
+            raise Misuse(
+                "a model or step draws from Keras' global random generator, which a killed trial could not go on from: draw "
+                "from the step's seed, or in a layer from a keras.random.SeedGenerator of its own"
+            )
 
     def _keep_samples(self):
         trial = self.trial

@@ -7,7 +7,7 @@ import pathlib
 import shutil
 import statistics
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from common import data, results
@@ -23,6 +23,8 @@ START_SECONDS = 6
 GUESSED_COMPILE_SECONDS = 1.5
 """Of one trial, for the estimate of a first run."""
 LOGIT_BYTES = 4
+SMOKE = {"epochs": 1, "train_size": 256}
+"""What SMOKE=1 overrides."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,8 @@ class Plan:
     setting: Setting
     files: results.Files
     trials: list[Planned]
+    fingerprint: Callable[[str, int], str]
+    """Of any arm and seed under the code, setting and data of now."""
 
     def missing(self) -> list[Planned]:
         """Trials without a final row of their own fingerprint."""
@@ -66,13 +70,11 @@ class Plan:
         return [t for t in self.trials if final.get((t.arm, t.seed)) != t.fingerprint]
 
     def stale(self) -> list[dict]:
-        """Rows that the planned trials, or the arms as declared, have overtaken."""
-        wanted = {(t.arm, t.seed): t.fingerprint for t in self.trials}
+        """Rows of an earlier code, setting or data, or of an arm that is gone, whether or not they are planned now."""
         return [
             row
             for row in results.read_rows(self.files)
-            if row["fingerprint"] != wanted.get((row["arm"], int(row["seed"])), row["fingerprint"])
-            or row["arm"] not in self.experiment.arms
+            if row["arm"] not in self.experiment.arms or row["fingerprint"] != self.fingerprint(row["arm"], int(row["seed"]))
         ]
 
     def clear_stale_state(self) -> None:
@@ -131,46 +133,54 @@ def make_plan(
     """
     code = code_hash(experiment.path.read_text(), experiment.train.__name__)
     datasets: dict[tuple, data.Dataset] = {}
-    of_arm = {}
-    for arm in arms:
+    of_arm: dict[str, tuple[Setting, data.Dataset]] = {}
+    for arm in experiment.arms:
         chosen = experiment.arm_setting(arm, setting, overridden)
         key = (chosen.dataset, chosen.image_size, chosen.colour)
         if key not in datasets:
             datasets[key] = data.load(*key)
         available = datasets[key].split_sizes()[0]
-        if chosen.train_size is not None and chosen.train_size > available:
-            raise Misuse(
-                f"train_size must be at most {available}, what {chosen.dataset} has beside validation. "
-                f"Received: {chosen.train_size}"
-            )
-        if chosen.batch_size > (chosen.train_size or available):
-            raise Misuse(
-                f"batch_size must be at most the {chosen.train_size or available} training images. Received: {chosen.batch_size}"
-            )
+        if smoke and chosen.train_size is not None:
+            chosen = chosen.replace(train_size=min(chosen.train_size, available))
+        if arm in arms:
+            _check_sizes(chosen, available)
         of_arm[arm] = (chosen, datasets[key])
+
+    def fingerprint(arm, seed):
+        return _fingerprint(experiment, arm, seed, *of_arm[arm], code)
+
     trials = [
-        Planned(
-            arm=arm,
-            seed=seed,
-            setting=of_arm[arm][0],
-            dataset=of_arm[arm][1],
-            arguments=experiment.arguments(arm),
-            fingerprint=_fingerprint(experiment, arm, seed, *of_arm[arm], code),
-        )
+        Planned(arm, seed, *of_arm[arm], arguments=experiment.arguments(arm), fingerprint=fingerprint(arm, seed))
         for seed in seeds
         for arm in arms
     ]
-    name = experiment.folder_name(setting, overridden, data.slug(setting.dataset), smoke)
-    return Plan(experiment, setting, results.Files(results_folder / name, experiment.name), trials)
+    name = experiment.folder_name(setting, overridden, data.slug(setting.dataset), SMOKE if smoke else {})
+    return Plan(experiment, setting, results.Files(results_folder / name, experiment.name), trials, fingerprint)
+
+
+def _check_sizes(setting: Setting, available: int) -> None:
+    if setting.train_size is not None and setting.train_size > available:
+        raise Misuse(
+            f"train_size must be at most {available}, what {setting.dataset} has beside validation: TRAIN={available}. "
+            f"Received: {setting.train_size}"
+        )
+    most = setting.train_size or available
+    if setting.batch_size > most:
+        raise Misuse(f"batch_size must be at most the {most} training images: BATCH={most}. Received: {setting.batch_size}")
 
 
 def _fingerprint(experiment: Experiment, arm: str, seed: int, setting: Setting, dataset: data.Dataset, code: str) -> str:
-    """What decides a trial's outcome, hashed. A dataset counts by its content, not by its path."""
+    """What decides a trial's outcome, hashed. A dataset counts by its content, not by its path.
+
+    A field of the setting counts where it differs from its default, so that a field of tomorrow leaves today's rows valid.
+    """
+    defaults = {field.name: field.default for field in dataclasses.fields(Setting)}
+    fields = {name: value for name, value in vars(setting).items() if value != defaults[name]}
     decides = {
         "arm": arm,
         "arguments": experiment.arguments(arm),
         "seed": seed,
-        "setting": {**dataclasses.asdict(setting), "dataset": dataset.name},
+        "setting": {**fields, "dataset": dataset.name},
         "data": dataset.checksum,
         "code": code,
         "protocol": results.PROTOCOL,

@@ -8,6 +8,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+PLAIN_SECONDS = 30
+"""Between two reports on a running trial where the output is not a terminal."""
+
 
 def duration(seconds: float) -> str:
     """Seconds as people say them."""
@@ -35,7 +38,7 @@ class Display:
         self.console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
         self.live = Live(console=self.console, auto_refresh=False, transient=True) if self.console.is_terminal else None
         self.total, self.done = total, 0
-        self.started = time.perf_counter()
+        self.started = self.said = time.perf_counter()
 
     def __enter__(self) -> "Display":
         if self.live:
@@ -53,6 +56,7 @@ class Display:
     def update(self, running: list[tuple], waiting: int) -> None:
         """Redraw the live lines: (planned trial, last progress event) of each running trial."""
         if not self.live:
+            self._say_seldom(running)
             return
         table = Table.grid(padding=(0, 2))
         for trial, progress in running:
@@ -63,6 +67,14 @@ class Display:
             left = f", {duration((time.perf_counter() - self.started) * (self.total - share) / share)} left"
         table.add_row(Text(f"{self.done} of {self.total} done{left}", style="dim"))
         self.live.update(table, refresh=True)
+
+    def _say_seldom(self, running: list[tuple]) -> None:
+        """A plain line per running trial, twice a minute."""
+        if time.perf_counter() - self.said < PLAIN_SECONDS:
+            return
+        self.said = time.perf_counter()
+        for trial, progress in running:
+            self.say(", ".join(cell.plain for cell in self._cells(trial, progress) if cell.plain))
 
     @staticmethod
     def _cells(trial, progress: dict) -> list[Text]:

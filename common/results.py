@@ -91,6 +91,7 @@ COLUMNS = (
 )
 NAMES = tuple(column.name for column in COLUMNS)
 REPRODUCIBLE = tuple(column.name for column in COLUMNS if column.kind != "measurement")
+KEY = ("experiment", "arm", "seed")
 EPOCH_NAMES = (
     *("experiment", "arm", "seed", "stage", "epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_nll"),
     *("learning_rate", "gradient_norm", "seconds"),
@@ -195,25 +196,25 @@ def _csv(rows: list[dict], names: tuple[str, ...]) -> bytes:
 
 
 def _table(path: pathlib.Path, names: tuple[str, ...]) -> list[dict[str, str]]:
+    """The rows of a file as text; a column that the file does not have yet is blank."""
     if not path.exists():
         return []
     try:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.reader(file)
             header = next(reader, [])
-            if tuple(header) != names:
-                missing = [n for n in names if n not in header] or ["in another order"]
-                raise Failure(
-                    f"{path} line 1: not the columns of this version (lacks {missing[0]}). Move the file away and run again"
-                )
+            unknown = [name for name in header if name not in names]
+            if unknown or not set(header) >= set(KEY):
+                wrong = f"knows no {unknown[0]!r}" if unknown else f"needs {', '.join(KEY)}"
+                raise Failure(f"{path} line 1: not the columns of this version, which {wrong}. Move the file away and run again")
             rows = []
             for values in reader:
-                if len(values) != len(names):
+                if len(values) != len(header):
                     raise Failure(
-                        f"{path} line {reader.line_num}: {len(values)} fields instead of {len(names)}. "
+                        f"{path} line {reader.line_num}: {len(values)} fields instead of {len(header)}. "
                         "Remove the line and run again: its trial is then repeated"
                     )
-                rows.append(dict(zip(names, values, strict=True)))
+                rows.append(dict.fromkeys(names, "") | dict(zip(header, values, strict=True)))
         if not path.read_bytes().endswith(b"\n"):
             raise Failure(f"{path} line {len(rows) + 1}: cut short. Remove the line and run again: its trial is then repeated")
         return rows
@@ -263,18 +264,30 @@ def store(files: Files, outcome: Outcome, order: list[str]) -> None:
 
 def _store_arrays(files: Files, outcome: Outcome) -> None:
     arm, seed = outcome.row["arm"], outcome.row["seed"]
+    logits = files.local("logits", arm, seed, ".npy")
     if outcome.logits is not None:
-        write_atomic(files.local("logits", arm, seed, ".npy"), array_bytes(outcome.logits))
-    for path, key, array in (
-        (files.predictions, f"{arm}/{seed}", outcome.predicted),
-        (files.samples, arm, outcome.samples),
-    ):
-        if array is not None:
-            write_atomic(path, archive_bytes({**read_arrays(path), key: array}))
+        write_atomic(logits, array_bytes(outcome.logits))
+    else:
+        logits.unlink(missing_ok=True)
+    _replace_array(files.predictions, f"{arm}/{seed}", outcome.predicted)
+    if int(seed) == 0:
+        _replace_array(files.samples, arm, outcome.samples)
+
+
+def _replace_array(path: pathlib.Path, key: str, array: np.ndarray | None) -> None:
+    """Put an array into an archive, or take its key out where there is none."""
+    arrays = read_arrays(path)
+    if array is not None:
+        write_atomic(path, archive_bytes({**arrays, key: array}))
+    elif arrays.pop(key, None) is not None:
+        write_atomic(path, archive_bytes(arrays))
 
 
 def supersede(files: Files, stale: list[dict]) -> pathlib.Path:
-    """Move the given rows, with their epochs and measures, to the next free file in `superseded/`. Returns its path."""
+    """Move the given rows, with their epochs and measures, to the next free file in `superseded/`. Returns its path.
+
+    Their predictions and samples are dropped.
+    """
     with locked(files.folder):
         aside = files.folder / "superseded"
         number = 1
@@ -291,6 +304,8 @@ def supersede(files: Files, stale: list[dict]) -> pathlib.Path:
             if moved:
                 write_atomic(new_path, _csv(moved, names))
                 write_atomic(path, _csv([row for row in rows if row not in moved], names))
+        for row in stale:
+            _store_arrays(files, Outcome(row=row))
     return target.rows
 
 
@@ -321,7 +336,7 @@ def experiments(folder: pathlib.Path) -> list[Files]:
 
 
 def read(folder: str | pathlib.Path):
-    """All rows below a folder as one pandas frame, with the setting folder's name in `folder`."""
+    """All rows below a folder as one pandas frame; `folder` tells where each was found."""
     import pandas as pd
 
     frames = []
@@ -329,7 +344,7 @@ def read(folder: str | pathlib.Path):
         files = Files(path.parent, path.stem)
         if "superseded" not in path.parts and read_rows(files):
             frame = pd.read_csv(files.rows)
-            frames.append(frame.assign(folder=path.parent.name))
+            frames.append(frame.assign(folder=path.parent.relative_to(pathlib.Path(folder).parent).as_posix()))
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=[*NAMES, "folder"])
 
 

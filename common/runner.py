@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from common import results
+from common.errors import Failure
 from common.plan import Plan, Planned, known_columns, provenance
 from common.progress import Display
 
@@ -36,6 +37,9 @@ class Worker:
     log: pathlib.Path
     trial: Planned | None = None
     beside: int = 0
+    ready: bool = False
+    reached: bool = True
+    """Whether the last trial given to it arrived."""
     buffer: bytes = b""
     progress: dict = field(default_factory=dict)
 
@@ -66,9 +70,11 @@ class Worker:
     def give(self, trial: Planned, job: dict) -> None:
         """Hand over a trial."""
         self.trial, self.progress = trial, {}
-        with contextlib.suppress(BrokenPipeError):  # it has died: its end of file tells
+        try:
             self.process.stdin.write((json.dumps(job) + "\n").encode())
             self.process.stdin.flush()
+        except BrokenPipeError:  # it died while idle: its end of file follows
+            self.reached = False
 
     def events(self) -> list[dict] | None:
         """The events that have arrived; None when the process has ended."""
@@ -82,7 +88,8 @@ class Worker:
         """End it at once: what it had not saved is not needed."""
         self.process.kill()
         self.process.wait()
-        self.process.stdin.close()
+        with contextlib.suppress(OSError):  # what could not be sent is still buffered
+            self.process.stdin.close()
         self.process.stdout.close()
         self.log.unlink(missing_ok=True)
 
@@ -158,7 +165,9 @@ class Runner:
         rows = []
         for event in events:
             kind = event.pop("event")
-            if kind == "progress" and "warning" in event:
+            if kind == "ready":
+                worker.ready = True
+            elif kind == "progress" and "warning" in event:
                 self.display.say(event["warning"])
             elif kind == "progress":
                 worker.progress = event
@@ -199,8 +208,13 @@ class Runner:
         status = worker.process.wait()
         trial = worker.trial
         rows = []
-        if trial is not None:
-            how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+        how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+        if not worker.ready:
+            last = (worker.log.read_text(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
+            raise Failure(f"a worker could not start ({how}): {last}")
+        if trial is not None and not worker.reached:
+            waiting.insert(0, trial)
+        elif trial is not None:
             self.attempts[trial.fingerprint] = self.attempts.get(trial.fingerprint, 0) + 1
             if self.attempts[trial.fingerprint] < ATTEMPTS:
                 self.display.say(f"{trial.arm} seed {trial.seed}: its worker died ({how}); trying once more")

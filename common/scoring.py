@@ -57,7 +57,8 @@ def reestimate_batch_norm(model: keras.Model, split, order: np.ndarray, batch_si
             pass_through(split.batch(batch))
             seen += len(batch)
             for (first, second), layer in zip(sums, norms, strict=True):
-                mean, variance = (np.asarray(keras.ops.convert_to_numpy(v), np.float64) for v in (layer.moving_mean, layer.moving_variance))
+                moving = (layer.moving_mean, layer.moving_variance)
+                mean, variance = (keras.ops.convert_to_numpy(v).astype(np.float64) for v in moving)
                 first += len(batch) * mean
                 second += len(batch) * (variance + mean**2)
         for (first, second), layer in zip(sums, norms, strict=True):

@@ -78,8 +78,13 @@ def folder_listing(folder: pathlib.Path) -> str:
 
 
 def image_folder(folder: pathlib.Path, image_size: int | None, colour: str | None) -> dict:
-    """One subfolder per class, below `train/` and `test/` where both are there."""
-    parts = ("train", "test") if all((folder / part).is_dir() for part in ("train", "test")) else ("",)
+    """One subfolder per class, below `train/` and `test/` where they are there."""
+    parts = ("",)
+    if (folder / "train").is_dir() and _class_folders(folder / "train"):
+        beside = [p.name for p in _class_folders(folder) if p.name not in ("train", "test")]
+        if beside:
+            raise Misuse(f"a dataset folder with train/ may have test/ beside it, nothing else. Received: {folder / beside[0]}")
+        parts = ("train", "test") if (folder / "test").is_dir() else ("train",)
     class_names = [p.name for p in _class_folders(folder / parts[0])]
     if len(class_names) < 2:
         raise Misuse(f"a dataset folder needs one subfolder per class, at least two. Received: {folder}")
@@ -138,7 +143,7 @@ def _unreadable(path: pathlib.Path, error: Exception) -> Misuse:
 def tfds_dirs() -> list[pathlib.Path]:
     """Where prepared TFDS copies are looked for."""
     own = os.environ.get("TFDS_DATA_DIR")
-    return [pathlib.Path(own).expanduser()] if own else [pathlib.Path("~/tensorflow_datasets").expanduser()]
+    return [pathlib.Path(own).expanduser().resolve()] if own else [pathlib.Path("~/tensorflow_datasets").expanduser()]
 
 
 def prepared_copy(name: str) -> pathlib.Path | None:

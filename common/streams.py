@@ -1,10 +1,12 @@
 """The named random streams: every draw is a function of (stream, seed, what it is for), never of the arm.
 
 `split` carves validation from train, `init` draws the first weights, `order` shuffles the epochs, `augment` changes
-images, `noise` drives dropout and other random layers, `corrupt` chooses subsets and corrupts labels. Because no stream
-keeps a position, nothing has to be replayed after a kill and no arm can shift the draws of another.
+images, `noise` drives dropout and other random layers, `corrupt` chooses subsets and corrupts labels. No arm can shift the
+draws of another, and nothing has to be replayed after a kill: the only position kept is the count of draws in a layer of
+Keras' own, which is a variable of the model and saved with it.
 """
 
+import collections
 import contextlib
 import hashlib
 from collections.abc import Iterator
@@ -61,6 +63,7 @@ def seeded_weights(streams: Streams) -> Iterator[None]:
     import keras
 
     original = keras.layers.Layer.add_weight
+    alike: collections.Counter = collections.Counter()  # weights of one layer that share name and shape are told apart
 
     def add_weight(layer, *args, shape=None, initializer=None, dtype=None, name=None, **kwargs):
         names = ("shape", "initializer", "dtype")
@@ -70,10 +73,12 @@ def seeded_weights(streams: Streams) -> Iterator[None]:
             wanted = keras.initializers.GlorotUniform()  # what Keras takes when none is named
         config = wanted.get_config() if isinstance(wanted, keras.Initializer) else {}
         if "seed" in config and config["seed"] is None:
-            seed = streams.key("init", layer.path or layer.name, name or "", str(tuple(given["shape"] or ())))
+            weight = (layer.path or layer.name, name or "", str(tuple(given["shape"] or ())))
+            seed = streams.key("init", *weight, alike[layer, weight])
+            alike[layer, weight] += 1
             wanted = type(wanted).from_config({**config, "seed": seed})
         given["initializer"] = wanted
-        return original(layer, **given, name=name, **kwargs)
+        return original(layer, *args[len(names) :], **given, name=name, **kwargs)
 
     keras.layers.Layer.add_weight = add_weight
     try:

@@ -97,7 +97,8 @@ class Trial:
             augment: augmentations (see `common.augment`), applied in order.
             stage: names the call; a second call needs a name of its own. A finished stage is loaded after a kill.
             epochs: by default the setting's.
-            step: f(model, images, targets) -> (losses [batch], outputs or None), in place of loss(targets, model(images)).
+            step: f(model, images, targets, seed) -> (losses [batch], outputs or None), in place of loss(targets, model(images));
+                seed int32 [2] is for `tf.random.stateless_*` and `keras.random`, another one in each update.
                 Where `optimizer` is a dict, losses is a dict with the same names; each trains the layer of that name.
 
         Raises:

@@ -27,7 +27,7 @@ import tensorflow as tf
 
 from common import data, metrics, results, scoring
 from common.errors import Failure, Misuse
-from common.loop import Diverged
+from common.loop import Diverged, Fit
 from common.streams import Streams, seeded_weights
 from common.training import Trial
 
@@ -82,22 +82,19 @@ def run_trial(job: dict, report) -> results.Outcome:
 
 
 def _outcome(job: dict, trial: Trial, dataset: data.Dataset, predictor, diverged: str | None) -> results.Outcome:
-    last = list(trial.fits)[-1] if trial.fits else None
-    fit = trial.fits.get(last)
-    model = predictor if isinstance(predictor, keras.Model) else trial.models.get(last)
+    stages = [stage for stage, model in trial.models.items() if predictor in (model, None)]  # None: it diverged
+    fit = trial.fits[stages[-1]] if stages else None
+    model = predictor if isinstance(predictor, keras.Model) else trial.models[stages[-1]] if stages else None
     row = {**job["row"], "status": "diverged" if diverged else "done", "reason": diverged or "", "seed": job["seed"]}
     row |= {"train_size": len(trial.train), "val_size": len(trial.val), "test_size": dataset.test_size}
     if model is not None:
         row["parameters"] = model.count_params()
         row["weights"] = _weights_hash(model)
+    if trial.fits:
         row["steps"] = sum(f.steps for f in trial.fits.values())
         row["final_epoch"] = sum(f.epoch for f in trial.fits.values())
-    if job["keep"] and isinstance(predictor, keras.Model):
-        kept = pathlib.Path(job["keep"])
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        predictor.save(kept)
     started = time.perf_counter()
-    scored, logits = _scores(trial, dataset.test(), predictor if diverged is None else None, fit)
+    scored, logits = _scores(trial, dataset.test(), predictor, fit, job["keep"])
     trial.clocks["eval"] += time.perf_counter() - started
     trial.lap()
     row |= scored
@@ -124,13 +121,19 @@ def _outcome(job: dict, trial: Trial, dataset: data.Dataset, predictor, diverged
     )
 
 
-def _scores(trial: Trial, test: data.Split, predictor, fit) -> tuple[dict, np.ndarray]:
-    """All scores of a row, and the test logits. Without a predictor (diverged) those of the best constant prediction."""
+def _scores(trial: Trial, test: data.Split, predictor, fit: Fit | None, keep: str | None) -> tuple[dict, np.ndarray]:
+    """All scores of a row, and the test logits. Without a predictor (diverged) those of the best constant prediction.
+
+    The model is saved to `keep` as it was scored, batch-norm statistics included.
+    """
     splits = {"train": trial.train, "val": trial.val, "test": test}
     if predictor is None:
         logits = {name: metrics.constant_logits(trial.train.labels, trial.classes, len(split)) for name, split in splits.items()}
     else:
         logits = _predictions(trial, predictor, splits)
+    if keep and isinstance(predictor, keras.Model):
+        pathlib.Path(keep).parent.mkdir(parents=True, exist_ok=True)
+        predictor.save(keep)
     row = {}
     for name, split in splits.items():
         if predictor is None and name == "train":
@@ -142,31 +145,32 @@ def _scores(trial: Trial, test: data.Split, predictor, fit) -> tuple[dict, np.nd
     row["test_ece"] = metrics.ece(logits["test"], test.labels)
     row["untrained"] = bool(row["test_accuracy"] <= np.bincount(test.labels).max() / len(test))
     if predictor is None:
-        row |= {
-            "best_val_accuracy": row["val_accuracy"],
-            "best_val_nll": row["val_nll"],
-            "best_test_accuracy": row["test_accuracy"],
-        }
-    elif isinstance(predictor, keras.Model) and predictor in trial.models.values() and fit.best:
+        best = logits
+    elif isinstance(predictor, keras.Model) and fit and fit.best:
         predictor.set_weights(fit.best["weights"])
-        best = _predictions(trial, predictor, {"test": test})["test"]
-        row |= {
-            "best_epoch": fit.best["epoch"],
-            "best_val_accuracy": fit.best["val_accuracy"],
-            "best_val_nll": fit.best["val_nll"],
-        }
-        row["best_test_accuracy"] = metrics.accuracy(best, test.labels)
+        best = _predictions(trial, predictor, {"val": trial.val, "test": test})
+        row["best_epoch"] = fit.best["epoch"]
+    else:
+        return row, logits["test"]
+    row["best_val_accuracy"] = metrics.accuracy(best["val"], trial.val.labels)
+    row["best_val_nll"] = metrics.nll(best["val"], trial.val.labels)
+    row["best_test_accuracy"] = metrics.accuracy(best["test"], test.labels)
     return row, logits["test"]
 
 
 def _predictions(trial: Trial, predictor, splits: dict[str, data.Split]) -> dict[str, np.ndarray]:
-    if not isinstance(predictor, keras.Model):
-        return {
-            name: scoring.predict(lambda images: np.asarray(predictor.predict(images)), split) for name, split in splits.items()
-        }
+    """Scores of each split, after the batch-norm statistics of the models at work have been re-estimated."""
+    models = [predictor] if isinstance(predictor, keras.Model) else trial.models.values()
     order = trial.streams.generator("order", "scoring").permutation(len(trial.train))
-    scoring.reestimate_batch_norm(predictor, trial.train, order, trial.batch_size)
-    call = scoring.forward(predictor)
+    for model in models:
+        scoring.reestimate_batch_norm(model, trial.train, order, trial.batch_size)
+    if isinstance(predictor, keras.Model):
+        call = scoring.forward(predictor)
+    else:
+
+        def call(images):
+            return np.asarray(predictor.predict(images))
+
     return {name: scoring.predict(call, split) for name, split in splits.items()}
 
 

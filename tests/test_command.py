@@ -1,3 +1,5 @@
+import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -148,6 +150,42 @@ def test_fingerprints_cover_arm_setting_seed_data_code_and_protocol(experiment, 
             assert first() != before, name
 
 
+def test_a_field_at_its_default_is_not_part_of_a_fingerprint(experiment, tmp_path, digits):
+    """So that a field added later leaves the rows of before valid."""
+    before = plan._fingerprint(experiment, "baseline", 0, experiment.quick, digits, "code")
+    decides = {
+        "arm": "baseline",
+        "arguments": {"l2": 0.0},
+        "seed": 0,
+        "setting": {"dataset": "digits", "epochs": 20, "train_size": 300},
+        "data": digits.checksum,
+        "code": "code",
+        "protocol": results.PROTOCOL,
+    }
+    assert before == hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def test_a_smoke_run_fits_small_data_and_has_a_folder_of_its_own(experiment, tmp_path, digits):
+    smoke = experiment.quick.replace(**plan.SMOKE)
+    a_plan = make(experiment, tmp_path, setting=smoke, smoke=True, overridden=list(plan.SMOKE))
+    assert a_plan.files.folder.name == "digits-smoke"
+    longer = make(experiment, tmp_path, setting=smoke.replace(epochs=7), smoke=True, overridden=list(plan.SMOKE))
+    assert longer.files.folder.name == "digits-smoke-epochs=7"
+
+
+@pytest.mark.parametrize(("words", "flag"), [("FULL=1", True), ("FULL=0", False), ("FULL=", False)])
+def test_a_switch_of_0_is_off(words, flag):
+    done = subprocess.run(["make", "-n", "-o", "setup", "exp-03", words], cwd=PROJECT, capture_output=True, text=True)
+    assert ("--full" in done.stdout) is flag
+
+
+def test_a_misspelt_option_of_make_is_named():
+    done = subprocess.run(["make", "exp-03", "EPOCH=3"], cwd=PROJECT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "Received: EPOCH" in done.stderr
+
+
 def stored(a_plan, trial, status="done", **changes):
     row = {**plan.known_columns(trial, a_plan.experiment.name, {}), "status": status, **changes}
     results.store(a_plan.files, results.Outcome(row=row), list(a_plan.experiment.arms))
@@ -167,8 +205,8 @@ def test_rows_of_another_fingerprint_or_of_an_arm_that_is_gone_are_stale(experim
     stored(a_plan, a_plan.trials[1], arm="gone")
     stored(a_plan, a_plan.trials[2])
     assert [row["arm"] for row in a_plan.stale()] == ["baseline", "gone"]
-    part = make(experiment, tmp_path, arms=["l2=1e-2"])
-    assert [row["arm"] for row in part.stale()] == ["gone"]  # what was not asked for now is left alone
+    part = make(experiment, tmp_path, arms=["l2=1e-2"], seeds=[5])
+    assert [row["arm"] for row in part.stale()] == ["baseline", "gone"]  # also what was not asked for now
 
 
 def test_checkpoints_of_another_fingerprint_are_cleared(experiment, tmp_path, digits):

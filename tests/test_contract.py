@@ -47,11 +47,13 @@ def test_arms_bind_and_differ(path):
 @EACH
 def test_an_experiment_loads_no_data_and_imports_no_other(path):
     tree = ast.parse(path.read_text())
-    imported = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    froms = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    imported = [name for node in froms for name in (node.module, *(f"{node.module}.{alias.name}" for alias in node.names))]
     imported += [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
     assert not [name for name in imported if name.startswith("experiments")]
     assert not {"common.data", "common.sources", "tensorflow_datasets"} & set(imported)
     assert "load" not in {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    assert not {"load", "test"} & {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
 
 
 @EACH

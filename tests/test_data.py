@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import socket
 import time
 
@@ -101,7 +102,7 @@ def _folder(tmp_path, classes=("cat", "dog"), count=10, parts=("",), size=(9, 7)
 
 def test_an_image_folder_becomes_a_dataset_with_a_stratified_test_split(tmp_path):
     dataset = data.load(str(_folder(tmp_path / "pets")))
-    assert dataset.name == "pets"
+    assert re.fullmatch("pets_[0-9a-f]{8}", dataset.name)  # no folder takes the name of another or of a dataset
     assert dataset.class_names == ("cat", "dog")
     assert dataset.shape == (9, 9, 3)  # the longer side, squared
     assert (dataset.train_size, dataset.test_size) == (16, 4)
@@ -112,6 +113,14 @@ def test_its_own_train_and_test_folders_are_kept(tmp_path):
     dataset = data.load(str(_folder(tmp_path / "pets", count=6, parts=("train", "test"))), image_size=8, colour="grey")
     assert dataset.shape == (8, 8, 1)
     assert (dataset.train_size, dataset.test_size) == (12, 12)
+
+
+def test_train_alone_is_split_and_other_siblings_are_refused(tmp_path):
+    dataset = data.load(str(_folder(tmp_path / "pets", parts=("train",))))
+    assert dataset.class_names == ("cat", "dog")
+    assert dataset.test_size == 4
+    with pytest.raises(Misuse, match="test/ beside it, nothing else.*val"):
+        data.load(str(_folder(tmp_path / "others", parts=("train", "val"))))
 
 
 def test_a_changed_folder_is_read_again(tmp_path):

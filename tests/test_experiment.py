@@ -4,7 +4,7 @@ import sys
 import pytest
 from conftest import PROJECT
 
-from common import declaration
+from common import catalogue, declaration, results
 from common.errors import Misuse
 from common.experiment import Claim, Experiment, Setting
 
@@ -46,6 +46,7 @@ def test_an_impossible_setting_is_named(changes, said):
         ({"arms": {"baseline": {"epochs": 0}}}, "epochs must be"),
         ({"arms": {"baseline": {}, "a b": {}, "a_b": {}}}, "differ in more than punctuation"),
         ({"arms": {"baseline": {}, "None": {}}}, "read as missing"),
+        ({"arms": {"baseline": {}, "16": {}}}, "must not be a number"),
         ({"seeds": 0}, "seeds must be at least 1"),
         ({"claims": [Claim("x", better="c", worse="baseline", margin=0.1)]}, "names an arm that is not there: 'c'"),
     ],
@@ -175,3 +176,15 @@ def test_importing_the_package_elsewhere_keeps_the_real_keras():
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True)
     assert done.returncode == 0
     assert "_Finder" not in done.stdout
+
+
+def test_list_counts_each_arm_and_seed_once(tmp_path):
+    experiment = declaration.declared(PROJECT / "experiments" / "exp_03_l2.py")
+    files = results.Files(tmp_path / "digits", experiment.name)
+    identity = {"experiment": experiment.name, "status": "done"}
+    for seed in range(25):
+        results.store(files, results.Outcome(row={**identity, "arm": "baseline", "seed": seed}), list(experiment.arms))
+    results.store(
+        files, results.Outcome(row={**identity, "arm": "l2=1e-4", "seed": 0, "status": "failed"}), list(experiment.arms)
+    )
+    assert dict(catalogue.progress(experiment, tmp_path))["digits"] == "5 of 25, 1 failed"

@@ -1,3 +1,4 @@
+import contextlib
 import multiprocessing
 
 import numpy as np
@@ -82,6 +83,35 @@ def test_stale_rows_move_aside_with_their_epochs(files):
     assert pd.read_csv(path)["arm"].tolist() == ["b"]
     assert pd.read_csv(path.with_name("exp_90_x.1_epochs.csv"))["arm"].tolist() == ["b"]
     assert pd.read_csv(files.epochs)["arm"].tolist() == ["baseline"]
+    assert list(atomic.read_arrays(files.predictions)) == ["baseline/0"]
+    assert list(atomic.read_arrays(files.samples)) == ["baseline"]
+
+
+def test_a_failed_trial_keeps_no_predictions_of_an_earlier_one(files):
+    results.store(files, outcome(), ORDER)
+    results.store(files, results.Outcome(row={**outcome().row, "status": "failed"}), ORDER)
+    assert atomic.read_arrays(files.predictions) == atomic.read_arrays(files.samples) == {}
+    assert not files.local("logits", "baseline", 0, ".npy").exists()
+
+
+def test_files_of_before_a_column_was_added_are_read_with_blanks(files):
+    results.store(files, outcome(), ORDER)
+    frame = pd.read_csv(files.rows, dtype=str).drop(columns=["test_ece"])
+    frame.to_csv(files.rows, index=False)
+    assert results.read_rows(files)[0]["test_ece"] == ""
+    results.store(files, outcome("b"), ORDER)
+    assert tuple(pd.read_csv(files.rows).columns) == results.NAMES
+
+
+def test_any_flipped_byte_in_an_archive_is_one_kind_of_error(files):
+    results.store(files, outcome(), ORDER)
+    whole = files.predictions.read_bytes()
+    for position in range(0, len(whole), 3):
+        damaged = bytearray(whole)
+        damaged[position] ^= 0x55
+        files.predictions.write_bytes(damaged)
+        with contextlib.suppress(Failure):  # some bytes, such as a time, mean nothing
+            atomic.read_arrays(files.predictions)
 
 
 @pytest.mark.parametrize(
@@ -89,8 +119,8 @@ def test_stale_rows_move_aside_with_their_epochs(files):
     [
         (lambda text: text[:-40], r"line 2: \d+ fields instead of"),
         (lambda text: text[:-1], "line 2: cut short"),
-        (lambda text: "", "line 1: not the columns"),
-        (lambda text: text.replace("test_accuracy", "acc"), "line 1: .*lacks test_accuracy"),
+        (lambda text: "\n", "line 1: not the columns .* needs experiment, arm, seed"),
+        (lambda text: text.replace("test_accuracy", "acc"), "line 1: .*knows no 'acc'"),
         (lambda text: text.replace(",done,", ",fine,"), "line 2: status 'fine'"),
         (lambda text: text.replace(",0,done", ",zero,done"), "line 2: .*seed 'zero'"),
     ],

@@ -5,6 +5,7 @@ import os
 import pathlib
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -131,47 +132,57 @@ def test_one_job_and_two_give_the_same_bits(undisturbed, tmp_path):
 
 
 def _workers(parent):
-    """Process ids of the living children of a process."""
-    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(parent)], capture_output=True, text=True).stdout
-    return [int(pid) for pid in listed.split()]
+    """Process ids of the workers of a run."""
+    listed = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(parent)], capture_output=True, text=True).stdout
+    return [int(line.split()[0]) for line in listed.splitlines() if "common.worker" in line]
+
+
+def _wait_until_gone(pids):
+    limit = time.perf_counter() + 10
+    while any(_alive(pid) for pid in pids):
+        assert time.perf_counter() < limit, "a worker outlived its parent by 10 s"
+        time.sleep(0.05)
 
 
 def test_killed_at_random_moments_it_ends_with_the_same_rows(undisturbed, tmp_path):
-    folder, seconds, _ = undisturbed
+    """Kill the parent, a worker or both, at a random moment of training; begin anew whenever all rows are there."""
     chance = random.Random(0)
-    script = write(tmp_path)
-    arguments = ["--results", tmp_path / "out", "--jobs", "2", "--checkpoint-steps", "5"]
-    killed = 0
-    while killed < KILLS:
-        process = _run(script, arguments, wait=False)
-        deadline = time.perf_counter() + chance.uniform(0.3, 1.0) * max(seconds, 8)
-        victims = chance.choice(["parent", "worker", "both"])
-        while time.perf_counter() < deadline and process.poll() is None:
+    script, out = write(tmp_path), tmp_path / "out"
+    arguments = ["--results", out, "--jobs", "2", "--checkpoint-steps", "5"]
+    kills, resumes = {"parent": 0, "worker": 0, "both": 0}, 0
+    process = None
+    while sum(kills.values()) < KILLS:
+        if process is None or process.poll() is not None:
+            rows = results.read_rows(files_in(out)) if process else []
+            if len(rows) == 4:
+                assert reproducible(out) == reproducible(undisturbed[0])
+                resumes += sum(int(row["resumes"]) for row in rows)
+                shutil.rmtree(out)
+            process = _run(script, arguments, wait=False)
+        while not _workers(process.pid) and process.poll() is None:
             time.sleep(0.02)
-        if process.poll() is not None and not files_in(tmp_path / "out").state.exists():
-            # All rows were written before the kill: begin anew, so that every kill hits a run.
-            assert reproducible(tmp_path / "out") == reproducible(folder)
-            files_in(tmp_path / "out").rows.unlink()
+        before = sum(1 for _ in out.rglob(".state/*/*/*.npz"))
+        limit = time.perf_counter() + 20
+        while sum(1 for _ in out.rglob(".state/*/*/*.npz")) == before and process.poll() is None and time.perf_counter() < limit:
+            time.sleep(0.01)  # until a trial has gone on since the last kill
+        time.sleep(chance.uniform(0, 1.5))
         workers = _workers(process.pid)
-        targets = {"parent": [process.pid], "worker": workers[:1], "both": [process.pid, *workers]}[victims]
-        for target in targets:
-            try:
-                os.kill(target, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-        killed += 1
-        if victims == "worker":
-            process.communicate(timeout=300)
-        else:
-            process.wait()
-            gone = time.perf_counter() + 10
-            while any(pathlib.Path(f"/proc/{w}").exists() and _alive(w) for w in workers):
-                assert time.perf_counter() < gone, "a worker outlived its parent by 10 s"
-                time.sleep(0.05)
-        process.stdout.close()
+        if process.poll() is not None or not workers:
+            continue
+        victims = min(kills, key=lambda kind: (kills[kind], chance.random()))
+        for target in {"parent": [process.pid], "worker": workers[:1], "both": [process.pid, *workers]}[victims]:
+            os.kill(target, signal.SIGKILL)
+        kills[victims] += 1
+        if victims != "worker":
+            process.communicate()
+            _wait_until_gone(workers)
+    process.communicate(timeout=300)
     done = _run(script, arguments)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert reproducible(tmp_path / "out") == reproducible(folder)
+    assert reproducible(out) == reproducible(undisturbed[0])
+    resumes += sum(int(row["resumes"]) for row in results.read_rows(files_in(out)))
+    print(f"{kills} kills, {resumes} resumes from a checkpoint")
+    assert resumes >= sum(kills.values()) / 2
 
 
 def _alive(pid):
@@ -182,7 +193,8 @@ def _alive(pid):
 
 
 def test_ctrl_c_stops_within_seconds_with_one_line_and_leaves_no_worker(tmp_path):
-    process = _run(write(tmp_path, epochs=500), ["--results", tmp_path / "out"], wait=False, start_new_session=True)
+    endless = write(tmp_path, SCRIPT.replace("patience=4", "patience=1000"), epochs=1000)
+    process = _run(endless, ["--results", tmp_path / "out"], wait=False, start_new_session=True)
     limit = time.perf_counter() + 60
     while not list((tmp_path / "out").rglob("warm-*.npz")):
         assert time.perf_counter() < limit, process.stdout.read()
@@ -263,7 +275,7 @@ def test_trials_that_go_wrong_have_rows_and_the_others_go_on(tmp_path):
     script.write_text(script.read_text().replace('raise ZeroDivisionError("on purpose\\nand more")', "pass"))
     done = _run(script, ["--results", tmp_path / "out", "--arms", "baseline,raises"])
     assert done.returncode == 0
-    assert "2 rows of an earlier code, setting or data moved to" in done.stdout
+    assert "5 rows of an earlier code, setting or data moved to" in done.stdout
     assert (tmp_path / "out" / "digits" / "superseded" / "exp_90_survive.1.csv").exists()
 
 
@@ -292,18 +304,20 @@ def train(trial):
     """Walk through everything that the trial refers to, and look for a test image."""
     tests = data.load("digits").test().images
     known = {image.tobytes() for image in tests}
-    seen, found, arrays = set(), 0, 0
+    seen, found, arrays, datasets = set(), 0, 0, 0
     stack = [trial]
     while stack:
         thing = stack.pop()
-        if id(thing) in seen or isinstance(thing, type(gc)):
+        if id(thing) in seen or isinstance(thing, type(gc) | type) or thing is tests:
             continue
         seen.add(id(thing))
         if isinstance(thing, np.ndarray) and thing.ndim == 4:
             arrays += 1
             found += sum(image.tobytes() in known for image in thing)
-        if type(thing).__module__.startswith(("common", "builtins", "numpy", "pathlib")) and not callable(thing):
+        datasets += isinstance(thing, data.Dataset)
+        if type(thing).__module__.startswith(("common", "builtins", "numpy", "pathlib")):
             stack += gc.get_referents(thing)
+    trial.record("datasets", datasets)
     trial.record("arrays", arrays)
     trial.record("test_images", found)
     trial.record("known", len(known))
@@ -321,11 +335,55 @@ def test_train_is_handed_no_test_image_and_may_return_any_predictor(tmp_path):
     measures = {row["name"]: float(row["value"]) for row in csv.DictReader(files.measures.open())}
     assert measures["arrays"] >= 1
     assert measures["known"] > 300
-    assert measures["test_images"] == 0
+    assert measures["test_images"] == measures["datasets"] == 0
     (row,) = results.read_rows(files)
     assert set(read_arrays(files.predictions)["baseline/0"]) == {3}
     assert float(row["test_accuracy"]) == pytest.approx(0.1, abs=0.02)
     assert row["best_epoch"] == row["weights"] == ""
+
+
+def test_a_worker_that_dies_while_idle_costs_nothing(tmp_path):
+    """The parent's next trial cannot reach it; another worker takes that trial, and no attempt is counted."""
+    from common import declaration, runner
+    from common.plan import make_plan
+    from common.progress import Display
+
+    experiment = declaration.declared(write(tmp_path, epochs=1))
+    plan = make_plan(experiment, experiment.setting, tmp_path / "out", arms=["baseline"], seeds=range(2))
+    with Display(2) as display:
+        running = runner.Runner(plan, jobs=1, keep=False, checkpoint_steps=None, display=display)
+        give = runner.Worker.give
+
+        def kill_first(worker, trial, job):
+            if trial.seed == 1 and len(killed) == 0:
+                killed.append(worker.process.pid)
+                worker.process.kill()
+                worker.process.wait()
+            give(worker, trial, job)
+
+        killed = []
+        runner.Worker.give = kill_first
+        try:
+            rows = running.run(plan.trials)
+        finally:
+            runner.Worker.give = give
+    assert killed
+    assert [row["status"] for row in rows] == ["done", "done"]
+    assert running.attempts == {}
+
+
+def test_a_worker_that_cannot_start_ends_the_call_with_its_last_words(tmp_path):
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "tensorflow.py").write_text("raise ImportError('no such library')")
+    script = write(tmp_path)
+    command = [sys.executable, "-c", RUN, str(script), "--results", str(tmp_path / "out")]
+    environment = {**os.environ, "PYTHONPATH": f"{broken}:{PROJECT}"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "a worker could not start (exit status 1): ImportError: no such library" in done.stderr
+    assert results.read_rows(files_in(tmp_path / "out")) == []
 
 
 def test_smoke_and_keep(tmp_path):

@@ -59,6 +59,19 @@ def test_initial_weights_depend_on_seed_layer_and_shape():
     assert not np.array_equal(other.get_weights()[0], hidden)
 
 
+def test_weights_of_one_layer_are_told_apart_also_without_names():
+    class Two(layers.Layer):
+        def build(self, _):
+            self.a, self.b = self.add_weight(shape=(3, 3)), self.add_weight(shape=(3, 3))
+
+    with seeded_weights(Streams(0)):
+        first, second = Two(name="two"), Two(name="two")
+        first.build(None)
+        second.build(None)
+    assert not np.array_equal(first.a, first.b)
+    assert np.array_equal(first.a, second.a)
+
+
 def test_an_initialisers_own_seed_is_respected_and_the_hook_is_removed():
     def kernel():
         layer = layers.Dense(4, kernel_initializer=keras.initializers.GlorotUniform(seed=11), name="hidden")
