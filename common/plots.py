@@ -41,7 +41,7 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def learning_curves(epochs: pd.DataFrame, arms: list[str], title: str, caption: str) -> Figure:
-    """Training loss and validation accuracy over epochs: mean over seeds, band of ± one standard deviation.
+    """Training loss and validation accuracy over epochs: mean over seeds, band of ± one standard deviation within what was seen.
 
     Args:
         epochs: rows of `…_epochs.csv`.
@@ -60,7 +60,8 @@ def learning_curves(epochs: pd.DataFrame, arms: list[str], title: str, caption: 
                 mean, spread = by.mean(), by.std().fillna(0.0)
                 style = look(arms, arm)
                 axis.plot(mean.index, mean, label=arm, markevery=max(1, len(mean) // 6), markersize=4, **style)
-                axis.fill_between(mean.index, mean - spread, mean + spread, color=style["color"], alpha=0.12, linewidth=0)
+                low, high = np.maximum(mean - spread, by.min()), np.minimum(mean + spread, by.max())
+                axis.fill_between(mean.index, low, high, color=style["color"], alpha=0.12, linewidth=0)
             axis.set_xlabel("epoch")
             axis.set_ylabel(label)
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
