@@ -11,12 +11,14 @@ option = $(if $($(1)),--$(2) '$($(1))')
 switch = $(if $(call on,$($(1))),--$(2))
 OPTIONS = $(call switch,FULL,full) $(call option,ARMS,arms) $(call option,SEEDS,seeds) $(call option,DATASET,dataset) \
   $(call option,EPOCHS,epochs) $(call option,BATCH,batch) $(call option,TRAIN,train) $(call option,SIZE,size) \
-  $(call option,COLOUR,colour) $(call option,PRECISION,precision) $(call option,THREADS,threads) $(call option,JOBS,jobs) \
+  $(call option,COLOUR,colour) $(call option,PRECISION,precision) $(call option,THREADS,threads) \
+  $(call option,REPLICAS,replicas) $(call option,JOBS,jobs) $(call option,TRIALS_PER_GPU,trials-per-gpu) \
+  $(call option,STALL_SECONDS,stall-seconds) \
   $(call option,RESULTS,results) $(call option,CHECKPOINT_STEPS,checkpoint-steps) \
   $(call switch,SMOKE,smoke) $(call switch,KEEP,keep) $(call switch,DRY,dry)
 
 KNOWN := PYTHON GPU ARGS FULL ARMS SEEDS DATASET EPOCHS BATCH TRAIN SIZE COLOUR PRECISION THREADS JOBS RESULTS CHECKPOINT_STEPS \
-  SMOKE KEEP DRY
+  REPLICAS TRIALS_PER_GPU STALL_SECONDS SMOKE KEEP DRY
 UNKNOWN := $(filter-out $(KNOWN),$(foreach word,$(MAKEOVERRIDES),$(if $(findstring =,$(word)),$(firstword $(subst =, ,$(word))))))
 $(if $(UNKNOWN),$(error option must be one of $(KNOWN). Received: $(firstword $(UNKNOWN))))
 
@@ -31,8 +33,8 @@ help: ## This list
 	@echo "  FULL=1                   the experiment's own setting instead of the quick one"
 	@echo "  ARMS=a,b SEEDS=n         some arms; seeds 0 … n-1"
 	@echo "  DATASET=name|folder      digits, mnist, fashion_mnist, cifar10, cifar100, another TFDS name, your own images"
-	@echo "  EPOCHS=n BATCH=n TRAIN=n SIZE=n COLOUR=grey|rgb PRECISION=p THREADS=n   override the setting"
-	@echo "  JOBS=n RESULTS=dir CHECKPOINT_STEPS=n KEEP=1 SMOKE=1 DRY=1              how and where it runs"
+	@echo "  EPOCHS=n BATCH=n TRAIN=n SIZE=n COLOUR=grey|rgb PRECISION=p THREADS=n REPLICAS=n   override the setting"
+	@echo "  JOBS=n TRIALS_PER_GPU=n RESULTS=dir CHECKPOINT_STEPS=n STALL_SECONDS=n KEEP=1 SMOKE=1 DRY=1   how and where it runs"
 
 setup: ## Create .venv with the locked packages, if that is not done yet (GPU=1: TensorFlow with CUDA)
 	@cmp -s $(LOCK) .venv/installed.lock || { [ -z "$(call on,$(GPU))" ] && cmp -s requirements-gpu.lock .venv/installed.lock; } || { \

@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from common import data, results
+from common.devices import Devices
 from common.errors import Failure, Misuse
 from common.experiment import PRECISIONS, Experiment, Setting
 from common.plan import SMOKE, Plan, make_plan
 from common.progress import Display, duration, size
-from common.runner import Runner, collect_pending, cores
+from common.runner import STALL_SECONDS, Runner, collect_pending
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
@@ -46,7 +47,10 @@ def _parser(experiment: Experiment) -> argparse.ArgumentParser:
     add("--colour", metavar="C", help="grey or rgb")
     add("--precision", metavar="P", help=" or ".join(PRECISIONS))
     add("--threads", metavar="N", help="CPU threads per trial (default 1; changes the last bits)")
+    add("--replicas", metavar="N", help="devices that share each batch of a trial (default 1)")
     add("--jobs", metavar="N", help="trials at the same time (default: the cores)")
+    add("--trials-per-gpu", metavar="N", help="trials that share a GPU (default 1)")
+    add("--stall-seconds", metavar="N", help=f"give a silent trial up after this long (default {STALL_SECONDS})")
     add("--results", metavar="DIR", default="results", help="folder for rows and figures (default results)")
     add("--checkpoint-steps", metavar="N", help="checkpoint every N updates, not only after epochs")
     add("--smoke", action="store_true", help="one epoch, one seed, 256 images, in a folder of its own")
@@ -97,6 +101,7 @@ def _setting(experiment: Experiment, given: argparse.Namespace) -> tuple[Setting
         "colour": given.colour,
         "precision": given.precision,
         "threads": _whole("threads", given.threads),
+        "replicas": _whole("replicas", given.replicas),
     }
     overrides = {name: value for name, value in wanted.items() if value is not None}
     if given.smoke:
@@ -141,7 +146,9 @@ def run(experiment: Experiment, arguments: Sequence[str] | None = None) -> int:
     setting, overridden = _setting(experiment, given)
     arms = _chosen_arms(experiment, given.arms)
     seeds = _whole("seeds", given.seeds) or (1 if given.smoke else experiment.seeds)
-    jobs = _whole("jobs", given.jobs) or max(1, cores() // setting.threads)
+    devices = Devices.here(_whole("trials_per_gpu", given.trials_per_gpu) or 1)
+    jobs = _whole("jobs", given.jobs) or devices.jobs(setting.threads, setting.replicas)
+    stall_seconds = _whole("stall_seconds", given.stall_seconds) or STALL_SECONDS
     checkpoint_steps = _whole("checkpoint_steps", given.checkpoint_steps)
     folder = pathlib.Path(given.results).expanduser()
     _check_writable(folder)
@@ -159,7 +166,15 @@ def run(experiment: Experiment, arguments: Sequence[str] | None = None) -> int:
     failed = 0
     if trials:
         with Display(len(trials)) as display:
-            runner = Runner(plan, jobs=jobs, keep=given.keep, checkpoint_steps=checkpoint_steps, display=display)
+            runner = Runner(
+                plan,
+                devices=devices,
+                jobs=jobs,
+                keep=given.keep,
+                checkpoint_steps=checkpoint_steps,
+                stall_seconds=stall_seconds,
+                display=display,
+            )
             failed = sum(row["status"] == "failed" for row in runner.run(trials))
     _close(plan)
     if failed:

@@ -30,6 +30,7 @@ class Setting:
         image_size: pixels a side; colour: "grey" or "rgb"; by default the dataset's own.
         precision: Keras dtype policy.
         threads: CPU threads within an operation. The bits of a result depend on it.
+        replicas: devices that share each batch: GPUs, or logical CPU devices where there are none.
         vary: the random streams that follow the seed; the others stay at seed 0.
     """
 
@@ -41,10 +42,11 @@ class Setting:
     colour: str | None = None
     precision: str = "float32"
     threads: int = 1
+    replicas: int = 1
     vary: tuple[str, ...] = STREAMS
 
     def __post_init__(self):
-        for name in ("epochs", "batch_size", "train_size", "image_size", "threads"):
+        for name in ("epochs", "batch_size", "train_size", "image_size", "threads", "replicas"):
             value = getattr(self, name)
             optional = value is None and name in ("train_size", "image_size")
             if not optional and (not isinstance(value, int) or isinstance(value, bool) or value < 1):

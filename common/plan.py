@@ -225,7 +225,7 @@ def known_columns(planned: Planned, experiment: str, origin: dict) -> dict:
         "epochs": setting.epochs,
         "batch_size": setting.batch_size,
         "precision": setting.precision,
-        "replicas": 1,
+        "replicas": setting.replicas,
         "threads": setting.threads,
         "deterministic": True,
         **origin,

@@ -91,6 +91,11 @@ class Display:
             Text(f"{duration(progress['seconds'] * (1 - done) / done)} left" if done > 0 else "", no_wrap=True),
         ]
 
+    def elsewhere(self, trial) -> None:
+        """A line about a trial that another call has finished."""
+        self.done += 1
+        self.say(f"[{self.done}/{self.total}] {trial.arm} seed {trial.seed}: done by another call")
+
     def finished(self, row: dict) -> None:
         """A line about a trial that has its row."""
         self.done += 1

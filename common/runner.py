@@ -1,6 +1,7 @@
 """Trials to worker processes: one trial at a time each, workers reused, what crashed tried once more."""
 
 import contextlib
+import fcntl
 import json
 import os
 import pathlib
@@ -10,10 +11,13 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import IO
 
 from common import results
+from common.devices import Devices
 from common.errors import Failure
 from common.plan import Plan, Planned, known_columns, provenance
 from common.progress import Display
@@ -21,11 +25,10 @@ from common.progress import Display
 PROJECT = pathlib.Path(__file__).resolve().parent.parent
 ATTEMPTS = 2
 """Times a trial whose worker died is started within one call."""
-
-
-def cores() -> int:
-    """Processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+STALL_SECONDS = 900
+"""How long a trial may be silent before it is taken for dead."""
+POLL_SECONDS = 1.0
+"""Between two looks at trials that another call is running."""
 
 
 @dataclass
@@ -33,7 +36,9 @@ class Worker:
     """A worker process and what it is doing."""
 
     process: subprocess.Popen
-    threads: int
+    fits: tuple[int, int]
+    """Threads and replicas: fixed once TensorFlow has started."""
+    gpus: list[str]
     log: pathlib.Path
     trial: Planned | None = None
     beside: int = 0
@@ -42,10 +47,14 @@ class Worker:
     """Whether the last trial given to it arrived."""
     buffer: bytes = b""
     progress: dict = field(default_factory=dict)
+    heard: float = 0.0
+    """When it last said anything."""
+    stalled: bool = False
 
     @classmethod
-    def start(cls, threads: int, logs: pathlib.Path) -> "Worker":
-        """Start a process with the given number of CPU threads; what it prints goes to a log."""
+    def start(cls, fits: tuple[int, int], gpus: list[str], logs: pathlib.Path) -> "Worker":
+        """Start a process for trials of so many threads and replicas; what it prints goes to a log."""
+        threads, replicas = fits
         logs.mkdir(parents=True, exist_ok=True)
         handle, log = tempfile.mkstemp(prefix="worker-", suffix=".log", dir=logs)
         environment = {
@@ -54,9 +63,10 @@ class Worker:
             "OMP_NUM_THREADS": str(threads),
             "PYTHONHASHSEED": "0",
             "TF_CPP_MIN_LOG_LEVEL": "3",
+            "CUDA_VISIBLE_DEVICES": ",".join(gpus) or "-1",
         }
         process = subprocess.Popen(
-            [sys.executable, "-u", "-m", "common.worker", str(threads)],
+            [sys.executable, "-u", "-m", "common.worker", str(threads), str(replicas)],
             cwd=PROJECT,
             env=environment,
             stdin=subprocess.PIPE,
@@ -65,11 +75,11 @@ class Worker:
         )
         os.close(handle)
         os.set_blocking(process.stdout.fileno(), False)
-        return cls(process, threads, pathlib.Path(log))
+        return cls(process, fits, gpus, pathlib.Path(log))
 
     def give(self, trial: Planned, job: dict) -> None:
         """Hand over a trial."""
-        self.trial, self.progress = trial, {}
+        self.trial, self.progress, self.heard = trial, {}, time.monotonic()
         try:
             self.process.stdin.write((json.dumps(job) + "\n").encode())
             self.process.stdin.flush()
@@ -78,6 +88,7 @@ class Worker:
 
     def events(self) -> list[dict] | None:
         """The events that have arrived; None when the process has ended."""
+        self.heard = time.monotonic()
         chunk = self.process.stdout.read()
         if chunk == b"":
             return None
@@ -97,9 +108,20 @@ class Worker:
 class Runner:
     """Runs the missing trials of a plan and writes a row for each."""
 
-    def __init__(self, plan: Plan, *, jobs: int, keep: bool, checkpoint_steps: int | None, display: Display):
-        self.plan, self.jobs, self.keep, self.checkpoint_steps = plan, jobs, keep, checkpoint_steps
-        self.display = display
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        devices: Devices,
+        jobs: int,
+        display: Display,
+        keep: bool = False,
+        checkpoint_steps: int | None = None,
+        stall_seconds: float = STALL_SECONDS,
+    ):
+        self.plan, self.devices, self.jobs, self.display = plan, devices, jobs, display
+        self.keep, self.checkpoint_steps, self.stall_seconds = keep, checkpoint_steps, stall_seconds
+        self.claims = Claims(plan)
         self.origin = provenance()
         self.workers: list[Worker] = []
         self.selector = selectors.DefaultSelector()
@@ -112,36 +134,63 @@ class Runner:
         waiting = list(trials)
         try:
             while waiting or any(worker.trial for worker in self.workers):
-                self._assign(waiting)
+                rows += self._assign(waiting)
+                self._kill_stalled()
                 self.display.update([(w.trial, w.progress) for w in self.workers if w.trial], len(waiting))
                 for key, _ in self.selector.select(timeout=0.2):
                     rows += self._listen(key.data, waiting)
         finally:
             for worker in self.workers:
                 worker.stop()
+            self.claims.release_all()
             self.selector.close()
         return rows
 
-    def _assign(self, waiting: list[Planned]) -> None:
-        """Give every idle worker the next trial that it fits, starting workers while there is room."""
-        while waiting:
-            threads = waiting[0].setting.threads
+    def _assign(self, waiting: list[Planned]) -> list[dict]:
+        """Give every idle worker the next trial, starting workers while there is room. Returns rows that need none.
+
+        A trial that another call is running is passed over, and looked at again when nothing else is left.
+        """
+        rows = []
+        for trial in list(waiting):
+            fits = (trial.setting.threads, trial.setting.replicas)
             idle = [w for w in self.workers if w.trial is None]
-            fitting = next((w for w in idle if w.threads == threads), None)
-            if fitting is None:
-                if len(self.workers) >= self.jobs and not idle:
-                    return
-                if len(self.workers) >= self.jobs:
-                    self._drop(idle[0])
-                fitting = Worker.start(threads, self.plan.files.folder / "logs")
-                self.workers.append(fitting)
-                self.selector.register(fitting.process.stdout, selectors.EVENT_READ, fitting)
-            trial = waiting.pop(0)
-            fitting.give(trial, self._job(trial))
+            if not idle and len(self.workers) >= self.jobs:
+                break
+            if not self.claims.take(trial):
+                continue
+            waiting.remove(trial)
+            if self.claims.done_elsewhere(trial):
+                self.claims.release(trial)
+                self.display.elsewhere(trial)
+                continue
+            reason = self.devices.lack(trial.setting.replicas)
+            if reason:
+                rows.append(self._without_training(trial, "unavailable", reason))
+                continue
+            worker = next((w for w in idle if w.fits == fits), None) or self._start(fits, idle)
+            worker.give(trial, self._job(trial))
             running = [w for w in self.workers if w.trial]
-            fitting.beside = 0
-            for worker in running:
-                worker.beside = max(worker.beside, len(running) - 1)
+            worker.beside = 0
+            for other in running:
+                other.beside = max(other.beside, len(running) - 1)
+        if waiting and not any(w.trial for w in self.workers):
+            time.sleep(POLL_SECONDS)  # all that is left is being run by another call
+        return rows
+
+    def _start(self, fits: tuple[int, int], idle: list[Worker]) -> Worker:
+        if len(self.workers) >= self.jobs:
+            self._drop(idle[0])
+        worker = Worker.start(fits, self.devices.take(fits[1]), self.plan.files.folder / "logs")
+        self.workers.append(worker)
+        self.selector.register(worker.process.stdout, selectors.EVENT_READ, worker)
+        return worker
+
+    def _kill_stalled(self) -> None:
+        for worker in self.workers:
+            if worker.trial and time.monotonic() - worker.heard > self.stall_seconds:
+                worker.stalled = True
+                worker.process.kill()
 
     def _job(self, trial: Planned) -> dict:
         kept = self.plan.files.local("models", trial.arm, trial.seed, ".keras")
@@ -182,25 +231,27 @@ class Runner:
     def _finish(self, trial: Planned, beside: int | str) -> list[dict]:
         outcome = pending_outcome(self.plan, trial)
         if outcome is None:
-            return [self._fail(trial, "its outcome cannot be read: the disk may be full or failing")]
+            return [self._without_training(trial, "failed", "its outcome cannot be read: the disk may be full or failing")]
         outcome.row["beside"] = beside
-        return [self._store(trial, outcome)]
-
-    def _store(self, trial: Planned, outcome: results.Outcome) -> dict:
         results.store(self.plan.files, outcome, self.order)
         shutil.rmtree(self.plan.files.state / trial.folder_name, ignore_errors=True)
+        self.claims.release(trial)
         self.display.finished(outcome.row)
-        return outcome.row
+        return [outcome.row]
 
-    def _fail(self, trial: Planned, reason: str, worker: Worker | None = None) -> dict:
-        """A `failed` row; checkpoints stay, so that the next call goes on from them."""
-        row = known_columns(trial, self.plan.experiment.name, self.origin)
-        row |= {"status": "failed", "reason": reason, "beside": worker.beside if worker else ""}
-        results.store(self.plan.files, results.Outcome(row=row), self.order)
-        if worker:
-            log = self.plan.files.local("logs", trial.arm, trial.seed, ".log")
+    def _fail(self, trial: Planned, reason: str, worker: Worker) -> dict:
+        """A `failed` row and its log; checkpoints stay, so that the next call goes on from them."""
+        log = self.plan.files.local("logs", trial.arm, trial.seed, ".log")
+        with contextlib.suppress(OSError):
             log.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(worker.log, log)
+        return self._without_training(trial, "failed", reason, worker.beside)
+
+    def _without_training(self, trial: Planned, status: str, reason: str, beside: int | str = "") -> dict:
+        row = known_columns(trial, self.plan.experiment.name, self.origin)
+        row |= {"status": status, "reason": reason, "beside": beside}
+        results.store(self.plan.files, results.Outcome(row=row), self.order)
+        self.claims.release(trial)
         self.display.finished(row)
         return row
 
@@ -209,6 +260,8 @@ class Runner:
         trial = worker.trial
         rows = []
         how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+        if worker.stalled:
+            how = f"silent for {self.stall_seconds:g} s"
         if not worker.ready:
             last = (worker.log.read_text(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
             raise Failure(f"a worker could not start ({how}): {last}")
@@ -225,9 +278,48 @@ class Runner:
         return rows
 
     def _drop(self, worker: Worker) -> None:
+        self.devices.free(worker.gpus)
         self.selector.unregister(worker.process.stdout)
         self.workers.remove(worker)
         worker.stop()
+
+
+class Claims:
+    """Which trials this call has in hand, so that two calls on one results folder share the work.
+
+    A claim is a lock on a file beside the trial's checkpoints. It ends with the process that holds it: none is ever stale.
+    """
+
+    def __init__(self, plan: Plan):
+        self.plan = plan
+        self.held: dict[str, IO] = {}
+
+    def take(self, trial: Planned) -> bool:
+        """Claim a trial; False while another call has it."""
+        if trial.fingerprint in self.held:
+            return True
+        self.plan.files.state.mkdir(parents=True, exist_ok=True)
+        file = (self.plan.files.state / f"{trial.folder_name}.lock").open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            return False
+        self.held[trial.fingerprint] = file
+        return True
+
+    def done_elsewhere(self, trial: Planned) -> bool:
+        """Whether another call has finished a claimed trial since this one planned it."""
+        return not any(t.fingerprint == trial.fingerprint for t in self.plan.missing())
+
+    def release(self, trial: Planned) -> None:
+        """Give a claim back."""
+        self.held.pop(trial.fingerprint).close()
+
+    def release_all(self) -> None:
+        """Give all claims back."""
+        while self.held:
+            self.held.popitem()[1].close()
 
 
 def pending_outcome(plan: Plan, trial: Planned) -> results.Outcome | None:

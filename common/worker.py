@@ -42,7 +42,7 @@ def load_script(path: str):
     return module.experiment
 
 
-def run_trial(job: dict, report) -> results.Outcome:
+def run_trial(job: dict, strategy: tf.distribute.Strategy, report) -> results.Outcome:
     """Train and score one trial. Raises what `train` raises, except divergence, which is an outcome."""
     _reset_peak_memory()
     keras.utils.clear_session(free_memory=True)
@@ -53,7 +53,6 @@ def run_trial(job: dict, report) -> results.Outcome:
     streams = Streams(job["seed"], tuple(setting["vary"]))
     keras.utils.set_random_seed(streams.key("init", "global"))
     train, val = dataset.split(streams, setting["train_size"])
-    strategy = tf.distribute.OneDeviceStrategy("/gpu:0" if tf.config.list_physical_devices("GPU") else "/cpu:0")
     trial = Trial(
         streams=streams,
         train=train,
@@ -79,6 +78,20 @@ def run_trial(job: dict, report) -> results.Outcome:
         raise Misuse(f"train must return a model or something with predict(images) -> scores. Received: {predictor!r}")
     report(stage="scoring", done=1.0)
     return _outcome(job, trial, dataset, predictor, diverged)
+
+
+def make_strategy(replicas: int) -> tf.distribute.Strategy:
+    """The strategy of all trials of this process: a second one would reuse the collectives' keys of the first."""
+    gpus = tf.config.list_physical_devices("GPU")
+    for gpu in gpus:
+        tf.config.experimental.set_memory_growth(gpu, True)
+    kind = "gpu" if gpus else "cpu"
+    if replicas == 1:
+        return tf.distribute.OneDeviceStrategy(f"/{kind}:0")
+    if not gpus:
+        devices = [tf.config.LogicalDeviceConfiguration()] * replicas
+        tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], devices)
+    return tf.distribute.MirroredStrategy([f"/{kind}:{i}" for i in range(replicas)])
 
 
 def _outcome(job: dict, trial: Trial, dataset: data.Dataset, predictor, diverged: str | None) -> results.Outcome:
@@ -222,12 +235,11 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     events = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # whatever a library prints goes to the log
-    threads = int(sys.argv[1])
+    threads, replicas = map(int, sys.argv[1:])
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     tf.config.experimental.enable_op_determinism()
-    for gpu in tf.config.list_physical_devices("GPU"):
-        tf.config.experimental.set_memory_growth(gpu, True)
+    strategy = make_strategy(replicas)
     jobs: queue.Queue[dict] = queue.Queue()
 
     def listen():
@@ -245,7 +257,7 @@ def main() -> None:
         job = jobs.get()
         folder = pathlib.Path(job["folder"])
         try:
-            results.save_outcome(folder, run_trial(job, lambda **progress: send(event="progress", **progress)))
+            results.save_outcome(folder, run_trial(job, strategy, lambda **progress: send(event="progress", **progress)))
             send(event="finished")
         except (Misuse, Failure) as error:
             send(event="failed", reason=str(error))

@@ -1,0 +1,60 @@
+"""What trials can run on here: CPU cores, or GPUs, each of which takes one trial at a time or a few."""
+
+import os
+import subprocess
+from dataclasses import dataclass, field
+
+
+def cores() -> int:
+    """Processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA names them; asked without TensorFlow."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        return [name for name in chosen.split(",") if name.strip() not in ("", "-1")]
+    try:
+        done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    listed = [line for line in done.stdout.splitlines() if line.startswith("GPU")]
+    return [str(i) for i in range(len(listed))]
+
+
+@dataclass
+class Devices:
+    """Hands out GPUs to workers so that none has more trials than it takes."""
+
+    names: list[str]
+    per_gpu: int = 1
+    load: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def here(cls, per_gpu: int) -> "Devices":
+        return cls(gpus(), per_gpu)
+
+    def jobs(self, threads: int, replicas: int) -> int:
+        """How many trials may run at the same time by default."""
+        if self.names:
+            return max(1, len(self.names) * self.per_gpu // replicas)
+        return max(1, cores() // (threads * replicas))
+
+    def lack(self, replicas: int) -> str | None:
+        """Why a trial of so many replicas cannot run here; None where it can."""
+        if self.names and replicas > len(self.names):
+            return f"needs {replicas} GPUs, {len(self.names)} are here"
+        return None
+
+    def take(self, replicas: int) -> list[str]:
+        """The least loaded GPUs, for one worker; none where there are none."""
+        chosen = sorted(self.names, key=lambda name: self.load.get(name, 0))[:replicas]
+        for name in chosen:
+            self.load[name] = self.load.get(name, 0) + 1
+        return chosen
+
+    def free(self, chosen: list[str]) -> None:
+        """What `take` gave is free again."""
+        for name in chosen:
+            self.load[name] -= 1
