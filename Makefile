@@ -18,12 +18,12 @@ OPTIONS = $(call switch,FULL,full) $(call option,ARMS,arms) $(call option,SEEDS,
   $(call switch,SMOKE,smoke) $(call switch,KEEP,keep) $(call switch,DRY,dry)
 
 KNOWN := PYTHON GPU ARGS FULL ARMS SEEDS DATASET EPOCHS BATCH TRAIN SIZE COLOUR PRECISION THREADS JOBS RESULTS CHECKPOINT_STEPS \
-  REPLICAS TRIALS_PER_GPU STALL_SECONDS SMOKE KEEP DRY
+  REPLICAS TRIALS_PER_GPU STALL_SECONDS ROUNDS REPEATS SMOKE KEEP DRY
 UNKNOWN := $(filter-out $(KNOWN),$(foreach word,$(MAKEOVERRIDES),$(if $(findstring =,$(word)),$(firstword $(subst =, ,$(word))))))
 $(if $(UNKNOWN),$(error option must be one of $(KNOWN). Received: $(firstword $(UNKNOWN))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup list plots test lint format lock
+.PHONY: help setup list plots test chaos bench overhead lint format lock
 
 help: ## This list
 	@echo "make TARGET [NAME=value …]"
@@ -59,6 +59,15 @@ plots: setup ## Draw the figures of all experiments that have rows
 
 test: setup ## Run the tests
 	@$(PY) -m pytest -q $(ARGS)
+
+chaos: setup ## Disturb a run in every way at once for some minutes; its rows must stay the same (ROUNDS=40)
+	@PYTHONPATH=. $(PY) tests/chaos.py $(call option,ROUNDS,rounds)
+
+bench: setup ## Trials per hour against plain model.fit (and PyTorch, if installed), on CIFAR-10 (REPEATS=3 PRECISION=p)
+	@PYTHONPATH=. $(PY) benchmarks/throughput.py $(call option,REPEATS,repeats) $(call option,PRECISION,precision) $(call option,TRAIN,train)
+
+overhead: setup ## Where the seconds of a run go
+	@PYTHONPATH=. $(PY) benchmarks/overhead.py $(call option,TRAIN,train)
 
 lint: setup ## ruff check and ruff format --check
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .

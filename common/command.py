@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from common import data, results
-from common.devices import Devices
+from common.devices import Devices, lacks_bfloat16
 from common.errors import Failure, Misuse
 from common.experiment import PRECISIONS, Experiment, Setting
 from common.plan import SMOKE, Plan, make_plan
@@ -160,6 +160,8 @@ def run(experiment: Experiment, arguments: Sequence[str] | None = None) -> int:
     if given.keep:  # a done trial without a kept model is trained again: its row comes out the same
         trials = [t for t in plan.trials if t in trials or not plan.files.local("models", t.arm, t.seed, ".keras").exists()]
     _announce(plan, trials, jobs, setting)
+    if any(t.setting.precision == "mixed_bfloat16" for t in trials) and not devices.names and lacks_bfloat16():
+        print("this processor has no bfloat16 instructions (AVX512_BF16 or AMX): mixed_bfloat16 will be slower than float32")
     if given.dry:
         return 0
     results.write_declaration(plan.files, experiment.declare(setting))

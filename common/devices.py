@@ -1,6 +1,7 @@
 """What trials can run on here: CPU cores, or GPUs, each of which takes one trial at a time or a few."""
 
 import os
+import pathlib
 import subprocess
 from dataclasses import dataclass, field
 
@@ -21,6 +22,15 @@ def gpus() -> list[str]:
         return []
     listed = [line for line in done.stdout.splitlines() if line.startswith("GPU")]
     return [str(i) for i in range(len(listed))]
+
+
+def lacks_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 only by way of float32, as far as it says (Linux)."""
+    try:
+        flags = pathlib.Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return not any(flag in flags for flag in ("avx512_bf16", "amx_bf16"))
 
 
 @dataclass

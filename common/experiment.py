@@ -11,7 +11,7 @@ from common.errors import Misuse
 from common.results import file_name
 from common.streams import STREAMS
 
-PRECISIONS = ("float32", "mixed_bfloat16")
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 KINDS = ("superiority", "not worse", "same", "interaction", "best of family")
 SHORT = {"batch_size": "batch", "train_size": "train", "image_size": "size"}
 """How a field is called in a folder's name and on the command line, where not as it is."""
@@ -28,7 +28,7 @@ class Setting:
         epochs: passes over the train split; batch_size: examples per update, over all replicas.
         train_size: examples of the stratified subset to train on; by default all.
         image_size: pixels a side; colour: "grey" or "rgb"; by default the dataset's own.
-        precision: Keras dtype policy.
+        precision: Keras dtype policy; with mixed_float16 the loss is scaled, so that small gradients survive.
         threads: CPU threads within an operation. The bits of a result depend on it.
         replicas: devices that share each batch: GPUs, or logical CPU devices where there are none.
         vary: the random streams that follow the seed; the others stay at seed 0.

@@ -293,6 +293,7 @@ class Claims:
     def __init__(self, plan: Plan):
         self.plan = plan
         self.held: dict[str, IO] = {}
+        self.missing = {trial.fingerprint for trial in plan.missing()}
 
     def take(self, trial: Planned) -> bool:
         """Claim a trial; False while another call has it."""
@@ -310,7 +311,8 @@ class Claims:
 
     def done_elsewhere(self, trial: Planned) -> bool:
         """Whether another call has finished a claimed trial since this one planned it."""
-        return not any(t.fingerprint == trial.fingerprint for t in self.plan.missing())
+        missing = {t.fingerprint for t in self.plan.missing()}
+        return trial.fingerprint in self.missing - missing
 
     def release(self, trial: Planned) -> None:
         """Give a claim back."""

@@ -108,6 +108,8 @@ class Trial:
         if stage in self.fits:
             raise Misuse(f"each fit of a trial needs a stage name of its own. Received: stage={stage!r} twice")
         epochs = self.epochs if epochs is None else epochs
+        if keras.config.dtype_policy().name == "mixed_float16" and not isinstance(optimizer, dict):
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
         loop = Loop(self, model, optimizer, per_example(loss), callbacks, class_weight, augment, stage, epochs, step)
         self.models[stage] = model
         self.fits[stage] = loop.fit

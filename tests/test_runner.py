@@ -279,6 +279,59 @@ def test_trials_that_go_wrong_have_rows_and_the_others_go_on(tmp_path):
     assert (tmp_path / "out" / "digits" / "superseded" / "exp_90_survive.1.csv").exists()
 
 
+def test_two_calls_at_once_share_the_work(undisturbed, tmp_path):
+    script, arguments = write(tmp_path), ["--results", tmp_path / "out", "--jobs", "1"]
+    calls = [_run(script, arguments, wait=False) for _ in range(2)]
+    said = [call.communicate(timeout=300)[0].decode() for call in calls]
+    assert [call.returncode for call in calls] == [0, 0], said
+    assert reproducible(tmp_path / "out") == reproducible(undisturbed[0])
+    trained = [sum(": test accuracy" in line for line in text.splitlines()) for text in said]
+    assert sum(trained) == 4  # none twice
+    assert min(trained) >= 1  # and each call trained some
+
+
+def test_a_claim_ends_with_the_process_that_holds_it(undisturbed, tmp_path):
+    """A call is killed while it trains; another, which waits for its trials, takes them over."""
+    script, arguments = write(tmp_path), ["--results", tmp_path / "out", "--jobs", "2"]
+    first = _run(script, arguments, wait=False)
+    while not list((tmp_path / "out").rglob("warm-*.npz")):
+        time.sleep(0.05)
+    second = _run(script, arguments, wait=False)
+    time.sleep(3)
+    first.kill()
+    first.communicate()
+    said = second.communicate(timeout=300)[0].decode()
+    assert second.returncode == 0, said
+    assert reproducible(tmp_path / "out") == reproducible(undisturbed[0])
+
+
+def test_a_silent_trial_is_given_up(tmp_path):
+    text = TROUBLE.replace('"die"}', '"sleep"}').replace(
+        'if how == "die":', 'if how == "sleep":\n        time.sleep(3600)\n    if how == "die":'
+    )
+    script = write(tmp_path, text.replace("import signal\n", "import signal\nimport time\n"))
+    done = _run(script, ["--results", tmp_path / "out", "--arms", "baseline,dies", "--stall-seconds", "20", "--jobs", "2"])
+    assert done.returncode == 1
+    rows = {row["arm"]: row for row in results.read_rows(files_in(tmp_path / "out"))}
+    assert rows["baseline"]["status"] == "done"
+    assert rows["dies"]["reason"] == "its worker died 2 times (silent for 20 s)"
+
+
+def test_more_replicas_than_gpus_are_unavailable_not_failed(tmp_path):
+    from common import declaration, runner
+    from common.devices import Devices
+    from common.plan import make_plan
+    from common.progress import Display
+
+    experiment = declaration.declared(write(tmp_path, epochs=1))
+    setting = experiment.setting.replace(replicas=3)
+    plan = make_plan(experiment, setting, tmp_path / "out", arms=["baseline"], seeds=[0], overridden=["replicas"])
+    with Display(1) as display:
+        (row,) = runner.Runner(plan, devices=Devices(["0", "1"]), jobs=1, display=display).run(plan.trials)
+    assert (row["status"], row["reason"]) == ("unavailable", "needs 3 GPUs, 2 are here")
+    assert plan.missing() == plan.trials  # looked at again by the next call
+
+
 SECRETS = '''"""Exp 90: what can train() see?
 
 Varies   nothing.
@@ -345,13 +398,14 @@ def test_train_is_handed_no_test_image_and_may_return_any_predictor(tmp_path):
 def test_a_worker_that_dies_while_idle_costs_nothing(tmp_path):
     """The parent's next trial cannot reach it; another worker takes that trial, and no attempt is counted."""
     from common import declaration, runner
+    from common.devices import Devices
     from common.plan import make_plan
     from common.progress import Display
 
     experiment = declaration.declared(write(tmp_path, epochs=1))
     plan = make_plan(experiment, experiment.setting, tmp_path / "out", arms=["baseline"], seeds=range(2))
     with Display(2) as display:
-        running = runner.Runner(plan, jobs=1, keep=False, checkpoint_steps=None, display=display)
+        running = runner.Runner(plan, devices=Devices([]), jobs=1, display=display)
         give = runner.Worker.give
 
         def kill_first(worker, trial, job):
