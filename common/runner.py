@@ -144,6 +144,9 @@ class Runner:
                 worker.stop()
             self.claims.release_all()
             self.selector.close()
+            for folder in (self.plan.files.state, self.plan.files.state.parent, self.plan.files.folder / "logs"):
+                with contextlib.suppress(OSError):  # it is not empty, or another call was faster
+                    folder.rmdir()
         return rows
 
     def _assign(self, waiting: list[Planned]) -> list[dict]:
@@ -299,15 +302,24 @@ class Claims:
         """Claim a trial; False while another call has it."""
         if trial.fingerprint in self.held:
             return True
-        self.plan.files.state.mkdir(parents=True, exist_ok=True)
-        file = (self.plan.files.state / f"{trial.folder_name}.lock").open("w")
+        path = self._path(trial)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            file = path.open("w")
+        except FileNotFoundError:  # another call has just ended, and tidied up
+            return False
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            if os.fstat(file.fileno()).st_ino != path.stat().st_ino:
+                raise FileNotFoundError  # it was released between opening and locking
+        except (BlockingIOError, FileNotFoundError):
             file.close()
             return False
         self.held[trial.fingerprint] = file
         return True
+
+    def _path(self, trial: Planned) -> pathlib.Path:
+        return self.plan.files.state / f"{trial.folder_name}.lock"
 
     def done_elsewhere(self, trial: Planned) -> bool:
         """Whether another call has finished a claimed trial since this one planned it."""
@@ -316,12 +328,13 @@ class Claims:
 
     def release(self, trial: Planned) -> None:
         """Give a claim back."""
+        self._path(trial).unlink(missing_ok=True)
         self.held.pop(trial.fingerprint).close()
 
     def release_all(self) -> None:
         """Give all claims back."""
-        while self.held:
-            self.held.popitem()[1].close()
+        for trial in [trial for trial in self.plan.trials if trial.fingerprint in self.held]:
+            self.release(trial)
 
 
 def pending_outcome(plan: Plan, trial: Planned) -> results.Outcome | None:
