@@ -4,7 +4,6 @@ It is ours because `keras.Model.fit` shuffles alike in every epoch, clips before
 exactly. Models, optimizers, losses and callbacks are ordinary Keras.
 """
 
-import inspect
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -46,51 +45,6 @@ class Fit:
     finished: bool = False
 
 
-WANT_PROBABILITIES = (
-    *(keras.losses.KLDivergence, keras.losses.Poisson),
-    *(keras.losses.kl_divergence, keras.losses.poisson),
-)
-"""Losses of Keras that cannot be told to take logits."""
-
-
-def per_example(loss) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-    """The losses [batch] of a Keras loss or function, from one-hot targets. Raises `Misuse` for what would train wrongly."""
-    if loss is None:
-        loss = keras.losses.CategoricalCrossentropy(from_logits=True)
-    if isinstance(loss, str) or not callable(loss):
-        raise Misuse(
-            "loss must be a keras.losses.Loss or a function of (targets, logits): a name stands for probabilities, and models "
-            f"here emit logits. Received: {loss!r}"
-        )
-    if loss in WANT_PROBABILITIES or type(loss) in WANT_PROBABILITIES or _takes_probabilities(loss):
-        raise Misuse(
-            "models here emit logits: the loss must take them (from_logits=True), or be a function that applies softmax itself. "
-            f"Received: {getattr(loss, '__name__', type(loss).__name__)}"
-        )
-    config = loss.get_config() if isinstance(loss, keras.losses.Loss) else {}
-    if config.get("reduction", "sum_over_batch_size") not in ("sum_over_batch_size", "mean"):
-        raise Misuse(f"the loss is always averaged over the batch. Received: reduction={config['reduction']!r}")
-    call = loss.call if isinstance(loss, keras.losses.Loss) else loss
-    sparse = isinstance(loss, keras.losses.SparseCategoricalCrossentropy)
-
-    def losses(targets, outputs):
-        values = call(tf.argmax(targets, axis=-1) if sparse else targets, outputs)
-        return tf.reduce_mean(tf.reshape(values, (tf.shape(values)[0], -1)), axis=1)
-
-    return losses
-
-
-def _takes_probabilities(loss: Callable) -> bool:
-    """Whether a loss has a choice, `from_logits`, and has not made it."""
-    if isinstance(loss, keras.losses.Loss):
-        return loss.get_config().get("from_logits", True) is False
-    try:
-        choice = inspect.signature(loss).parameters.get("from_logits")
-    except ValueError:  # a callable without a signature
-        return False
-    return choice is not None and choice.default is False
-
-
 class Loop:
     """One call of `Trial.fit`."""
 
@@ -110,9 +64,8 @@ class Loop:
             weights = class_weight if isinstance(class_weight, dict) else dict(enumerate(class_weight))
             self.class_weight = tf.constant([weights.get(c, 1.0) for c in range(trial.classes)], tf.float32)
         self.fit = Fit()
-        self.earlier = sum(
-            fit.epoch for fit in trial.fits.values()
-        )  # epochs of earlier stages: no stage repeats another's chance
+        # Epochs of earlier stages: no stage repeats another's order, augmentation or masks.
+        self.earlier = sum(fit.epoch for fit in trial.fits.values())
         self.callbacks = keras.callbacks.CallbackList([_with_direction(c) for c in callbacks])
         self.reported = 0.0
 
@@ -137,7 +90,6 @@ class Loop:
         replicas' gradients are summed, then clipped, then applied once.
         """
         trial = self.trial
-
         noise = trial.streams.key("noise", self.earlier, "step")
 
         def update(images, labels, uniforms, count, number):
@@ -157,8 +109,8 @@ class Loop:
             squares = []
             for (total, scaled), (optimizer, variables, _) in zip(totals, self.players, strict=True):
                 gradients = self.reduce(tape.gradient(scaled, variables))
-                scale = total / scaled if scaled is not total else 1.0
-                squares += [tf.reduce_sum(tf.square(tf.cast(g, tf.float32) * scale)) for g in gradients if g is not None]
+                scale = 1.0 if scaled is total else optimizer.scale_loss(tf.constant(1.0))
+                squares += [tf.reduce_sum(tf.square(tf.cast(g, tf.float32) / scale)) for g in gradients if g is not None]
                 optimizer.apply(gradients, variables)
             correct = tf.constant(0.0)
             if outputs is not None:

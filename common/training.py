@@ -11,7 +11,8 @@ import tensorflow as tf
 from common.augment import Augmentation
 from common.data import Split
 from common.errors import Misuse
-from common.loop import Fit, Loop, Step, per_example
+from common.loop import Fit, Loop, Step
+from common.objective import per_example
 from common.streams import Streams
 
 

@@ -339,6 +339,25 @@ def test_activity_penalties_and_unbuilt_models_train(make_trial):
         assert len(fit(trial, keras.Sequential(stack)).history) == 2
 
 
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_trains_float32_weights_to_about_the_same_losses(make_trial, tmp_path, precision):
+    histories = []
+    for policy in ("float32", precision):
+        keras.config.set_dtype_policy(policy)
+        try:
+            trial = make_trial(folder=tmp_path / policy)
+            model = seeded(trial, models.small_cnn)
+            histories.append(fit(trial, model, optimizer=optimizers.SGD(0.01)).history)
+        finally:
+            keras.config.set_dtype_policy("float32")
+    assert model.compute_dtype == precision.removeprefix("mixed_")
+    assert model.get_weights()[0].dtype == np.float32
+    for exact, rounded in zip(*histories, strict=True):
+        for name in ("train_loss", "val_nll", "gradient_norm"):  # unscaled, where the loss is scaled
+            assert rounded[name] == pytest.approx(exact[name], rel=0.03)
+    assert histories[0][0]["train_loss"] != histories[1][0]["train_loss"]
+
+
 def test_stages_do_not_repeat_each_others_order_or_masks(make_trial):
     trial = make_trial(epochs=1)
     asked = []
