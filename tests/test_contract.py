@@ -7,8 +7,8 @@ import re
 import pytest
 
 from common import declaration
+from common.execution import load_script
 from common.experiment import FIELDS
-from common.worker import load_script
 
 SCRIPTS = declaration.scripts()
 EACH = pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)

@@ -426,6 +426,19 @@ def test_a_worker_that_dies_while_idle_costs_nothing(tmp_path):
     assert running.attempts == {}
 
 
+def test_a_worker_ends_with_its_parent_also_before_tensorflow_is_there(tmp_path):
+    slow = tmp_path / "slow"
+    slow.mkdir()
+    (slow / "tensorflow.py").write_text("import time\ntime.sleep(600)")
+    environment = {**os.environ, "PYTHONPATH": f"{slow}:{PROJECT}"}
+    command = [sys.executable, "-m", "common.worker", "1", "1"]
+    worker = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment, cwd=PROJECT, stderr=subprocess.DEVNULL)
+    time.sleep(2)
+    assert worker.poll() is None
+    worker.stdin.close()
+    assert worker.wait(timeout=5) == 0
+
+
 def test_a_worker_that_cannot_start_ends_the_call_with_its_last_words(tmp_path):
     broken = tmp_path / "broken"
     broken.mkdir()
