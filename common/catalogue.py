@@ -11,7 +11,7 @@ from common.errors import Failure, Misuse
 def progress(experiment, folder: pathlib.Path) -> list[tuple[str, str]]:
     """(setting folder's name, how far) of one experiment: its two declared settings, then whatever else has rows."""
     declared = [experiment.folder_name(experiment.quick), experiment.folder_name(experiment.setting)]
-    others = [p.parent.name for p in sorted(folder.glob(f"*/{experiment.name}.csv")) if p.parent.name != "superseded"]
+    others = [p.parent.name for p in sorted(folder.glob(f"*/{experiment.name}.csv"))]
     return [(name, _how_far(experiment, folder / name)) for name in dict.fromkeys([*declared, *others])]
 
 

@@ -342,7 +342,7 @@ def read(folder: str | pathlib.Path):
     frames = []
     for path in sorted(pathlib.Path(folder).rglob("exp_*.json")):
         files = Files(path.parent, path.stem)
-        if "superseded" not in path.parts and read_rows(files):
+        if read_rows(files):
             frame = pd.read_csv(files.rows)
             frames.append(frame.assign(folder=path.parent.relative_to(pathlib.Path(folder).parent).as_posix()))
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=[*NAMES, "folder"])

@@ -265,7 +265,7 @@ class Runner:
         how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
         if worker.stalled:
             how = f"silent for {self.stall_seconds:g} s"
-        if not worker.ready:
+        if not worker.ready and status >= 0:  # it was not killed: the next one would fare no better
             last = (worker.log.read_text(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
             raise Failure(f"a worker could not start ({how}): {last}")
         if trial is not None and not worker.reached:

@@ -17,6 +17,7 @@ from conftest import PROJECT, RUN
 
 from common import data, results
 from common.files import read_arrays
+from common.streams import Streams
 
 KILLS = int(os.environ.get("KILLS", "4"))
 """SIGKILLs in the test of exact resume: `KILLS=20 make test ARGS=\"-k killed\"` sends 20."""
@@ -439,6 +440,16 @@ def test_a_worker_ends_with_its_parent_also_before_tensorflow_is_there(tmp_path)
     assert worker.wait(timeout=5) == 0
 
 
+def test_a_worker_that_is_killed_while_it_starts_costs_its_trial_one_retry(tmp_path):
+    process = _run(write(tmp_path, epochs=1), ["--results", tmp_path / "out", "--jobs", "1", "--arms", "baseline"], wait=False)
+    while not _workers(process.pid):
+        time.sleep(0.01)
+    os.kill(_workers(process.pid)[0], signal.SIGKILL)  # long before TensorFlow has been imported
+    said = process.communicate(timeout=120)[0].decode()
+    assert process.returncode == 0, said
+    assert "its worker died (signal SIGKILL); trying once more" in said
+
+
 def test_a_worker_that_cannot_start_ends_the_call_with_its_last_words(tmp_path):
     broken = tmp_path / "broken"
     broken.mkdir()
@@ -464,3 +475,11 @@ def test_smoke_and_keep(tmp_path):
     assert (row["epochs"], row["train_size"]) == ("1", "256")
     model = keras.models.load_model(files.local("models", "baseline", 0, ".keras"))
     assert model.count_params() == int(row["parameters"])
+    # It is kept as it was scored: with batch-norm statistics of the whole train split, not with moving averages.
+    dataset = data.load("digits")
+    logits = model.predict(dataset.test().images.astype("float32"), verbose=0)
+    assert np.allclose(logits, np.load(files.local("logits", "baseline", 0, ".npy")), atol=1e-4)
+    train, _ = dataset.split(Streams(0), 256)
+    inner = keras.Model(model.inputs, model.get_layer("conv1_1").output)
+    values = inner.predict(train.images.astype("float32"), verbose=0)
+    assert np.allclose(model.get_layer("norm1_1").moving_variance, values.var((0, 1, 2)), rtol=1e-3)
