@@ -15,10 +15,11 @@ OPTIONS = $(call switch,FULL,full) $(call option,ARMS,arms) $(call option,SEEDS,
   $(call option,REPLICAS,replicas) $(call option,JOBS,jobs) $(call option,TRIALS_PER_GPU,trials-per-gpu) \
   $(call option,STALL_SECONDS,stall-seconds) \
   $(call option,RESULTS,results) $(call option,CHECKPOINT_STEPS,checkpoint-steps) \
+  $(call option,TUNER,tuner) $(call option,TRIALS,trials) $(call option,SWEEPS,sweeps) \
   $(call switch,SMOKE,smoke) $(call switch,KEEP,keep) $(call switch,DRY,dry)
 
 KNOWN := PYTHON GPU ARGS FULL ARMS SEEDS DATASET EPOCHS BATCH TRAIN SIZE COLOUR PRECISION THREADS JOBS RESULTS CHECKPOINT_STEPS \
-  REPLICAS TRIALS_PER_GPU STALL_SECONDS ROUNDS REPEATS SMOKE KEEP DRY
+  REPLICAS TRIALS_PER_GPU STALL_SECONDS TUNER TRIALS SWEEPS ROUNDS REPEATS SMOKE KEEP DRY
 UNKNOWN := $(filter-out $(KNOWN),$(foreach word,$(MAKEOVERRIDES),$(if $(findstring =,$(word)),$(firstword $(subst =, ,$(word))))))
 $(if $(UNKNOWN),$(error option must be one of $(KNOWN). Received: $(firstword $(UNKNOWN))))
 
@@ -29,11 +30,12 @@ help: ## This list
 	@echo "make TARGET [NAME=value …]"
 	@sed -n 's/^\([a-zA-Z%-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | sed 's/%/NN/' | awk -F'|' '{ printf "%-10s  %s\n", $$1, $$2 }'
 	@echo
-	@echo "Options of exp-NN:"
+	@echo "Options of exp-NN and sweep-NN:"
 	@echo "  FULL=1                   the experiment's own setting instead of the quick one"
 	@echo "  ARMS=a,b SEEDS=n         some arms; seeds 0 … n-1"
 	@echo "  DATASET=name|folder      digits, mnist, fashion_mnist, cifar10, cifar100, another TFDS name, your own images"
 	@echo "  EPOCHS=n BATCH=n TRAIN=n SIZE=n COLOUR=grey|rgb PRECISION=p THREADS=n REPLICAS=n   override the setting"
+	@echo "  TUNER=halton|random|bayesian|hyperband TRIALS=n SWEEPS=n   of sweep-NN alone: how, points an arm, repetitions"
 	@echo "  JOBS=n TRIALS_PER_GPU=n RESULTS=dir CHECKPOINT_STEPS=n STALL_SECONDS=n KEEP=1 SMOKE=1 DRY=1   how and where it runs"
 
 setup: ## Create .venv with the locked packages, if that is not done yet (GPU=1: TensorFlow with CUDA)
@@ -47,12 +49,20 @@ setup: ## Create .venv with the locked packages, if that is not done yet (GPU=1:
 list: setup ## Number, question and progress of every experiment
 	@$(PY) -m common.catalogue $(call option,RESULTS,results)
 
+# Runs experiment NN with the options that its target adds.
+define run
+@script=$$(ls experiments/exp_$*_*.py 2>/dev/null | head -n 1); \
+if [ -z "$$script" ]; then \
+  echo "experiment must be one of $$(ls experiments | sed -n 's/exp_\([0-9]*\)_.*/\1/p' | paste -sd' ' -). Received: $*" >&2; exit 2; \
+fi; \
+exec $(PY) -m experiments.$$(basename $$script .py) $(1) $(OPTIONS)
+endef
+
 exp-%: setup ## Train experiment NN (01, 03, …) where rows are missing, then draw its figures
-	@script=$$(ls experiments/exp_$*_*.py 2>/dev/null | head -n 1); \
-	if [ -z "$$script" ]; then \
-	  echo "experiment must be one of $$(ls experiments | sed -n 's/exp_\([0-9]*\)_.*/\1/p' | paste -sd' ' -). Received: $*" >&2; exit 2; \
-	fi; \
-	exec $(PY) -m experiments.$$(basename $$script .py) $(OPTIONS)
+	$(call run)
+
+sweep-%: setup ## Search the hyperparameters of experiment NN with keras-tuner, for later runs of it
+	$(call run,--sweep)
 
 plots: setup ## Draw the figures of all experiments that have rows
 	@$(PY) -m common.report $(call option,RESULTS,results)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 import keras
 import numpy as np
 
-from common.errors import Misuse
+from common.errors import Failure, Misuse
 from common.files import read_arrays, write_atomic
 
 GENERATIONS = 2
@@ -138,7 +138,7 @@ def save(folder: pathlib.Path, stage: str, position: int, state: dict, variables
     for name, group in variables.items():
         named |= {f"{name}_{i:05d}": keras.ops.convert_to_numpy(v) for i, v in enumerate(group)}
     named["state"] = np.frombuffer(json.dumps(packed).encode(), np.uint8)
-    write_atomic(folder / f"{stage}-{position:09d}.npz", lambda file: np.savez(file, **named))
+    write_atomic(_path(folder, stage, position), lambda file: np.savez(file, **named))
     for old in _generations(folder, stage)[GENERATIONS:]:
         old.unlink(missing_ok=True)
 
@@ -150,19 +150,35 @@ def restore(folder: pathlib.Path, stage: str, variables: dict[str, list], warn: 
     """
     for path in _generations(folder, stage):
         try:
-            named = read_arrays(path)
-            values = {name: _group(named, name, variables[name]) for name in variables}
-            arrays = [named[f"array_{i:05d}"] for i in range(sum(key.startswith("array_") for key in named))]
-            state = unpack(json.loads(named["state"].tobytes()), arrays)
+            return _restore(path, variables)
         except Exception as error:  # whatever a damaged file makes of itself
             warn(f"checkpoint {path} is damaged ({error}): going on from the one before")
             path.unlink(missing_ok=True)
-            continue
-        for name, group in variables.items():
-            for variable, value in zip(group, values[name], strict=True):
-                variable.assign(value)
-        return state
     return None
+
+
+def restore_at(folder: pathlib.Path, stage: str, position: int, variables: dict[str, list]) -> dict:
+    """Load the one checkpoint that another machine has chosen. Raises `Failure` where it cannot be read here."""
+    path = _path(folder, stage, position)
+    try:
+        return _restore(path, variables)
+    except Exception as error:
+        raise Failure(f"cannot read {path}, from which the chief goes on ({error}): do all machines share it?") from error
+
+
+def _restore(path: pathlib.Path, variables: dict[str, list]) -> dict:
+    named = read_arrays(path)
+    values = {name: _group(named, name, variables[name]) for name in variables}
+    arrays = [named[f"array_{i:05d}"] for i in range(sum(key.startswith("array_") for key in named))]
+    state = unpack(json.loads(named["state"].tobytes()), arrays)
+    for name, group in variables.items():
+        for variable, value in zip(group, values[name], strict=True):
+            variable.assign(value)
+    return state
+
+
+def _path(folder: pathlib.Path, stage: str, position: int) -> pathlib.Path:
+    return folder / f"{stage}-{position:09d}.npz"
 
 
 def _generations(folder: pathlib.Path, stage: str) -> list[pathlib.Path]:

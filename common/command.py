@@ -5,20 +5,21 @@ import contextlib
 import os
 import pathlib
 import signal
-import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
 from typing import NoReturn
 
-from common import data, results
-from common.devices import Devices, lacks_bfloat16
+from common import data
+from common.cluster import Cluster
+from common.devices import Devices
 from common.errors import Failure, Misuse
-from common.experiment import PRECISIONS, Experiment, Setting
-from common.plan import SMOKE, Plan, make_plan
-from common.progress import Display, duration, size
-from common.runner import STALL_SECONDS, Runner, collect_pending
+from common.experiment import PRECISIONS, TUNERS, Experiment, Setting
+from common.plan import SMOKE
+from common.runner import STALL_SECONDS
+from common.study import Study
 
+SWEEP_TUNERS = TUNERS[1:]
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
 
@@ -55,6 +56,10 @@ def _parser(experiment: Experiment) -> argparse.ArgumentParser:
     add("--checkpoint-steps", metavar="N", help="checkpoint every N updates, not only after epochs")
     add("--smoke", action="store_true", help="one epoch, one seed, 256 images, in a folder of its own")
     add("--keep", action="store_true", help="save the trained models as .keras")
+    add("--sweep", action="store_true", help="search with keras-tuner, and keep what it finds for later runs")
+    add("--tuner", metavar="T", help=f"how to search, with --sweep: {', '.join(SWEEP_TUNERS)} (default: the script's, or halton)")
+    add("--trials", metavar="N", help="points an arm, with --sweep (default: the script's, or 16)")
+    add("--sweeps", metavar="N", help="independent repetitions of the search, with --sweep (default 1)")
     add("--dry", action="store_true", help="show what would run, and stop")
     return parser
 
@@ -89,7 +94,7 @@ def _chosen_arms(experiment: Experiment, text: str | None) -> list[str]:
     return [arm for arm in experiment.arms if arm in chosen]
 
 
-def _setting(experiment: Experiment, given: argparse.Namespace) -> tuple[Setting, list[str]]:
+def _setting(experiment: Experiment, given: argparse.Namespace, machines: int) -> tuple[Setting, list[str]]:
     """The declared setting with the user's overrides, and the names of those."""
     setting = experiment.setting if given.full else experiment.quick
     wanted = {
@@ -103,6 +108,8 @@ def _setting(experiment: Experiment, given: argparse.Namespace) -> tuple[Setting
         "threads": _whole("threads", given.threads),
         "replicas": _whole("replicas", given.replicas),
     }
+    if machines > 1:
+        wanted |= {"workers": machines, "replicas": wanted["replicas"] or machines}
     overrides = {name: value for name, value in wanted.items() if value is not None}
     if given.smoke:
         overrides = {**SMOKE, **overrides}
@@ -143,95 +150,55 @@ def _interrupt(*_) -> NoReturn:
 def run(experiment: Experiment, arguments: Sequence[str] | None = None) -> int:
     """Plan, train what is missing, draw. Returns the exit status. Raises `Misuse`, `Failure`, `KeyboardInterrupt`."""
     given = _parser(experiment).parse_args(arguments)
-    setting, overridden = _setting(experiment, given)
-    arms = _chosen_arms(experiment, given.arms)
+    cluster = Cluster.here()
+    if cluster is None:
+        return _run(experiment, given, None)
+    try:
+        return _run(experiment, given, cluster)
+    except BaseException as error:
+        cluster.leave(state="ended", reason=str(error) or "stopped")
+        raise
+
+
+def _run(experiment: Experiment, given: argparse.Namespace, cluster: Cluster | None) -> int:
+    machines = cluster.size if cluster else 1
+    setting, overridden = _setting(experiment, given, machines)
     seeds = _whole("seeds", given.seeds) or (1 if given.smoke else experiment.seeds)
-    devices = Devices.here(_whole("trials_per_gpu", given.trials_per_gpu) or 1)
+    devices = Devices.here(_whole("trials_per_gpu", given.trials_per_gpu) or 1, machines)
     jobs = _whole("jobs", given.jobs) or devices.jobs(setting.threads, setting.replicas)
-    stall_seconds = _whole("stall_seconds", given.stall_seconds) or STALL_SECONDS
-    checkpoint_steps = _whole("checkpoint_steps", given.checkpoint_steps)
+    if cluster and jobs > 1:
+        raise Misuse(f"jobs must be 1 under TF_CONFIG, whose machines train one trial together. Received: {jobs}")
     folder = pathlib.Path(given.results).expanduser()
-    _check_writable(folder)
-    plan = make_plan(experiment, setting, folder, arms=arms, seeds=range(seeds), overridden=overridden, smoke=given.smoke)
-    if not given.dry:
-        _set_aside_stale(plan)
-        collect_pending(plan)
-    trials = plan.missing()
-    if given.keep:  # a done trial without a kept model is trained again: its row comes out the same
-        trials = [t for t in plan.trials if t in trials or not plan.files.local("models", t.arm, t.seed, ".keras").exists()]
-    _announce(plan, trials, jobs, setting)
-    if any(t.setting.precision == "mixed_bfloat16" for t in trials) and not devices.names and lacks_bfloat16():
-        print("this processor has no bfloat16 instructions (AVX512_BF16 or AMX): mixed_bfloat16 will be slower than float32")
-    if given.dry:
-        return 0
-    results.write_declaration(plan.files, experiment.declare(setting))
-    failed = 0
-    if trials:
-        with Display(len(trials)) as display:
-            runner = Runner(
-                plan,
-                devices=devices,
-                jobs=jobs,
-                keep=given.keep,
-                checkpoint_steps=checkpoint_steps,
-                stall_seconds=stall_seconds,
-                display=display,
-            )
-            failed = sum(row["status"] == "failed" for row in runner.run(trials))
-    _close(plan)
-    if failed:
-        raise Failure(f"{failed} of {len(trials)} trials failed, see the lines above; the same command tries them again")
-    return 0
-
-
-def _set_aside_stale(plan: Plan) -> None:
-    stale = plan.stale()
-    if stale:
-        path = results.supersede(plan.files, stale)
-        print(f"{len(stale)} rows of an earlier code, setting or data moved to {path}")
-    plan.clear_stale_state()
-
-
-def _announce(plan: Plan, trials: Sequence, jobs: int, setting: Setting) -> None:
-    experiment = plan.experiment
-    declared = [
-        f"{name} {value}" for name, value in vars(setting).items() if value is not None and name not in ("dataset", "vary")
-    ]
-    print(f"{experiment.name}: {experiment.question}")
-    print(f"{setting.dataset}: {', '.join(declared)}; rows in {plan.files.rows}")
-    seconds, disk, basis = plan.estimate(trials, jobs)
-    count = f"{len(trials)} of {len(plan.trials)} trials to run" if trials else f"all {len(plan.trials)} trials are done"
-    cost = (
-        f", about {duration(seconds)} ({basis}) with {min(jobs, len(trials))} at a time, {size(disk)} of disk" if trials else ""
+    study = Study(
+        experiment,
+        setting,
+        folder,
+        arms=_chosen_arms(experiment, given.arms),
+        seeds=range(seeds),
+        overridden=overridden,
+        smoke=given.smoke,
+        dry=given.dry,
+        keep=given.keep,
+        devices=devices,
+        jobs=jobs,
+        stall_seconds=_whole("stall_seconds", given.stall_seconds) or STALL_SECONDS,
+        checkpoint_steps=_whole("checkpoint_steps", given.checkpoint_steps),
+        cluster=None if given.dry else cluster,
     )
-    print(count + cost, flush=True)
+    _check_sweep(given)
+    _check_writable(folder)
+    if cluster and not given.dry:
+        cluster.open(folder / ".cluster" / experiment.name)
+        if not cluster.chief:
+            return study.follow()
+    if given.sweep:
+        return study.sweep(given.tuner, _whole("trials", given.trials), _whole("sweeps", given.sweeps) or 1)
+    return study.run()
 
 
-def _close(plan: Plan) -> None:
-    """Draw the figures, and print each arm's mean beside the published one."""
-    from common import report
-
-    rows = results.read_rows(plan.files)
-    published = results.Files(results.REFERENCE / plan.files.folder.name, plan.files.experiment)
-    reference = _means(results.read_rows(published)) if published.rows != plan.files.rows.resolve() else {}
-    width = max(len(arm) for arm in plan.experiment.arms)
-    for arm, (mean, count, diverged) in _means(rows).items():
-        line = f"{arm:<{width}}  test accuracy {mean:.4f} (mean of {count})"
-        line += f", {diverged} diverged" if diverged else ""
-        if arm in reference:
-            line += f"; published {reference[arm][0]:.4f} (mean of {reference[arm][1]})"
-        print(line)
-    for path in report.draw(plan.files):
-        print(path)
-
-
-def _means(rows: Sequence[dict]) -> dict[str, tuple[float, int, int]]:
-    """Per arm: mean test accuracy, number of rows, how many of them diverged."""
-    arms: dict[str, list[dict]] = {}
-    for row in rows:
-        if row["status"] in results.FINAL:
-            arms.setdefault(row["arm"], []).append(row)
-    return {
-        arm: (statistics.fmean(float(r["test_accuracy"]) for r in own), len(own), sum(r["status"] == "diverged" for r in own))
-        for arm, own in arms.items()
-    }
+def _check_sweep(given: argparse.Namespace) -> None:
+    alone = [name for name in ("tuner", "trials", "sweeps") if getattr(given, name) is not None and not given.sweep]
+    if alone:
+        raise Misuse(f"{alone[0]} is an option of a sweep: make sweep-NN, or --sweep. Received: {getattr(given, alone[0])}")
+    if given.tuner is not None and given.tuner not in SWEEP_TUNERS:
+        raise Misuse(f"tuner must be one of {', '.join(SWEEP_TUNERS)}. Received: {given.tuner!r}")

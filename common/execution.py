@@ -48,11 +48,12 @@ def run_trial(job: dict, strategy: tf.distribute.Strategy, report) -> results.Ou
         input_shape=dataset.shape,
         classes=dataset.classes,
         epochs=setting["epochs"],
-        batch_size=setting["batch_size"],
+        batch_size=setting["batch_size"] or len(train),
         official_size=dataset.train_size,
         folder=pathlib.Path(job["folder"]),
         strategy=strategy,
         checkpoint_steps=job["checkpoint_steps"],
+        writes=job["writes"],
         report=report,
     )
     predictor, diverged = None, None
@@ -68,8 +69,10 @@ def run_trial(job: dict, strategy: tf.distribute.Strategy, report) -> results.Ou
     return _outcome(job, trial, dataset, predictor, diverged)
 
 
-def start(threads: int, replicas: int) -> tf.distribute.Strategy:
+def start(threads: int, replicas: int, workers: int) -> tf.distribute.Strategy:
     """Set TensorFlow up, once in a process. Returns the strategy of all its trials.
+
+    With several workers it waits until those that `TF_CONFIG` names have come.
 
     A second strategy would reuse the collectives' keys of the first.
     """
@@ -80,6 +83,8 @@ def start(threads: int, replicas: int) -> tf.distribute.Strategy:
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)
     kind = "gpu" if gpus else "cpu"
+    if workers > 1:
+        return tf.distribute.MultiWorkerMirroredStrategy()
     if replicas == 1:
         return tf.distribute.OneDeviceStrategy(f"/{kind}:0")
     if not gpus:
@@ -101,7 +106,8 @@ def _outcome(job: dict, trial: Trial, dataset: data.Dataset, predictor, diverged
         row["steps"] = sum(f.steps for f in trial.fits.values())
         row["final_epoch"] = sum(f.epoch for f in trial.fits.values())
     started = time.perf_counter()
-    scored, logits = _scores(trial, dataset.test(), predictor, fit, job["keep"])
+    test = dataset.test() if job["scores_test"] else None
+    scored, logits = _scores(trial, test, predictor, fit, job["keep"])
     trial.clocks["eval"] += time.perf_counter() - started
     trial.lap()
     row |= scored
@@ -122,18 +128,22 @@ def _outcome(job: dict, trial: Trial, dataset: data.Dataset, predictor, diverged
         row=row,
         epochs=epochs,
         measures=measures,
-        predicted=logits.argmax(axis=1).astype(np.min_scalar_type(dataset.classes - 1)),
-        logits=logits.astype(np.float32),
+        predicted=None if logits is None else logits.argmax(axis=1).astype(np.min_scalar_type(dataset.classes - 1)),
+        logits=None if logits is None else logits.astype(np.float32),
         samples=trial.samples if job["seed"] == 0 else None,
     )
 
 
-def _scores(trial: Trial, test: data.Split, predictor, fit: Fit | None, keep: str | None) -> tuple[dict, np.ndarray]:
+def _scores(
+    trial: Trial, test: data.Split | None, predictor, fit: Fit | None, keep: str | None
+) -> tuple[dict, np.ndarray | None]:
     """All scores of a row, and the test logits. Without a predictor (diverged) those of the best constant prediction.
+
+    A search's trial has no test split, so that nothing can be chosen on it.
 
     The model is saved to `keep` as it was scored, batch-norm statistics included.
     """
-    splits = {"train": trial.train, "val": trial.val, "test": test}
+    splits = {"train": trial.train, "val": trial.val} | ({"test": test} if test else {})
     if predictor is None:
         logits = {name: metrics.constant_logits(trial.train.labels, trial.classes, len(split)) for name, split in splits.items()}
     else:
@@ -147,22 +157,25 @@ def _scores(trial: Trial, test: data.Split, predictor, fit: Fit | None, keep: st
             continue  # a trial that diverged has no gap between train and test
         row[f"{name}_accuracy"] = metrics.accuracy(logits[name], split.labels)
         row[f"{name}_nll"] = metrics.nll(logits[name], split.labels)
-    names = ("test_precision", "test_recall", "test_f1")
-    row |= zip(names, metrics.macro_scores(logits["test"].argmax(axis=1), test.labels, trial.classes), strict=True)
-    row["test_ece"] = metrics.ece(logits["test"], test.labels)
-    row["untrained"] = bool(row["test_accuracy"] <= np.bincount(test.labels).max() / len(test))
+    judged, labels = ("test", test.labels) if test else ("val", trial.val.labels)
+    row["untrained"] = bool(row[f"{judged}_accuracy"] <= np.bincount(labels).max() / len(labels))
+    if test:
+        names = ("test_precision", "test_recall", "test_f1")
+        row |= zip(names, metrics.macro_scores(logits["test"].argmax(axis=1), test.labels, trial.classes), strict=True)
+        row["test_ece"] = metrics.ece(logits["test"], test.labels)
     if predictor is None:
         best = logits
     elif isinstance(predictor, keras.Model) and fit and fit.best:
         predictor.set_weights(fit.best["weights"])
-        best = _predictions(trial, predictor, {"val": trial.val, "test": test})
+        best = _predictions(trial, predictor, {name: split for name, split in splits.items() if name != "train"})
         row["best_epoch"] = fit.best["epoch"]
     else:
-        return row, logits["test"]
+        return row, logits.get("test")
     row["best_val_accuracy"] = metrics.accuracy(best["val"], trial.val.labels)
     row["best_val_nll"] = metrics.nll(best["val"], trial.val.labels)
-    row["best_test_accuracy"] = metrics.accuracy(best["test"], test.labels)
-    return row, logits["test"]
+    if test:
+        row["best_test_accuracy"] = metrics.accuracy(best["test"], test.labels)
+    return row, logits.get("test")
 
 
 def _predictions(trial: Trial, predictor, splits: dict[str, data.Split]) -> dict[str, np.ndarray]:

@@ -7,12 +7,16 @@ import pathlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from common import space
 from common.errors import Misuse
 from common.results import file_name
 from common.streams import STREAMS
 
+TUNERS = ("grid", "halton", "random", "bayesian", "hyperband")
+TRIED, COMMON = " @ ", ", common rate"
+"""In the names of rows: before the values that a search tries; after an arm trained with the rate that suits all arms best."""
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
-KINDS = ("superiority", "not worse", "same", "interaction", "best of family")
+KINDS = ("superiority", "not worse", "same", "interaction", "best of family", "flatness")
 SHORT = {"batch_size": "batch", "train_size": "train", "image_size": "size"}
 """How a field is called in a folder's name and on the command line, where not as it is."""
 READ_AS_MISSING = ("NA", "N/A", "NULL", "NaN", "None", "n/a", "nan", "null", "")
@@ -25,32 +29,37 @@ class Setting:
 
     Args:
         dataset: a name or folder that `data.load` knows.
-        epochs: passes over the train split; batch_size: examples per update, over all replicas.
+        epochs: passes over the train split.
+        batch_size: examples per update, over all replicas; None for all there are.
         train_size: examples of the stratified subset to train on; by default all.
         image_size: pixels a side; colour: "grey" or "rgb"; by default the dataset's own.
         precision: Keras dtype policy; with mixed_float16 the loss is scaled, so that small gradients survive.
         threads: CPU threads within an operation. The bits of a result depend on it.
         replicas: devices that share each batch: GPUs, or logical CPU devices where there are none.
+        workers: machines that these devices are on, equally many on each; see `TF_CONFIG` in README.
         vary: the random streams that follow the seed; the others stay at seed 0.
     """
 
     dataset: str
     epochs: int
-    batch_size: int = 32
+    batch_size: int | None = 32
     train_size: int | None = None
     image_size: int | None = None
     colour: str | None = None
     precision: str = "float32"
     threads: int = 1
     replicas: int = 1
+    workers: int = 1
     vary: tuple[str, ...] = STREAMS
 
     def __post_init__(self):
-        for name in ("epochs", "batch_size", "train_size", "image_size", "threads", "replicas"):
+        for name in ("epochs", "batch_size", "train_size", "image_size", "threads", "replicas", "workers"):
             value = getattr(self, name)
-            optional = value is None and name in ("train_size", "image_size")
+            optional = value is None and name in ("batch_size", "train_size", "image_size")
             if not optional and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
                 raise Misuse(f"{name} must be a whole number of at least 1. Received: {value!r}")
+        if self.replicas % self.workers:
+            raise Misuse(f"replicas must be a multiple of the {self.workers} workers. Received: {self.replicas}")
         if self.colour not in (None, "grey", "rgb"):
             raise Misuse(f"colour must be grey or rgb. Received: {self.colour!r}")
         if self.precision not in PRECISIONS:
@@ -77,10 +86,13 @@ class Claim:
             "best of family" several arms in `better`, of which the best on val is judged on test.
         margin: δ > 0, the smallest difference that matters, in the metric's unit.
         kind: "superiority" (better − worse is at least the margin), "not worse" (lower bound above −margin), "same"
-            (inside ±margin), "interaction", "best of family". By default superiority, or best of family for several arms.
+            (inside ±margin), "interaction", "best of family", "flatness" (over more decades of a number, one per arm of either
+            side in the same order, the metric lies within `within` of its side's best). By default superiority, or best of
+            family for several arms.
         metric: a column of the rows or the name of a measure.
         lower_is_better: whether a smaller value of the metric is the better one.
         datasets: those it speaks about; by default the one of the experiment's full setting.
+        within: of "flatness".
     """
 
     text: str
@@ -91,6 +103,7 @@ class Claim:
     metric: str = "test_accuracy"
     lower_is_better: bool = False
     datasets: tuple[str, ...] | None = None
+    within: float | None = None
 
     def __post_init__(self):
         if self.kind is None:
@@ -101,10 +114,14 @@ class Claim:
             raise Misuse(f"a claim's margin must be above 0. Received: {self.margin!r}")
         counts = [1 if isinstance(side, str) else len(side) for side in (self.better, self.worse)]
         allowed = {"interaction": counts == [2, 2], "best of family": counts[0] >= 2 and counts[1] == 1}
+        allowed |= {"flatness": counts[0] == counts[1] >= 3}
         if not allowed.get(self.kind, counts == [1, 1]):
             raise Misuse(
                 f"a claim of kind {self.kind!r} does not take {counts[0]} better and {counts[1]} worse arms: {self.text!r}"
             )
+
+        if (self.kind == "flatness") != (self.within is not None):
+            raise Misuse(f"a claim has `within` if, and only if, it is about flatness: {self.text!r}. Received: {self.within!r}")
 
     def arms(self) -> list[str]:
         """All arms it names."""
@@ -121,6 +138,11 @@ class Experiment:
         claims: see `Claim`.
         seeds: how many, by default.
         baseline: the first arm, which the others are compared with; None where nothing is compared.
+        search: arguments of `train` that are searched, each arm for itself: name -> range (see `common.space`), or the same
+            per arm, or a function `build(hp)` as written for keras-tuner. An arm that sets an argument itself keeps it.
+        tuner: how, one of `TUNERS`; per arm where they differ. By default all points of a grid, which grows until the best
+            ones lie inside.
+        points: how many an arm, where the tuner is not the grid.
 
     Raises:
         Misuse: arms that `train` cannot take, or claims about arms that are not there.
@@ -136,6 +158,9 @@ class Experiment:
         claims: Sequence[Claim] = (),
         seeds: int = 5,
         baseline: str | None = "baseline",
+        search: dict | Callable | None = None,
+        tuner: str | dict[str, str] = "grid",
+        points: int = 16,
     ):
         self.train, self.arms, self.setting, self.quick = train, arms, setting, quick or setting
         self.seeds, self.baseline = seeds, baseline
@@ -146,7 +171,29 @@ class Experiment:
         self.path = pathlib.Path(script["__file__"]).resolve()
         self.name = self.path.stem
         self.doc = inspect.cleandoc(script["__doc__"] or "")
+        self._check_names()
+        self.search = self._spaces(search)
+        """Space of each arm that is searched."""
+        self.tuner = tuner if isinstance(tuner, dict) else dict.fromkeys(self.search, tuner)
+        self.points = points
         self._check()
+
+    def _spaces(self, search: dict | Callable | None) -> dict[str, space.Space]:
+        if callable(search):
+            search = space.of_build(search)
+        search = search or {}
+        if not all(name in self.arms for name in search):
+            search = dict.fromkeys(self.arms, search)
+        spaces = {}
+        for arm, searched in search.items():
+            searched = space.of_build(searched) if callable(searched) else searched
+            wrong = [value for value in searched.values() if not isinstance(value, space.Range | space.Choice)]
+            if wrong:
+                raise Misuse(f"{self.name}: a search takes log_range, linear_range or choice. Received: {wrong[0]!r}")
+            own = {name: entry for name, entry in searched.items() if name not in self.arms[arm]}
+            if own:
+                spaces[arm] = own
+        return spaces
 
     @property
     def question(self) -> str:
@@ -185,7 +232,8 @@ class Experiment:
             "experiment": self.name,
             "doc": self.doc,
             "question": self.question,
-            "arms": self.arms,
+            "arms": self.arms | {arm + COMMON: self.arms[arm] for arm in self.search},
+            "search": {arm: space.to_json(own) for arm, own in self.search.items()},
             "baseline": self.baseline,
             "seeds": self.seeds,
             "setting": dataclasses.asdict(setting),
@@ -199,13 +247,11 @@ class Experiment:
         declaration.use_modules()
         command.main(self)
 
-    def _check(self) -> None:
+    def _check_names(self) -> None:
         try:
             json.dumps(self.arms)
         except TypeError as error:
             raise Misuse(f"{self.name}: arms must be plain values (numbers, strings, lists, dicts): {error}") from None
-        if self.seeds < 1:
-            raise Misuse(f"{self.name}: seeds must be at least 1. Received: {self.seeds}")
         if self.baseline is not None and next(iter(self.arms), None) != self.baseline:
             raise Misuse(f"{self.name}: the first arm must be {self.baseline!r}. Received: {list(self.arms)[:1]}")
         if len({file_name(arm) for arm in self.arms}) < len(self.arms) or set(self.arms) & set(READ_AS_MISSING):
@@ -215,13 +261,27 @@ class Experiment:
         numbers = [arm for arm in self.arms if _is_number(arm)]
         if numbers:
             raise Misuse(f"{self.name}: an arm's name must not be a number. Received: {numbers[0]!r}")
+        reserved = [arm for arm in self.arms if TRIED in arm or arm.endswith(COMMON)]
+        if reserved:
+            raise Misuse(f"{self.name}: {TRIED!r} and {COMMON!r} name what a search trains. Received: {reserved[0]!r}")
+
+    def _check(self) -> None:
+        if self.seeds < 1:
+            raise Misuse(f"{self.name}: seeds must be at least 1. Received: {self.seeds}")
+        wrong = [tuner for arm, tuner in self.tuner.items() if tuner not in TUNERS or arm not in self.search]
+        if wrong or set(self.tuner) != set(self.search):
+            raise Misuse(
+                f"{self.name}: tuner must be one of {', '.join(TUNERS)}, or that of each searched arm. Received: {self.tuner}"
+            )
+        if self.points < 1:
+            raise Misuse(f"{self.name}: points must be at least 1. Received: {self.points}")
         parameters = list(inspect.signature(self.train).parameters.values())[1:]
         both = [p.name for p in parameters if p.name in FIELDS]
         if both:
             raise Misuse(f"{self.name}: {both[0]!r} is a field of Setting and cannot be an argument of train as well")
         for arm in self.arms:
             try:
-                inspect.signature(self.train).bind(None, **self.arguments(arm))
+                inspect.signature(self.train).bind(None, **self.arguments(arm), **space.defaults(self.search.get(arm, {})))
             except TypeError as error:
                 raise Misuse(f"{self.name}: arm {arm!r} does not fit train(): {error}") from None
             self.arm_setting(arm, self.setting)

@@ -68,6 +68,7 @@ class Loop:
         self.earlier = sum(fit.epoch for fit in trial.fits.values())
         self.callbacks = keras.callbacks.CallbackList([_with_direction(c) for c in callbacks])
         self.reported = 0.0
+        self.chiefs = None
 
     # --- the graph ---
 
@@ -84,17 +85,20 @@ class Loop:
         return augmentation.apply(self.augment, tf.cast(images, tf.float32), targets, uniforms)
 
     def compile(self):
-        """The compiled update: images uint8, labels int64, uniforms float32, count, number -> loss, accuracy, norm, finite.
+        """The compiled update: images, labels, uniforms, count, number, bounds -> loss, accuracy, norm, whether all is finite.
 
-        The first three are split over the replicas; count is that of the whole batch, number that of the update. The
-        replicas' gradients are summed, then clipped, then applied once.
+        Each replica takes its part, between two bounds, of the whole batch; count is by what its losses are divided, number
+        that of the update. The replicas' gradients are summed, then clipped, then applied once.
         """
         trial = self.trial
         noise = trial.streams.key("noise", self.earlier, "step")
 
-        def update(images, labels, uniforms, count, number):
-            images, targets = self.prepare(images, labels, uniforms)
+        def update(images, labels, uniforms, count, number, bounds):
             replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+            if trial.replicas > 1:
+                first, last = bounds[0, replica], bounds[1, replica]
+                images, labels, uniforms = images[first:last], labels[first:last], uniforms[first:last]
+            images, targets = self.prepare(images, labels, uniforms)
             seed = tf.stack([noise, number * trial.replicas + replica])
             with tf.GradientTape(persistent=len(self.players) > 1) as tape:
                 losses, outputs = self.step(images, targets, seed)
@@ -120,37 +124,33 @@ class Loop:
             finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(v.value)) for v in self.model.trainable_variables])
             return loss, correct, tf.sqrt(tf.add_n(squares)), finite
 
-        if trial.replicas == 1:
-            height, width, channels = trial.input_shape
-            signature = [
-                tf.TensorSpec((None, height, width, channels), tf.uint8),
-                tf.TensorSpec((None,), tf.int64),
-                tf.TensorSpec((None, len(self.augment), augmentation.UNIFORMS), tf.float32),
-                tf.TensorSpec((), tf.float32),
-                tf.TensorSpec((), tf.int32),
-            ]
-            return tf.function(lambda *batch: trial.strategy.run(update, args=batch), input_signature=signature)
-
-        compiled = tf.function(lambda *batch: trial.strategy.run(update, args=batch))
-        for optimizer, _, _ in self.players:
+        for optimizer, _, _ in self.players if trial.replicas > 1 else ():
             # Keras sums over replicas after clipping; here the gradients that it gets are sums already.
             optimizer._all_reduce_sum_gradients = lambda gradients_and_variables: gradients_and_variables
+        height, width, channels = trial.input_shape
+        signature = [
+            tf.TensorSpec((None, height, width, channels), tf.uint8),
+            tf.TensorSpec((None,), tf.int64),
+            tf.TensorSpec((None, len(self.augment), augmentation.UNIFORMS), tf.float32),
+            tf.TensorSpec((), tf.float32),
+            tf.TensorSpec((), tf.int32),
+            tf.TensorSpec((2, trial.replicas), tf.int32),
+        ]
+        # One signature: machines that traced at different updates would number their collectives differently.
+        compiled = tf.function(lambda *batch: trial.strategy.run(update, args=batch), input_signature=signature)
 
-        def split(*batch):
-            *arrays, count, number = batch
-            if count < trial.replicas:  # too few to share: each replica takes all of them at a fraction of the weight
-                parts, count = [[array] * trial.replicas for array in arrays], count * trial.replicas
-            else:
-                parts = [np.array_split(array, trial.replicas) for array in arrays]
+        def call(*batch):
+            return [trial.strategy.experimental_local_results(result)[0] for result in compiled(*batch)]
 
-            def of_replica(values):
-                return lambda context: tf.constant(values[context.replica_id_in_sync_group])
+        return call
 
-            spread = [trial.strategy.experimental_distribute_values_from_function(of_replica(values)) for values in parts]
-            results = compiled(*spread, tf.constant(count), tf.constant(number))
-            return [trial.strategy.experimental_local_results(result)[0] for result in results]
-
-        return split
+    def shares(self, size):
+        """Bounds int32 [2, replicas] of each replica's part of a batch, and by what its losses are divided."""
+        replicas = self.trial.replicas
+        if size < replicas:  # too few to share: each replica takes all of them at a fraction of the weight
+            return np.tile(np.int32([[0], [size]]), replicas), np.float32(size * replicas)
+        edges = np.cumsum([0] + [size // replicas + (i < size % replicas) for i in range(replicas)])
+        return np.int32([edges[:-1], edges[1:]]), np.float32(size)
 
     def reduce(self, tensors):
         """The sums over all replicas; what is None stays None."""
@@ -159,6 +159,24 @@ class Loop:
         there = [tensor for tensor in tensors if tensor is not None]
         sums = iter(tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, there))
         return [None if tensor is None else next(sums) for tensor in tensors]
+
+    def agree(self, *numbers):
+        """The chief's numbers, at most 3, on every machine, so that all decide alike: their processors may round differently."""
+        if self.trial.workers == 1:
+            return numbers
+        if self.chiefs is None:
+            self.chiefs = self._compile_agreement()
+        result = self.chiefs(np.resize(np.float64(numbers), 3))
+        return tuple(self.trial.strategy.experimental_local_results(result)[0].numpy()[: len(numbers)].tolist())
+
+    def _compile_agreement(self):
+        def share(numbers):
+            context = tf.distribute.get_replica_context()
+            chiefs = tf.where(tf.equal(context.replica_id_in_sync_group, 0), numbers, tf.zeros_like(numbers))
+            return context.all_reduce(tf.distribute.ReduceOp.SUM, chiefs)
+
+        signature = [tf.TensorSpec((3,), tf.float64)]
+        return tf.function(lambda numbers: self.trial.strategy.run(share, args=(numbers,)), input_signature=signature)
 
     # --- the run ---
 
@@ -207,10 +225,11 @@ class Loop:
         for i in range(first, trial.steps_per_epoch):
             start = time.perf_counter()
             batch = order[i * size : (i + 1) * size]
-            arguments = (trial.train.batch(batch), trial.train.labels[batch], uniforms[batch], np.float32(len(batch)))
+            bounds, count = self.shares(len(batch))
+            arguments = (trial.train.batch(batch), trial.train.labels[batch], uniforms[batch], count, np.int32(fit.steps), bounds)
             gathered = time.perf_counter()
             self.callbacks.on_train_batch_begin(i)
-            loss, accuracy, norm, finite = (value.numpy() for value in self.update(*arguments, np.int32(fit.steps)))
+            loss, accuracy, norm, finite = (value.numpy() for value in self.update(*arguments))
             done = time.perf_counter()
             fit.steps += 1
             terms = (len(batch), float(loss) * len(batch), round(float(accuracy) * len(batch)), float(norm))
@@ -255,7 +274,7 @@ class Loop:
         fit.epoch += 1
         fit.sums, fit.epoch_seconds = [0.0] * 4, 0.0
         self.callbacks.on_epoch_end(fit.epoch - 1, self._logs())
-        fit.stopped = bool(self.model.stop_training)
+        (fit.stopped,) = map(bool, self.agree(self.model.stop_training))
         trial.clocks["eval"] += time.perf_counter() - start
         if fit.epoch < self.epochs and not fit.stopped:  # else the end of the stage follows at once
             self._save()
@@ -273,7 +292,7 @@ class Loop:
         losses = float(tf.reduce_mean(self.per_example(targets, tf.constant(logits))))
         penalties = [v.regularizer(v) for v in self.model.trainable_variables if v.regularizer is not None]
         loss = losses + float(sum(keras.ops.convert_to_numpy(penalty) for penalty in penalties))
-        scores = (loss, metrics.accuracy(logits, trial.val.labels), metrics.nll(logits, trial.val.labels))
+        scores = self.agree(loss, metrics.accuracy(logits, trial.val.labels), metrics.nll(logits, trial.val.labels))
         self.callbacks.on_test_end({"loss": scores[0], "accuracy": scores[1]})
         return dict(zip(names, scores, strict=True))
 
@@ -353,18 +372,25 @@ class Loop:
             "trial": {name: getattr(trial, name) for name in ("clocks", "timed_images", "resumes", "measures")},
         }
         name = f"{self.stage}-finished" if self.fit.finished else self.stage
-        checkpoint.save(trial._folder, name, self.fit.steps, state, self._variables())
+        if trial._writes:
+            checkpoint.save(trial._folder, name, self.fit.steps, state, self._variables())
 
     def _load(self, name):
-        state = checkpoint.restore(self.trial._folder, name, self._variables(), lambda text: self.trial._report(warning=text))
-        if state is None:
+        trial, variables = self.trial, self._variables()
+        state = None
+        if trial._writes:
+            state = checkpoint.restore(trial._folder, name, variables, lambda text: trial._report(warning=text))
+        (position,) = map(int, self.agree(-1 if state is None else state["fit"]["steps"]))
+        if position < 0:
             return False
+        if not trial._writes:
+            state = checkpoint.restore_at(trial._folder, name, position, variables)
         vars(self.fit).update(state["fit"])
         for callback, saved in zip(self.callbacks.callbacks, state["callbacks"], strict=True):
             vars(callback).update(saved or {})
         for key, value in state["trial"].items():
-            setattr(self.trial, key, value)
-        self.trial.resumes += 1
+            setattr(trial, key, value)
+        trial.resumes += 1
         self.model.stop_training = self.fit.stopped
         return True
 

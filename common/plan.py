@@ -8,12 +8,12 @@ import shutil
 import statistics
 import subprocess
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from common import data, results
+from common import data, results, space
 from common.declaration import code_hash
 from common.errors import Failure, Misuse
-from common.experiment import Experiment, Setting
+from common.experiment import COMMON, TRIED, Experiment, Setting
 
 PROJECT = pathlib.Path(__file__).resolve().parent.parent
 GUESSED_SECONDS_PER_PIXEL = 5e-7
@@ -28,10 +28,33 @@ SMOKE = {"epochs": 1, "train_size": 256}
 
 
 @dataclass(frozen=True)
+class Variant:
+    """An arm as it is trained: as it stands, or with what a search tries or has found."""
+
+    arm: str
+    label: str
+    """Its name in the rows."""
+    values: dict = field(default_factory=dict)
+    """Arguments of `train` beside the arm's own."""
+    epochs: int | None = None
+    """Where a search trains for fewer."""
+    search: str = ""
+    tuning: str = ""
+
+    @classmethod
+    def tried(cls, arm: str, values: dict, epochs: int | None = None) -> "Variant":
+        """A point of a search."""
+        shown = space.label(values | ({"epochs": epochs} if epochs else {}))
+        return cls(arm, f"{arm}{TRIED}{shown}", values, epochs)
+
+
+@dataclass(frozen=True)
 class Planned:
     """One trial to be: everything its worker needs to know."""
 
     arm: str
+    """Its name in the rows."""
+    variant: Variant
     seed: int
     setting: Setting
     dataset: data.Dataset
@@ -57,24 +80,31 @@ class Plan:
     setting: Setting
     files: results.Files
     trials: list[Planned]
-    fingerprint: Callable[[str, int], str]
-    """Of any arm and seed under the code, setting and data of now."""
+    searching: bool
+    """Whether these are a search's trials, which see no test image."""
+    settings: dict[str, Setting]
+    """Of each arm."""
+    bases: dict[str, str]
+    """Of each arm: a hash of the code, setting and data, on which what a search finds rests."""
+    fingerprint: Callable[[dict], str | None]
+    """What a row's fingerprint would be under the code, setting and data of now; None for a row that this call leaves alone."""
+
+    def rows(self) -> list[dict]:
+        """The final rows that its trials have, each of its own fingerprint."""
+        wanted = {trial.fingerprint for trial in self.trials}
+        return [row for row in results.read_rows(self.files) if row["status"] in results.FINAL and row["fingerprint"] in wanted]
 
     def missing(self) -> list[Planned]:
         """Trials without a final row of their own fingerprint."""
-        final = {
-            (row["arm"], int(row["seed"])): row["fingerprint"]
-            for row in results.read_rows(self.files)
-            if row["status"] in results.FINAL
-        }
-        return [t for t in self.trials if final.get((t.arm, t.seed)) != t.fingerprint]
+        final = {row["fingerprint"] for row in self.rows()}
+        return [trial for trial in self.trials if trial.fingerprint not in final]
 
     def stale(self) -> list[dict]:
         """Rows of an earlier code, setting or data, or of an arm that is gone, whether or not they are planned now."""
         return [
             row
             for row in results.read_rows(self.files)
-            if row["arm"] not in self.experiment.arms or row["fingerprint"] != self.fingerprint(row["arm"], int(row["seed"]))
+            if base_arm(row["arm"]) not in self.experiment.arms or self.fingerprint(row) not in (None, row["fingerprint"])
         ]
 
     def clear_stale_state(self) -> None:
@@ -90,7 +120,7 @@ class Plan:
         per_image, basis = self._seconds_per_image()
         seconds = 0.0
         for trial in trials:
-            known = per_image.get(trial.arm) or per_image.get(None)
+            known = per_image.get(trial.variant.arm) or per_image.get(None)
             height, width, channels = trial.dataset.shape
             guess = GUESSED_COMPILE_SECONDS + trial.images * height * width * channels * GUESSED_SECONDS_PER_PIXEL
             seconds += trial.images * known if known else guess
@@ -99,21 +129,36 @@ class Plan:
 
     def _seconds_per_image(self) -> tuple[dict, str]:
         """Median seconds of one trained image per arm (None: over all arms), from the nearest rows there are."""
-        reference = results.Files(results.REFERENCE / self.files.folder.name, self.files.experiment)
-        for files, basis in ((self.files, "from rows here"), (reference, "from published rows")):
+        names = [self.experiment.name, search_name(self.experiment.name)]
+        for folder, basis in (
+            (self.files.folder, "from rows here"),
+            (results.REFERENCE / self.files.folder.name, "from published rows"),
+        ):
             try:
-                rows = [row for row in results.read_rows(files) if row["status"] == "done"]
+                rows = [
+                    row for name in names for row in results.read_rows(results.Files(folder, name)) if row["status"] == "done"
+                ]
             except Failure:
                 continue
             speeds: dict[str | None, list[float]] = {}
             for row in rows:
                 images = int(row["train_size"]) * int(row["final_epoch"] or 0)
                 if images:
-                    for key in (row["arm"], None):
+                    for key in (base_arm(row["arm"]), None):
                         speeds.setdefault(key, []).append(float(row["total_seconds"]) / images)
             if speeds:
                 return {key: statistics.median(values) for key, values in speeds.items()}, basis
         return {}, "a guess, no rows yet"
+
+
+def base_arm(label: str) -> str:
+    """The arm whose variant a row is."""
+    return label.partition(TRIED)[0].removesuffix(COMMON)
+
+
+def search_name(experiment: str) -> str:
+    """What the files of an experiment's search trials are called."""
+    return f"{experiment.replace('exp_', 'sweep_', 1)}_trials"
 
 
 def make_plan(
@@ -121,12 +166,15 @@ def make_plan(
     setting: Setting,
     results_folder: pathlib.Path,
     *,
-    arms: Sequence[str],
-    seeds: Sequence[int],
+    trials: Sequence[tuple[Variant, int]],
     overridden: Sequence[str] = (),
     smoke: bool = False,
+    searching: bool = False,
 ) -> Plan:
     """Load the data (preparing its cache if need be), check that every trial can be, and name its fingerprint.
+
+    Args:
+        trials: variant and seed of each, in the order in which they shall run.
 
     Raises:
         Misuse: a batch or subset larger than the data, or what `data.load` raises.
@@ -134,6 +182,7 @@ def make_plan(
     code = code_hash(experiment.path.read_text(), experiment.train.__name__)
     datasets: dict[tuple, data.Dataset] = {}
     of_arm: dict[str, tuple[Setting, data.Dataset]] = {}
+    wanted = {variant.arm for variant, _ in trials}
     for arm in experiment.arms:
         chosen = experiment.arm_setting(arm, setting, overridden)
         key = (chosen.dataset, chosen.image_size, chosen.colour)
@@ -142,20 +191,34 @@ def make_plan(
         available = datasets[key].split_sizes()[0]
         if smoke and chosen.train_size is not None:
             chosen = chosen.replace(train_size=min(chosen.train_size, available))
-        if arm in arms:
+        if arm in wanted:
             _check_sizes(chosen, available)
         of_arm[arm] = (chosen, datasets[key])
 
-    def fingerprint(arm, seed):
-        return _fingerprint(experiment, arm, seed, *of_arm[arm], code)
+    def planned(variant, seed):
+        chosen, dataset = of_arm[variant.arm]
+        chosen = chosen.replace(epochs=variant.epochs or chosen.epochs)
+        arguments = experiment.arguments(variant.arm) | variant.values
+        fingerprint = _fingerprint(variant.label, arguments, seed, chosen, dataset, code)
+        return Planned(variant.label, variant, seed, chosen, dataset, arguments, fingerprint)
 
-    trials = [
-        Planned(arm, seed, *of_arm[arm], arguments=experiment.arguments(arm), fingerprint=fingerprint(arm, seed))
-        for seed in seeds
-        for arm in arms
-    ]
+    variants = {variant.label: variant for variant, _ in trials}
+    if not experiment.search:
+        variants |= {arm: Variant(arm, arm) for arm in experiment.arms}
+
+    def fingerprint(row):
+        variant = variants.get(row["arm"])
+        if searching:
+            tried, arm = json.loads(row["arguments"]), base_arm(row["arm"])
+            values = {name: tried[name] for name in experiment.search.get(arm, ()) if name in tried}
+            variant = Variant(arm, row["arm"], values, int(row["epochs"]))
+        return planned(variant, int(row["seed"])).fingerprint if variant else None
+
     name = experiment.folder_name(setting, overridden, data.slug(setting.dataset), SMOKE if smoke else {})
-    return Plan(experiment, setting, results.Files(results_folder / name, experiment.name), trials, fingerprint)
+    files = results.Files(results_folder / name, search_name(experiment.name) if searching else experiment.name)
+    settings = {arm: chosen for arm, (chosen, _) in of_arm.items()}
+    bases = {arm: _fingerprint(arm, experiment.arguments(arm), None, *of_arm[arm], code) for arm in of_arm}
+    return Plan(experiment, setting, files, [planned(*trial) for trial in trials], searching, settings, bases, fingerprint)
 
 
 def _check_sizes(setting: Setting, available: int) -> None:
@@ -165,11 +228,11 @@ def _check_sizes(setting: Setting, available: int) -> None:
             f"Received: {setting.train_size}"
         )
     most = setting.train_size or available
-    if setting.batch_size > most:
+    if setting.batch_size is not None and setting.batch_size > most:
         raise Misuse(f"batch_size must be at most the {most} training images: BATCH={most}. Received: {setting.batch_size}")
 
 
-def _fingerprint(experiment: Experiment, arm: str, seed: int, setting: Setting, dataset: data.Dataset, code: str) -> str:
+def _fingerprint(arm: str, arguments: dict, seed: int | None, setting: Setting, dataset: data.Dataset, code: str) -> str:
     """What decides a trial's outcome, hashed. A dataset counts by its content, not by its path.
 
     A field of the setting counts where it differs from its default, so that a field of tomorrow leaves today's rows valid.
@@ -178,7 +241,7 @@ def _fingerprint(experiment: Experiment, arm: str, seed: int, setting: Setting, 
     fields = {name: value for name, value in vars(setting).items() if value != defaults[name]}
     decides = {
         "arm": arm,
-        "arguments": experiment.arguments(arm),
+        "arguments": arguments,
         "seed": seed,
         "setting": {**fields, "dataset": dataset.name},
         "data": dataset.checksum,
@@ -209,6 +272,7 @@ def provenance() -> dict:
 def known_columns(planned: Planned, experiment: str, origin: dict) -> dict:
     """The columns of a trial's row that are known before it runs."""
     setting = planned.setting
+    trained_on = setting.train_size or planned.dataset.split_sizes()[0]
     return {
         "experiment": experiment,
         "arm": planned.arm,
@@ -216,16 +280,19 @@ def known_columns(planned: Planned, experiment: str, origin: dict) -> dict:
         "fingerprint": planned.fingerprint,
         "protocol": results.PROTOCOL,
         "arguments": json.dumps(planned.arguments),
+        "search": planned.variant.search,
+        "tuning": planned.variant.tuning,
         "setting": json.dumps({**dataclasses.asdict(setting), "dataset": planned.dataset.name}),
         "dataset": planned.dataset.name,
         "data_checksum": planned.dataset.checksum,
-        "train_size": setting.train_size or planned.dataset.split_sizes()[0],
+        "train_size": trained_on,
         "val_size": planned.dataset.split_sizes()[1],
         "test_size": planned.dataset.test_size,
         "epochs": setting.epochs,
-        "batch_size": setting.batch_size,
+        "batch_size": setting.batch_size or trained_on,
         "precision": setting.precision,
         "replicas": setting.replicas,
+        "workers": setting.workers,
         "threads": setting.threads,
         "deterministic": True,
         **origin,

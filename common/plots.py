@@ -7,6 +7,7 @@ matplotlib.use("Agg")
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C564B")
@@ -48,7 +49,7 @@ def learning_curves(epochs: pd.DataFrame, arms: list[str], title: str, caption: 
         arms: all arms of the experiment, in order.
     """
     with matplotlib.rc_context(STYLE):
-        figure = _figure(9, 3.8)
+        figure = _figure(9, max(3.8, 0.9 + 0.19 * len(arms)))
         panels = {"train_loss": "training loss", "val_accuracy": "validation accuracy"}
         axes = figure.subplots(1, 2)
         for axis, (column, label) in zip(axes, panels.items(), strict=True):
@@ -111,6 +112,85 @@ def sample_sheet(samples: dict[str, np.ndarray], arms: list[str], title: str, ca
             for axis, image in zip(line, samples[arm], strict=False):
                 axis.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=255)
             line[0].text(-0.15, 0.5, arm, ha="right", va="center", transform=line[0].transAxes)
+        return _labelled(figure, title, caption)
+
+
+def search_progress(curves: dict[str, pd.DataFrame], untuned: dict[str, float], names: dict[str, str], title, caption) -> Figure:
+    """Left the expected best validation accuracy against the number of points, right each arm's chance of being the best.
+
+    Args:
+        curves: per arm a frame with `points`, `expected` and `chance`, a row per number of points and sweep; the line is the
+            mean over sweeps, the band their range.
+        untuned: per arm the validation accuracy of its defaults.
+        names: per arm what the legend says.
+    """
+    arms = list(names)
+    with matplotlib.rc_context(STYLE):
+        figure = _figure(9, max(3.8, 1.2 + 0.19 * len(arms)))
+        axes = figure.subplots(1, 2)
+        for axis, column in zip(axes, ("expected", "chance"), strict=True):
+            for arm, curve in curves.items():
+                by = curve.groupby("points")[column]
+                style = look(arms, arm)
+                axis.plot(by.mean().index, by.mean(), label=names[arm], markersize=4, **style)
+                axis.fill_between(by.mean().index, by.min(), by.max(), color=style["color"], alpha=0.12, linewidth=0)
+            axis.set_xlabel("points searched")
+        most = max(int(curve["points"].max()) for curve in curves.values())
+        axes[0].set_ylabel("expected best validation accuracy")
+        for arm, value in untuned.items():
+            axes[0].plot(0, value, markersize=5, markerfacecolor="none", **{**look(arms, arm), "linestyle": "none"})
+        for axis, first in zip(axes, (0, 1), strict=True):
+            ticks = sorted({first, *(int(t) for t in MaxNLocator(6, integer=True).tick_values(1, most) if 1 <= t <= most)})
+            axis.set_xticks(ticks, ["un-\ntuned" if t == 0 else str(t) for t in ticks])
+            axis.set_xlim(first - 0.04 * most, most * 1.03)
+        axes[1].set_ylabel("chance of being the best arm")
+        axes[1].set_ylim(-0.02, 1.02)
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside right upper")
+        return _labelled(figure, title, caption)
+
+
+def search_sensitivity(points: pd.DataFrame, scales: dict[str, str], names: dict[str, str], title: str, caption: str) -> Figure:
+    """Validation accuracy of every point against each hyperparameter.
+
+    Args:
+        points: rows of `sweep_….csv`.
+        scales: per hyperparameter "log", "linear" or "choice".
+        names: per arm what the legend says.
+    """
+    arms = list(names)
+    columns = min(3, len(scales))
+    lines = -(-len(scales) // columns)
+    with matplotlib.rc_context(STYLE):
+        figure = _figure(2.2 + 3.4 * columns, max(0.9 + 2.9 * lines, 1.2 + 0.19 * len(arms)))
+        axes = figure.subplots(lines, columns, squeeze=False, sharey=True)
+        for axis, (name, scale) in zip(axes.flat, scales.items(), strict=False):
+            values = points[name]
+            kinds = sorted(values.dropna().unique(), key=str)
+            for i, arm in enumerate(arms):
+                own = points[(points["arm"] == arm) & values.notna()]
+                style = look(arms, arm)
+                x = own[name]
+                if scale == "choice":  # side by side, so that no arm hides another
+                    x = own[name].map(kinds.index) + 0.5 * ((i + 0.5) / len(arms) - 0.5)
+                axis.scatter(x, own["score"], s=16, color=style["color"], marker=style["marker"], alpha=0.7, linewidths=0)
+            if scale == "choice":
+                axis.set_xticks(range(len(kinds)), [str(kind) for kind in kinds])
+                axis.set_xlim(-0.6, len(kinds) - 0.4)
+            else:
+                axis.set_xscale(scale)
+            axis.set_xlabel(name)
+        for axis in axes[:, 0]:
+            axis.set_ylabel("validation accuracy")
+        for axis in list(axes.flat)[len(scales) :]:
+            axis.set_visible(False)
+        handles = [
+            Line2D(
+                [], [], color=look(arms, a)["color"], marker=look(arms, a)["marker"], linestyle="", markersize=4, label=names[a]
+            )
+            for a in arms
+        ]
+        figure.legend(handles=handles, loc="outside right upper")
         return _labelled(figure, title, caption)
 
 

@@ -34,7 +34,7 @@ def size(count: float) -> str:
 class Display:
     """Progress of one call; a context manager."""
 
-    def __init__(self, total: int):
+    def __init__(self, total: int = 0):
         self.console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
         self.live = Live(console=self.console, auto_refresh=False, transient=True) if self.console.is_terminal else None
         self.total, self.done = total, 0
@@ -48,6 +48,10 @@ class Display:
     def __exit__(self, *_) -> None:
         if self.live:
             self.live.stop()
+
+    def expect(self, count: int) -> None:
+        """So many trials are to come."""
+        self.total += count
 
     def say(self, text: str) -> None:
         """One line above whatever is live."""
@@ -96,6 +100,11 @@ class Display:
         self.done += 1
         self.say(f"[{self.done}/{self.total}] {trial.arm} seed {trial.seed}: done by another call")
 
+    def followed(self, trial) -> None:
+        """A line about a trial whose row another machine writes."""
+        self.done += 1
+        self.say(f"{trial.arm} seed {trial.seed}: done, the chief writes its row")
+
     def finished(self, row: dict) -> None:
         """A line about a trial that has its row."""
         self.done += 1
@@ -103,7 +112,9 @@ class Display:
         if row["status"] in ("failed", "unavailable"):
             self.say(f"{name}: {row['status']}: {row['reason']}")
             return
-        said = f"test accuracy {row['test_accuracy']:.4f}, val {row['val_accuracy']:.4f}"
+        said = f"val accuracy {row['val_accuracy']:.4f}"
+        if row.get("test_accuracy") is not None:
+            said = f"test accuracy {row['test_accuracy']:.4f}, val {row['val_accuracy']:.4f}"
         if row["status"] == "diverged":
             said = f"diverged: {row['reason']}"
         speed = f", {row['images_per_second']:,.0f} images/s" if row["images_per_second"] else ""

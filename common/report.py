@@ -9,8 +9,9 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from common import plots, results
+from common import plots, results, space, stats, sweep
 from common.errors import Failure, Misuse
+from common.experiment import COMMON
 from common.files import read_arrays, write_atomic
 
 
@@ -27,6 +28,7 @@ def _figures(files: results.Files) -> Iterator[tuple[pathlib.Path, object]]:
     rows = pd.read_csv(files.rows)
     rows = rows[rows["status"].isin(results.FINAL)]
     arms = list(declaration["arms"])
+    own_rate = [arm for arm in arms if not arm.endswith(COMMON)]
     title = "\n".join(textwrap.wrap(f"{files.experiment}: {declaration['question']}", 95))
     caption = _caption(files, rows)
 
@@ -36,11 +38,74 @@ def _figures(files: results.Files) -> Iterator[tuple[pathlib.Path, object]]:
     yield path("accuracy"), plots.final_accuracy(rows, arms, "\n".join(textwrap.wrap(title, 75)), caption)
     epochs = results.read_epochs(files)
     if len(epochs):
-        yield path("curves"), plots.learning_curves(epochs, arms, title, caption)
+        yield path("curves"), plots.learning_curves(epochs, own_rate, title, caption)
     samples = read_arrays(files.samples)
     if samples:
         note = f"{files.folder.name}, seed 0: the first training images, as trained on in the first epoch"
-        yield path("samples"), plots.sample_sheet(samples, arms, "\n".join(textwrap.wrap(title, 75)), note)
+        yield path("samples"), plots.sample_sheet(samples, own_rate, "\n".join(textwrap.wrap(title, 75)), note)
+
+
+def draw_sweep(files: results.Files) -> list[pathlib.Path]:
+    """Draw the figures of an experiment's sweeps, one set per tuner that searched the same arms. Returns their paths."""
+    table = sweep.read_table(sweep.table_path(files))
+    if not table:
+        return []
+    declaration = results.read_declaration(files)
+    points = pd.read_csv(sweep.table_path(files))
+    points = points[points["status"].isin(results.FINAL)]
+    searched_twice = (points.groupby("arm")["tuner"].nunique() > 1).any()
+    tuners = sorted(points["tuner"].unique())
+    groups = [[tuner] for tuner in tuners] if searched_twice else [tuners]
+    paths = []
+    for group in groups:
+        own = points[points["tuner"].isin(group)]
+        stem = files.folder / f"{sweep.table_path(files).stem}_{'+'.join(group)}"
+        for kind, figure in _sweep_figures(own, files, declaration, group):
+            paths.append(_save(stem.with_name(f"{stem.name}_{kind}.png"), figure))
+    return paths
+
+
+def _sweep_figures(
+    points: pd.DataFrame, files: results.Files, declaration: dict, tuners: list[str]
+) -> Iterator[tuple[str, object]]:
+    spaces = {arm: space.of_json(own) for arm, own in declaration["search"].items()}
+    arms = [arm for arm in declaration["arms"] if arm in set(points["arm"])]
+    whole = points[points["epochs"] == points["epochs"].max()]
+    tried = whole[~whole["untuned"]]
+    names = {arm: arm + (" (under-searched)" if _under_searched(whole[whole["arm"] == arm], spaces[arm]) else "") for arm in arms}
+    title = "\n".join(textwrap.wrap(f"{files.experiment.replace('exp_', 'sweep_', 1)}: {declaration['question']}", 95))
+    sweeps = points["sweep"].nunique()
+    counts = tried.groupby(["arm", "sweep"]).size()
+    caption = (
+        f"{files.folder.name}: {' and '.join(tuners)}, {counts.min()} points of {int(whole['epochs'].max())} epochs an arm"
+        f"{f' in each of {sweeps} sweeps' if sweeps > 1 else ''}; expectation over subsets, up to half of the points"
+    )
+    if counts.min() >= 2:
+        curves = _search_curves(tried, arms)
+        untuned = whole[whole["untuned"]].groupby("arm")["score"].mean().to_dict()
+        yield "progress", plots.search_progress(curves, untuned, names, title, caption)
+    scales = {
+        name: "choice" if isinstance(entry, space.Choice) else "log" if entry.log else "linear"
+        for arm in arms
+        for name, entry in spaces[arm].items()
+    }
+    yield "sensitivity", plots.search_sensitivity(points, scales, names, title, caption.partition(";")[0])
+
+
+def _search_curves(tried: pd.DataFrame, arms: list[str]) -> dict[str, pd.DataFrame]:
+    lines: dict[str, list] = {arm: [] for arm in arms}
+    for _, one in tried.groupby("sweep"):
+        scores = {arm: one.loc[one["arm"] == arm, "score"].tolist() for arm in arms}
+        for size in range(1, min(map(len, scores.values())) // 2 + 1):
+            chances = stats.chance_of_best(scores, size)
+            for arm in arms:
+                lines[arm].append((size, stats.expected_best(scores[arm], size), chances[arm]))
+    return {arm: pd.DataFrame(own, columns=["points", "expected", "chance"]) for arm, own in lines.items()}
+
+
+def _under_searched(points: pd.DataFrame, searched: space.Space) -> bool:
+    best = points.sort_values(["score", "nll"], ascending=[False, True], kind="stable").iloc[0]
+    return bool(space.at_edges(searched, best.to_dict()))
 
 
 def _caption(files: results.Files, rows: pd.DataFrame) -> str:
@@ -75,7 +140,7 @@ def main() -> None:
     for setting in results.setting_folders(folder):
         for files in results.experiments(setting):
             try:
-                for path in draw(files):
+                for path in [*draw(files), *draw_sweep(files)]:
                     print(path)
             except Failure as error:
                 print(error, file=sys.stderr)

@@ -2,27 +2,22 @@
 
 import contextlib
 import fcntl
-import json
 import os
 import pathlib
 import selectors
 import shutil
-import signal
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import IO
 
 from common import results
+from common.cluster import Cluster
 from common.devices import Devices
 from common.errors import Failure
 from common.plan import Plan, Planned, known_columns, provenance
+from common.process import Worker, job
 from common.progress import Display
 
-PROJECT = pathlib.Path(__file__).resolve().parent.parent
 ATTEMPTS = 2
 """Times a trial whose worker died is started within one call."""
 STALL_SECONDS = 900
@@ -31,86 +26,11 @@ POLL_SECONDS = 1.0
 """Between two looks at trials that another call is running."""
 
 
-@dataclass
-class Worker:
-    """A worker process and what it is doing."""
-
-    process: subprocess.Popen
-    fits: tuple[int, int]
-    """Threads and replicas: fixed once TensorFlow has started."""
-    gpus: list[str]
-    log: pathlib.Path
-    trial: Planned | None = None
-    beside: int = 0
-    ready: bool = False
-    reached: bool = True
-    """Whether the last trial given to it arrived."""
-    buffer: bytes = b""
-    progress: dict = field(default_factory=dict)
-    heard: float = 0.0
-    """When it last said anything."""
-    stalled: bool = False
-
-    @classmethod
-    def start(cls, fits: tuple[int, int], gpus: list[str], logs: pathlib.Path) -> "Worker":
-        """Start a process for trials of so many threads and replicas; what it prints goes to a log."""
-        threads, replicas = fits
-        logs.mkdir(parents=True, exist_ok=True)
-        handle, log = tempfile.mkstemp(prefix="worker-", suffix=".log", dir=logs)
-        environment = {
-            **os.environ,
-            "KERAS_BACKEND": "tensorflow",
-            "OMP_NUM_THREADS": str(threads),
-            "PYTHONHASHSEED": "0",
-            "TF_CPP_MIN_LOG_LEVEL": "3",
-            "CUDA_VISIBLE_DEVICES": ",".join(gpus) or "-1",
-        }
-        process = subprocess.Popen(
-            [sys.executable, "-u", "-m", "common.worker", str(threads), str(replicas)],
-            cwd=PROJECT,
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=handle,
-        )
-        os.close(handle)
-        os.set_blocking(process.stdout.fileno(), False)
-        return cls(process, fits, gpus, pathlib.Path(log))
-
-    def give(self, trial: Planned, job: dict) -> None:
-        """Hand over a trial."""
-        self.trial, self.progress, self.heard = trial, {}, time.monotonic()
-        try:
-            self.process.stdin.write((json.dumps(job) + "\n").encode())
-            self.process.stdin.flush()
-        except BrokenPipeError:  # it died while idle: its end of file follows
-            self.reached = False
-
-    def events(self) -> list[dict] | None:
-        """The events that have arrived; None when the process has ended."""
-        self.heard = time.monotonic()
-        chunk = self.process.stdout.read()
-        if chunk == b"":
-            return None
-        *lines, self.buffer = (self.buffer + (chunk or b"")).split(b"\n")
-        return [json.loads(line) for line in lines]
-
-    def stop(self) -> None:
-        """End it at once: what it had not saved is not needed."""
-        self.process.kill()
-        self.process.wait()
-        with contextlib.suppress(OSError):  # what could not be sent is still buffered
-            self.process.stdin.close()
-        self.process.stdout.close()
-        self.log.unlink(missing_ok=True)
-
-
 class Runner:
-    """Runs the missing trials of a plan and writes a row for each."""
+    """Runs trials and writes a row for each; a context manager, whose workers live until its end."""
 
     def __init__(
         self,
-        plan: Plan,
         *,
         devices: Devices,
         jobs: int,
@@ -118,35 +38,47 @@ class Runner:
         keep: bool = False,
         checkpoint_steps: int | None = None,
         stall_seconds: float = STALL_SECONDS,
+        cluster: Cluster | None = None,
     ):
-        self.plan, self.devices, self.jobs, self.display = plan, devices, jobs, display
+        self.devices, self.jobs, self.display = devices, jobs, display
         self.keep, self.checkpoint_steps, self.stall_seconds = keep, checkpoint_steps, stall_seconds
-        self.claims = Claims(plan)
+        self.cluster, self.round = cluster, 0
         self.origin = provenance()
         self.workers: list[Worker] = []
         self.selector = selectors.DefaultSelector()
         self.attempts: dict[str, int] = {}
-        self.order = list(plan.experiment.arms)
 
-    def run(self, trials: Sequence[Planned]) -> list[dict]:
-        """Run trials in order. Returns their rows. `KeyboardInterrupt` passes through, after the workers have ended."""
+    def __enter__(self) -> "Runner":
+        return self
+
+    def __exit__(self, *_) -> None:
+        for worker in self.workers:
+            worker.stop()
+        self.selector.close()
+        for folder in {worker.log.parent for worker in self.workers}:
+            _remove_empty(folder)
+
+    def run(self, plan: Plan, trials: Sequence[Planned]) -> list[dict]:
+        """Run trials of a plan in order. Returns their rows. `KeyboardInterrupt` passes through."""
+        self.plan, self.claims = plan, Claims(plan)
         rows: list[dict] = []
         waiting = list(trials)
         try:
             while waiting or any(worker.trial for worker in self.workers):
                 rows += self._assign(waiting)
                 self._kill_stalled()
+                rows += self._attend()
                 self.display.update([(w.trial, w.progress) for w in self.workers if w.trial], len(waiting))
                 for key, _ in self.selector.select(timeout=0.2):
                     rows += self._listen(key.data, waiting)
+        except BaseException:
+            for worker in self.workers:  # before the claims are given back
+                worker.process.kill()
+            raise
         finally:
-            for worker in self.workers:
-                worker.stop()
             self.claims.release_all()
-            self.selector.close()
-            for folder in (self.plan.files.state, self.plan.files.state.parent, self.plan.files.folder / "logs"):
-                with contextlib.suppress(OSError):  # it is not empty, or another call was faster
-                    folder.rmdir()
+            for folder in (plan.files.state, plan.files.state.parent):
+                _remove_empty(folder)
         return rows
 
     def _assign(self, waiting: list[Planned]) -> list[dict]:
@@ -156,7 +88,7 @@ class Runner:
         """
         rows = []
         for trial in list(waiting):
-            fits = (trial.setting.threads, trial.setting.replicas)
+            fits = (trial.setting.threads, trial.setting.replicas, trial.setting.workers)
             idle = [w for w in self.workers if w.trial is None]
             if not idle and len(self.workers) >= self.jobs:
                 break
@@ -167,11 +99,16 @@ class Runner:
                 self.claims.release(trial)
                 self.display.elsewhere(trial)
                 continue
-            reason = self.devices.lack(trial.setting.replicas)
+            reason = self.devices.lack(trial.setting.replicas, trial.setting.workers)
             if reason:
                 rows.append(self._without_training(trial, "unavailable", reason))
                 continue
-            worker = next((w for w in idle if w.fits == fits), None) or self._start(fits, idle)
+            worker = next((w for w in idle if w.fits == fits), None)
+            if self.cluster:
+                self.round += 1
+                told = {"fingerprint": trial.fingerprint, "variant": vars(trial.variant), "seed": trial.seed}
+                self.cluster.say(state="leads", round=self.round, fresh=worker is None, searching=self.plan.searching, **told)
+            worker = worker or self._start(fits, idle)
             worker.give(trial, self._job(trial))
             running = [w for w in self.workers if w.trial]
             worker.beside = 0
@@ -184,30 +121,36 @@ class Runner:
     def _start(self, fits: tuple[int, int], idle: list[Worker]) -> Worker:
         if len(self.workers) >= self.jobs:
             self._drop(idle[0])
-        worker = Worker.start(fits, self.devices.take(fits[1]), self.plan.files.folder / "logs")
+        worker = Worker.start(fits, self.devices.take(fits[1] // fits[2]), self.plan.files.folder / "logs")
         self.workers.append(worker)
         self.selector.register(worker.process.stdout, selectors.EVENT_READ, worker)
         return worker
 
     def _kill_stalled(self) -> None:
         for worker in self.workers:
-            if worker.trial and time.monotonic() - worker.heard > self.stall_seconds:
+            if worker.trial and worker.silent() > self.stall_seconds:
                 worker.stalled = True
                 worker.process.kill()
 
+    def _attend(self) -> list[dict]:
+        """See to the other machines. Returns the row of a trial that failed on any. Raises `Failure` when one has ended."""
+        if self.cluster is None:
+            return []
+        self.cluster.check()
+        rows = []
+        for worker in list(self.workers):
+            worker.refuse_slow_start()
+            reason = self.cluster.given_up(self.round)
+            if reason is not None:
+                if worker.trial is not None:
+                    rows.append(self._fail(worker.trial, reason, worker))
+                self._drop(worker)  # the machines' collectives may be out of step: the next trial begins with fresh workers
+        return rows
+
     def _job(self, trial: Planned) -> dict:
         kept = self.plan.files.local("models", trial.arm, trial.seed, ".keras")
-        return {
-            "script": str(self.plan.experiment.path),
-            "seed": trial.seed,
-            "arguments": trial.arguments,
-            "setting": vars(trial.setting),
-            "dataset": trial.dataset.to_json(),
-            "folder": str((self.plan.files.state / trial.folder_name).resolve()),
-            "keep": str(kept.resolve()) if self.keep else None,
-            "checkpoint_steps": self.checkpoint_steps,
-            "row": known_columns(trial, self.plan.experiment.name, self.origin),
-        }
+        row = known_columns(trial, self.plan.experiment.name, self.origin)
+        return job(self.plan, trial, row, keep=kept if self.keep else None, checkpoint_steps=self.checkpoint_steps)
 
     def _listen(self, worker: Worker, waiting: list[Planned]) -> list[dict]:
         """Act on a worker's events. Returns the rows that they completed."""
@@ -224,6 +167,9 @@ class Runner:
             elif kind == "progress":
                 worker.progress = event
             elif kind in ("finished", "failed"):
+                if self.cluster and kind == "failed":
+                    self.cluster.give_up(self.round, event["reason"])
+                    break  # `_attend` goes on, when it is known whether another machine is the cause
                 trial, worker.trial = worker.trial, None
                 if kind == "failed":
                     rows.append(self._fail(trial, event["reason"], worker))
@@ -236,7 +182,7 @@ class Runner:
         if outcome is None:
             return [self._without_training(trial, "failed", "its outcome cannot be read: the disk may be full or failing")]
         outcome.row["beside"] = beside
-        results.store(self.plan.files, outcome, self.order)
+        results.store(self.plan.files, outcome, list(self.plan.experiment.arms))
         shutil.rmtree(self.plan.files.state / trial.folder_name, ignore_errors=True)
         self.claims.release(trial)
         self.display.finished(outcome.row)
@@ -253,21 +199,17 @@ class Runner:
     def _without_training(self, trial: Planned, status: str, reason: str, beside: int | str = "") -> dict:
         row = known_columns(trial, self.plan.experiment.name, self.origin)
         row |= {"status": status, "reason": reason, "beside": beside}
-        results.store(self.plan.files, results.Outcome(row=row), self.order)
+        results.store(self.plan.files, results.Outcome(row=row), list(self.plan.experiment.arms))
         self.claims.release(trial)
         self.display.finished(row)
         return row
 
     def _died(self, worker: Worker, waiting: list[Planned]) -> list[dict]:
-        status = worker.process.wait()
+        how = f"silent for {self.stall_seconds:g} s" if worker.stalled else worker.how_it_ended()
+        if self.cluster:
+            raise Failure(f"its worker died ({how}); the same command on all machines goes on from the last finished epochs")
         trial = worker.trial
         rows = []
-        how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
-        if worker.stalled:
-            how = f"silent for {self.stall_seconds:g} s"
-        if not worker.ready and status >= 0:  # it was not killed: the next one would fare no better
-            last = (worker.log.read_text(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
-            raise Failure(f"a worker could not start ({how}): {last}")
         if trial is not None and not worker.reached:
             waiting.insert(0, trial)
         elif trial is not None:
@@ -285,6 +227,11 @@ class Runner:
         self.selector.unregister(worker.process.stdout)
         self.workers.remove(worker)
         worker.stop()
+
+
+def _remove_empty(folder: pathlib.Path) -> None:
+    with contextlib.suppress(OSError):  # it is not empty, or another call was faster
+        folder.rmdir()
 
 
 class Claims:

@@ -25,7 +25,7 @@ class Trial:
         steps_per_epoch, steps: updates in an epoch and in the whole budget.
         input_shape: (height, width, channels); classes: their number.
         train, val: `data.Split`.
-        replicas: devices that share a batch.
+        replicas: devices that share a batch; workers: machines that they are on.
         streams: for an experiment that draws something itself.
     """
 
@@ -43,6 +43,7 @@ class Trial:
         folder: pathlib.Path,
         strategy: tf.distribute.Strategy | None = None,
         checkpoint_steps: int | None = None,
+        writes: bool = True,
         report: Callable[..., None] = lambda **_: None,
     ):
         self.seed = streams.seed
@@ -54,6 +55,8 @@ class Trial:
         self.steps = self.steps_per_epoch * epochs
         self.strategy = strategy or tf.distribute.OneDeviceStrategy("/cpu:0")
         self.replicas = self.strategy.num_replicas_in_sync
+        resolver = self.strategy.cluster_resolver
+        self.workers = len(resolver.cluster_spec().as_dict().get("worker", [])) or 1 if resolver else 1
         self.fits: dict[str, Fit] = {}
         self.models: dict[str, keras.Model] = {}
         self.measures: list[tuple[str, float, str]] = []
@@ -64,6 +67,7 @@ class Trial:
         self._official_size = official_size
         self._folder = folder
         self._checkpoint_steps = checkpoint_steps
+        self._writes = writes
         self._report = report
         self._since = time.perf_counter()
 

@@ -1,9 +1,12 @@
 """One process, one device: takes trials as JSON lines on stdin, hands back events as JSON lines on stdout.
 
 A trial's outcome is first written into its own folder, then announced; the parent alone writes rows. The worker ends when
-its parent does, because then its stdin does, also while TensorFlow is still being imported.
+its parent does, because then its stdin does, also while TensorFlow is still being imported. On Linux the kernel sees to it
+as well: TensorFlow holds Python's lock while it waits for other machines.
 """
 
+import contextlib
+import ctypes
 import json
 import os
 import pathlib
@@ -16,8 +19,12 @@ import traceback
 from common import results
 from common.errors import Failure, Misuse
 
+PR_SET_PDEATHSIG = 1
+
 
 def main() -> None:
+    with contextlib.suppress(OSError, AttributeError):  # not Linux
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     events = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # whatever a library prints goes to the log
@@ -29,11 +36,11 @@ def main() -> None:
         os._exit(0)  # the parent has ended: nothing that is not yet saved can be of use
 
     threading.Thread(target=listen, daemon=True).start()
-    threads, replicas = map(int, sys.argv[1:])
+    threads, replicas, workers = map(int, sys.argv[1:])
 
     from common import execution  # only now: it imports TensorFlow, which takes seconds
 
-    strategy = execution.start(threads, replicas)
+    strategy = execution.start(threads, replicas, workers)
 
     def send(**event):
         events.write(json.dumps(event) + "\n")
@@ -44,7 +51,8 @@ def main() -> None:
         folder = pathlib.Path(job["folder"])
         try:
             outcome = execution.run_trial(job, strategy, lambda **progress: send(event="progress", **progress))
-            results.save_outcome(folder, outcome)
+            if job["writes"]:
+                results.save_outcome(folder, outcome)
             send(event="finished")
         except (Misuse, Failure) as error:
             send(event="failed", reason=str(error))

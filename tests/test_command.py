@@ -99,7 +99,10 @@ def test_dry_shows_trials_time_disk_and_setting_and_writes_nothing(experiment, c
 
 def test_make_and_python_mean_the_same():
     options = "ARMS=a SEEDS=1 DATASET=d EPOCHS=2 BATCH=3 TRAIN=4 SIZE=5 COLOUR=grey PRECISION=p THREADS=6 JOBS=7 RESULTS=r "
-    options += "CHECKPOINT_STEPS=8 REPLICAS=2 TRIALS_PER_GPU=3 STALL_SECONDS=9 FULL=1 SMOKE=1 KEEP=1 DRY=1"
+    options += (
+        "CHECKPOINT_STEPS=8 REPLICAS=2 TRIALS_PER_GPU=3 STALL_SECONDS=9 FULL=1 SMOKE=1 KEEP=1 DRY=1 "
+    options += "TUNER=t TRIALS=10 SWEEPS=11"
+    )
     done = subprocess.run(["make", "-n", "-o", "setup", "exp-03", *options.split()], cwd=PROJECT, capture_output=True, text=True)
     line = next(line for line in done.stdout.splitlines() if "-m experiments." in line)
     parser = command._parser(declaration.declared(SCRIPT))
@@ -109,7 +112,10 @@ def test_make_and_python_mean_the_same():
         **{"colour": "grey", "precision": "p", "threads": "6", "jobs": "7", "results": "r", "checkpoint_steps": "8"},
         **{"replicas": "2", "trials_per_gpu": "3", "stall_seconds": "9"},
         **dict.fromkeys(("full", "smoke", "keep", "dry"), True),
+        **{"sweep": False, "tuner": "t", "trials": "10", "sweeps": "11"},
     }
+    done = subprocess.run(["make", "-n", "-o", "setup", "sweep-03"], cwd=PROJECT, capture_output=True, text=True)
+    assert "$(basename $script .py) --sweep" in done.stdout
 
 
 def test_arms_with_commas_in_their_names_can_be_chosen(experiment):
@@ -124,8 +130,9 @@ def test_arms_with_commas_in_their_names_can_be_chosen(experiment):
 
 
 def make(experiment, tmp_path, setting=None, **options):
-    chosen = {"arms": list(experiment.arms), "seeds": range(2), **options}
-    return plan.make_plan(experiment, setting or experiment.quick, tmp_path, **chosen)
+    arms, seeds = options.pop("arms", list(experiment.arms)), options.pop("seeds", range(2))
+    trials = [(plan.Variant(arm, arm), seed) for seed in seeds for arm in arms]
+    return plan.make_plan(experiment, setting or experiment.quick, tmp_path, trials=trials, **options)
 
 
 def test_trials_run_seed_by_seed_with_the_arms_interleaved(experiment, tmp_path, digits):

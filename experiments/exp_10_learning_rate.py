@@ -1,0 +1,58 @@
+"""Exp 10: how much does accuracy depend on the learning rate, and do adaptive optimizers relieve the choice?
+
+Varies   the learning rate over four decades, for five optimizers.
+Fixed    architecture, epochs, batch size; a constant rate.
+Expect   Adam and RMSprop at their best near 1e-3, SGD near 0.1, momentum a tenth of that; the adaptive ones do well over more
+         decades around their own optimum.
+"""
+
+from keras import optimizers
+
+from common.experiment import Claim, Experiment, Setting
+from common.models import small_cnn
+
+OPTIMIZERS = ["SGD", "momentum", "AdaGrad", "RMSprop", "Adam"]
+RATES = [1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0]
+ARMS = {f"{name}, {rate:g}": {"optimizer": name, "learning_rate": rate} for name in OPTIMIZERS for rate in RATES}
+
+
+def train(trial, *, optimizer, learning_rate):
+    """Fit one network with one optimizer at one rate."""
+    made = {
+        "SGD": optimizers.SGD(learning_rate),
+        "momentum": optimizers.SGD(learning_rate, momentum=0.9),
+        "AdaGrad": optimizers.Adagrad(learning_rate),
+        "RMSprop": optimizers.RMSprop(learning_rate),
+        "Adam": optimizers.Adam(learning_rate),
+    }[optimizer]
+    return trial.fit(small_cnn(trial), optimizer=made)
+
+
+experiment = Experiment(
+    train,
+    arms=ARMS,
+    setting=Setting("cifar10", epochs=10, batch_size=128, train_size=10_000),
+    quick=Setting("digits", epochs=10, batch_size=32, train_size=300),
+    baseline=None,  # a rate is judged against its own optimizer's best
+    claims=[
+        Claim(
+            "Adam does well over more decades of the learning rate than SGD",
+            better=[f"Adam, {rate:g}" for rate in RATES],
+            worse=[f"SGD, {rate:g}" for rate in RATES],
+            kind="flatness",
+            margin=0.25,
+            within=0.02,
+        ),
+        Claim(
+            "RMSprop does well over more decades of the learning rate than momentum",
+            better=[f"RMSprop, {rate:g}" for rate in RATES],
+            worse=[f"momentum, {rate:g}" for rate in RATES],
+            kind="flatness",
+            margin=0.25,
+            within=0.02,
+        ),
+    ],
+)
+
+if __name__ == "__main__":
+    experiment.main()

@@ -1,0 +1,76 @@
+"""Exp 36: does automatic search find a better network than the published one, and does Bayesian search beat random search?
+
+Varies   who chooses depth, width, kernel, normalisation, pooling and rate of `small_cnn`: random or Bayesian search, 12 points
+         each, against the published model A as it stands, trained once or for as many epochs as a whole search takes.
+Fixed    Adam, batch size, epochs of a training.
+Expect   search ahead of the published network (it may choose normalisation and a rate of its own); Bayesian not worse than
+         random, and hardly better with so few points (Li & Talwalkar 2019).
+"""
+
+from keras import optimizers
+
+from common.experiment import Claim, Experiment, Setting
+from common.models import loss_tuning, small_cnn
+from common.space import choice, log_range
+
+ARMS = {
+    "published": {"learning_rate": 0.001},
+    "published, epochs of a search": {"learning_rate": 0.001, "epochs": 130},
+    "random": {},
+    "Bayesian": {},
+}
+SPACE = {
+    "depth": choice(1, 2, 3),
+    "width": log_range(8, 32, whole=True, default=16),
+    "kernel_size": choice(3, 5),
+    "normalization": choice("none", "batch", "layer"),
+    "pooling": choice("max", "average", "strided"),
+    "learning_rate": log_range(3e-4, 3e-2, default=0.001),
+}
+
+
+def train(trial, *, learning_rate, depth=None, width=None, kernel_size=None, normalization=None, pooling=None):
+    """Fit the network that a search proposes, or the published one."""
+    model = loss_tuning(trial)
+    if depth is not None:
+        model = small_cnn(
+            trial,
+            widths=(width, 2 * width),
+            depth=depth,
+            kernel_size=kernel_size,
+            normalization=None if normalization == "none" else normalization,
+            pooling=pooling,
+        )
+    return trial.fit(model, optimizer=optimizers.Adam(learning_rate))
+
+
+experiment = Experiment(
+    train,
+    arms=ARMS,
+    search={"random": SPACE, "Bayesian": SPACE},
+    tuner={"random": "random", "Bayesian": "bayesian"},
+    points=12,
+    setting=Setting("cifar10", epochs=10, batch_size=64, train_size=10_000),
+    quick=Setting("digits", epochs=10, batch_size=32, train_size=300),
+    baseline="published",
+    claims=[
+        Claim(
+            "automatic search finds a better network than the published one",
+            better=["random", "Bayesian"],
+            worse="published",
+            margin=0.005,
+        ),
+        Claim(
+            "it does so also at an equal number of epochs",
+            better=["random", "Bayesian"],
+            worse="published, epochs of a search",
+            margin=0.005,
+        ),
+        Claim(
+            "Bayesian search is not worse than random search", better="Bayesian", worse="random", margin=0.005, kind="not worse"
+        ),
+    ],
+)
+
+if __name__ == "__main__":
+    experiment.main()
