@@ -1,5 +1,7 @@
 """One function per kind of figure: rows in, matplotlib `Figure` out. Nothing here computes a result."""
 
+import math
+
 import matplotlib
 
 matplotlib.use("Agg")
@@ -8,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C564B")
 """Okabe & Ito's palette for all kinds of colour vision, its yellow (unreadable on white) replaced by brown."""
@@ -177,21 +179,30 @@ def search_sensitivity(points: pd.DataFrame, scales: dict[str, str], names: dict
             if scale == "choice":
                 axis.set_xticks(range(len(kinds)), [str(kind) for kind in kinds])
                 axis.set_xlim(-0.6, len(kinds) - 0.4)
-            else:
-                axis.set_xscale(scale)
+            elif scale == "log":
+                axis.set_xscale("log")
+                _log_ticks(axis)
             axis.set_xlabel(name)
         for axis in axes[:, 0]:
             axis.set_ylabel("validation accuracy")
         for axis in list(axes.flat)[len(scales) :]:
             axis.set_visible(False)
-        handles = [
-            Line2D(
-                [], [], color=look(arms, a)["color"], marker=look(arms, a)["marker"], linestyle="", markersize=4, label=names[a]
-            )
-            for a in arms
-        ]
+        handles = [Line2D([], [], markersize=4, label=names[arm], **{**look(arms, arm), "linestyle": ""}) for arm in arms]
         figure.legend(handles=handles, loc="outside right upper")
         return _labelled(figure, title, caption)
+
+
+def _log_ticks(axis) -> None:
+    """At most six plain numbers along a logarithmic x axis."""
+    low, high = axis.get_xlim()
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for steps in ((1, 2, 5), (1, 3), (1,)):
+        ticks = [step * 10.0**decade for decade in decades for step in steps if low <= step * 10.0**decade <= high]
+        if len(ticks) <= 6:
+            break
+    ticks = ticks[:: -(-len(ticks) // 6)]
+    axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axis.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _labelled(figure: Figure, title: str, caption: str) -> Figure:

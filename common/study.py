@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from common import results
+from common import results, space
 from common.cluster import Cluster
 from common.devices import Devices, lacks_bfloat16
 from common.errors import Failure, Misuse
@@ -51,7 +51,7 @@ class Study:
 
     def run(self) -> int:
         """Search for each arm's best values if its script says so, train, draw. Returns the exit status. Raises `Failure`."""
-        first = self._plan({}, None)
+        first = self._provisional_plan()
         self._join()
         with self._trainer() as trainer:
             found, common = self._tune(trainer, first)
@@ -83,7 +83,7 @@ class Study:
         """
         if not self.searched:
             raise Misuse(f"{self.experiment.name} searches nothing for these arms: its script needs search=")
-        first = self._plan({}, None)
+        first = self._provisional_plan()
         self._join()
         own = {arm: self.experiment.tuner[arm].replace("grid", "halton") for arm in self.searched}
         chosen = dict.fromkeys(self.searched, tuner) if tuner else own
@@ -105,7 +105,7 @@ class Study:
 
     def follow(self) -> int:
         """Train what the chief says. Returns its exit status. Raises `Failure`."""
-        self._plan({}, None)
+        self._provisional_plan()
         self._join()
         print(f"{self.experiment.name}: {self.cluster.name(self.cluster.index)} follows {self.cluster.name(0)}", flush=True)
         with Display() as display:
@@ -138,9 +138,8 @@ class Study:
             if not self._train_grids(trainer, first, grids):
                 return None, None
             plan = self._search_plan(grids.trials())
-            found, common = grids.found(plan), grids.common(plan)
-            if set(gridded) != set(self.experiment.search):
-                common = None  # the rate that suits all is not known from some
+            found = grids.found(plan)
+            common = grids.common(plan) if self._has_common_rate(gridded) else None
             for arm, names in {} if self.smoke else grids.at_limit(found).items():
                 print(f"{arm} is under-searched: its best {names[0]} is the outermost allowed, {found[arm].values[names[0]]:g}")
         if swept:
@@ -194,6 +193,17 @@ class Study:
     def _plan(self, found: dict[str, Found], common: dict | None) -> Plan:
         variants = final_variants(self.experiment, self.arms, found, common)
         return self.make_plan(trials=[(variant, seed) for seed in self.seeds for variant in variants])
+
+    def _provisional_plan(self) -> Plan:
+        """The plan of the result with untuned values: its data, its settings and about its cost."""
+        found = {arm: Found(space.defaults(self.experiment.search[arm]), "") for arm in self.searched}
+        shares = self._has_common_rate(self.searched)
+        return self._plan(found, found[self.searched[0]].values if shares else None)
+
+    def _has_common_rate(self, gridded: Sequence[str]) -> bool:
+        """Whether the rate that suits all best can be known: all searched arms are here, and on grids of rates alone."""
+        everywhere = set(gridded) == set(self.experiment.search) and len(gridded) > 1
+        return everywhere and all(set(self.experiment.search[arm]) == {"learning_rate"} for arm in gridded)
 
     def _search_plan(self, trials: list[tuple[Variant, int]]) -> Plan:
         return self.make_plan(trials=trials, searching=True)

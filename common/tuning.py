@@ -97,12 +97,10 @@ class Grids:
         return {arm: Found(json.loads(_best(scores)), self._how(arm)) for arm, scores in self.scores(plan).items()}
 
     def common(self, plan: Plan) -> dict | None:
-        """The rate that is best on average over the arms; None where they share none, are but one, or search more than it."""
-        if any(set(own) != {"learning_rate"} for own in self.arms.values()):
-            return None
+        """The point that is best on average over the arms; None where they share none."""
         scores = self.scores(plan)
         shared = [values for values in next(iter(scores.values()), {}) if all(values in own for own in scores.values())]
-        if len(scores) < 2 or not shared:
+        if not shared:
             return None
 
         def mean(values):

@@ -99,10 +99,8 @@ def test_dry_shows_trials_time_disk_and_setting_and_writes_nothing(experiment, c
 
 def test_make_and_python_mean_the_same():
     options = "ARMS=a SEEDS=1 DATASET=d EPOCHS=2 BATCH=3 TRAIN=4 SIZE=5 COLOUR=grey PRECISION=p THREADS=6 JOBS=7 RESULTS=r "
-    options += (
-        "CHECKPOINT_STEPS=8 REPLICAS=2 TRIALS_PER_GPU=3 STALL_SECONDS=9 FULL=1 SMOKE=1 KEEP=1 DRY=1 "
+    options += "CHECKPOINT_STEPS=8 REPLICAS=2 TRIALS_PER_GPU=3 STALL_SECONDS=9 FULL=1 SMOKE=1 KEEP=1 DRY=1 "
     options += "TUNER=t TRIALS=10 SWEEPS=11"
-    )
     done = subprocess.run(["make", "-n", "-o", "setup", "exp-03", *options.split()], cwd=PROJECT, capture_output=True, text=True)
     line = next(line for line in done.stdout.splitlines() if "-m experiments." in line)
     parser = command._parser(declaration.declared(SCRIPT))

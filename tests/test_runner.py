@@ -321,14 +321,15 @@ def test_a_silent_trial_is_given_up(tmp_path):
 def test_more_replicas_than_gpus_are_unavailable_not_failed(tmp_path):
     from common import declaration, runner
     from common.devices import Devices
-    from common.plan import make_plan
+    from common.plan import Variant, make_plan
     from common.progress import Display
 
     experiment = declaration.declared(write(tmp_path, epochs=1))
     setting = experiment.setting.replace(replicas=3)
-    plan = make_plan(experiment, setting, tmp_path / "out", arms=["baseline"], seeds=[0], overridden=["replicas"])
-    with Display(1) as display:
-        (row,) = runner.Runner(plan, devices=Devices(["0", "1"]), jobs=1, display=display).run(plan.trials)
+    trials = [(Variant("baseline", "baseline"), 0)]
+    plan = make_plan(experiment, setting, tmp_path / "out", trials=trials, overridden=["replicas"])
+    with Display(1) as display, runner.Runner(devices=Devices(["0", "1"]), jobs=1, display=display) as running:
+        (row,) = running.run(plan, plan.trials)
     assert (row["status"], row["reason"]) == ("unavailable", "needs 3 GPUs, 2 are here")
     assert plan.missing() == plan.trials  # looked at again by the next call
 
@@ -400,13 +401,13 @@ def test_a_worker_that_dies_while_idle_costs_nothing(tmp_path):
     """The parent's next trial cannot reach it; another worker takes that trial, and no attempt is counted."""
     from common import declaration, runner
     from common.devices import Devices
-    from common.plan import make_plan
+    from common.plan import Variant, make_plan
     from common.progress import Display
 
     experiment = declaration.declared(write(tmp_path, epochs=1))
-    plan = make_plan(experiment, experiment.setting, tmp_path / "out", arms=["baseline"], seeds=range(2))
-    with Display(2) as display:
-        running = runner.Runner(plan, devices=Devices([]), jobs=1, display=display)
+    trials = [(Variant("baseline", "baseline"), seed) for seed in range(2)]
+    plan = make_plan(experiment, experiment.setting, tmp_path / "out", trials=trials)
+    with Display(2) as display, runner.Runner(devices=Devices([]), jobs=1, display=display) as running:
         give = runner.Worker.give
 
         def kill_first(worker, trial, job):
@@ -419,7 +420,7 @@ def test_a_worker_that_dies_while_idle_costs_nothing(tmp_path):
         killed = []
         runner.Worker.give = kill_first
         try:
-            rows = running.run(plan.trials)
+            rows = running.run(plan, plan.trials)
         finally:
             runner.Worker.give = give
     assert killed
@@ -432,7 +433,7 @@ def test_a_worker_ends_with_its_parent_also_before_tensorflow_is_there(tmp_path)
     slow.mkdir()
     (slow / "tensorflow.py").write_text("import time\ntime.sleep(600)")
     environment = {**os.environ, "PYTHONPATH": f"{slow}:{PROJECT}"}
-    command = [sys.executable, "-m", "common.worker", "1", "1"]
+    command = [sys.executable, "-m", "common.worker", "1", "1", "1"]
     worker = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment, cwd=PROJECT, stderr=subprocess.DEVNULL)
     time.sleep(2)
     assert worker.poll() is None
