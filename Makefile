@@ -24,7 +24,7 @@ UNKNOWN := $(filter-out $(KNOWN),$(foreach word,$(MAKEOVERRIDES),$(if $(findstri
 $(if $(UNKNOWN),$(error option must be one of $(KNOWN). Received: $(firstword $(UNKNOWN))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup list plots test chaos bench overhead lint format lock
+.PHONY: help setup list verdicts plots test chaos bench overhead lint format lock
 
 help: ## This list
 	@echo "make TARGET [NAME=value …]"
@@ -63,6 +63,12 @@ exp-%: setup ## Train experiment NN (01, 03, …) where rows are missing, then d
 
 sweep-%: setup ## Search the hyperparameters of experiment NN with keras-tuner, for later runs of it
 	$(call run,--sweep)
+
+verdict-%: setup ## What the rows say of the claims of experiment NN, at 5, 10 or 20 seeds
+	@$(PY) -m common.ledger --number '$*' $(call option,RESULTS,results)
+
+verdicts: setup ## The same for all experiments that have rows
+	@$(PY) -m common.ledger $(call option,RESULTS,results)
 
 plots: setup ## Draw the figures of all experiments that have rows
 	@$(PY) -m common.report $(call option,RESULTS,results)

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.framework.ops import gradient_registry
 
 from common import data, metrics, results, scoring
 from common.errors import Misuse
@@ -32,6 +33,15 @@ def load_script(path: str):
 
 def run_trial(job: dict, strategy: tf.distribute.Strategy, report) -> results.Outcome:
     """Train and score one trial. Raises what `train` raises, except divergence, which is an outcome."""
+    known = set(gradient_registry.list())
+    try:
+        return _run_trial(job, strategy, report)
+    finally:
+        for name in set(gradient_registry.list()) - known:
+            del gradient_registry._registry[name]  # TensorFlow never does, and each of them keeps a trial's whole graph
+
+
+def _run_trial(job: dict, strategy: tf.distribute.Strategy, report) -> results.Outcome:
     _reset_peak_memory()
     keras.utils.clear_session(free_memory=True)
     gc.collect()

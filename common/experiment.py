@@ -89,10 +89,12 @@ class Claim:
             (inside ±margin), "interaction", "best of family", "flatness" (over more decades of a number, one per arm of either
             side in the same order, the metric lies within `within` of its side's best). By default superiority, or best of
             family for several arms.
-        metric: a column of the rows or the name of a measure.
+        metric: a column of the rows, the name of a measure, or "gap" (train less test accuracy), "worst_class_accuracy",
+            "survival", "seconds" (of training, of trials that ran alone), "epochs_to_target" or "steps_to_target".
         lower_is_better: whether a smaller value of the metric is the better one.
         datasets: those it speaks about; by default the one of the experiment's full setting.
         within: of "flatness".
+        target: validation accuracy, of "epochs_to_target" and "steps_to_target", of which fewer are better.
     """
 
     text: str
@@ -104,6 +106,7 @@ class Claim:
     lower_is_better: bool = False
     datasets: tuple[str, ...] | None = None
     within: float | None = None
+    target: float | None = None
 
     def __post_init__(self):
         if self.kind is None:
@@ -122,6 +125,10 @@ class Claim:
 
         if (self.kind == "flatness") != (self.within is not None):
             raise Misuse(f"a claim has `within` if, and only if, it is about flatness: {self.text!r}. Received: {self.within!r}")
+        if (self.metric in ("epochs_to_target", "steps_to_target")) != (self.target is not None):
+            raise Misuse(
+                f"a claim has a target only if it is about reaching one, and then always: {self.text!r}. Received: {self.target!r}"
+            )
 
     def arms(self) -> list[str]:
         """All arms it names."""

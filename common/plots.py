@@ -117,6 +117,37 @@ def sample_sheet(samples: dict[str, np.ndarray], arms: list[str], title: str, ca
         return _labelled(figure, title, caption)
 
 
+def sensitivity(rows: pd.DataFrame, groups: dict[str, dict[str, float]], number: str, title: str, caption: str) -> Figure:
+    """Test accuracy against a number that the arms vary: mean over seeds, band of ± one standard deviation within what was seen.
+
+    Args:
+        groups: what the legend says -> arm -> its number; an arm whose number is 0 is a dashed line.
+        number: its name.
+    """
+    names = list(groups)
+    with matplotlib.rc_context(STYLE):
+        figure = _figure(7.5, max(3.8, 1.2 + 0.19 * len(names)))
+        axis = figure.subplots()
+        for name, arms in groups.items():
+            style = look(names, name)
+            own = rows[rows["arm"].isin(arms)].assign(at=rows["arm"].map(arms))
+            by = own[own["at"] > 0].groupby("at")["test_accuracy"]
+            mean, spread = by.mean(), by.std().fillna(0.0)
+            axis.plot(mean.index, mean, label=name, markersize=4, **style)
+            low, high = np.maximum(mean - spread, by.min()), np.minimum(mean + spread, by.max())
+            axis.fill_between(mean.index, low, high, color=style["color"], alpha=0.12, linewidth=0)
+            none = own.loc[own["at"] == 0, "test_accuracy"]
+            if len(none):
+                axis.axhline(none.mean(), color=style["color"], linestyle="--", linewidth=1, label=f"{number} 0")
+        axis.set_xscale("log")
+        _log_ticks(axis)
+        axis.set_xlabel(number)
+        axis.set_ylabel("test accuracy")
+        if len(axis.get_legend_handles_labels()[1]) > 1:
+            figure.legend(loc="outside right upper")
+        return _labelled(figure, title, caption)
+
+
 def search_progress(curves: dict[str, pd.DataFrame], untuned: dict[str, float], names: dict[str, str], title, caption) -> Figure:
     """Left the expected best validation accuracy against the number of points, right each arm's chance of being the best.
 

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,6 +28,8 @@ class Worker:
     """Threads, replicas and machines: fixed once TensorFlow has started."""
     gpus: list[str]
     log: pathlib.Path
+    scratch: pathlib.Path
+    """Its temporary files: TensorFlow leaves many."""
     trial: Planned | None = None
     beside: int = 0
     ready: bool = False
@@ -44,11 +47,13 @@ class Worker:
         """Start a process for trials of so many threads, replicas and machines; what it prints goes to a log."""
         logs.mkdir(parents=True, exist_ok=True)
         handle, log = tempfile.mkstemp(prefix="worker-", suffix=".log", dir=logs)
+        scratch = tempfile.mkdtemp(prefix="worker-")
         environment = {
             **os.environ,
             "KERAS_BACKEND": "tensorflow",
             "OMP_NUM_THREADS": str(fits[0]),
             "PYTHONHASHSEED": "0",
+            "TMPDIR": scratch,
             "TF_CPP_MIN_LOG_LEVEL": "3",
             "CUDA_VISIBLE_DEVICES": ",".join(gpus) or "-1",
         }
@@ -62,7 +67,7 @@ class Worker:
         )
         os.close(handle)
         os.set_blocking(process.stdout.fileno(), False)
-        return cls(process, fits, gpus, pathlib.Path(log))
+        return cls(process, fits, gpus, pathlib.Path(log), pathlib.Path(scratch))
 
     def give(self, trial: Planned, job: dict) -> None:
         """Hand over a trial."""
@@ -111,6 +116,7 @@ class Worker:
             self.process.stdin.close()
         self.process.stdout.close()
         self.log.unlink(missing_ok=True)
+        shutil.rmtree(self.scratch, ignore_errors=True)
 
 
 def job(plan: Plan, trial: Planned, row: dict, *, keep: pathlib.Path | None, checkpoint_steps: int | None, writes=True) -> dict:

@@ -7,6 +7,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 
+import numpy as np
 import pandas as pd
 
 from common import plots, results, space, stats, sweep
@@ -39,10 +40,45 @@ def _figures(files: results.Files) -> Iterator[tuple[pathlib.Path, object]]:
     epochs = results.read_epochs(files)
     if len(epochs):
         yield path("curves"), plots.learning_curves(epochs, own_rate, title, caption)
+    number, groups = _numbers(declaration, set(rows["arm"]))
+    if groups:
+        named = {_with_flatness(name, own, rows, declaration): own for name, own in groups.items()}
+        yield path("sensitivity"), plots.sensitivity(rows, named, number, "\n".join(textwrap.wrap(title, 75)), caption)
     samples = read_arrays(files.samples)
     if samples:
         note = f"{files.folder.name}, seed 0: the first training images, as trained on in the first epoch"
         yield path("samples"), plots.sample_sheet(samples, own_rate, "\n".join(textwrap.wrap(title, 75)), note)
+
+
+def _numbers(declaration: dict, there: set[str]) -> tuple[str, dict[str, dict[str, float]]]:
+    """The number that the arms vary, if any does: its name, and per group of arms alike in all else each arm's value."""
+    arms = {arm: own for arm, own in declaration["arms"].items() if arm in there and not arm.endswith(COMMON)}
+    best: tuple[str, dict] = ("", {})
+    for number in dict.fromkeys(name for own in arms.values() for name in own):
+        groups: dict[str, dict[str, float]] = {}
+        for arm, own in arms.items():
+            value = own.get(number)
+            if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
+                others = ", ".join(str(v) for name, v in own.items() if name != number)
+                groups.setdefault(others or number, {})[arm] = value
+        groups = {name: own for name, own in groups.items() if len({v for v in own.values() if v > 0}) >= 3}
+        if sum(map(len, groups.values())) > sum(map(len, best[1].values())):
+            best = (number, groups)
+    return best
+
+
+def _with_flatness(name: str, arms: dict[str, float], rows: pd.DataFrame, declaration: dict) -> str:
+    """What the legend says of a group: also over how many decades it does well, where a claim is about that."""
+    about = [
+        c for c in declaration.get("claims", ()) if c["kind"] == "flatness" and set(arms) in (set(c["better"]), set(c["worse"]))
+    ]
+    if not about:
+        return name
+    within = about[0]["within"]
+    order = sorted(arms, key=arms.get)
+    table = rows[rows["arm"].isin(arms)].pivot_table(index="seed", columns="arm", values="test_accuracy")[order].dropna()
+    decades = [stats.decades_within([arms[arm] for arm in order], scores, within) for scores in table.to_numpy()]
+    return f"{name}: {np.mean(decades):.1f} decades within {within:g} of its best" if decades else name
 
 
 def draw_sweep(files: results.Files) -> list[pathlib.Path]:

@@ -119,6 +119,11 @@ class Outcome:
     """A few training images as the model saw them, uint8 [n, h, w, c]."""
 
 
+def labels_key(checksum: str) -> str:
+    """Where the test labels of a dataset lie among an experiment's predictions."""
+    return f"labels/{checksum[:12]}"
+
+
 class Files(NamedTuple):
     """Where one experiment's rows lie in one setting folder."""
 
@@ -313,6 +318,19 @@ def supersede(files: Files, stale: list[dict]) -> pathlib.Path:
 
 
 def write_declaration(files: Files, declaration: dict) -> None:
+    """Write what a script declares. Claims that differ from those under which rows were written are named in `changed_claims`."""
+    if files.declaration.exists() and files.rows.exists():
+        earlier = read_declaration(files)
+
+        def said(claim):  # a field of tomorrow changes no claim of today
+            return {name: value for name, value in claim.items() if value is not None}
+
+        claims = json.loads(json.dumps(declaration.get("claims", ())))
+        known = [said(claim) for claim in earlier.get("claims", ())]
+        new = [claim["text"] for claim in claims if said(claim) not in known]
+        still = [text for text in earlier.get("changed_claims", ()) if text in {claim["text"] for claim in claims}]
+        if new or still:
+            declaration = {**declaration, "changed_claims": list(dict.fromkeys([*still, *new]))}
     content = (json.dumps(declaration, indent=1, ensure_ascii=False) + "\n").encode()
     if not files.declaration.exists() or files.declaration.read_bytes() != content:
         write_atomic(files.declaration, content)
@@ -349,6 +367,22 @@ def read(folder: str | pathlib.Path):
             frame = pd.read_csv(files.rows)
             frames.append(frame.assign(folder=path.parent.relative_to(pathlib.Path(folder).parent).as_posix()))
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=[*NAMES, "folder"])
+
+
+def write_labels(files: Files, key: str, labels: np.ndarray) -> None:
+    """Keep the test labels beside the predictions, so that whoever has the rows needs no dataset."""
+    with locked(files.folder):
+        if key not in read_arrays(files.predictions):
+            _replace_array(files.predictions, key, labels.astype(np.min_scalar_type(int(labels.max()))))
+
+
+def read_measures(files: Files):
+    """The measures of one experiment as a pandas frame."""
+    import pandas as pd
+
+    if not _table(files.measures, MEASURE_NAMES):
+        return pd.DataFrame(columns=MEASURE_NAMES)
+    return pd.read_csv(files.measures)
 
 
 def read_epochs(files: Files):

@@ -1,10 +1,200 @@
-"""What rows say beyond their means. NumPy and SciPy alone."""
+"""What rows say beyond their means: intervals, p-values and counts of seeds, each from one procedure. NumPy and SciPy alone."""
 
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
+
+TOLERANCE = 1e-12
+"""Below this share of a quantity its variance is rounding."""
+SURE = 1e-12
+"""The smallest p-value that is told."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A difference and its uncertainty.
+
+    The interval at level α is difference ± t √(Σ v), with t the mean of the sources' Student quantiles at 1 − α/2, weighted by
+    their variances (Cochran & Cox 1957, section 4.14). A p-value is the level at which a bound of this interval touches a value,
+    so that interval, p-value and verdict cannot disagree.
+
+    Attributes:
+        difference: the estimate.
+        sources: (variance of the estimate, degrees of freedom) of each source of noise.
+        unseen: how many observations agreed entirely, where there is no variance at all: one of the next may still differ.
+    """
+
+    difference: float
+    sources: tuple[tuple[float, int], ...]
+    unseen: int = 0
+
+    def half_width(self, alpha: float) -> float:
+        """Half the width of the interval of level 1 − α."""
+        if any(freedom < 1 for _, freedom in self.sources):
+            return math.inf
+        variance = sum(v for v, _ in self.sources)
+        if variance <= 0:  # as often as this, one of `unseen` would have differed (Clopper & Pearson 1934, nothing observed)
+            return 1 - (alpha / 2) ** (1 / self.unseen) if self.unseen else 0.0
+        return sum(v * stats.t.ppf(1 - alpha / 2, freedom) for v, freedom in self.sources) / math.sqrt(variance)
+
+    def bounds(self, alpha: float) -> tuple[float, float]:
+        """The interval of level 1 − α."""
+        half = self.half_width(alpha)
+        return self.difference - half, self.difference + half
+
+    def p_beyond(self, value: float) -> float:
+        """The level at which the interval just touches a value: its two-sided p-value."""
+        distance = abs(self.difference - value)
+        if not self.half_width(1.0) < distance:
+            return 1.0
+        if self.half_width(SURE) < distance:
+            return SURE
+        low, high = math.log(SURE), 0.0
+        for _ in range(60):
+            middle = (low + high) / 2
+            if self.half_width(math.exp(middle)) < distance:
+                high = middle
+            else:
+                low = middle
+        return math.exp(high)
+
+
+def paired(differences: Sequence[float], resolution: float = 0.0) -> Estimate:
+    """Paired t: the mean of the seeds' differences, with variance s²/n and n − 1 degrees of freedom.
+
+    Args:
+        differences: one per seed.
+        resolution: the smallest step of the metric. Seeds that all agree are taken to vary by half of it.
+    """
+    d = np.asarray(differences, float)
+    n = len(d)
+    variance = d.var(ddof=1) / n if n > 1 else math.inf
+    least = (resolution / 2) ** 2 / n
+    if variance <= (TOLERANCE * max(abs(d).max(), TOLERANCE)) ** 2:
+        variance = least
+    return Estimate(float(d.mean()), ((float(variance), n - 1),))
+
+
+def two_way(differences: np.ndarray) -> Estimate:
+    """The mean over seeds and test images, both taken as random: what other seeds and other images of the kind would give.
+
+    Var = (MS_seed + max(MS_image − MS_residual, 0)) / (n m), the mean squares those of a two-way layout without replication.
+
+    Args:
+        differences: [n seeds, m images], of the outcomes (1 right, 0 wrong) of two arms.
+    """
+    d = np.asarray(differences, float)
+    n, m = d.shape
+    mean = d.mean()
+    if n < 2:
+        return Estimate(float(mean), ((math.inf, 0),))
+    of_seed, of_image = d.mean(axis=1), d.mean(axis=0)
+    seed = m * ((of_seed - mean) ** 2).sum() / (n - 1)
+    image = n * ((of_image - mean) ** 2).sum() / (m - 1)
+    residual = ((d - of_seed[:, None] - of_image[None, :] + mean) ** 2).sum() / ((n - 1) * (m - 1))
+    sources = ((seed / (n * m), n - 1), (max(image - residual, 0.0) / (n * m), m - 1))
+    if seed + image <= TOLERANCE:
+        return Estimate(float(mean), ((0.0, n - 1), (0.0, m - 1)), unseen=m)
+    return Estimate(float(mean), sources)
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A difference judged by the ranks of its seeds, for what is censored or diverged: Wilcoxon's signed ranks, exact.
+
+    The interval runs between order statistics of the Walsh averages (Hodges & Lehmann 1963), the estimate is their median;
+    with few seeds a high level has none, and the interval is endless.
+    """
+
+    differences: tuple[float, ...]
+
+    @property
+    def walsh(self) -> np.ndarray:
+        d = self.differences
+        return np.sort([(d[i] + d[j]) / 2 for i in range(len(d)) for j in range(i, len(d))])
+
+    @property
+    def difference(self) -> float:
+        return float(np.median(self.walsh))
+
+    def bounds(self, alpha: float) -> tuple[float, float]:
+        """The interval of level at least 1 − α."""
+        averages, below = self.walsh, _signed_rank_cdf(len(self.differences))
+        outside = int(np.searchsorted(below, alpha / 2, side="right"))  # values of the statistic whose tail is small enough
+        if outside == 0:
+            return -math.inf, math.inf
+        return float(averages[outside - 1]), float(averages[-outside])
+
+    def p_beyond(self, value: float) -> float:
+        """The smallest level whose interval excludes a value."""
+        averages, below = self.walsh, _signed_rank_cdf(len(self.differences))
+        higher = int((averages > value).sum()) if self.difference > value else int((averages < value).sum())
+        excluded = len(averages) - higher
+        return float(min(1.0, 2 * below[excluded])) if self.difference != value else 1.0
+
+
+def _signed_rank_cdf(n: int) -> np.ndarray:
+    """P(W ≤ w) of the signed-rank statistic for w = 0 … n (n + 1) / 2, by counting sign patterns."""
+    counts = np.ones(1)
+    for rank in range(1, n + 1):
+        longer = np.zeros(len(counts) + rank)
+        longer[: len(counts)] += counts
+        longer[rank:] += counts
+        counts = longer
+    return np.cumsum(counts) / 2.0**n
+
+
+def survival_p(first: Sequence[bool], second: Sequence[bool]) -> float:
+    """Exact McNemar test that two arms survive equally often, paired by seed: binomial over the seeds on which they differ."""
+    better = sum(a and not b for a, b in zip(first, second, strict=True))
+    worse = sum(b and not a for a, b in zip(first, second, strict=True))
+    return float(stats.binomtest(better, better + worse).pvalue) if better + worse else 1.0
+
+
+def seeds_needed(differences: Sequence[float], margin: float, alpha: float, most: int = 10_000) -> tuple[int, int]:
+    """How many seeds would make the interval narrower than the margin: from the deviation seen, and from its upper 80 % limit.
+
+    Never from the difference that was seen, which would promise an answer to whoever looks at noise.
+    """
+    d = np.asarray(differences, float)
+    n = len(d)
+    seen = d.std(ddof=1)
+    upper = seen * math.sqrt((n - 1) / stats.chi2.ppf(0.2, n - 1))
+
+    def needed(deviation):
+        low, high = 2, most
+        while low < high:
+            middle = (low + high) // 2
+            if stats.t.ppf(1 - alpha / 2, middle - 1) * deviation / math.sqrt(middle) <= margin:
+                high = middle
+            else:
+                low = middle + 1
+        return low
+
+    return needed(seen), needed(upper)
+
+
+def holm(p_values: Sequence[float], alpha: float) -> list[tuple[float, bool]]:
+    """Per p-value the level at which it is judged, and whether it passes (Holm 1979): the smallest at α/k, the next at α/(k − 1)
+    if that passed, … All from the first that fails on are judged, and fail, at its level."""
+    order = np.argsort(p_values, kind="stable")
+    judged: list[tuple[float, bool]] = [(alpha, False)] * len(order)
+    standing, level = True, alpha
+    for position, index in enumerate(order):
+        if standing:
+            level = alpha / (len(order) - position)
+            standing = p_values[index] < level
+        judged[index] = (level, standing)
+    return judged
+
+
+def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
+    """The false discovery rate at which each would be called (Benjamini & Hochberg 1995)."""
+    return [float(q) for q in stats.false_discovery_control(p_values)] if len(p_values) else []
 
 
 def subset_maximum(scores: Sequence[float], size: int) -> np.ndarray:

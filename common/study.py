@@ -7,6 +7,8 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from common import results, space
 from common.cluster import Cluster
 from common.devices import Devices, lacks_bfloat16
@@ -68,6 +70,8 @@ class Study:
                 return 0
             results.write_declaration(plan.files, self.experiment.declare(self.setting))
             trainer.train(plan, trials)
+        for dataset in {trial.dataset.checksum: trial.dataset for trial in plan.trials}.values():
+            results.write_labels(plan.files, results.labels_key(dataset.checksum), np.asarray(dataset.test().labels))
         if self.cluster:
             self.cluster.leave(state="done", status=Failure.status if trainer.failed else 0)
         _close(plan)

@@ -7,6 +7,7 @@ import random
 import re
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -426,6 +427,18 @@ def test_a_worker_that_dies_while_idle_costs_nothing(tmp_path):
     assert killed
     assert [row["status"] for row in rows] == ["done", "done"]
     assert running.attempts == {}
+
+
+def test_a_worker_does_not_grow_from_trial_to_trial(tmp_path):
+    one = SCRIPT.replace("train_size=200", "train_size=32").replace("epochs=2", "epochs=1").replace("seeds=2", "seeds=30")
+    _, out = (
+        _run(write(tmp_path, one, epochs=1), ["--results", tmp_path / "out", "--jobs", "1", "--arms", "dropout"]),
+        tmp_path / "out",
+    )
+    rows = results.read_rows(files_in(out))
+    assert [row["status"] for row in rows] == ["done"] * 30
+    memory = [int(row["peak_memory_mb"]) for row in rows]
+    assert statistics.median(memory[20:]) < 1.03 * statistics.median(memory[:10])
 
 
 def test_a_worker_ends_with_its_parent_also_before_tensorflow_is_there(tmp_path):

@@ -1,0 +1,80 @@
+"""All verdicts below a results folder: `make verdict-03`, or `python -m common.ledger --results DIR --number 03`."""
+
+import argparse
+import pathlib
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from common import results, stats
+from common.errors import Failure, Misuse
+from common.verdicts import SUPPORTED, Table, Verdict, judge
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A claim's verdict in one setting."""
+
+    experiment: str
+    folder: str
+    dataset: str
+    verdict: Verdict
+    demonstration: bool
+    """Of an overridden setting, or of digits: too small to speak about natural images. It stays out of the ledger."""
+
+
+def entries(folder: pathlib.Path, number: str | None = None) -> Iterator[Entry | Failure]:
+    """The verdict of each claim of each experiment and setting that has rows; a `Failure` for files that cannot be read."""
+    for setting in results.setting_folders(folder):
+        for files in results.experiments(setting):
+            if number is not None and not files.experiment.startswith(f"exp_{number}_"):
+                continue
+            try:
+                table = Table.read(files)
+                dataset = table.declaration.get("setting", {}).get("dataset", files.folder.name)
+                demonstration = files.folder.name != dataset or dataset == "digits"
+                for verdict in judge(table):
+                    yield Entry(files.experiment, files.folder.name, dataset, verdict, demonstration)
+            except Failure as error:
+                yield error
+
+
+def discovery_rates(found: list[Entry]) -> dict[int, float]:
+    """By position, the false discovery rate over all decided claims of the ledger at which each would be called."""
+    judged = [(i, entry.verdict.p) for i, entry in enumerate(found) if entry.verdict.p is not None and not entry.demonstration]
+    return dict(zip([i for i, _ in judged], stats.benjamini_hochberg([p for _, p in judged]), strict=True))
+
+
+def single(found: list[Entry], entry: Entry) -> bool:
+    """Whether a supported claim has its support from one dataset alone."""
+    same = [e for e in found if e.experiment == entry.experiment and e.verdict.text == entry.verdict.text]
+    return len({e.dataset for e in same if e.verdict.status == SUPPORTED and not e.demonstration}) == 1
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="What the rows say of each claim.")
+    parser.add_argument("--results", default="results", help="folder that holds the setting folders")
+    parser.add_argument("--number", help="of one experiment, as 03; by default all")
+    given = parser.parse_args()
+    folder, status, heading = pathlib.Path(given.results), 0, None
+    found = list(entries(folder, given.number)) if folder.is_dir() else []
+    if not found:
+        about = f"experiment {given.number}" if given.number else "any experiment"
+        print(f"no claims of {about} have rows: run it first (make exp-NN). Received: {folder}", file=sys.stderr)
+        sys.exit(Misuse.status)
+    known = [entry for entry in found if isinstance(entry, Entry)]
+    for entry in found:
+        if isinstance(entry, Failure):
+            print(entry, file=sys.stderr)
+            status = Failure.status
+            continue
+        if heading != (entry.experiment, entry.folder):
+            heading = (entry.experiment, entry.folder)
+            print(f"{entry.experiment}, {entry.folder}{' (a demonstration)' if entry.demonstration else ''}")
+        alone = entry.verdict.status == SUPPORTED and not entry.demonstration and single(known, entry)
+        print(f"  {entry.verdict.sentence()}{f'; on {entry.dataset} alone' if alone else ''}")
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

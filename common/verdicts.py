@@ -1,0 +1,319 @@
+"""Claims judged by rows: supported, refuted, not distinguishable, or no data (yet). Nothing here trains or imports TensorFlow.
+
+Verdicts are read at 5, 10 and 20 seeds only, each at a third of 5 %, and by Holm's procedure over an experiment's claims.
+"""
+
+import functools
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from common import results, stats
+from common.files import read_arrays
+
+LOOKS = (5, 10, 20)
+ALPHA = 0.05
+"""Of an experiment, over all looks."""
+SUPPORTED, REFUTED, OPEN, NO_DATA = "supported", "refuted", "not distinguishable", "no data"
+RANKED = ("epochs_to_target", "steps_to_target")
+SPECIAL = (*RANKED, "gap", "worst_class_accuracy", "survival", "seconds")
+"""Metrics that are no column of the rows and no measure."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the rows say of one claim."""
+
+    text: str
+    kind: str
+    metric: str
+    margin: float
+    status: str
+    reason: str = ""
+    """Why there is no verdict, or what goes with it."""
+    seeds: int = 0
+    """The look at which it was read; without one, the seeds there are."""
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    level: float | None = None
+    """α of the interval: what Holm's procedure left to this claim."""
+    p: float | None = None
+    """The smallest α at which the verdict would have been this one."""
+    judged: str = ""
+    """By means or by ranks, and which arm stands for a family."""
+    needed: tuple[int, int] | None = None
+    """How many seeds would make the interval narrower than the margin, as a range."""
+    changed: bool = False
+    """Whether the claim was changed after rows had been written."""
+
+    def sentence(self) -> str:
+        """One line for people."""
+        said = f"{self.text}: {self.status}"
+        if self.difference is not None:
+            ends = f"{self.low:+.4g} to {self.high:+.4g}" if math.isfinite(self.low + self.high) else "endless"
+            said += f" ({self.metric} {self.difference:+.4g}, interval {ends}, margin {self.margin:g}, {self.seeds} seeds)"
+        if self.reason:
+            said += f"; {self.reason}"
+        if self.status == OPEN and self.needed:
+            said += f"; {self.needed[0]} to {self.needed[1]} seeds would settle {self.margin:g}"
+        return said + ("; changed after rows were written" if self.changed else "")
+
+
+class NoData(Exception):
+    """A claim that the rows cannot speak about, and why."""
+
+
+@dataclass
+class Table:
+    """The rows of one experiment in one setting, as claims need them."""
+
+    files: results.Files
+    rows: pd.DataFrame
+    epochs: pd.DataFrame
+    measures: pd.DataFrame
+    arrays: dict[str, np.ndarray]
+    declaration: dict
+    seeds: list[int] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, files: results.Files) -> "Table":
+        """Everything there is. Raises `Failure` for a damaged file."""
+        results.read_rows(files)  # checks every line
+        rows = pd.read_csv(files.rows) if files.rows.exists() else pd.DataFrame(columns=results.NAMES)
+        rows = rows[rows["status"].isin(results.FINAL)]
+        return cls(
+            files,
+            rows,
+            results.read_epochs(files),
+            results.read_measures(files),
+            read_arrays(files.predictions),
+            results.read_declaration(files),
+        )
+
+    def of(self, arm: str, seed: int) -> pd.Series | None:
+        """The row of one trial."""
+        own = self.rows[(self.rows["arm"] == arm) & (self.rows["seed"] == seed)]
+        return own.iloc[0] if len(own) else None
+
+    def seeds_of(self, arms: list[str]) -> list[int]:
+        """Seeds that all the arms have, from 0 on without a gap: a later seed must not stand in for a missing one."""
+        there = [set(self.rows.loc[self.rows["arm"] == arm, "seed"]) for arm in arms]
+        shared = set.intersection(*there) if there else set()
+        return list(range(next(i for i in range(len(shared) + 1) if i not in shared)))
+
+    def correct(self, arm: str, seed: int) -> np.ndarray | None:
+        """Whether each test image was classified rightly, float [m]; None where predictions or labels are missing."""
+        row, predicted = self.of(arm, seed), self.arrays.get(f"{arm}/{seed}")
+        labels = self.arrays.get(results.labels_key(str(row["data_checksum"])))
+        if predicted is None or labels is None or len(predicted) != len(labels):
+            return None
+        return (predicted == labels).astype(float)
+
+    def value(self, metric: str, arm: str, seed: int, target: float | None) -> float:
+        """One trial's value of a metric; NaN where it has none."""
+        row = self.of(arm, seed)
+        if metric == "gap":
+            return float(row["train_accuracy"]) - float(row["test_accuracy"])
+        if metric == "survival":
+            return float(row["status"] == "done")
+        if metric == "worst_class_accuracy":
+            right = self.correct(arm, seed)
+            labels = self.arrays.get(results.labels_key(str(row["data_checksum"])))
+            return math.nan if right is None else min(right[labels == c].mean() for c in np.unique(labels))
+        if metric == "seconds":
+            return float(row["train_seconds"]) + float(row["input_seconds"]) if row["beside"] == 0 else math.nan
+        if metric in RANKED:
+            own = self.epochs[(self.epochs["arm"] == arm) & (self.epochs["seed"] == seed)]
+            reached = np.flatnonzero(own["val_accuracy"].to_numpy() >= target)
+            epochs = reached[0] + 1 if len(reached) else math.inf
+            return float(epochs * (row["steps"] / max(row["final_epoch"], 1) if metric == "steps_to_target" else 1))
+        if metric in self.rows:
+            return float(row[metric])
+        own = self.measures[(self.measures["arm"] == arm) & (self.measures["seed"] == seed) & (self.measures["name"] == metric)]
+        if not len(own) and not (self.measures["name"] == metric).any():
+            raise NoData(f"no column and no measure is called {metric!r}")
+        return float(own["value"].iloc[0]) if len(own) else math.nan
+
+
+@dataclass
+class Contrast:
+    """A claim's difference, before it is known how much of α it may use."""
+
+    estimate: stats.Estimate | stats.Ranked
+    differences: np.ndarray
+    seeds: int
+    look: int
+    judged: str
+    notes: list[str]
+
+    def p(self, kind: str, margin: float) -> float:
+        """The smallest level at which a verdict would be reached."""
+        e = self.estimate
+        if kind == "same":
+            inside = abs(e.difference) < margin
+            ps = [e.p_beyond(margin), e.p_beyond(-margin)]
+            return max(ps) if inside else min(ps)
+        if kind == "not worse":
+            return e.p_beyond(-margin)
+        return e.p_beyond(0.0) if e.difference >= margin else e.p_beyond(margin)
+
+    def status(self, kind: str, margin: float, alpha: float) -> str:
+        """What the interval of a level says."""
+        low, high = self.estimate.bounds(alpha)
+        if kind == "same":
+            inside, outside = -margin < low and high < margin, low > margin or high < -margin
+            return SUPPORTED if inside else REFUTED if outside else OPEN
+        if kind == "not worse":
+            return SUPPORTED if low > -margin else REFUTED if high < -margin else OPEN
+        if low > 0 and self.estimate.difference >= margin:
+            return SUPPORTED
+        return REFUTED if high < margin else OPEN
+
+
+def judge(table: Table) -> list[Verdict]:
+    """The verdict of every claim of one experiment in one setting."""
+    claims = table.declaration.get("claims", [])
+    contrasts: dict[int, Contrast] = {}
+    without: dict[int, str] = {}
+    for i, claim in enumerate(claims):
+        try:
+            contrasts[i] = contrast(table, claim)
+        except NoData as error:
+            without[i] = str(error)
+    looked = [i for i, c in contrasts.items() if c.look]
+    ps = [contrasts[i].p(claims[i]["kind"], claims[i]["margin"]) for i in looked]
+    levels = dict(zip(looked, stats.holm(ps, ALPHA / len(LOOKS)), strict=True))
+    changed = set(table.declaration.get("changed_claims", ()))
+    verdicts = []
+    for i, claim in enumerate(claims):
+        about = {name: claim[name] for name in ("text", "kind", "metric", "margin")} | {"changed": claim["text"] in changed}
+        if i in without:
+            verdicts.append(Verdict(**about, status=NO_DATA, reason=without[i]))
+            continue
+        c = contrasts[i]
+        alpha, standing = levels.get(i, (ALPHA / len(LOOKS), False))
+        status = c.status(claim["kind"], claim["margin"], alpha) if standing else OPEN
+        notes = list(c.notes)
+        if not c.look:
+            status = NO_DATA
+            notes.insert(0, f"{c.seeds} of the {LOOKS[0]} seeds at which a verdict is first read")
+        low, high = c.estimate.bounds(alpha)
+        needed = None
+        if status == OPEN and c.seeds > 1 and isinstance(c.estimate, stats.Estimate):
+            needed = stats.seeds_needed(c.differences, claim["margin"], alpha)
+        p = dict(zip(looked, ps, strict=True)).get(i)
+        verdicts.append(
+            Verdict(
+                **about,
+                status=status,
+                reason="; ".join(notes),
+                seeds=c.look or c.seeds,
+                difference=c.estimate.difference,
+                low=low,
+                high=high,
+                level=alpha,
+                p=p,
+                judged=c.judged,
+                needed=needed,
+            )
+        )
+    return verdicts
+
+
+def contrast(table: Table, claim: dict) -> Contrast:
+    """A claim's difference in favour of what it calls better, paired by seed. Raises `NoData`."""
+    better, worse = (_listed(claim[side]) for side in ("better", "worse"))
+    seeds = table.seeds_of([*better, *worse])
+    if not seeds:
+        missing = [arm for arm in (*better, *worse) if not table.seeds_of([arm])]
+        raise NoData(f"no rows of {missing[0]}" if missing else "no seed that all its arms have")
+    look = max((n for n in LOOKS if n <= len(seeds)), default=0)
+    used = seeds[:look] if look else seeds
+    judged, notes = "means", []
+    if claim["kind"] == "best of family":
+        best = max(better, key=lambda arm: tuple(_mean(table, arm, used, name) for name in ("val_accuracy", "-val_nll")))
+        better, judged = [best], f"means, {best} the best on val"
+    arms = [*better, *worse]
+    diverged = {arm: sum(table.of(arm, seed)["status"] == "diverged" for seed in used) for arm in arms}
+    if any(diverged.values()):
+        notes.append("diverged: " + ", ".join(f"{arm} {n} of {len(used)}" for arm, n in diverged.items() if n))
+    per_seed = functools.partial(_per_seed, table, claim, better, worse)
+    metric, sign = claim["metric"], -1.0 if claim["lower_is_better"] or claim["metric"] in RANKED else 1.0
+    if claim["kind"] == "flatness":
+        d = np.array([_decades(table, better, s, claim) - _decades(table, worse, s, claim) for s in used])
+        return Contrast(stats.paired(d), d, len(seeds), look, "means of decades", notes)
+    if metric == "test_accuracy" and not any(diverged.values()):
+        images = _by_image(table, claim, better, worse, used)
+        if images is not None:
+            return Contrast(stats.two_way(sign * images), sign * images.mean(axis=1), len(seeds), look, judged, notes)
+    d = sign * np.array([per_seed(seed) for seed in used])
+    if metric == "survival":
+        first, second = ([table.of(arm, s)["status"] == "done" for s in used] for arm in (better[0], worse[0]))
+        notes.append(f"survival {sum(first)} against {sum(second)} of {len(used)}, p = {stats.survival_p(first, second):.3g}")
+        return Contrast(stats.Ranked(tuple(d)), d, len(seeds), look, "exact", notes)
+    if metric in RANKED or any(diverged.values()):
+        if metric in RANKED:
+            reached = [sum(math.isfinite(table.value(metric, a, s, claim.get("target"))) for s in used) for a in arms]
+            notes.append("target reached: " + ", ".join(f"{a} {n} of {len(used)}" for a, n in zip(arms, reached, strict=True)))
+        if np.isnan(d).any():
+            raise NoData("a diverged trial has no such value")
+        return Contrast(stats.Ranked(tuple(d)), d, len(seeds), look, "ranks", notes)
+    if np.isnan(d).any():
+        why = "only trials that ran alone count" if metric == "seconds" else "some of its rows lack the value"
+        raise NoData(f"{metric}: {why}")
+    resolution = 1 / float(table.rows["test_size"].iloc[0]) if metric.startswith("test_") else 0.0
+    return Contrast(stats.paired(d, resolution), d, len(seeds), look, judged, notes)
+
+
+def _listed(side) -> list[str]:
+    return [side] if isinstance(side, str) else list(side)
+
+
+def _mean(table: Table, arm: str, seeds: list[int], name: str) -> float:
+    own = table.rows[(table.rows["arm"] == arm) & table.rows["seed"].isin(seeds)]
+    return -own[name[1:]].mean() if name.startswith("-") else own[name].mean()
+
+
+def _signed(claim: dict, better: list[str], worse: list[str]) -> list[tuple[float, str]]:
+    """The arms of a difference and their signs."""
+    if claim["kind"] == "interaction":
+        return [(1.0, better[0]), (-1.0, better[1]), (-1.0, worse[0]), (1.0, worse[1])]
+    return [(1.0, better[0]), (-1.0, worse[0])]
+
+
+def _per_seed(table: Table, claim: dict, better: list[str], worse: list[str], seed: int) -> float:
+    total = 0.0
+    budget = float(table.rows["epochs"].max() + 1)
+    for sign, arm in _signed(claim, better, worse):
+        value = table.value(claim["metric"], arm, seed, claim.get("target"))
+        if math.isinf(value):  # never reached: later than the budget's last epoch
+            row = table.of(arm, seed)
+            value = budget * (row["steps"] / max(row["final_epoch"], 1) if claim["metric"] == "steps_to_target" else 1)
+        total += sign * value
+    return total
+
+
+def _by_image(table: Table, claim: dict, better: list[str], worse: list[str], seeds: list[int]) -> np.ndarray | None:
+    """Differences [seeds, images] of the outcomes; None where an arm's predictions are not there."""
+    lines = []
+    for seed in seeds:
+        outcomes = [(sign, table.correct(arm, seed)) for sign, arm in _signed(claim, better, worse)]
+        if any(right is None for _, right in outcomes) or len({len(right) for _, right in outcomes}) > 1:
+            return None
+        lines.append(sum(sign * right for sign, right in outcomes))
+    return np.array(lines)
+
+
+def _decades(table: Table, arms: list[str], seed: int, claim: dict) -> float:
+    """Decades over which a side's arms do well in one seed."""
+    numbers = {arm: table.declaration["arms"][arm] for arm in arms}
+    varying = {name for own in numbers.values() for name in own if len({str(n.get(name)) for n in numbers.values()}) == len(arms)}
+    if len(varying) != 1:
+        raise NoData("its arms must differ in one number")
+    (name,) = varying
+    order = sorted(arms, key=lambda arm: numbers[arm][name])
+    scores = [table.value(claim["metric"], arm, seed, None) for arm in order]
+    return stats.decades_within([numbers[arm][name] for arm in order], scores, claim["within"])
