@@ -127,7 +127,7 @@ class Claim:
             raise Misuse(f"a claim has `within` if, and only if, it is about flatness: {self.text!r}. Received: {self.within!r}")
         if (self.metric in ("epochs_to_target", "steps_to_target")) != (self.target is not None):
             raise Misuse(
-                f"a claim has a target only if it is about reaching one, and then always: {self.text!r}. Received: {self.target!r}"
+                f"a claim has a target if, and only if, its metric is about one: {self.text!r}. Received: {self.target!r}"
             )
 
     def arms(self) -> list[str]:
