@@ -24,7 +24,7 @@ UNKNOWN := $(filter-out $(KNOWN),$(foreach word,$(MAKEOVERRIDES),$(if $(findstri
 $(if $(UNKNOWN),$(error option must be one of $(KNOWN). Received: $(firstword $(UNKNOWN))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup list verdicts plots test chaos bench overhead lint format lock
+.PHONY: help setup list verdicts report check plots test chaos bench overhead lint format lock
 
 help: ## This list
 	@echo "make TARGET [NAME=value …]"
@@ -69,6 +69,12 @@ verdict-%: setup ## What the rows say of the claims of experiment NN, at 5, 10 o
 
 verdicts: setup ## The same for all experiments that have rows
 	@$(PY) -m common.ledger $(call option,RESULTS,results)
+
+report: setup ## results/index.html, REPORT.md and a table per experiment (RESULTS=results/reference: README's table too)
+	@$(PY) -m common.page $(call option,RESULTS,results)
+
+check: setup ## Fail when README states other results than the published rows
+	@$(PY) -m common.page --check
 
 plots: setup ## Draw the figures of all experiments that have rows
 	@$(PY) -m common.report $(call option,RESULTS,results)

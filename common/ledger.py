@@ -22,6 +22,12 @@ class Entry:
     demonstration: bool
     """Of an overridden setting, or of digits: too small to speak about natural images. It stays out of the ledger."""
 
+    @classmethod
+    def of(cls, table: Table, verdict: Verdict) -> "Entry":
+        files = table.files
+        dataset = table.declaration.get("setting", {}).get("dataset", files.folder.name)
+        return cls(files.experiment, files.folder.name, dataset, verdict, files.folder.name != dataset or dataset == "digits")
+
 
 def entries(folder: pathlib.Path, number: str | None = None) -> Iterator[Entry | Failure]:
     """The verdict of each claim of each experiment and setting that has rows; a `Failure` for files that cannot be read."""
@@ -31,10 +37,8 @@ def entries(folder: pathlib.Path, number: str | None = None) -> Iterator[Entry |
                 continue
             try:
                 table = Table.read(files)
-                dataset = table.declaration.get("setting", {}).get("dataset", files.folder.name)
-                demonstration = files.folder.name != dataset or dataset == "digits"
                 for verdict in judge(table):
-                    yield Entry(files.experiment, files.folder.name, dataset, verdict, demonstration)
+                    yield Entry.of(table, verdict)
             except Failure as error:
                 yield error
 

@@ -10,6 +10,8 @@ from scipy import stats
 
 TOLERANCE = 1e-12
 """Below this share of a quantity its variance is rounding."""
+MOST_SEEDS = 10_000
+"""Beyond which nobody counts."""
 SURE = 1e-12
 """The smallest p-value that is told."""
 
@@ -155,7 +157,7 @@ def survival_p(first: Sequence[bool], second: Sequence[bool]) -> float:
     return float(stats.binomtest(better, better + worse).pvalue) if better + worse else 1.0
 
 
-def seeds_needed(differences: Sequence[float], margin: float, alpha: float, most: int = 10_000) -> tuple[int, int]:
+def seeds_needed(differences: Sequence[float], margin: float, alpha: float, most: int = MOST_SEEDS) -> tuple[int, int]:
     """How many seeds would make the interval narrower than the margin: from the deviation seen, and from its upper 80 % limit.
 
     Never from the difference that was seen, which would promise an answer to whoever looks at noise.

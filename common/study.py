@@ -93,7 +93,7 @@ class Study:
         chosen = dict.fromkeys(self.searched, tuner) if tuner else own
         search = self._sweep_of(first, chosen, count or self._points, sweeps)
         with self._trainer() as trainer:
-            if not self._train_sweep(trainer, first, search):
+            if not self._train_sweep(trainer, first, search, alone=True):
                 return 0
         if self.cluster:
             self.cluster.leave(state="done", status=0)
@@ -169,11 +169,12 @@ class Study:
         epochs = {arm: first.settings[arm].epochs for arm in tuner}
         return Sweep(self.experiment, tuner, count=count, sweeps=sweeps, epochs=epochs)
 
-    def _train_sweep(self, trainer: "Trainer", first: Plan, search: Sweep) -> bool:
+    def _train_sweep(self, trainer: "Trainer", first: Plan, search: Sweep, alone: bool = False) -> bool:
+        """Train all that the oracles propose. Returns whether that has been done; `alone` when no result follows."""
         more = True
         while more:
             plan = self._search_plan(search.trials())
-            trained = self._train_search(trainer, plan, first)
+            trained = self._train_search(trainer, plan, None if alone else first)
             more = search.tell(plan)
             if not self.dry:
                 search.write_table(first.files)
@@ -181,11 +182,11 @@ class Study:
                 return False
         return True
 
-    def _train_search(self, trainer: "Trainer", plan: Plan, first: Plan) -> bool:
+    def _train_search(self, trainer: "Trainer", plan: Plan, then: Plan | None) -> bool:
         """Train a search's missing trials. Returns whether there are none any more: false in a dry run that found some."""
         missing = self._prepare(plan)
         if missing:
-            self._announce(plan, missing, first)
+            self._announce(plan, missing, then)
             if self.dry:
                 return False
             trainer.train(plan, missing)

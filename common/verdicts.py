@@ -49,6 +49,16 @@ class Verdict:
     changed: bool = False
     """Whether the claim was changed after rows had been written."""
 
+    @property
+    def settled_by(self) -> str:
+        """How many seeds would settle it, where it is open."""
+        if self.status != OPEN or not self.needed:
+            return ""
+        few, many = self.needed
+        if few >= stats.MOST_SEEDS:
+            return f"more than {stats.MOST_SEEDS:,} seeds would be needed to settle {self.margin:g}"
+        return f"{few} to {many if many < stats.MOST_SEEDS else f'over {stats.MOST_SEEDS:,}'} seeds would settle {self.margin:g}"
+
     def sentence(self) -> str:
         """One line for people."""
         said = f"{self.text}: {self.status}"
@@ -57,8 +67,8 @@ class Verdict:
             said += f" ({self.metric} {self.difference:+.4g}, interval {ends}, margin {self.margin:g}, {self.seeds} seeds)"
         if self.reason:
             said += f"; {self.reason}"
-        if self.status == OPEN and self.needed:
-            said += f"; {self.needed[0]} to {self.needed[1]} seeds would settle {self.margin:g}"
+        if self.settled_by:
+            said += f"; {self.settled_by}"
         return said + ("; changed after rows were written" if self.changed else "")
 
 

@@ -1,0 +1,175 @@
+"use strict";
+const data = JSON.parse(document.getElementById("data").textContent);
+const state = new URLSearchParams(location.search);
+
+function remember(name, value) {
+  if (value) state.set(name, value); else state.delete(name);
+  const query = state.toString();
+  history.replaceState(null, "", (query ? "?" + query : location.pathname) + location.hash);
+}
+
+function element(name, text, parent, attributes = {}) {
+  const made = document.createElement(name);
+  if (text !== null) made.textContent = text;
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  if (parent) parent.append(made);
+  return made;
+}
+
+function colours() {
+  const style = getComputedStyle(document.documentElement);
+  return { text: style.getPropertyValue("--text").trim(), line: style.getPropertyValue("--line").trim() };
+}
+
+// --- tables ---
+
+function sortBy(table, column, direction) {
+  const body = table.tBodies[0];
+  const value = (row) => {
+    const cell = row.cells[column];
+    if (!("value" in cell.dataset)) return cell.textContent.trim();
+    return cell.dataset.value === "" ? null : Number(cell.dataset.value);
+  };
+  const rows = [...body.rows].sort((a, b) => {
+    const [x, y] = [value(a), value(b)];
+    if (x === null || y === null) return (x === null) - (y === null);  // what is missing stays last
+    return direction * (typeof x === "number" ? x - y : x.localeCompare(y, undefined, { numeric: true }));
+  });
+  body.append(...rows);
+  [...table.tHead.rows[0].cells].forEach((cell, i) => {
+    if (i === column) cell.setAttribute("aria-sort", direction > 0 ? "ascending" : "descending");
+    else cell.removeAttribute("aria-sort");
+  });
+}
+
+const tables = [...document.querySelectorAll("table.sortable")];
+tables.forEach((table, number) => {
+  [...table.tHead.rows[0].cells].forEach((cell, column) => {
+    const button = element("button", cell.textContent, null, { type: "button" });
+    cell.replaceChildren(button);
+    button.addEventListener("click", () => {
+      const direction = cell.getAttribute("aria-sort") === "ascending" ? -1 : 1;
+      sortBy(table, column, direction);
+      remember("sort", `${number}.${column}.${direction}`);
+    });
+  });
+});
+
+const field = document.getElementById("filter");
+
+function filter() {
+  const words = field.value.toLowerCase().split(/\s+/).filter(Boolean);
+  const fits = (text) => words.every((word) => text.toLowerCase().includes(word));
+  for (const row of document.querySelectorAll("#ledger tbody tr")) row.hidden = !fits(row.textContent);
+  for (const section of document.querySelectorAll("section.experiment")) section.hidden = !fits(section.textContent);
+}
+
+field.addEventListener("input", () => { filter(); remember("filter", field.value); });
+
+// --- dots ---
+
+const layout = () => ({
+  paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: colours().text, size: 12 },
+  margin: { l: 10, r: 10, t: 10, b: 40 }, showlegend: false,
+});
+
+function drawDots(holder) {
+  const section = data[holder.dataset.section];
+  const names = Object.keys(section.arms);
+  const traces = names.map((arm, place) => {
+    const { colour, trials } = section.arms[arm];
+    const spread = trials.map((_, i) => (trials.length > 1 ? (i / (trials.length - 1) - 0.5) * 0.6 : 0));
+    return {
+      type: "scatter", mode: "markers", name: arm,
+      x: trials.map((trial) => trial.told.test_accuracy), y: spread.map((shift) => place + shift),
+      text: trials.map((trial) => `${arm}, seed ${trial.seed}: ${trial.told.test_accuracy.toFixed(4)}`
+        + (trial.told.status === "diverged" ? " (diverged)" : "")),
+      customdata: trials.map((_, i) => [arm, i]), hoverinfo: "text",
+      marker: {
+        size: 9, opacity: 0.75, color: colour === "#000000" ? colours().text : colour,
+        symbol: trials.map((trial) => (trial.told.status === "diverged" ? "x" : "circle")),
+      },
+    };
+  });
+  const lines = names.map((arm, place) => {
+    const values = section.arms[arm].trials.map((trial) => trial.told.test_accuracy);
+    const mean = values.reduce((a, b) => a + b, 0) / values.length;
+    return { type: "line", x0: mean, x1: mean, y0: place - 0.4, y1: place + 0.4, line: { width: 2, color: colours().text } };
+  });
+  const axis = { gridcolor: colours().line, zeroline: false };
+  Plotly.newPlot(holder, traces, {
+    ...layout(), shapes: lines, height: 90 + 34 * names.length, hovermode: "closest",
+    xaxis: { ...axis, title: { text: "test accuracy (a dot per seed, line: mean)" } },
+    yaxis: { ...axis, tickvals: names.map((_, i) => i), ticktext: names, range: [names.length - 0.4, -0.6], automargin: true, fixedrange: true },
+  }, { responsive: true, displayModeBar: false });
+  holder.on("plotly_click", (event) => {
+    const [arm, i] = event.points[0].customdata;
+    showTrial(holder.dataset.section, arm, i);
+  });
+}
+
+function showTrial(name, arm, i) {
+  const trial = data[name].arms[arm]?.trials[i];
+  if (!trial) return;
+  const box = document.getElementById(name).querySelector(".trial");
+  box.replaceChildren();
+  box.hidden = false;
+  element("h3", `${arm}, seed ${trial.seed}`, box);
+  element("pre", trial.command, box);
+  const parts = element("div", null, box, { class: "parts" });
+  const curve = element("div", null, parts, { class: "curve" });
+  const epochs = (trial.curves.val_accuracy || []).map((_, epoch) => epoch + 1);
+  if (epochs.length) {
+    const axis = { gridcolor: colours().line, zeroline: false };
+    Plotly.newPlot(curve, [
+      { x: epochs, y: trial.curves.val_accuracy, name: "validation accuracy", line: { color: "#0072B2" } },
+      { x: epochs, y: trial.curves.train_loss, name: "training loss", yaxis: "y2", line: { color: "#D55E00", dash: "dash" } },
+    ], {
+      ...layout(), showlegend: true, legend: { orientation: "h", y: 1.2 }, margin: { l: 45, r: 45, t: 10, b: 40 },
+      xaxis: { ...axis, title: { text: "epoch" } }, yaxis: axis, yaxis2: { overlaying: "y", side: "right", showgrid: false, tickmode: "auto", nticks: 5, tickformat: ".2~g" },
+    }, { responsive: true, displayModeBar: false });
+  }
+  if (trial.confusion) {
+    const holder = element("div", null, parts);
+    element("div", "rows: true class, columns: predicted", holder);
+    const table = element("table", null, holder, { class: "confusion" });
+    trial.confusion.forEach((line, row) => {
+      const tr = element("tr", null, table);
+      line.forEach((count, column) => element("td", count || "·", tr, row === column ? { class: "hit" } : {}));
+    });
+  }
+  const table = element("table", null, box);
+  for (const [key, value] of Object.entries(trial.told)) {
+    if (value === null || value === "") continue;
+    const tr = element("tr", null, table);
+    element("th", key, tr);
+    element("td", String(value), tr);
+  }
+  remember("trial", JSON.stringify([name, arm, i]));
+}
+
+const watcher = new IntersectionObserver((seen) => {
+  for (const entry of seen) {
+    if (!entry.isIntersecting) continue;
+    watcher.unobserve(entry.target);
+    drawDots(entry.target);
+  }
+}, { rootMargin: "600px" });
+for (const holder of document.querySelectorAll(".dots")) watcher.observe(holder);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+  for (const holder of document.querySelectorAll(".dots.js-plotly-plot")) drawDots(holder);
+});
+addEventListener("beforeprint", () => {
+  for (const holder of document.querySelectorAll(".dots:not(.js-plotly-plot)")) drawDots(holder);
+});
+
+// --- the state in the URL ---
+
+if (state.has("filter")) { field.value = state.get("filter"); filter(); }
+if (state.has("sort")) {
+  const [number, column, direction] = state.get("sort").split(".").map(Number);
+  if (tables[number]?.tHead.rows[0].cells[column]) sortBy(tables[number], column, direction);
+}
+if (state.has("trial")) {
+  try { showTrial(...JSON.parse(state.get("trial"))); } catch { remember("trial", ""); }
+}
