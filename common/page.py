@@ -5,6 +5,7 @@ One page that opens from disk and fetches nothing, a Markdown version of it, and
 
 import argparse
 import base64
+import gzip
 import hashlib
 import html
 import io
@@ -60,38 +61,50 @@ class Section:
         return sum(row["status"] not in results.FINAL for row in results.read_rows(self.files))
 
     def figures(self) -> list[tuple[str, str]]:
-        """Kind and data URI of each figure beside the rows, in 64 colours: a quarter of the size, and none the worse."""
+        """Kind and data URI of each figure beside the rows."""
         paths = [(kind, self.files.folder / f"{self.files.experiment}_{kind}.png") for kind in SHOWN]
         stem = self.files.experiment.replace("exp_", "sweep_", 1)
         paths += [(path.stem.removeprefix(f"{stem}_"), path) for path in sorted(self.files.folder.glob(f"{stem}_*.png"))]
         found = []
         for kind, path in paths:
             if path.exists():
-                buffer = io.BytesIO()
-                Image.open(path).convert("RGB").quantize(64).save(buffer, "png", optimize=True)
-                found.append((kind, f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"))
+                found.append((kind, f"data:image/png;base64,{base64.b64encode(self._small(path)).decode()}"))
         return found
+
+    def _small(self, path: pathlib.Path) -> bytes:
+        """A figure in 64 colours: a quarter of the size, and none the worse. Kept for as long as the figure is the same."""
+        original = path.read_bytes()
+        kept = self.files.folder / ".figures" / f"{hashlib.sha256(original).hexdigest()[:16]}.png"
+        if not kept.exists():
+            buffer = io.BytesIO()
+            Image.open(path).convert("RGB").quantize(64).save(buffer, "png", optimize=True)
+            write_atomic(kept, buffer.getvalue())
+        return kept.read_bytes()
 
     def data(self) -> dict:
         """What the page's script needs: per arm its look, and its trials with curves and confusion matrix."""
         arms = {}
         for arm in self.arms:
-            own = self.table.rows[self.table.rows["arm"] == arm].sort_values("seed")
-            trials = [self._trial(row) for row in own.to_dict("records")]
+            own = [row for (name, _), row in sorted(self.table.by_trial.items(), key=lambda item: item[0][1]) if name == arm]
+            trials = [self._trial(row) for row in own]
             arms[arm] = {"colour": plots.look(self.arms, arm)["color"], "trials": trials}
-        return {"experiment": self.files.experiment, "folder": self.files.folder.name, "arms": arms}
+        told = [trial["told"] for own in arms.values() for trial in own["trials"]]
+        shared = {name: value for name, value in told[0].items() if all(one[name] == value for one in told)} if told else {}
+        for one in told:
+            for name in shared:
+                del one[name]
+        return {"arms": arms, "shared": shared}
 
     def _trial(self, row: dict) -> dict:
         told = {name: _plain(row.get(name)) for name in FIELDS}
-        epochs = self.table.epochs
-        own = epochs[(epochs["arm"] == row["arm"]) & (epochs["seed"] == row["seed"])]
+        arm, seed = row["arm"], row["seed"]
+        own = self.table.epochs_of(arm, seed)
         curves = {name: [_short(v) for v in own[name]] for name in ("train_loss", "val_accuracy") if name in own}
-        labels = self.table.arrays.get(results.labels_key(str(row["data_checksum"])))
-        predicted = self.table.arrays.get(f"{row['arm']}/{row['seed']}")
+        labels, predicted = self.table.labels(arm, seed), self.table.arrays.get(f"{arm}/{seed}")
         confusion = None
         if labels is not None and predicted is not None and len(labels) == len(predicted) and labels.max() < 20:
             confusion = metrics.confusion(predicted.astype(int), labels.astype(int), int(labels.max()) + 1).tolist()
-        return {"seed": int(row["seed"]), "told": told, "curves": curves, "confusion": confusion, "command": self._command(row)}
+        return {"seed": int(seed), "told": told, "curves": curves, "confusion": confusion, "command": self._command(row)}
 
     def _command(self, row: dict) -> str:
         """The command that makes a trial's row again."""
@@ -178,8 +191,8 @@ def build(folder: pathlib.Path) -> tuple[pathlib.Path, list[str]]:
         newest=max((str(v) for section in sections for v in section.table.rows["finished"].dropna()), default=""),
         style=(TEMPLATES / "report.css").read_text(),
         script=(TEMPLATES / "report.js").read_text(),
-        plotly=get_plotlyjs(),
-        data=_embedded({section.identity: section.data() for section in sections}),
+        plotly=_packed(get_plotlyjs()),
+        data=_packed(json.dumps({section.identity: section.data() for section in sections}, allow_nan=False)),
     )
     path = folder / "index.html"
     write_atomic(path, page.encode())
@@ -191,9 +204,9 @@ def build(folder: pathlib.Path) -> tuple[pathlib.Path, list[str]]:
     return path, broken
 
 
-def _embedded(data: dict) -> str:
-    """JSON that may stand within a script element: no `<` that could end it."""
-    return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c").replace("\u2028", "\\u2028")
+def _packed(text: str) -> str:
+    """Text as the page's script unpacks it, a quarter as long: gzip in base64, in which nothing can end an element."""
+    return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
 
 
 def markdown(sections: list[Section], found: list[ledger.Entry], broken: list[str]) -> str:

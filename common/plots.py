@@ -73,7 +73,7 @@ def learning_curves(epochs: pd.DataFrame, arms: list[str], title: str, caption: 
         if len(losses) and losses.max() > 20 * losses.median() > 0:
             axes[0].set_ylim(0, 5 * losses.median())
         handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside right upper")
+        figure.legend(handles, labels, loc="outside right center")
         return _labelled(figure, title, caption)
 
 
@@ -144,7 +144,7 @@ def sensitivity(rows: pd.DataFrame, groups: dict[str, dict[str, float]], number:
         axis.set_xlabel(number)
         axis.set_ylabel("test accuracy")
         if len(axis.get_legend_handles_labels()[1]) > 1:
-            figure.legend(loc="outside right upper")
+            figure.legend(loc="outside right center")
         return _labelled(figure, title, caption)
 
 
@@ -179,7 +179,7 @@ def search_progress(curves: dict[str, pd.DataFrame], untuned: dict[str, float], 
         axes[1].set_ylabel("chance of being the best arm")
         axes[1].set_ylim(-0.02, 1.02)
         handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside right upper")
+        figure.legend(handles, labels, loc="outside right center")
         return _labelled(figure, title, caption)
 
 
@@ -219,7 +219,7 @@ def search_sensitivity(points: pd.DataFrame, scales: dict[str, str], names: dict
         for axis in list(axes.flat)[len(scales) :]:
             axis.set_visible(False)
         handles = [Line2D([], [], markersize=4, label=names[arm], **{**look(arms, arm), "linestyle": ""}) for arm in arms]
-        figure.legend(handles=handles, loc="outside right upper")
+        figure.legend(handles=handles, loc="outside right center")
         return _labelled(figure, title, caption)
 
 

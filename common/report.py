@@ -42,8 +42,12 @@ def _figures(files: results.Files) -> Iterator[tuple[pathlib.Path, object]]:
         yield path("curves"), plots.learning_curves(epochs, own_rate, title, caption)
     number, groups = _numbers(declaration, set(rows["arm"]))
     if groups:
-        named = {_with_flatness(name, own, rows, declaration): own for name, own in groups.items()}
-        yield path("sensitivity"), plots.sensitivity(rows, named, number, "\n".join(textwrap.wrap(title, 75)), caption)
+        within = next((c["within"] for c in declaration.get("claims", ()) if c["kind"] == "flatness"), None)
+        note = caption
+        if within is not None:
+            groups = {_with_flatness(name, own, rows, within): own for name, own in groups.items()}
+            note = f"{caption}; decades over which it stays within {within:g} of its best"
+        yield path("sensitivity"), plots.sensitivity(rows, groups, number, "\n".join(textwrap.wrap(title, 75)), note)
     samples = read_arrays(files.samples)
     if samples:
         note = f"{files.folder.name}, seed 0: the first training images, as trained on in the first epoch"
@@ -67,18 +71,12 @@ def _numbers(declaration: dict, there: set[str]) -> tuple[str, dict[str, dict[st
     return best
 
 
-def _with_flatness(name: str, arms: dict[str, float], rows: pd.DataFrame, declaration: dict) -> str:
-    """What the legend says of a group: also over how many decades it does well, where a claim is about that."""
-    about = [
-        c for c in declaration.get("claims", ()) if c["kind"] == "flatness" and set(arms) in (set(c["better"]), set(c["worse"]))
-    ]
-    if not about:
-        return name
-    within = about[0]["within"]
+def _with_flatness(name: str, arms: dict[str, float], rows: pd.DataFrame, within: float) -> str:
+    """What the legend says of a group: also over how many decades it does well."""
     order = sorted(arms, key=arms.get)
     table = rows[rows["arm"].isin(arms)].pivot_table(index="seed", columns="arm", values="test_accuracy")[order].dropna()
     decades = [stats.decades_within([arms[arm] for arm in order], scores, within) for scores in table.to_numpy()]
-    return f"{name}: {np.mean(decades):.1f} decades within {within:g} of its best" if decades else name
+    return f"{name}: {np.mean(decades):.1f} decades" if decades else name
 
 
 def draw_sweep(files: results.Files) -> list[pathlib.Path]:

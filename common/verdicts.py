@@ -5,7 +5,7 @@ Verdicts are read at 5, 10 and 20 seeds only, each at a third of 5 %, and by Hol
 
 import functools
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -86,7 +86,11 @@ class Table:
     measures: pd.DataFrame
     arrays: dict[str, np.ndarray]
     declaration: dict
-    seeds: list[int] = field(default_factory=list)
+
+    def __post_init__(self):
+        self.by_trial = {(row["arm"], row["seed"]): row for row in self.rows.to_dict("records")}
+        self.epochs_by_trial = dict(iter(self.epochs.groupby(["arm", "seed"])))
+        self.outcomes: dict[tuple[str, int], np.ndarray | None] = {}
 
     @classmethod
     def read(cls, files: results.Files) -> "Table":
@@ -103,24 +107,31 @@ class Table:
             results.read_declaration(files),
         )
 
-    def of(self, arm: str, seed: int) -> pd.Series | None:
+    def of(self, arm: str, seed: int) -> dict:
         """The row of one trial."""
-        own = self.rows[(self.rows["arm"] == arm) & (self.rows["seed"] == seed)]
-        return own.iloc[0] if len(own) else None
+        return self.by_trial[arm, seed]
+
+    def epochs_of(self, arm: str, seed: int) -> pd.DataFrame:
+        """The epoch rows of one trial; none where there are none."""
+        return self.epochs_by_trial.get((arm, seed), self.epochs.iloc[:0])
 
     def seeds_of(self, arms: list[str]) -> list[int]:
         """Seeds that all the arms have, from 0 on without a gap: a later seed must not stand in for a missing one."""
-        there = [set(self.rows.loc[self.rows["arm"] == arm, "seed"]) for arm in arms]
+        there = [{seed for name, seed in self.by_trial if name == arm} for arm in arms]
         shared = set.intersection(*there) if there else set()
         return list(range(next(i for i in range(len(shared) + 1) if i not in shared)))
 
     def correct(self, arm: str, seed: int) -> np.ndarray | None:
         """Whether each test image was classified rightly, float [m]; None where predictions or labels are missing."""
-        row, predicted = self.of(arm, seed), self.arrays.get(f"{arm}/{seed}")
-        labels = self.arrays.get(results.labels_key(str(row["data_checksum"])))
-        if predicted is None or labels is None or len(predicted) != len(labels):
-            return None
-        return (predicted == labels).astype(float)
+        if (arm, seed) not in self.outcomes:
+            predicted, labels = self.arrays.get(f"{arm}/{seed}"), self.labels(arm, seed)
+            known = predicted is not None and labels is not None and len(predicted) == len(labels)
+            self.outcomes[arm, seed] = (predicted == labels).astype(float) if known else None
+        return self.outcomes[arm, seed]
+
+    def labels(self, arm: str, seed: int) -> np.ndarray | None:
+        """Of the test images that a trial was scored on."""
+        return self.arrays.get(results.labels_key(str(self.of(arm, seed)["data_checksum"])))
 
     def value(self, metric: str, arm: str, seed: int, target: float | None) -> float:
         """One trial's value of a metric; NaN where it has none."""
@@ -130,14 +141,12 @@ class Table:
         if metric == "survival":
             return float(row["status"] == "done")
         if metric == "worst_class_accuracy":
-            right = self.correct(arm, seed)
-            labels = self.arrays.get(results.labels_key(str(row["data_checksum"])))
+            right, labels = self.correct(arm, seed), self.labels(arm, seed)
             return math.nan if right is None else min(right[labels == c].mean() for c in np.unique(labels))
         if metric == "seconds":
             return float(row["train_seconds"]) + float(row["input_seconds"]) if row["beside"] == 0 else math.nan
         if metric in RANKED:
-            own = self.epochs[(self.epochs["arm"] == arm) & (self.epochs["seed"] == seed)]
-            reached = np.flatnonzero(own["val_accuracy"].to_numpy() >= target)
+            reached = np.flatnonzero(self.epochs_of(arm, seed)["val_accuracy"].to_numpy() >= target)
             epochs = reached[0] + 1 if len(reached) else math.inf
             return float(epochs * (row["steps"] / max(row["final_epoch"], 1) if metric == "steps_to_target" else 1))
         if metric in self.rows:

@@ -44,14 +44,6 @@ experiment = Experiment(
             within=0.02,
         ),
         Claim(
-            "AdaGrad does well over more decades of the learning rate than SGD",
-            better=[f"AdaGrad, {rate:g}" for rate in RATES],
-            worse=[f"SGD, {rate:g}" for rate in RATES],
-            kind="flatness",
-            margin=0.25,
-            within=0.02,
-        ),
-        Claim(
             "RMSprop does well over more decades of the learning rate than momentum",
             better=[f"RMSprop, {rate:g}" for rate in RATES],
             worse=[f"momentum, {rate:g}" for rate in RATES],

@@ -65,8 +65,33 @@ def test_drawing_twice_gives_the_same_bytes(files):
     assert before == [path.read_bytes() for path in report.draw(files)]
 
 
+TITLE = "\n".join(["exp_90_x: does a figure stand whatever its rows are,", "and how long may a question be?"])
+
+
+def others():
+    """Figures of experiments that vary a number or search."""
+    rates = [10.0**-i for i in range(5)]
+    arms = {f"{name} {rate:g}": rate for name in ("SGD", "Adam") for rate in rates} | {"none": 0.0}
+    rows = pd.DataFrame([{"arm": arm, "seed": s, "test_accuracy": 0.9 - s / 50} for arm in arms for s in range(3)])
+    groups = {name: {arm: rate for arm, rate in arms.items() if arm.startswith(name)} for name in ("SGD", "Adam")}
+    groups = {f"{name} with a rather long name: 1.3 decades": own for name, own in groups.items()} | {"l2": {"none": 0.0}}
+    yield plots.sensitivity(rows, groups, "learning_rate", TITLE, "caption")
+    names = {f"arm {i}": f"arm {i} (under-searched)" for i in range(12)}
+    curve = pd.DataFrame({"points": range(1, 9), "expected": np.linspace(0.5, 0.9, 8), "chance": np.linspace(0, 0.2, 8)})
+    yield plots.search_progress(dict.fromkeys(names, curve), dict.fromkeys(names, 0.4), names, TITLE, "caption")
+    points = pd.DataFrame(
+        [
+            {"arm": arm, "score": 0.5, "learning_rate": 10**-i, "width": 8 + i, "kind": ["none", "batch"][i % 2], "rate": i / 9}
+            for arm in names
+            for i in range(9)
+        ]
+    )
+    scales = {"learning_rate": "log", "width": "log", "kind": "choice", "rate": "linear"}
+    yield plots.search_sensitivity(points, scales, names, TITLE, "caption")
+
+
 def test_no_text_overlaps_another_or_leaves_the_figure(files):
-    for _, figure in report._figures(files):
+    for figure in [*(figure for _, figure in report._figures(files)), *others()]:
         boxes = texts(figure)
         for i, (text, box) in enumerate(boxes):
             assert box.x0 >= -1 and box.y0 >= -1, text

@@ -1,6 +1,11 @@
 "use strict";
-const data = JSON.parse(document.getElementById("data").textContent);
+let data = {};
 const state = new URLSearchParams(location.search);
+
+async function unpacked(id) {
+  const bytes = Uint8Array.from(atob(document.getElementById(id).textContent), (letter) => letter.charCodeAt(0));
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+}
 
 function remember(name, value) {
   if (value) state.set(name, value); else state.delete(name);
@@ -76,23 +81,25 @@ const layout = () => ({
 function drawDots(holder) {
   const section = data[holder.dataset.section];
   const names = Object.keys(section.arms);
+  const status = (trial) => trial.told.status ?? section.shared.status;
+  const score = (trial) => trial.told.test_accuracy ?? section.shared.test_accuracy;
   const traces = names.map((arm, place) => {
     const { colour, trials } = section.arms[arm];
     const spread = trials.map((_, i) => (trials.length > 1 ? (i / (trials.length - 1) - 0.5) * 0.6 : 0));
     return {
       type: "scatter", mode: "markers", name: arm,
-      x: trials.map((trial) => trial.told.test_accuracy), y: spread.map((shift) => place + shift),
-      text: trials.map((trial) => `${arm}, seed ${trial.seed}: ${trial.told.test_accuracy.toFixed(4)}`
-        + (trial.told.status === "diverged" ? " (diverged)" : "")),
+      x: trials.map(score), y: spread.map((shift) => place + shift),
+      text: trials.map((trial) => `${arm}, seed ${trial.seed}: ${score(trial).toFixed(4)}`
+        + (status(trial) === "diverged" ? " (diverged)" : "")),
       customdata: trials.map((_, i) => [arm, i]), hoverinfo: "text",
       marker: {
         size: 9, opacity: 0.75, color: colour === "#000000" ? colours().text : colour,
-        symbol: trials.map((trial) => (trial.told.status === "diverged" ? "x" : "circle")),
+        symbol: trials.map((trial) => (status(trial) === "diverged" ? "x" : "circle")),
       },
     };
   });
   const lines = names.map((arm, place) => {
-    const values = section.arms[arm].trials.map((trial) => trial.told.test_accuracy);
+    const values = section.arms[arm].trials.map(score);
     const mean = values.reduce((a, b) => a + b, 0) / values.length;
     return { type: "line", x0: mean, x1: mean, y0: place - 0.4, y1: place + 0.4, line: { width: 2, color: colours().text } };
   });
@@ -139,7 +146,7 @@ function showTrial(name, arm, i) {
     });
   }
   const table = element("table", null, box);
-  for (const [key, value] of Object.entries(trial.told)) {
+  for (const [key, value] of Object.entries({ ...data[name].shared, ...trial.told })) {
     if (value === null || value === "") continue;
     const tr = element("tr", null, table);
     element("th", key, tr);
@@ -155,7 +162,6 @@ const watcher = new IntersectionObserver((seen) => {
     drawDots(entry.target);
   }
 }, { rootMargin: "600px" });
-for (const holder of document.querySelectorAll(".dots")) watcher.observe(holder);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
   for (const holder of document.querySelectorAll(".dots.js-plotly-plot")) drawDots(holder);
 });
@@ -170,6 +176,13 @@ if (state.has("sort")) {
   const [number, column, direction] = state.get("sort").split(".").map(Number);
   if (tables[number]?.tHead.rows[0].cells[column]) sortBy(tables[number], column, direction);
 }
-if (state.has("trial")) {
-  try { showTrial(...JSON.parse(state.get("trial"))); } catch { remember("trial", ""); }
-}
+unpacked("plotly").then((code) => {
+  element("script", code, document.head);
+  return unpacked("data");
+}).then((text) => {
+  data = JSON.parse(text);
+  for (const holder of document.querySelectorAll(".dots")) watcher.observe(holder);
+  if (state.has("trial")) {
+    try { showTrial(...JSON.parse(state.get("trial"))); } catch { remember("trial", ""); }
+  }
+});
