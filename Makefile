@@ -19,12 +19,12 @@ OPTIONS = $(call switch,FULL,full) $(call option,ARMS,arms) $(call option,SEEDS,
   $(call switch,SMOKE,smoke) $(call switch,KEEP,keep) $(call switch,DRY,dry)
 
 KNOWN := PYTHON GPU ARGS FULL ARMS SEEDS DATASET EPOCHS BATCH TRAIN SIZE COLOUR PRECISION THREADS JOBS RESULTS CHECKPOINT_STEPS \
-  REPLICAS TRIALS_PER_GPU STALL_SECONDS TUNER TRIALS SWEEPS ROUNDS REPEATS SMOKE KEEP DRY
+  REPLICAS TRIALS_PER_GPU STALL_SECONDS TUNER TRIALS SWEEPS ROW ROUNDS REPEATS SMOKE KEEP DRY
 UNKNOWN := $(filter-out $(KNOWN),$(foreach word,$(MAKEOVERRIDES),$(if $(findstring =,$(word)),$(firstword $(subst =, ,$(word))))))
 $(if $(UNKNOWN),$(error option must be one of $(KNOWN). Received: $(firstword $(UNKNOWN))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup list verdicts report check plots test chaos bench overhead lint format lock
+.PHONY: help setup list verdicts report reproduce check plots test chaos bench overhead lint format lock
 
 help: ## This list
 	@echo "make TARGET [NAME=value …]"
@@ -72,6 +72,9 @@ verdicts: setup ## The same for all experiments that have rows
 
 report: setup ## results/index.html, REPORT.md and a table per experiment (RESULTS=results/reference: README's table too)
 	@$(PY) -m common.page $(call option,RESULTS,results)
+
+reproduce: setup ## Run one published or own trial again and compare (ROW=first digits of its fingerprint)
+	@$(PY) -m common.reproduce $(call option,ROW,row) $(call option,RESULTS,results)
 
 check: setup ## Fail when README states other results than the published rows
 	@$(PY) -m common.page --check

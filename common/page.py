@@ -216,7 +216,7 @@ def markdown(sections: list[Section], found: list[ledger.Entry], broken: list[st
         lines.append(f"| {_cell(entry.verdict.text)} | {entry.experiment} | {entry.folder} | {_cell(entry.verdict.status)} |")
     for section in sections:
         lines += ["", f"## {section.files.experiment}, {section.files.folder.name}", "", f"{_cell(section.question)}", ""]
-        lines += [section.answer, "", "| arm | seeds | test accuracy | difference to the baseline |", "|---|---|---|---|"]
+        lines += [_cell(section.answer), "", "| arm | seeds | test accuracy | difference to the baseline |", "|---|---|---|---|"]
         for row in section.summary.itertuples():
             spread = f" ± {row.deviation:.4f}" if row.seeds > 1 else ""
             difference = ""

@@ -1,0 +1,213 @@
+"""The report: what is in it, that nothing in rows can break it, and that it works in a browser without a network."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import PROJECT
+from test_verdicts import SPREAD, Made, around, claim
+
+from common import page, results, summary
+from common.errors import Misuse
+from common.verdicts import Table
+
+EVIL = "</script><script>alert(1)</script> & <b>"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    made = Made(tmp_path)
+    made.add("a", around(0.95))
+    made.add(EVIL, around(0.85))
+    made.add("diverging", around(0.1), statuses={1: "diverged"})
+    declaration = {
+        "arms": made.arms,
+        "claims": [claim(better="a", worse=EVIL), claim(f"{EVIL} is best", EVIL, "a")],
+        "question": f"is {EVIL} well?",
+        "doc": "Exp 90: is it?\n\nVaries   nothing much,\n         really.\nFixed    all.\nExpect   no alert.",
+        "setting": {"dataset": "mnist"},
+        "baseline": EVIL,
+        "seeds": 5,
+    }
+    results.write_declaration(made.files, declaration)
+    return tmp_path
+
+
+def run(folder, *options):
+    command = [sys.executable, "-m", "common.page", "--results", str(folder), *options]
+    return subprocess.run(command, capture_output=True, text=True, cwd=PROJECT)
+
+
+def test_the_summary_is_what_a_reader_would_compute(folder):
+    table = Table.read(results.Files(folder / "mnist", "exp_90_made"))
+    lines = summary.summarize(table).set_index("arm")
+    assert lines.loc["a", "accuracy"] == pytest.approx(0.95)
+    assert lines.loc["a", "deviation"] == pytest.approx(np.std(SPREAD, ddof=1))
+    assert lines.loc["a", "difference"] == pytest.approx(0.1)
+    assert lines.loc["a", "difference_low"] < 0.1 < lines.loc["a", "difference_high"]
+    assert np.isnan(lines.loc[EVIL, "difference"])
+    assert lines.loc["diverging", "diverged"] == 1
+    said = summary.answer(table, lines.reset_index())
+    assert said.startswith(f"a has the highest mean test accuracy, 0.9500 over 5 seeds, +0.1000 against {EVIL}")
+    assert said.endswith("1 trial diverged.")
+
+
+def test_tables_for_papers_and_spreadsheets(folder):
+    done = run(folder)
+    assert done.returncode == 0, done.stderr
+    tex = (folder / "mnist" / "exp_90_made_summary.tex").read_text()
+    assert tex.count(r"\\") == 4
+    assert r"\& <b> & 5 & 0.8500" in tex
+    assert r"</script>" in (folder / "mnist" / "exp_90_made_summary.csv").read_text()
+    markdown = (folder / "REPORT.md").read_text()
+    assert "| a | 5 | 0.9500 ± " in markdown
+    assert "<script>" not in markdown
+    assert "![curves](mnist/exp_90_made_curves.png)" in markdown
+
+
+def test_the_page_is_one_file_and_escapes_what_rows_say(folder):
+    run(folder)
+    text = (folder / "index.html").read_text()
+    assert "<script>alert(1)" not in text
+    assert "&lt;script&gt;alert(1)" in text
+    assert not re.findall(r"""(?:src|href)=["'](?!#|data:)""", text.partition('<script id="plotly"')[0])
+    assert "@import" not in text
+    assert "nothing much, really." in text
+    assert len(text) < 6_000_000
+
+
+def test_a_second_report_redraws_nothing_and_is_the_same(folder):
+    run(folder)
+    figure = folder / "mnist" / "exp_90_made_curves.png"
+    before, drawn = (folder / "index.html").read_bytes(), figure.stat().st_mtime_ns
+    run(folder)
+    assert (folder / "index.html").read_bytes() == before
+    assert figure.stat().st_mtime_ns == drawn
+
+
+BROKEN = {
+    "cut in half": (lambda text: text[: len(text) // 2], "cut short|fields instead of"),
+    "wrong columns": (lambda text: text.replace("status", "stature", 1), "knows no 'stature'"),
+    "someone else's": (lambda text: "name,age\nx,3\n", "not the columns of this version"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_damaged_file_is_one_line_and_the_rest_is_built(folder, kind):
+    spoil, said = BROKEN[kind]
+    other = results.Files(folder / "mnist", "exp_91_other")
+    for path in sorted((folder / "mnist").glob("exp_90_made*")):
+        shutil.copy(path, path.with_name(path.name.replace("exp_90_made", "exp_91_other")))
+    other.rows.write_text(spoil(other.rows.read_text()))
+    done = run(folder)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert re.search(said, line)
+    assert re.search(r"exp_91_other\.csv line \d+", line)
+    text = (folder / "index.html").read_text()
+    assert "exp_91_other.csv line" in text
+    assert 'id="mnist/exp_90_made"' in text
+
+
+def test_an_empty_file_is_an_experiment_without_rows(folder):
+    other = results.Files(folder / "mnist", "exp_91_other")
+    shutil.copy(folder / "mnist" / "exp_90_made.json", other.declaration)
+    other.rows.write_text("")
+    done = run(folder)
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert "exp_91_other.csv line 1" in done.stderr
+
+
+def test_no_rows_at_all_is_one_line(tmp_path):
+    done = run(tmp_path)
+    assert (done.returncode, done.stderr) == (2, f"no experiment has rows: run one first (make exp-NN). Received: {tmp_path}\n")
+
+
+def test_readmes_table_stands_between_its_markers():
+    text = f"before\n{page.BEGIN}\nold\n{page.END}\nafter\n"
+    assert page.with_results(text, "| new |") == f"before\n{page.BEGIN}\n\n| new |\n\n{page.END}\nafter\n"
+    with pytest.raises(Misuse, match="two markers"):
+        page.with_results("nothing", "| new |")
+
+
+def test_readme_states_what_the_published_rows_say():
+    done = run(PROJECT / "results", "--check")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+# --- in a browser ---
+
+
+@pytest.fixture
+def browser():
+    from selenium import webdriver
+    from selenium.common.exceptions import WebDriverException
+
+    binary = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    driver = shutil.which("chromedriver")
+    if not (binary and driver):
+        pytest.skip("no Chromium with its ChromeDriver is installed (Debian: apt-get install chromium chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    quiet = ("disable-gpu", "no-first-run", "disable-background-networking", "disable-component-update", "disable-sync")
+    for option in ("headless=new", "no-sandbox", "window-size=1200,1000", *quiet):
+        options.add_argument(f"--{option}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    try:
+        started = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    except WebDriverException as error:
+        pytest.skip(f"the browser does not start: {error.msg.splitlines()[0]}")
+    yield started
+    started.quit()
+
+
+def test_the_page_works_from_disk_without_a_network(folder, browser):
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    def find(selector):
+        return browser.find_elements(By.CSS_SELECTOR, selector)
+
+    def wait(condition):
+        WebDriverWait(browser, 30).until(lambda _: condition())
+
+    run(folder)
+    browser.get((folder / "index.html").as_uri())
+    wait(lambda: len(find(".dots .point")) == 15)
+
+    find(".experiment th button")[0].click()
+    arms = [row.find_element(By.TAG_NAME, "td").text for row in find(".experiment .wide tbody tr")]
+    assert arms == sorted(arms, key=str.lower)
+    header = find(".experiment th")[3]
+    header.find_element(By.TAG_NAME, "button").click()
+    scores = [row.find_elements(By.TAG_NAME, "td")[3].text for row in find(".experiment .wide tbody tr")]
+    assert scores == sorted(scores, key=float)
+    assert header.get_attribute("aria-sort") == "ascending"
+    assert "sort=" in browser.current_url
+
+    browser.execute_script("document.querySelector('.dots').emit('plotly_click', {points: [{customdata: ['a', 2]}]})")
+    trial = find(".trial")[0]
+    wait(trial.is_displayed)
+    assert "a, seed 2" in trial.text
+    assert "make reproduce ROW=a2" in trial.text
+    assert len(find(".trial .confusion tr")) == 10
+    assert sum(int(c.text) for c in find(".trial .confusion td") if c.text != "·") == 400
+
+    find("#filter")[0].send_keys("supported a beats")
+    wait(lambda: [row.is_displayed() for row in find("#ledger tbody tr")] == [True, False])
+    url = browser.current_url
+    browser.get("about:blank")
+    browser.get(url)
+    wait(lambda: find(".trial")[0].is_displayed() or "seed 2" in find(".trial")[0].get_attribute("textContent"))
+    assert [row.is_displayed() for row in find("#ledger tbody tr")] == [True, False]
+
+    assert browser.get_log("browser") == []
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    asked = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
+    assert asked
+    assert not [address for address in asked if not address.startswith(("file:", "data:", "blob:", "about:"))]
