@@ -2,7 +2,9 @@
 
 import argparse
 import io
+import os
 import pathlib
+import re
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -63,12 +65,18 @@ def _numbers(declaration: dict, there: set[str]) -> tuple[str, dict[str, dict[st
         for arm, own in arms.items():
             value = own.get(number)
             if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
-                others = ", ".join(str(v) for name, v in own.items() if name != number)
-                groups.setdefault(others or number, {})[arm] = value
-        groups = {name: own for name, own in groups.items() if len({v for v in own.values() if v > 0}) >= 3}
+                others = repr({name: v for name, v in own.items() if name != number})
+                groups.setdefault(others, {})[arm] = value
+        groups = {_shared_name(own, number): own for own in groups.values() if len({v for v in own.values() if v > 0}) >= 3}
         if sum(map(len, groups.values())) > sum(map(len, best[1].values())):
             best = (number, groups)
     return best
+
+
+def _shared_name(arms: dict[str, float], number: str) -> str:
+    """What the names of a group's arms share before their number, as in `Adam, 0.1` and `Adam, 0.01`."""
+    prefix = os.path.commonprefix([arm for arm, value in arms.items() if value > 0])
+    return re.sub(r"[\s,=:]*[\d.e+-]*$", "", prefix) or number
 
 
 def _with_flatness(name: str, arms: dict[str, float], rows: pd.DataFrame, within: float) -> str:

@@ -12,38 +12,35 @@ from common.experiment import Claim, Experiment, Setting
 from common.models import small_cnn
 from common.space import log_range
 
-OPTIMIZERS = ["SGD", "momentum", "Nesterov", "AdaGrad", "AdaDelta", "RMSprop", "Adam", "AdamW", "Nadam", "Lion", "Muon"]
-DEFAULT_RATES = {"SGD": 0.01, "momentum": 0.01, "Nesterov": 0.01}  # the others': 0.001, that of their class in Keras
+OPTIMIZERS = {
+    "SGD": {"optimizer": "SGD"},
+    "momentum": {"optimizer": "SGD", "options": {"momentum": 0.9}},
+    "Nesterov": {"optimizer": "SGD", "options": {"momentum": 0.9, "nesterov": True}},
+    "AdaGrad": {"optimizer": "Adagrad"},
+    "AdaDelta": {"optimizer": "Adadelta"},
+    **{name: {"optimizer": name} for name in ("RMSprop", "Adam", "AdamW", "Nadam", "Lion", "Muon")},
+}
+DEFAULT_RATES = {name: 0.01 if own["optimizer"] == "SGD" else 0.001 for name, own in OPTIMIZERS.items()}  # Keras'
 ARMS = {
-    **{name: {"optimizer": name} for name in OPTIMIZERS},
+    **OPTIMIZERS,
     "gradient descent": {"optimizer": "SGD", "batch_size": None},
-    **{f"{name}, default": {"optimizer": name, "learning_rate": DEFAULT_RATES.get(name, 0.001)} for name in OPTIMIZERS},
+    **{f"{name}, default": {**own, "learning_rate": DEFAULT_RATES[name]} for name, own in OPTIMIZERS.items()},
 }
 
 
-def train(trial, *, optimizer, learning_rate):
-    """Fit one network with one optimizer; all but the rate as Keras has it."""
-    made = {
-        "SGD": optimizers.SGD(learning_rate),
-        "momentum": optimizers.SGD(learning_rate, momentum=0.9),
-        "Nesterov": optimizers.SGD(learning_rate, momentum=0.9, nesterov=True),
-        "AdaGrad": optimizers.Adagrad(learning_rate),
-        "AdaDelta": optimizers.Adadelta(learning_rate),
-        "RMSprop": optimizers.RMSprop(learning_rate),
-        "Adam": optimizers.Adam(learning_rate),
-        "AdamW": optimizers.AdamW(learning_rate),
-        "Nadam": optimizers.Nadam(learning_rate),
-        "Lion": optimizers.Lion(learning_rate),
-        "Muon": optimizers.Muon(learning_rate),
-    }[optimizer]
+def train(trial, *, optimizer, learning_rate, options=None):
+    """Fit one network with one optimizer; all but its rate and the named options as Keras has it."""
+    made = getattr(optimizers, optimizer)(learning_rate, **(options or {}))
     return trial.fit(small_cnn(trial), optimizer=made)
 
 
 experiment = Experiment(
     train,
     arms=ARMS,
-    search={name: {"learning_rate": log_range(1e-4, 1.0, default=DEFAULT_RATES.get(name, 0.001))} for name in OPTIMIZERS}
-    | {"gradient descent": {"learning_rate": log_range(1e-4, 1.0, default=0.01)}},
+    search={
+        name: {"learning_rate": log_range(1e-4, 1.0, default=DEFAULT_RATES.get(name, 0.01))}
+        for name in (*OPTIMIZERS, "gradient descent")
+    },
     setting=Setting("cifar10", epochs=20, batch_size=128, train_size=10_000),
     quick=Setting("digits", epochs=10, batch_size=32, train_size=300),
     baseline="SGD",
