@@ -2,7 +2,6 @@
 
 import argparse
 import io
-import os
 import pathlib
 import re
 import sys
@@ -74,9 +73,9 @@ def _numbers(declaration: dict, there: set[str]) -> tuple[str, dict[str, dict[st
 
 
 def _shared_name(arms: dict[str, float], number: str) -> str:
-    """What the names of a group's arms share before their number, as in `Adam, 0.1` and `Adam, 0.01`."""
-    prefix = os.path.commonprefix([arm for arm, value in arms.items() if value > 0])
-    return re.sub(r"[\s,=:]*[\d.e+-]*$", "", prefix) or number
+    """What a group's arms are called but for their number, as in `Adam, 0.1` or `l2=1e-4`."""
+    first = next(arm for arm, value in arms.items() if value > 0)
+    return re.sub(r"[\s,=:]*[\d.e+-]+$", "", first) or number
 
 
 def _with_flatness(name: str, arms: dict[str, float], rows: pd.DataFrame, within: float) -> str:
