@@ -1,6 +1,7 @@
 """One function per kind of figure: rows in, matplotlib `Figure` out. Nothing here computes a result."""
 
 import math
+import textwrap
 
 import matplotlib
 
@@ -237,6 +238,9 @@ def _log_ticks(axis) -> None:
 
 
 def _labelled(figure: Figure, title: str, caption: str) -> Figure:
+    width = figure.get_figwidth()
+    title = "\n".join(textwrap.wrap(title, int(10.5 * width)))
+    caption = "\n".join(textwrap.wrap(caption, int(15 * width)))
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     figure.supxlabel(caption, fontsize=7.5, color="#555555", x=0.01, ha="left")
     return figure

@@ -5,7 +5,6 @@ import io
 import pathlib
 import re
 import sys
-import textwrap
 from collections.abc import Iterator
 
 import numpy as np
@@ -31,13 +30,13 @@ def _figures(files: results.Files) -> Iterator[tuple[pathlib.Path, object]]:
     rows = rows[rows["status"].isin(results.FINAL)]
     arms = list(declaration["arms"])
     own_rate = [arm for arm in arms if not arm.endswith(COMMON)]
-    title = "\n".join(textwrap.wrap(f"{files.experiment}: {declaration['question']}", 95))
+    title = f"{files.experiment}: {declaration['question']}"
     caption = _caption(files, rows)
 
     def path(kind):
         return files.folder / f"{files.experiment}_{kind}.png"
 
-    yield path("accuracy"), plots.final_accuracy(rows, arms, "\n".join(textwrap.wrap(title, 75)), caption)
+    yield path("accuracy"), plots.final_accuracy(rows, arms, title, caption)
     epochs = results.read_epochs(files)
     if len(epochs):
         yield path("curves"), plots.learning_curves(epochs, own_rate, title, caption)
@@ -48,11 +47,11 @@ def _figures(files: results.Files) -> Iterator[tuple[pathlib.Path, object]]:
         if within is not None:
             groups = {_with_flatness(name, own, rows, within): own for name, own in groups.items()}
             note = f"{caption}; decades over which it stays within {within:g} of its best"
-        yield path("sensitivity"), plots.sensitivity(rows, groups, number, "\n".join(textwrap.wrap(title, 75)), note)
+        yield path("sensitivity"), plots.sensitivity(rows, groups, number, title, note)
     samples = read_arrays(files.samples)
     if samples:
         note = f"{files.folder.name}, seed 0: the first training images, as trained on in the first epoch"
-        yield path("samples"), plots.sample_sheet(samples, own_rate, "\n".join(textwrap.wrap(title, 75)), note)
+        yield path("samples"), plots.sample_sheet(samples, own_rate, title, note)
 
 
 def _numbers(declaration: dict, there: set[str]) -> tuple[str, dict[str, dict[str, float]]]:
@@ -114,7 +113,7 @@ def _sweep_figures(
     whole = points[points["epochs"] == points["epochs"].max()]
     tried = whole[~whole["untuned"]]
     names = {arm: arm + (" (under-searched)" if _under_searched(whole[whole["arm"] == arm], spaces[arm]) else "") for arm in arms}
-    title = "\n".join(textwrap.wrap(f"{files.experiment.replace('exp_', 'sweep_', 1)}: {declaration['question']}", 95))
+    title = f"{files.experiment.replace('exp_', 'sweep_', 1)}: {declaration['question']}"
     sweeps = points["sweep"].nunique()
     counts = tried.groupby(["arm", "sweep"]).size()
     caption = (

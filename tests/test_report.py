@@ -65,7 +65,7 @@ def test_drawing_twice_gives_the_same_bytes(files):
     assert before == [path.read_bytes() for path in report.draw(files)]
 
 
-TITLE = "\n".join(["exp_90_x: does a figure stand whatever its rows are,", "and how long may a question be?"])
+TITLE = "exp_90_x: does a figure stand whatever its rows are, and how long may a question be if it is to stay within the figure?"
 
 
 def others():
@@ -88,6 +88,7 @@ def others():
     )
     scales = {"learning_rate": "log", "width": "log", "kind": "choice", "rate": "linear"}
     yield plots.search_sensitivity(points, scales, names, TITLE, "caption")
+    yield plots.search_sensitivity(points, {"learning_rate": "log"}, names, TITLE, "caption")
 
 
 def test_no_text_overlaps_another_or_leaves_the_figure(files):
