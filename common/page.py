@@ -10,9 +10,11 @@ import hashlib
 import html
 import io
 import json
+import multiprocessing
 import pathlib
 import re
 import sys
+from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader
@@ -20,6 +22,7 @@ from PIL import Image
 from plotly.offline import get_plotlyjs
 
 from common import declaration, ledger, metrics, plots, report, results, summary
+from common.devices import cores
 from common.errors import Failure, Misuse
 from common.files import write_atomic
 from common.verdicts import Table, Verdict
@@ -27,7 +30,18 @@ from common.verdicts import Table, Verdict
 TEMPLATES = pathlib.Path(__file__).parent / "templates"
 README = pathlib.Path(__file__).resolve().parent.parent / "README.md"
 BEGIN, END = "<!-- results: written by make report RESULTS=results/reference -->", "<!-- end of results -->"
-SHOWN = ("curves", "sensitivity", "samples")
+SHOWN = (
+    "verdicts",
+    "curves",
+    "sensitivity",
+    "crossed",
+    "survival",
+    "parameters",
+    "seconds",
+    "confusion",
+    "reliability",
+    "samples",
+)
 """Kinds of figures on the page; the dots are drawn there."""
 FIELDS = (
     *("status", "reason", "fingerprint", "test_accuracy", "val_accuracy", "train_accuracy", "test_nll", "test_ece", "best_epoch"),
@@ -141,7 +155,7 @@ def read(folder: pathlib.Path) -> tuple[list[Section], list[ledger.Entry], list[
 
 def draw_changed(sections: list[Section]) -> list[str]:
     """Redraw the figures of experiments whose rows have changed. Returns a line about each that cannot be drawn."""
-    broken = []
+    changed = []
     for section in sections:
         files = section.files
         parts = (files.rows, files.epochs, files.declaration, files.samples)
@@ -149,13 +163,23 @@ def draw_changed(sections: list[Section]) -> list[str]:
         stamp = files.folder / ".figures" / f"{files.experiment}.sha256"
         digest = hashlib.sha256(content).hexdigest()
         if not stamp.exists() or stamp.read_text() != digest:
-            try:
-                report.draw(files)
-                report.draw_sweep(files)
-                write_atomic(stamp, digest.encode())
-            except Failure as error:
-                broken.append(str(error))
-    return broken
+            changed.append((files, stamp, digest))
+    if not changed:
+        return []
+    with ProcessPoolExecutor(min(cores(), len(changed)), mp_context=multiprocessing.get_context("spawn")) as pool:
+        return [line for line in pool.map(_draw, changed) if line]
+
+
+def _draw(changed: tuple[results.Files, pathlib.Path, str]) -> str | None:
+    """Draw one experiment's figures. Returns a line if that fails."""
+    files, stamp, digest = changed
+    try:
+        report.draw(files)
+        report.draw_sweep(files)
+        write_atomic(stamp, digest.encode())
+    except Failure as error:
+        return str(error)
+    return None
 
 
 def missing(sections: list[Section]) -> list[str]:

@@ -40,7 +40,8 @@ def look(arms: list[str], arm: str) -> dict:
     }
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure, in inches, laid out so that nothing overlaps."""
     return Figure(figsize=(width, height), layout="constrained")
 
 
@@ -52,7 +53,7 @@ def learning_curves(epochs: pd.DataFrame, arms: list[str], title: str, caption: 
         arms: all arms of the experiment, in order.
     """
     with matplotlib.rc_context(STYLE):
-        figure = _figure(9, max(3.8, 0.9 + 0.19 * len(arms)))
+        figure = new_figure(9, max(3.8, 0.9 + 0.19 * len(arms)))
         panels = {"train_loss": "training loss", "val_accuracy": "validation accuracy"}
         axes = figure.subplots(1, 2)
         for axis, (column, label) in zip(axes, panels.items(), strict=True):
@@ -75,14 +76,14 @@ def learning_curves(epochs: pd.DataFrame, arms: list[str], title: str, caption: 
             axes[0].set_ylim(0, 5 * losses.median())
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside right center")
-        return _labelled(figure, title, caption)
+        return finished(figure, title, caption)
 
 
 def final_accuracy(rows: pd.DataFrame, arms: list[str], title: str, caption: str) -> Figure:
     """Test accuracy of every seed as a dot, the mean as a bar; diverged trials as crosses."""
     shown = [arm for arm in arms if arm in set(rows["arm"])]
     with matplotlib.rc_context(STYLE):
-        figure = _figure(7, 1.5 + 0.42 * len(shown))
+        figure = new_figure(7, 1.5 + 0.42 * len(shown))
         axis = figure.subplots()
         for y, arm in enumerate(shown):
             own = rows[rows["arm"] == arm].sort_values("seed")
@@ -99,7 +100,7 @@ def final_accuracy(rows: pd.DataFrame, arms: list[str], title: str, caption: str
             "test accuracy (a dot per seed, bar: mean" + (", ×: diverged)" if (rows["status"] == "diverged").any() else ")")
         )
         axis.grid(axis="y", visible=False)
-        return _labelled(figure, title, caption)
+        return finished(figure, title, caption)
 
 
 def sample_sheet(samples: dict[str, np.ndarray], arms: list[str], title: str, caption: str) -> Figure:
@@ -107,7 +108,7 @@ def sample_sheet(samples: dict[str, np.ndarray], arms: list[str], title: str, ca
     shown = [arm for arm in arms if arm in samples]
     columns = max(len(samples[arm]) for arm in shown)
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
-        figure = _figure(1.4 + 0.8 * columns, 0.8 + 0.82 * len(shown))
+        figure = new_figure(1.4 + 0.8 * columns, 0.8 + 0.82 * len(shown))
         axes = figure.subplots(len(shown), columns, squeeze=False)
         for line, arm in zip(axes, shown, strict=True):
             for axis in line:
@@ -115,7 +116,7 @@ def sample_sheet(samples: dict[str, np.ndarray], arms: list[str], title: str, ca
             for axis, image in zip(line, samples[arm], strict=False):
                 axis.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=255)
             line[0].text(-0.15, 0.5, arm, ha="right", va="center", transform=line[0].transAxes)
-        return _labelled(figure, title, caption)
+        return finished(figure, title, caption)
 
 
 def sensitivity(rows: pd.DataFrame, groups: dict[str, dict[str, float]], number: str, title: str, caption: str) -> Figure:
@@ -127,7 +128,7 @@ def sensitivity(rows: pd.DataFrame, groups: dict[str, dict[str, float]], number:
     """
     names = list(groups)
     with matplotlib.rc_context(STYLE):
-        figure = _figure(7.5, max(3.8, 1.2 + 0.19 * len(names)))
+        figure = new_figure(7.5, max(3.8, 1.2 + 0.19 * len(names)))
         axis = figure.subplots()
         for name, arms in groups.items():
             style = look(names, name)
@@ -146,7 +147,7 @@ def sensitivity(rows: pd.DataFrame, groups: dict[str, dict[str, float]], number:
         axis.set_ylabel("test accuracy")
         if len(axis.get_legend_handles_labels()[1]) > 1:
             figure.legend(loc="outside right center")
-        return _labelled(figure, title, caption)
+        return finished(figure, title, caption)
 
 
 def search_progress(curves: dict[str, pd.DataFrame], untuned: dict[str, float], names: dict[str, str], title, caption) -> Figure:
@@ -160,7 +161,7 @@ def search_progress(curves: dict[str, pd.DataFrame], untuned: dict[str, float], 
     """
     arms = list(names)
     with matplotlib.rc_context(STYLE):
-        figure = _figure(9, max(3.8, 1.2 + 0.19 * len(arms)))
+        figure = new_figure(9, max(3.8, 1.2 + 0.19 * len(arms)))
         axes = figure.subplots(1, 2)
         for axis, column in zip(axes, ("expected", "chance"), strict=True):
             for arm, curve in curves.items():
@@ -181,7 +182,7 @@ def search_progress(curves: dict[str, pd.DataFrame], untuned: dict[str, float], 
         axes[1].set_ylim(-0.02, 1.02)
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside right center")
-        return _labelled(figure, title, caption)
+        return finished(figure, title, caption)
 
 
 def search_sensitivity(points: pd.DataFrame, scales: dict[str, str], names: dict[str, str], title: str, caption: str) -> Figure:
@@ -196,7 +197,7 @@ def search_sensitivity(points: pd.DataFrame, scales: dict[str, str], names: dict
     columns = min(3, len(scales))
     lines = -(-len(scales) // columns)
     with matplotlib.rc_context(STYLE):
-        figure = _figure(2.2 + 3.4 * columns, max(0.9 + 2.9 * lines, 1.2 + 0.19 * len(arms)))
+        figure = new_figure(2.2 + 3.4 * columns, max(0.9 + 2.9 * lines, 1.2 + 0.19 * len(arms)))
         axes = figure.subplots(lines, columns, squeeze=False, sharey=True)
         for axis, (name, scale) in zip(axes.flat, scales.items(), strict=False):
             values = points[name]
@@ -221,7 +222,7 @@ def search_sensitivity(points: pd.DataFrame, scales: dict[str, str], names: dict
             axis.set_visible(False)
         handles = [Line2D([], [], markersize=4, label=names[arm], **{**look(arms, arm), "linestyle": ""}) for arm in arms]
         figure.legend(handles=handles, loc="outside right center")
-        return _labelled(figure, title, caption)
+        return finished(figure, title, caption)
 
 
 def _log_ticks(axis) -> None:
@@ -237,10 +238,16 @@ def _log_ticks(axis) -> None:
     axis.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _labelled(figure: Figure, title: str, caption: str) -> Figure:
+def wrapped(text: str, width: int) -> str:
+    """A text in lines of so many characters."""
+    return "\n".join(textwrap.wrap(text, width))
+
+
+def finished(figure: Figure, title: str, caption: str) -> Figure:
+    """A figure with its title and caption, each as wide as it."""
     width = figure.get_figwidth()
-    title = "\n".join(textwrap.wrap(title, int(10.5 * width)))
-    caption = "\n".join(textwrap.wrap(caption, int(15 * width)))
+    title = wrapped(title, int(10.5 * width))
+    caption = wrapped(caption, int(15 * width))
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     figure.supxlabel(caption, fontsize=7.5, color="#555555", x=0.01, ha="left")
     return figure

@@ -7,51 +7,115 @@ import re
 import sys
 from collections.abc import Iterator
 
+import matplotlib
 import numpy as np
 import pandas as pd
 
-from common import plots, results, space, stats, sweep
+from common import answers, metrics, plots, results, space, stats, sweep
 from common.errors import Failure, Misuse
 from common.experiment import COMMON
 from common.files import read_arrays, write_atomic
+from common.verdicts import Table, judge
+
+RELIABILITY_BINS = 10
+MOST_LINES = 12
+"""Arms that a figure of costs or reliability can tell apart."""
 
 
 def draw(files: results.Files) -> list[pathlib.Path]:
-    """Draw the figures of one experiment in one setting, as PNG beside its rows. Returns their paths."""
-    return [_save(path, figure) for path, figure in _figures(files)]
+    """Draw the figures of one experiment in one setting, as PNG and SVG beside its rows. Returns the paths of the PNGs."""
+    stem = files.folder / files.experiment
+    return [_save(stem.with_name(f"{stem.name}_{kind}.png"), figure) for kind, figure in _figures(files)]
 
 
-def _figures(files: results.Files) -> Iterator[tuple[pathlib.Path, object]]:
-    declaration = results.read_declaration(files)
-    kept = [row for row in results.read_rows(files) if row["status"] in results.FINAL]
-    if not kept:
+def _figures(files: results.Files) -> Iterator[tuple]:
+    """Kind and figure of each that the rows allow."""
+    table = Table.read(files)
+    rows, declaration = table.rows, table.declaration
+    if not len(rows):
         return
-    rows = pd.read_csv(files.rows)
-    rows = rows[rows["status"].isin(results.FINAL)]
     arms = list(declaration["arms"])
     own_rate = [arm for arm in arms if not arm.endswith(COMMON)]
     title = f"{files.experiment}: {declaration['question']}"
     caption = _caption(files, rows)
-
-    def path(kind):
-        return files.folder / f"{files.experiment}_{kind}.png"
-
-    yield path("accuracy"), plots.final_accuracy(rows, arms, title, caption)
-    epochs = results.read_epochs(files)
-    if len(epochs):
-        yield path("curves"), plots.learning_curves(epochs, own_rate, title, caption)
+    yield "accuracy", plots.final_accuracy(rows, arms, title, caption)
+    if len(table.epochs):
+        yield "curves", plots.learning_curves(table.epochs, own_rate, title, caption)
     number, groups = _numbers(declaration, set(rows["arm"]))
+    if len(groups) > 1 and len({tuple(sorted(own.values())) for own in groups.values()}) == 1:
+        pairs = {arm: (name, value) for name, own in groups.items() for arm, value in own.items()}
+        yield "crossed", answers.crossed(rows, pairs, number, title, caption)
     if groups:
         within = next((c["within"] for c in declaration.get("claims", ()) if c["kind"] == "flatness"), None)
         note = caption
         if within is not None:
             groups = {_with_flatness(name, own, rows, within): own for name, own in groups.items()}
             note = f"{caption}; decades over which it stays within {within:g} of its best"
-        yield path("sensitivity"), plots.sensitivity(rows, groups, number, title, note)
+        yield "sensitivity", plots.sensitivity(rows, groups, number, title, note)
+    verdicts = [verdict for verdict in judge(table) if verdict.difference is not None]
+    if verdicts:
+        yield "verdicts", answers.forest(verdicts, title, f"{caption}; intervals at the level that each claim is judged at")
+    if (rows["status"] == "diverged").any():
+        yield "survival", answers.survival(rows, arms, title, caption)
+    few = 1 < len(own_rate) <= MOST_LINES
+    if few and rows["parameters"].nunique() > 1:
+        yield "parameters", answers.cost(rows, own_rate, "parameters", "parameters", title, caption)
+    if few and rows["train_seconds"].notna().all():
+        beside = "alone" if (rows["beside"] == 0).all() else "beside other trials"
+        yield "seconds", answers.cost(rows, own_rate, "train_seconds", f"seconds of training, {beside}", title, caption)
+    counts = _confusions(table, own_rate)
+    if counts:
+        yield "confusion", answers.confusions(counts, title, f"{caption}; summed over seeds")
+    bins = _reliability(table, own_rate) if few else {}
+    if bins:
+        yield "reliability", answers.reliability(bins, own_rate, title, f"{caption}; {RELIABILITY_BINS} bins, over all seeds")
     samples = read_arrays(files.samples)
     if samples:
         note = f"{files.folder.name}, seed 0: the first training images, as trained on in the first epoch"
-        yield path("samples"), plots.sample_sheet(samples, own_rate, title, note)
+        yield "samples", plots.sample_sheet(samples, own_rate, title, note)
+
+
+def _confusions(table: Table, arms: list[str]) -> dict[str, np.ndarray]:
+    """Confusion counts, over all seeds, of the baseline and of the arm that differs most from it; at most 10 classes."""
+    baseline = table.declaration.get("baseline")
+    totals = {}
+    for arm in arms:
+        for (name, seed), _ in table.by_trial.items():
+            labels, predicted = table.labels(name, seed), table.arrays.get(f"{name}/{seed}")
+            if (
+                name == arm
+                and labels is not None
+                and predicted is not None
+                and len(labels) == len(predicted)
+                and labels.max() < 10
+            ):
+                counts = metrics.confusion(predicted.astype(int), labels.astype(int), int(labels.max()) + 1)
+                totals[arm] = totals.get(arm, 0) + counts
+    if baseline not in totals or len(totals) < 2 or len({counts.shape for counts in totals.values()}) > 1:
+        return {}
+    hits = {arm: counts.trace() / counts.sum() for arm, counts in totals.items()}
+    other = max((arm for arm in totals if arm != baseline), key=lambda arm: hits[arm])
+    return {baseline: totals[baseline], other: totals[other]}
+
+
+def _reliability(table: Table, arms: list[str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Per arm the mean confidence and the accuracy of each bin, from the logits of all seeds; none for an arm without."""
+    bins = {}
+    for arm in arms:
+        confidences, right = [], []
+        for name, seed in table.by_trial:
+            path = table.files.local("logits", name, seed, ".npy")
+            labels = table.labels(name, seed)
+            if name == arm and labels is not None and path.exists():
+                shares = np.exp(metrics.log_softmax(np.load(path)))
+                confidences.append(shares.max(axis=1))
+                right.append(shares.argmax(axis=1) == labels)
+        if confidences:
+            confidence, hit = np.concatenate(confidences), np.concatenate(right)
+            place = np.minimum((confidence * RELIABILITY_BINS).astype(int), RELIABILITY_BINS - 1)
+            filled = [b for b in range(RELIABILITY_BINS) if (place == b).any()]
+            bins[arm] = tuple(np.array([values[place == b].mean() for b in filled]) for values in (confidence, hit))
+    return bins
 
 
 def _numbers(declaration: dict, there: set[str]) -> tuple[str, dict[str, dict[str, float]]]:
@@ -163,9 +227,13 @@ def _caption(files: results.Files, rows: pd.DataFrame) -> str:
 
 
 def _save(path: pathlib.Path, figure) -> pathlib.Path:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    write_atomic(path, buffer.getvalue())
+    """Write a figure as PNG and SVG, the same bytes for the same rows."""
+    metadata = {"png": {"Software": None}, "svg": {"Date": None}}
+    with matplotlib.rc_context({"svg.hashsalt": path.stem}):
+        for kind, about in metadata.items():
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format=kind, metadata=about)
+            write_atomic(path.with_suffix(f".{kind}"), buffer.getvalue())
     return path
 
 

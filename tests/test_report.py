@@ -8,7 +8,8 @@ from conftest import PROJECT
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
-from common import plots, report, results
+from common import answers, plots, report, results
+from common.verdicts import NO_DATA, OPEN, REFUTED, SUPPORTED, Verdict
 
 ARMS = {"baseline": {}, "a rather long name of an arm": {}, "diverging": {}}
 
@@ -56,7 +57,7 @@ def texts(figure):
 
 def test_each_figure_is_drawn_beside_the_rows(files):
     paths = report.draw(files)
-    assert [path.name for path in paths] == [f"exp_90_x_{kind}.png" for kind in ("accuracy", "curves", "samples")]
+    assert [path.name for path in paths] == [f"exp_90_x_{kind}.png" for kind in ("accuracy", "curves", "survival", "samples")]
     assert all(path.read_bytes()[:4] == b"\x89PNG" for path in paths)
 
 
@@ -89,6 +90,29 @@ def others():
     scales = {"learning_rate": "log", "width": "log", "kind": "choice", "rate": "linear"}
     yield plots.search_sensitivity(points, scales, names, TITLE, "caption")
     yield plots.search_sensitivity(points, {"learning_rate": "log"}, names, TITLE, "caption")
+    yield answers.crossed(rows, {arm: (arm.split()[0], rate) for arm, rate in arms.items() if rate}, "rate", TITLE, "caption")
+    about = {"kind": "superiority", "metric": "test_accuracy", "margin": 0.01, "seeds": 5, "level": 0.01, "p": 0.5}
+    intervals = [(0.02, 0.01, 0.03), (-0.5, -9.0, 0.2), (0.5, 0.3, 0.7), (0.0, -np.inf, np.inf)]
+    text = "a claim that is rather long, as claims tend to be once they say what they mean"
+    yield answers.forest(
+        [
+            Verdict(text, status=status, difference=d, low=low, high=high, **about)
+            for (d, low, high), status in zip(intervals, (SUPPORTED, REFUTED, OPEN, NO_DATA), strict=True)
+        ],
+        TITLE,
+        "caption",
+    )
+    trials = [
+        {"arm": arm, "seed": s, "test_accuracy": 0.9 - s / 50, "seconds": 1 + i, "status": "diverged" if s == i else "done"}
+        for i, arm in enumerate(names)
+        for s in range(5)
+    ]
+    yield answers.cost(pd.DataFrame(trials), list(names), "seconds", "seconds of training", TITLE, "caption")
+    yield answers.survival(pd.DataFrame(trials), list(names), TITLE, "caption")
+    counts = np.random.default_rng(0).integers(0, 30, (10, 10)) + 300 * np.eye(10, dtype=int)
+    yield answers.confusions({"baseline": counts, "an arm with quite a long name, as some have": counts[::-1]}, TITLE, "caption")
+    line = np.linspace(0.1, 1, 10)
+    yield answers.reliability(dict.fromkeys(names, (line, line**2)), list(names), TITLE, "caption")
 
 
 def test_no_text_overlaps_another_or_leaves_the_figure(files):
@@ -137,7 +161,7 @@ def test_plots_need_no_tensorflow_and_a_damaged_file_costs_only_its_own_figures(
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True)
     assert done.returncode == 1
     assert "slow: []" in done.stdout
-    assert done.stdout.count(".png") == 3
+    assert done.stdout.count(".png") == 4
     assert done.stderr.count("\n") == 1
     assert "exp_91_y.csv line 1" in done.stderr
 
