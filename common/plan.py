@@ -86,8 +86,8 @@ class Plan:
     """Of each arm."""
     bases: dict[str, str]
     """Of each arm: a hash of the code, setting and data, on which what a search finds rests."""
-    fingerprint: Callable[[dict], str | None]
-    """What a row's fingerprint would be under the code, setting and data of now; None for a row that this call leaves alone."""
+    fingerprint: Callable[[dict], str]
+    """What a row's fingerprint would be under the code, setting and data of now, its searched values being what they are."""
 
     def rows(self) -> list[dict]:
         """The final rows that its trials have, each of its own fingerprint."""
@@ -104,7 +104,7 @@ class Plan:
         return [
             row
             for row in results.read_rows(self.files)
-            if base_arm(row["arm"]) not in self.experiment.arms or self.fingerprint(row) not in (None, row["fingerprint"])
+            if base_arm(row["arm"]) not in self.experiment.arms or self.fingerprint(row) != row["fingerprint"]
         ]
 
     def clear_stale_state(self) -> None:
@@ -207,12 +207,12 @@ def make_plan(
         variants |= {arm: Variant(arm, arm) for arm in experiment.arms}
 
     def fingerprint(row):
-        variant = variants.get(row["arm"])
-        if searching:
-            tried, arm = json.loads(row["arguments"]), base_arm(row["arm"])
+        variant, arm = variants.get(row["arm"]), base_arm(row["arm"])
+        if variant is None or searching:  # with the values that a search gave it
+            tried = json.loads(row["arguments"])
             values = {name: tried[name] for name in experiment.search.get(arm, ()) if name in tried}
-            variant = Variant(arm, row["arm"], values, int(row["epochs"]))
-        return planned(variant, int(row["seed"])).fingerprint if variant else None
+            variant = Variant(arm, row["arm"], values, int(row["epochs"]) if searching else None)
+        return planned(variant, int(row["seed"])).fingerprint
 
     name = experiment.folder_name(setting, overridden, data.slug(setting.dataset), SMOKE if smoke else {})
     files = results.Files(results_folder / name, search_name(experiment.name) if searching else experiment.name)

@@ -156,7 +156,10 @@ def draw_sweep(files: results.Files) -> list[pathlib.Path]:
         return []
     declaration = results.read_declaration(files)
     points = pd.read_csv(sweep.table_path(files))
-    points = points[points["status"].isin(results.FINAL)]
+    hashes = {arm: space.space_hash(space.of_json(own)) for arm, own in declaration["search"].items()}
+    points = points[points["status"].isin(results.FINAL) & (points["search"] == points["arm"].map(hashes))]
+    if not len(points):
+        return []
     searched_twice = (points.groupby("arm")["tuner"].nunique() > 1).any()
     tuners = sorted(points["tuner"].unique())
     groups = [[tuner] for tuner in tuners] if searched_twice else [tuners]
@@ -174,7 +177,7 @@ def _sweep_figures(
 ) -> Iterator[tuple[str, object]]:
     spaces = {arm: space.of_json(own) for arm, own in declaration["search"].items()}
     arms = [arm for arm in declaration["arms"] if arm in set(points["arm"])]
-    whole = points[points["epochs"] == points["epochs"].max()]
+    whole = points[points["epochs"] == points.groupby("arm")["epochs"].transform("max")]
     tried = whole[~whole["untuned"]]
     names = {arm: arm + (" (under-searched)" if _under_searched(whole[whole["arm"] == arm], spaces[arm]) else "") for arm in arms}
     title = f"{files.experiment.replace('exp_', 'sweep_', 1)}: {declaration['question']}"

@@ -5,7 +5,7 @@ import itertools
 import json
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from common.errors import Misuse
 
@@ -81,7 +81,11 @@ class Choice:
 
     def at(self, unit: float):
         """The value at a place between 0 and 1."""
-        return self.values[min(int(unit * len(self.values)), len(self.values) - 1)]
+        return self.values[self.position(unit)]
+
+    def position(self, unit: float) -> int:
+        """Which of the values lies at a place between 0 and 1."""
+        return min(int(unit * len(self.values)), len(self.values) - 1)
 
     def grid(self) -> list:
         return list(self.values)
@@ -97,7 +101,8 @@ Space = dict[str, Range | Choice]
 
 
 def _range(low, high, log, default, whole, points, limits) -> Range:
-    if not (low < high and (low > 0 or not log)):
+    numbers = all(isinstance(end, int | float) and not isinstance(end, bool) for end in (low, high))
+    if not (numbers and low < high and (low > 0 or not log)):
         raise Misuse(f"a range needs {'0 < ' if log else ''}low < high. Received: {low!r}, {high!r}")
     if points < 2:
         raise Misuse(f"a range needs at least 2 grid points. Received: {points!r}")
@@ -195,6 +200,11 @@ def to_json(space: Space) -> dict:
 def space_hash(space: Space) -> str:
     """First 12 digits of its SHA-256."""
     return hashlib.sha256(json.dumps(to_json(space), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def grid_hash(space: Space) -> str:
+    """The same for spaces with the same grid: what someone who does not tune would take makes no difference there."""
+    return space_hash({name: replace(entry, default=None) for name, entry in space.items()})
 
 
 def defaults(space: Space) -> dict:

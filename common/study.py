@@ -69,9 +69,9 @@ class Study:
             if self.dry:
                 return 0
             results.write_declaration(plan.files, self.experiment.declare(self.setting))
+            for dataset in {trial.dataset.checksum: trial.dataset for trial in plan.trials}.values():
+                results.write_labels(plan.files, results.labels_key(dataset.checksum), np.asarray(dataset.test().labels))
             trainer.train(plan, trials)
-        for dataset in {trial.dataset.checksum: trial.dataset for trial in plan.trials}.values():
-            results.write_labels(plan.files, results.labels_key(dataset.checksum), np.asarray(dataset.test().labels))
         if self.cluster:
             self.cluster.leave(state="done", status=Failure.status if trainer.failed else 0)
         _close(plan)
@@ -93,7 +93,7 @@ class Study:
         chosen = dict.fromkeys(self.searched, tuner) if tuner else own
         search = self._sweep_of(first, chosen, count or self._points, sweeps)
         with self._trainer() as trainer:
-            if not self._train_sweep(trainer, first, search, alone=True):
+            if not self._train_sweep(trainer, first, search, alone=True) or self.dry:
                 return 0
         if self.cluster:
             self.cluster.leave(state="done", status=0)
@@ -132,13 +132,11 @@ class Study:
         swept = {arm: self.experiment.tuner[arm] for arm in self.searched if arm not in gridded}
         grids = Grids(self.experiment, gridded, smoke=self.smoke)
         cost = {arm: grids.budget(arm) * first.settings[arm].epochs for arm in gridded}
-        cost |= {arm: self._points * first.settings[arm].epochs for arm in swept}
         earlier = {} if self.smoke else tuned(first.files, self.experiment, first.bases, cost)
+        found, common = earlier, None
         if earlier:
             print(f"values from a larger search: {next(iter(earlier.values())).tuning}")
-            return earlier, None
-        found, common = {}, None
-        if gridded:
+        elif gridded:
             if not self._train_grids(trainer, first, grids):
                 return None, None
             plan = self._search_plan(grids.trials())
@@ -189,8 +187,11 @@ class Study:
             self._announce(plan, missing, then)
             if self.dry:
                 return False
-            trainer.train(plan, missing)
+            rows = trainer.train(plan, missing)
             trainer.check()
+            reasons = [row["reason"] for row in rows if row["status"] not in results.FINAL]
+            if reasons:
+                raise Failure(f"{len(reasons)} search trials cannot run here: {reasons[0]}")
         return True
 
     # --- plans ---
@@ -277,10 +278,10 @@ class Trainer:
     def __exit__(self, *error) -> None:
         self.stack.__exit__(*error)
 
-    def train(self, plan: Plan, trials: Sequence[Planned]) -> None:
-        """Train the given trials of a plan."""
+    def train(self, plan: Plan, trials: Sequence[Planned]) -> list[dict]:
+        """Train the given trials of a plan. Returns their rows; a trial that another call has trained has none."""
         if not trials:
-            return
+            return []
         if self.runner is None:
             self.display = self.stack.enter_context(Display())
             self.runner = self.stack.enter_context(Runner(display=self.display, **self.options))
@@ -288,6 +289,7 @@ class Trainer:
         rows = self.runner.run(plan, trials)
         self.failed += sum(row["status"] == "failed" for row in rows)
         self.tried += len(trials)
+        return rows
 
     def check(self) -> None:
         """Raises `Failure` if any trial has failed."""

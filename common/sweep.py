@@ -113,7 +113,7 @@ class Searcher:
 
 def _plain(entry: space.Range | space.Choice, value):
     """A proposed value as it is trained, rounded as in a grid."""
-    return entry.at(entry.place(value)) if isinstance(entry, space.Range) else value
+    return entry.at(entry.place(value)) if isinstance(entry, space.Range) else entry.values[value]
 
 
 def make_oracle(searcher: Searcher):
@@ -126,8 +126,8 @@ def make_oracle(searcher: Searcher):
 
     known = keras_tuner.HyperParameters()
     for name, entry in searcher.space.items():
-        if isinstance(entry, space.Choice):
-            known.Choice(name, list(entry.values), default=entry.default)
+        if isinstance(entry, space.Choice):  # by position: keras-tuner wants values of one kind, and takes a bool for an int
+            known.Choice(name, list(range(len(entry.values))))
         else:
             make = known.Int if entry.whole else known.Float
             make(name, entry.low, entry.high, sampling="log" if entry.log else "linear")
@@ -142,8 +142,9 @@ def make_oracle(searcher: Searcher):
     }
     if searcher.tuner == "hyperband":
         return oracles.HyperbandOracle(max_epochs=searcher.epochs, hyperband_iterations=10**6, **options)
-    if searcher.tuner == "bayesian":
-        return oracles.BayesianOptimizationOracle(max_trials=searcher.count, **options)
+    if searcher.tuner == "bayesian":  # keras-tuner begins with 3 random points a dimension, which may be all there are
+        random = max(2, min(3 * len(searcher.space), searcher.count // 3))
+        return oracles.BayesianOptimizationOracle(max_trials=searcher.count, num_initial_points=random, **options)
     if searcher.tuner == "random":
         return oracles.RandomSearchOracle(max_trials=searcher.count, **options)
 
@@ -156,7 +157,10 @@ def make_oracle(searcher: Searcher):
         """Points that fill the space evenly (Halton 1960, scrambled: Owen 2017)."""
 
         def populate_space(self, trial_id):
-            return {"status": "RUNNING", "values": space.at(searcher.space, places[len(self.trials)])}
+            place = dict(zip(searcher.space, places[len(self.trials)], strict=True))
+            values = space.at(searcher.space, place.values())
+            positions = {n: e.position(place[n]) for n, e in searcher.space.items() if isinstance(e, space.Choice)}
+            return {"status": "RUNNING", "values": values | positions}
 
     return Halton(max_trials=searcher.count, **options)
 
@@ -240,11 +244,15 @@ class Sweep:
     # --- files ---
 
     def write_table(self, files: results.Files) -> pathlib.Path:
-        """`sweep_NN_….csv`: a row per point that has been trained. Those of other tuners stay."""
+        """`sweep_NN_….csv`: a row per point that has been trained. Those of other arms and tuners stay while their space does."""
         path = table_path(files)
         names = list(dict.fromkeys(name for searcher in self.searchers for name in searcher.space))
-        tuners = set(self.tuner.values())
-        kept = [row for row in read_table(path) if row["tuner"] not in tuners]
+        hashes = {arm: space.space_hash(own) for arm, own in self.experiment.search.items()}
+        kept = [
+            row
+            for row in read_table(path)
+            if self.tuner.get(row["arm"]) != row["tuner"] and hashes.get(row["arm"]) == row["search"]
+        ]
         names += [name for row in kept for name in row if name not in (*names, *FIRST, *LAST)]
         rows = [*kept, *(self._row(s, p) for s in self.searchers for p in s.points if p.row is not None)]
         text = io.StringIO()
@@ -262,8 +270,8 @@ class Sweep:
         return own | {"score": score.accuracy, "nll": score.nll, "search": space.space_hash(searcher.space)}
 
     def write_tuned(self, files: results.Files, bases: dict[str, str]) -> pathlib.Path:
-        """`tuned_NN_….json`: the best values of each arm, and what they rest on."""
-        arms = {}
+        """`tuned_NN_….json`: the best values of each arm, and what they rest on. Arms that were not searched now stay."""
+        arms = _read_tuned(files)
         for arm, found in self.found().items():
             best = self._best(arm)
             searchers = [s for s in self.searchers if s.arm == arm]
@@ -273,7 +281,7 @@ class Sweep:
                 "score": score.accuracy,
                 "nll": score.nll,
                 "tuning": found.tuning,
-                "epochs": sum(point.epochs for s in searchers for point in s.points),
+                "epochs": sum(point.epochs for s in searchers for point in s.points[1:]),
                 "search": space.space_hash(searchers[0].space),
                 "under_searched": space.at_edges(searchers[0].space, found.values),
                 "basis": bases[arm],
@@ -315,8 +323,8 @@ def tuned(files: results.Files, experiment: Experiment, bases: dict[str, str], e
     Args:
         epochs: of each searched arm, what the search in its place would train.
     """
+    known = _read_tuned(files)
     try:
-        known = json.loads(tuned_path(files).read_text())["arms"]
         found = {}
         for arm, least in epochs.items():
             own = known[arm]
@@ -325,5 +333,13 @@ def tuned(files: results.Files, experiment: Experiment, bases: dict[str, str], e
                 return {}
             found[arm] = Found(own["values"], own["tuning"])
         return found
-    except (OSError, ValueError, KeyError, TypeError):  # there is none, it is damaged, or it lacks an arm: search here
+    except (KeyError, TypeError):  # it lacks an arm: search here
+        return {}
+
+
+def _read_tuned(files: results.Files) -> dict:
+    """What earlier sweeps found, by arm; nothing where there is no file, or a damaged one."""
+    try:
+        return dict(json.loads(tuned_path(files).read_text())["arms"])
+    except (OSError, ValueError, KeyError, TypeError):
         return {}

@@ -56,7 +56,8 @@ class Trial:
         self.strategy = strategy or tf.distribute.OneDeviceStrategy("/cpu:0")
         self.replicas = self.strategy.num_replicas_in_sync
         resolver = self.strategy.cluster_resolver
-        self.workers = len(resolver.cluster_spec().as_dict().get("worker", [])) or 1 if resolver else 1
+        jobs = resolver.cluster_spec().as_dict() if resolver else {}
+        self.workers = max(1, sum(map(len, jobs.values())))
         self.fits: dict[str, Fit] = {}
         self.models: dict[str, keras.Model] = {}
         self.measures: list[tuple[str, float, str]] = []

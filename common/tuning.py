@@ -49,12 +49,12 @@ class Grids:
         self.seeds = GRID_SEEDS[:1] if smoke else GRID_SEEDS
         self.grids: dict[str, space.Grid] = {}
         for own in self.arms.values():
-            grid = self.grids.setdefault(space.space_hash(own), space.Grid(own))
+            grid = self.grids.setdefault(space.grid_hash(own), space.Grid(own))
             if smoke:
                 grid.axes = {name: [axis[0], axis[len(axis) // 2]] for name, axis in grid.axes.items()}
 
     def grid(self, arm: str) -> space.Grid:
-        return self.grids[space.space_hash(self.arms[arm])]
+        return self.grids[space.grid_hash(self.arms[arm])]
 
     def trials(self) -> list[tuple[Variant, int]]:
         """All points of all arms, seed by seed with the arms interleaved."""
