@@ -1,11 +1,10 @@
 """`make list`: number, question and how far the rows of each setting are. Imports no TensorFlow and no pandas."""
 
-import argparse
 import pathlib
 import sys
 
 from common import declaration, results
-from common.errors import Failure, Misuse
+from common.errors import Failure, Misuse, OneLineParser
 
 
 def progress(experiment, folder: pathlib.Path) -> list[tuple[str, str]]:
@@ -30,9 +29,13 @@ def _how_far(experiment, folder: pathlib.Path) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="List the experiments and how far their rows are.")
+    parser = OneLineParser(description="List the experiments and how far their rows are.")
     parser.add_argument("--results", default="results", help="folder that holds the setting folders")
-    folder = pathlib.Path(parser.parse_args().results)
+    try:
+        folder = pathlib.Path(parser.parse_args().results)
+    except Misuse as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.status)
     status = 0
     for path in declaration.scripts():
         try:

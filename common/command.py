@@ -13,7 +13,7 @@ from typing import NoReturn
 from common import data
 from common.cluster import Cluster
 from common.devices import Devices
-from common.errors import Failure, Misuse
+from common.errors import Failure, Misuse, OneLineParser
 from common.experiment import PRECISIONS, TUNERS, Experiment, Setting
 from common.plan import SMOKE
 from common.runner import STALL_SECONDS
@@ -24,13 +24,8 @@ INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
 
 
-class _OneLineParser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise Misuse(f"{message} (see --help)")
-
-
 def _parser(experiment: Experiment) -> argparse.ArgumentParser:
-    parser = _OneLineParser(
+    parser = OneLineParser(
         prog=f"python -m experiments.{experiment.name}",
         description=experiment.doc,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -1,5 +1,8 @@
 """The two ways a run ends early, each one line on stderr: what was received and what to do about it."""
 
+import argparse
+from typing import NoReturn
+
 
 class Misuse(Exception):
     """Something the user asked for is impossible: exit status 2."""
@@ -11,3 +14,10 @@ class Failure(Exception):
     """Something went wrong that the user did not ask for: exit status 1."""
 
     status = 1
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """A parser whose errors are a `Misuse`, not several lines of usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise Misuse(f"{message} (see --help)")

@@ -1,13 +1,12 @@
 """All verdicts below a results folder: `make verdict-03`, or `python -m common.ledger --results DIR --number 03`."""
 
-import argparse
 import pathlib
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from common import results, stats
-from common.errors import Failure, Misuse
+from common.errors import Failure, Misuse, OneLineParser
 from common.verdicts import SUPPORTED, Table, Verdict, judge
 
 
@@ -20,13 +19,16 @@ class Entry:
     dataset: str
     verdict: Verdict
     demonstration: bool
-    """Of an overridden setting, or of digits: too small to speak about natural images. It stays out of the ledger."""
+    """Of an overridden setting, of other data than the claim is about, or of digits, which are too small to speak about natural
+    images. It stays out of the ledger."""
 
     @classmethod
     def of(cls, table: Table, verdict: Verdict) -> "Entry":
         files = table.files
         dataset = table.declaration.get("setting", {}).get("dataset", files.folder.name)
-        return cls(files.experiment, files.folder.name, dataset, verdict, files.folder.name != dataset or dataset == "digits")
+        other = bool(verdict.datasets) and dataset not in verdict.datasets
+        demonstration = files.folder.name != dataset or dataset == "digits" or other
+        return cls(files.experiment, files.folder.name, dataset, verdict, demonstration)
 
 
 def entries(folder: pathlib.Path, number: str | None = None) -> Iterator[Entry | Failure]:
@@ -56,16 +58,20 @@ def single(found: list[Entry], entry: Entry) -> bool:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="What the rows say of each claim.")
+    parser = OneLineParser(description="What the rows say of each claim.")
     parser.add_argument("--results", default="results", help="folder that holds the setting folders")
     parser.add_argument("--number", help="of one experiment, as 03; by default all")
-    given = parser.parse_args()
-    folder, status, heading = pathlib.Path(given.results), 0, None
-    found = list(entries(folder, given.number)) if folder.is_dir() else []
+    try:
+        given = parser.parse_args()
+        number = given.number.zfill(2) if given.number else None
+        folder = pathlib.Path(given.results)
+        found = _found(folder, number)
+    except Misuse as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.status)
+    status, heading = 0, None
     if not found:
-        about = f"experiment {given.number}" if given.number else "any experiment"
-        print(f"no claims of {about} have rows: run it first (make exp-NN). Received: {folder}", file=sys.stderr)
-        sys.exit(Misuse.status)
+        print(f"experiment {number} makes no claims" if number else "no experiment that has rows makes claims")
     known = [entry for entry in found if isinstance(entry, Entry)]
     for entry in found:
         if isinstance(entry, Failure):
@@ -78,6 +84,15 @@ def main() -> None:
         alone = entry.verdict.status == SUPPORTED and not entry.demonstration and single(known, entry)
         print(f"  {entry.verdict.sentence()}{f'; on {entry.dataset} alone' if alone else ''}")
     sys.exit(status)
+
+
+def _found(folder: pathlib.Path, number: str | None) -> list[Entry | Failure]:
+    """The entries of one experiment, or of all. Raises `Misuse` where there are no rows to speak of."""
+    there = [files.experiment for setting in results.setting_folders(folder) for files in results.experiments(setting)]
+    if not [name for name in there if number is None or name.startswith(f"exp_{number}_")]:
+        about = f"experiment {number}" if number else "any experiment"
+        raise Misuse(f"there are no rows of {about}: run it first (make exp-NN). Received: {folder}")
+    return list(entries(folder, number))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 One page that opens from disk and fetches nothing, a Markdown version of it, and a table per experiment as CSV and LaTeX.
 """
 
-import argparse
 import base64
 import gzip
 import hashlib
@@ -23,7 +22,7 @@ from plotly.offline import get_plotlyjs
 
 from common import declaration, ledger, metrics, plots, report, results, summary
 from common.devices import cores
-from common.errors import Failure, Misuse
+from common.errors import Failure, Misuse, OneLineParser
 from common.files import write_atomic
 from common.verdicts import Table, Verdict
 
@@ -284,12 +283,13 @@ def with_results(text: str, table: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Build the report from rows.")
+    parser = OneLineParser(description="Build the report from rows.")
     parser.add_argument("--results", default="results", help="folder that holds the setting folders")
     parser.add_argument("--check", action="store_true", help="only check that README says what the published rows say")
-    given = parser.parse_args()
-    folder, status = pathlib.Path(given.results), 0
+    status = 0
     try:
+        given = parser.parse_args()
+        folder = pathlib.Path(given.results)
         if given.check:
             if with_results(README.read_text(), readme_table(results.REFERENCE)) != README.read_text():
                 raise Failure("README's results are not those of the rows: make report RESULTS=results/reference")

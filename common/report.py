@@ -1,6 +1,5 @@
 """Rows to figures: `make plots`, or `python -m common.report --results DIR`. Reads rows alone, so TensorFlow is not needed."""
 
-import argparse
 import io
 import pathlib
 import re
@@ -12,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from common import answers, metrics, plots, results, space, stats, sweep
-from common.errors import Failure, Misuse
+from common.errors import Failure, Misuse, OneLineParser
 from common.experiment import COMMON
 from common.files import read_arrays, write_atomic
 from common.verdicts import Table, judge
@@ -241,9 +240,13 @@ def _save(path: pathlib.Path, figure) -> pathlib.Path:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Draw the figures of all experiments that have rows.")
+    parser = OneLineParser(description="Draw the figures of all experiments that have rows.")
     parser.add_argument("--results", default="results", help="folder that holds the setting folders")
-    folder = pathlib.Path(parser.parse_args().results)
+    try:
+        folder = pathlib.Path(parser.parse_args().results)
+    except Misuse as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.status)
     status = 0
     if not folder.is_dir():
         print(f"results folder does not exist: run an experiment first. Received: {folder}", file=sys.stderr)

@@ -1,6 +1,5 @@
 """Receipts: `make reproduce ROW=5fdad8ed`, which trains the trial of a row again and compares."""
 
-import argparse
 import json
 import pathlib
 import statistics
@@ -9,7 +8,7 @@ import tempfile
 
 from common import declaration, results
 from common.devices import Devices
-from common.errors import Failure, Misuse
+from common.errors import Failure, Misuse, OneLineParser
 from common.experiment import Setting
 from common.plan import Variant, base_arm, make_plan, provenance
 from common.progress import Display
@@ -86,12 +85,12 @@ def compare(row: dict, again: dict, accuracies: list[float]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Run the trial of a row again and compare.")
+    parser = OneLineParser(description="Run the trial of a row again and compare.")
     parser.add_argument("--row", default="", help="first digits of its fingerprint")
-    parser.add_argument("--results", help="folder that holds the row (default: results and results/reference)")
-    given = parser.parse_args()
-    folders = [pathlib.Path(given.results)] if given.results else [pathlib.Path("results")]
+    parser.add_argument("--results", default="results", help="folder below which the row lies (default results)")
     try:
+        given = parser.parse_args()
+        folders = [pathlib.Path(given.results)]
         if not given.row:
             raise Misuse("ROW must be the first digits of a row's fingerprint: make reproduce ROW=5fdad8ed. Received: ''")
         files, row = find(given.row, folders)

@@ -36,9 +36,9 @@ class Estimate:
 
     def half_width(self, alpha: float) -> float:
         """Half the width of the interval of level 1 − α."""
-        if any(freedom < 1 for _, freedom in self.sources):
-            return math.inf
         variance = sum(v for v, _ in self.sources)
+        if not math.isfinite(variance) or any(freedom < 1 for _, freedom in self.sources):
+            return math.inf
         if variance <= 0:  # as often as this, one of `unseen` would have differed (Clopper & Pearson 1934, nothing observed)
             return 1 - (alpha / 2) ** (1 / self.unseen) if self.unseen else 0.0
         return sum(v * stats.t.ppf(1 - alpha / 2, freedom) for v, freedom in self.sources) / math.sqrt(variance)
@@ -65,20 +65,25 @@ class Estimate:
         return math.exp(high)
 
 
-def paired(differences: Sequence[float], resolution: float = 0.0) -> Estimate:
+def paired(differences: Sequence[float], resolution: float | None = None) -> Estimate:
     """Paired t: the mean of the seeds' differences, with variance s²/n and n − 1 degrees of freedom.
 
     Args:
         differences: one per seed.
-        resolution: the smallest step of the metric. Seeds that all agree are taken to vary by half of it.
+        resolution: the smallest step of the metric. Seeds that all agree are taken to vary by half of it; where it is not
+            known they tell nothing, and the interval is endless.
     """
     d = np.asarray(differences, float)
     n = len(d)
     variance = d.var(ddof=1) / n if n > 1 else math.inf
-    least = (resolution / 2) ** 2 / n
     if variance <= (TOLERANCE * max(abs(d).max(), TOLERANCE)) ** 2:
-        variance = least
+        variance = math.inf if resolution is None else _least(resolution, n)
     return Estimate(float(d.mean()), ((float(variance), n - 1),))
+
+
+def _least(resolution: float, seeds: int) -> float:
+    """The variance of a mean over seeds that differ by half of the metric's smallest step, if by anything."""
+    return (resolution / 2) ** 2 / seeds
 
 
 def two_way(differences: np.ndarray) -> Estimate:
@@ -98,7 +103,7 @@ def two_way(differences: np.ndarray) -> Estimate:
     seed = m * ((of_seed - mean) ** 2).sum() / (n - 1)
     image = n * ((of_image - mean) ** 2).sum() / (m - 1)
     residual = ((d - of_seed[:, None] - of_image[None, :] + mean) ** 2).sum() / ((n - 1) * (m - 1))
-    sources = ((seed / (n * m), n - 1), (max(image - residual, 0.0) / (n * m), m - 1))
+    sources = ((max(seed / (n * m), _least(1 / m, n)), n - 1), (max(image - residual, 0.0) / (n * m), m - 1))
     if seed + image <= TOLERANCE:
         return Estimate(float(mean), ((0.0, n - 1), (0.0, m - 1)), unseen=m)
     return Estimate(float(mean), sources)
@@ -157,27 +162,29 @@ def survival_p(first: Sequence[bool], second: Sequence[bool]) -> float:
     return float(stats.binomtest(better, better + worse).pvalue) if better + worse else 1.0
 
 
-def seeds_needed(differences: Sequence[float], margin: float, alpha: float, most: int = MOST_SEEDS) -> tuple[int, int]:
+def seeds_needed(estimate: Estimate, margin: float, alpha: float) -> tuple[int, int] | None:
     """How many seeds would make the interval narrower than the margin: from the deviation seen, and from its upper 80 % limit.
 
-    Never from the difference that was seen, which would promise an answer to whoever looks at noise.
+    Never from the difference that was seen, which would promise an answer to whoever looks at noise. None where no number of
+    seeds would: the test images alone leave it open.
     """
-    d = np.asarray(differences, float)
-    n = len(d)
-    seen = d.std(ddof=1)
-    upper = seen * math.sqrt((n - 1) / stats.chi2.ppf(0.2, n - 1))
+    (of_seeds, freedom), *others = estimate.sources
+    n = freedom + 1
+    upper = of_seeds * freedom / stats.chi2.ppf(0.2, freedom)
 
-    def needed(deviation):
-        low, high = 2, most
+    def half(variance, seeds):
+        return Estimate(0.0, ((variance * n / seeds, seeds - 1), *others)).half_width(alpha)
+
+    def needed(variance):
+        low, high = 2, MOST_SEEDS
         while low < high:
             middle = (low + high) // 2
-            if stats.t.ppf(1 - alpha / 2, middle - 1) * deviation / math.sqrt(middle) <= margin:
-                high = middle
-            else:
-                low = middle + 1
+            low, high = (low, middle) if half(variance, middle) <= margin else (middle + 1, high)
         return low
 
-    return needed(seen), needed(upper)
+    if others and half(0.0, MOST_SEEDS) > margin:
+        return None
+    return needed(of_seeds), needed(upper)
 
 
 def holm(p_values: Sequence[float], alpha: float) -> list[tuple[float, bool]]:

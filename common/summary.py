@@ -59,7 +59,7 @@ def against(table: Table, arm: str, baseline: str) -> stats.Estimate | None:
     diverged = any(table.of(name, seed)["status"] == "diverged" for name in (arm, baseline) for seed in seeds)
     if diverged or any(right is None for side in outcomes for right in side):
         d = [float(table.of(arm, s)["test_accuracy"]) - float(table.of(baseline, s)["test_accuracy"]) for s in seeds]
-        return stats.paired(d)
+        return stats.paired(d, 1 / float(table.rows["test_size"].iloc[0]))
     return stats.two_way(np.array(outcomes[0]) - np.array(outcomes[1]))
 
 

@@ -12,6 +12,7 @@ import os
 import pathlib
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -75,7 +76,8 @@ class Searcher:
             return
         ahead = AHEAD if self.tuner in ("bayesian", "hyperband") else self.count
         for i in range(ahead):
-            trial = self.oracle.create_trial(f"tuner{i}")
+            with warnings.catch_warnings(action="ignore"):  # of the fit of a Gaussian process
+                trial = self.oracle.create_trial(f"tuner{i}")
             if trial.status != "RUNNING":
                 self.finished = trial.status == "STOPPED"
                 break

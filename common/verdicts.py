@@ -12,6 +12,7 @@ import pandas as pd
 
 from common import results, stats
 from common.files import read_arrays
+from common.progress import duration
 
 LOOKS = (5, 10, 20)
 ALPHA = 0.05
@@ -44,20 +45,12 @@ class Verdict:
     """The smallest α at which the verdict would have been this one."""
     judged: str = ""
     """By means or by ranks, and which arm stands for a family."""
-    needed: tuple[int, int] | None = None
-    """How many seeds would make the interval narrower than the margin, as a range."""
+    settled_by: str = ""
+    """Where it is open: how many seeds would make the interval narrower than the margin, as a range, and what they take here."""
+    datasets: tuple[str, ...] = ()
+    """Those that the claim is about."""
     changed: bool = False
     """Whether the claim was changed after rows had been written."""
-
-    @property
-    def settled_by(self) -> str:
-        """How many seeds would settle it, where it is open."""
-        if self.status != OPEN or not self.needed:
-            return ""
-        few, many = self.needed
-        if few >= stats.MOST_SEEDS:
-            return f"more than {stats.MOST_SEEDS:,} seeds would be needed to settle {self.margin:g}"
-        return f"{few} to {many if many < stats.MOST_SEEDS else f'over {stats.MOST_SEEDS:,}'} seeds would settle {self.margin:g}"
 
     def sentence(self) -> str:
         """One line for people."""
@@ -171,10 +164,8 @@ class Contrast:
     def p(self, kind: str, margin: float) -> float:
         """The smallest level at which a verdict would be reached."""
         e = self.estimate
-        if kind == "same":
-            inside = abs(e.difference) < margin
-            ps = [e.p_beyond(margin), e.p_beyond(-margin)]
-            return max(ps) if inside else min(ps)
+        if kind == "same":  # inside, both bounds must be; outside, it is the nearer one that matters
+            return max(e.p_beyond(margin), e.p_beyond(-margin))
         if kind == "not worse":
             return e.p_beyond(-margin)
         return e.p_beyond(0.0) if e.difference >= margin else e.p_beyond(margin)
@@ -202,28 +193,30 @@ def judge(table: Table) -> list[Verdict]:
             contrasts[i] = contrast(table, claim)
         except NoData as error:
             without[i] = str(error)
-    looked = [i for i, c in contrasts.items() if c.look]
-    ps = [contrasts[i].p(claims[i]["kind"], claims[i]["margin"]) for i in looked]
-    levels = dict(zip(looked, stats.holm(ps, ALPHA / len(LOOKS)), strict=True))
+    looked = {i: c.p(claims[i]["kind"], claims[i]["margin"]) for i, c in contrasts.items() if c.look}
+    # Claims without rows yet count as well: whoever trains the arms in portions must not spend the whole level on each.
+    levels = stats.holm([looked.get(i, 1.0) for i in range(len(claims))], ALPHA / len(LOOKS))
     changed = set(table.declaration.get("changed_claims", ()))
     verdicts = []
     for i, claim in enumerate(claims):
         about = {name: claim[name] for name in ("text", "kind", "metric", "margin")} | {"changed": claim["text"] in changed}
+        about["datasets"] = tuple(claim.get("datasets") or ())
+        if claim["kind"] == "flatness":
+            about["metric"] = f"decades within {claim['within']:g} of its best"
         if i in without:
             verdicts.append(Verdict(**about, status=NO_DATA, reason=without[i]))
             continue
         c = contrasts[i]
-        alpha, standing = levels.get(i, (ALPHA / len(LOOKS), False))
+        alpha, standing = levels[i]
         status = c.status(claim["kind"], claim["margin"], alpha) if standing else OPEN
         notes = list(c.notes)
         if not c.look:
             status = NO_DATA
             notes.insert(0, f"{c.seeds} of the {LOOKS[0]} seeds at which a verdict is first read")
         low, high = c.estimate.bounds(alpha)
-        needed = None
-        if status == OPEN and c.seeds > 1 and isinstance(c.estimate, stats.Estimate):
-            needed = stats.seeds_needed(c.differences, claim["margin"], alpha)
-        p = dict(zip(looked, ps, strict=True)).get(i)
+        settled_by = ""
+        if status == OPEN and isinstance(c.estimate, stats.Estimate):
+            settled_by = _settled_by(table, claim, c.estimate, alpha)
         verdicts.append(
             Verdict(
                 **about,
@@ -234,12 +227,30 @@ def judge(table: Table) -> list[Verdict]:
                 low=low,
                 high=high,
                 level=alpha,
-                p=p,
+                p=looked.get(i),
                 judged=c.judged,
-                needed=needed,
+                settled_by=settled_by,
             )
         )
     return verdicts
+
+
+def _settled_by(table: Table, claim: dict, estimate: stats.Estimate, alpha: float) -> str:
+    """How many seeds would settle an open claim, and about how long they would take one after the other."""
+    if not math.isfinite(estimate.half_width(alpha)):
+        return ""
+    needed = stats.seeds_needed(estimate, claim["margin"], alpha)
+    if needed is None:
+        return f"no number of seeds would settle {claim['margin']:g}: it needs more test images"
+    few, many = needed
+    if few >= stats.MOST_SEEDS:
+        return f"more than {stats.MOST_SEEDS:,} seeds would be needed to settle {claim['margin']:g}"
+    beyond = f"; verdicts are read up to {LOOKS[-1]}" if few > LOOKS[-1] else ""
+    arms = {*_listed(claim["better"]), *_listed(claim["worse"])}
+    seconds = table.rows[table.rows["arm"].isin(arms)].groupby("arm")["total_seconds"].median().sum()
+    span = f"{few} to {many if many < stats.MOST_SEEDS else f'over {stats.MOST_SEEDS:,}'}"
+    time = f", {duration(few * seconds)} to {duration(many * seconds)} of training" if seconds > 0 else ""
+    return f"{span} seeds would settle {claim['margin']:g}{time}{beyond}"
 
 
 def contrast(table: Table, claim: dict) -> Contrast:
@@ -263,7 +274,8 @@ def contrast(table: Table, claim: dict) -> Contrast:
     metric, sign = claim["metric"], -1.0 if claim["lower_is_better"] or claim["metric"] in RANKED else 1.0
     if claim["kind"] == "flatness":
         d = np.array([_decades(table, better, s, claim) - _decades(table, worse, s, claim) for s in used])
-        return Contrast(stats.paired(d), d, len(seeds), look, "means of decades", notes)
+        step = min(np.diff(np.log10(np.sort([number for _, number in _numbers(table, better)]))))
+        return Contrast(stats.paired(d, float(step)), d, len(seeds), look, "means of decades", notes)
     if metric == "test_accuracy" and not any(diverged.values()):
         images = _by_image(table, claim, better, worse, used)
         if images is not None:
@@ -283,8 +295,18 @@ def contrast(table: Table, claim: dict) -> Contrast:
     if np.isnan(d).any():
         why = "only trials that ran alone count" if metric == "seconds" else "some of its rows lack the value"
         raise NoData(f"{metric}: {why}")
-    resolution = 1 / float(table.rows["test_size"].iloc[0]) if metric.startswith("test_") else 0.0
-    return Contrast(stats.paired(d, resolution), d, len(seeds), look, judged, notes)
+    if metric == "test_accuracy":
+        notes.append("over seeds alone: predictions or labels are missing")
+    return Contrast(stats.paired(d, _resolution(table, metric)), d, len(seeds), look, judged, notes)
+
+
+def _resolution(table: Table, metric: str) -> float | None:
+    """The smallest step of a metric; None where it has none that is known."""
+    sizes = {"gap": "test_size", "test_accuracy": "test_size", "best_test_accuracy": "test_size", "val_accuracy": "val_size"}
+    if metric == "worst_class_accuracy":
+        labels = next((array for key, array in table.arrays.items() if key.startswith("labels/")), None)
+        return None if labels is None else 1 / float(np.bincount(labels).max())
+    return 1 / float(table.rows[sizes[metric]].iloc[0]) if metric in sizes else None
 
 
 def _listed(side) -> list[str]:
@@ -326,13 +348,18 @@ def _by_image(table: Table, claim: dict, better: list[str], worse: list[str], se
     return np.array(lines)
 
 
-def _decades(table: Table, arms: list[str], seed: int, claim: dict) -> float:
-    """Decades over which a side's arms do well in one seed."""
+def _numbers(table: Table, arms: list[str]) -> list[tuple[str, float]]:
+    """Arms in the order of the one number in which they differ, and that number."""
     numbers = {arm: table.declaration["arms"][arm] for arm in arms}
     varying = {name for own in numbers.values() for name in own if len({str(n.get(name)) for n in numbers.values()}) == len(arms)}
     if len(varying) != 1:
         raise NoData("its arms must differ in one number")
     (name,) = varying
-    order = sorted(arms, key=lambda arm: numbers[arm][name])
-    scores = [table.value(claim["metric"], arm, seed, None) for arm in order]
-    return stats.decades_within([numbers[arm][name] for arm in order], scores, claim["within"])
+    return sorted(((arm, numbers[arm][name]) for arm in arms), key=lambda pair: pair[1])
+
+
+def _decades(table: Table, arms: list[str], seed: int, claim: dict) -> float:
+    """Decades over which a side's arms do well in one seed."""
+    order = _numbers(table, arms)
+    scores = [table.value(claim["metric"], arm, seed, None) for arm, _ in order]
+    return stats.decades_within([number for _, number in order], scores, claim["within"])

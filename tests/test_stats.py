@@ -102,6 +102,13 @@ def test_no_variance_is_no_certainty():
     assert np.isinf(stats.paired([0.3]).half_width(0.05))
     flat = stats.paired([0.01] * 5, resolution=0.002)
     assert 0 < flat.half_width(0.05) < 0.01
+    assert np.isinf(stats.paired([0.01] * 5).half_width(0.05))  # of a metric whose steps are not known
+    # Each seed two images better, other images each time: no variance over seeds, and yet no certainty.
+    d = np.zeros((5, 360))
+    for seed in range(5):
+        d[seed, 2 * seed : 2 * seed + 2] = 1
+    low, high = stats.two_way(d).bounds(0.05)
+    assert high - low > 1e-4
 
 
 def test_ranks_are_scipys_wilcoxon():
@@ -138,13 +145,18 @@ def test_false_discovery_rates_by_hand():
 
 def test_seeds_needed_come_from_the_deviation_alone():
     d = np.array([0.01, 0.03, -0.01, 0.02, 0.0])
-    few, many = stats.seeds_needed(d, 0.01, 0.05)
-    assert (few, many) == stats.seeds_needed(d + 0.5, 0.01, 0.05)
+    few, many = stats.seeds_needed(stats.paired(d), 0.01, 0.05)
+    assert (few, many) == stats.seeds_needed(stats.paired(d + 0.5), 0.01, 0.05)
     sd = d.std(ddof=1)
     assert (
         scipy.stats.t.ppf(0.975, few - 1) * sd / np.sqrt(few) <= 0.01 < scipy.stats.t.ppf(0.975, few - 2) * sd / np.sqrt(few - 1)
     )
     assert many > few
+    # What the test images leave open, no number of seeds settles.
+    (of_seeds,) = stats.paired(d).sources
+    assert stats.seeds_needed(stats.Estimate(0.0, (of_seeds, (0.01**2, 359))), 0.01, 0.05) is None
+    more, _ = stats.seeds_needed(stats.Estimate(0.0, (of_seeds, (0.004**2, 359))), 0.01, 0.05)
+    assert more > few
 
 
 # --- simulations: arms of equal expected accuracy ---

@@ -1,6 +1,7 @@
 """Verdicts from rows that are made up so that a reader knows what they must be."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -86,9 +87,9 @@ def test_superiority_is_supported_refuted_or_open(made):
     assert better.p < better.level
     assert noisy.p > noisy.level
     assert noisy.low < 0.02 < noisy.high
-    assert noisy.needed[0] > 5
-    assert noisy.needed[1] > noisy.needed[0]
-    assert "seeds would settle 0.02" in noisy.sentence()
+    few, many = map(int, re.match(r"(\d+) to (\d+) seeds would settle 0\.02", noisy.settled_by).groups())
+    assert 5 < few < many
+    assert noisy.settled_by in noisy.sentence()
 
 
 def test_an_estimate_below_the_margin_is_not_supported_however_sure(made):
@@ -97,6 +98,14 @@ def test_an_estimate_below_the_margin_is_not_supported_however_sure(made):
     (verdict,) = made.judge(claim(margin=0.05))
     assert verdict.status == REFUTED
     assert verdict.high < 0.05
+
+
+def test_far_from_the_same_is_judged_by_the_nearer_margin(made):
+    made.add("a", [0.9, 0.84, 0.93, 0.86, 0.92])
+    made.add("b", [0.85, 0.85, 0.85, 0.85, 0.85])
+    (verdict,) = made.judge(claim(kind="same", margin=0.01))
+    assert verdict.status == OPEN
+    assert verdict.p > verdict.level
 
 
 def test_not_worse_same_and_interaction(made):
@@ -207,6 +216,8 @@ def test_holm_holds_over_the_claims_of_an_experiment(made):
     among = made.judge(claim(), *(claim(f"again {i}") for i in range(3)))
     assert alone.level == pytest.approx(0.05 / 3)
     assert min(v.level for v in among) == pytest.approx(0.05 / 3 / 4)
+    untrained = made.judge(claim(), *(claim(f"later {i}", "x", "y") for i in range(3)))
+    assert untrained[0].level == pytest.approx(0.05 / 3 / 4)
 
 
 def test_the_ledger_prints_every_claim_and_names_damaged_files(made, tmp_path):
@@ -237,6 +248,10 @@ def test_digits_and_overridden_settings_are_demonstrations(made, tmp_path):
     (entry,) = ledger.entries(tmp_path)
     assert not entry.demonstration
     assert ledger.discovery_rates([entry]).keys() == {0}
+    made.judge(claim(datasets=["cifar10"]))
+    (entry,) = ledger.entries(tmp_path)
+    assert entry.demonstration  # the claim is about other images
+    made.judge(claim(datasets=["mnist"]))
     (tmp_path / "mnist").rename(tmp_path / "mnist-epochs=2")
     (entry,) = ledger.entries(tmp_path)
     assert entry.demonstration
@@ -247,4 +262,14 @@ def test_an_experiment_without_rows_is_one_line(tmp_path):
     command = [sys.executable, "-m", "common.ledger", "--results", str(tmp_path), "--number", "03"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT)
     assert done.returncode == 2
-    assert done.stderr == f"no claims of experiment 03 have rows: run it first (make exp-NN). Received: {tmp_path}\n"
+    assert done.stderr == f"there are no rows of experiment 03: run it first (make exp-NN). Received: {tmp_path}\n"
+
+
+def test_an_experiment_without_claims_says_so(made, tmp_path):
+    made.add("a", around(0.95))
+    made.judge()
+    command = [sys.executable, "-m", "common.ledger", "--results", str(tmp_path), "--number", "90"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "experiment 90 makes no claims\n", "")
+    done = subprocess.run([*command, "--nonsense"], capture_output=True, text=True, cwd=PROJECT)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
