@@ -20,7 +20,7 @@ from jinja2 import Environment, FileSystemLoader
 from PIL import Image
 from plotly.offline import get_plotlyjs
 
-from common import declaration, ledger, metrics, plots, report, results, summary
+from common import answers, declaration, ledger, metrics, plots, report, results, summary
 from common.devices import cores
 from common.errors import Failure, Misuse, OneLineParser
 from common.files import write_atomic
@@ -153,11 +153,12 @@ def read(folder: pathlib.Path) -> tuple[list[Section], list[ledger.Entry], list[
 
 
 def draw_changed(sections: list[Section]) -> list[str]:
-    """Redraw the figures of experiments whose rows have changed. Returns a line about each that cannot be drawn."""
+    """Redraw the figures whose rows, or whose code, have changed. Returns a line about each experiment that cannot be drawn."""
     changed = []
+    drawing = [pathlib.Path(module.__file__) for module in (plots, answers, report)]
     for section in sections:
         files = section.files
-        parts = (files.rows, files.epochs, files.declaration, files.samples)
+        parts = (files.rows, files.epochs, files.declaration, files.samples, *drawing)
         content = b"".join(hashlib.sha256(path.read_bytes()).digest() for path in parts if path.exists())
         stamp = files.folder / ".figures" / f"{files.experiment}.sha256"
         digest = hashlib.sha256(content).hexdigest()

@@ -1,4 +1,4 @@
-"""One function per kind of figure: rows in, matplotlib `Figure` out. Nothing here computes a result."""
+"""One function per kind of figure: rows in, matplotlib `Figure` out. Nothing here judges."""
 
 import math
 import textwrap
@@ -12,6 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullFormatter
+from scipy import stats
 
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C564B")
 """Okabe & Ito's palette for all kinds of colour vision, its yellow (unreadable on white) replaced by brown."""
@@ -79,12 +80,19 @@ def learning_curves(epochs: pd.DataFrame, arms: list[str], title: str, caption: 
         return finished(figure, title, caption)
 
 
-def final_accuracy(rows: pd.DataFrame, arms: list[str], title: str, caption: str) -> Figure:
-    """Test accuracy of every seed as a dot, the mean as a bar; diverged trials as crosses."""
+def final_accuracy(rows: pd.DataFrame, arms: list[str], title: str, caption: str, baseline: str | None = None) -> Figure:
+    """Test accuracy of every seed as a dot, diverged trials as crosses; the mean as a bar with its 95 % interval over seeds.
+
+    The band is the noise floor: the baseline's mean ± one standard deviation over its seeds.
+    """
     shown = [arm for arm in arms if arm in set(rows["arm"])]
     with matplotlib.rc_context(STYLE):
         figure = new_figure(7, 1.5 + 0.42 * len(shown))
         axis = figure.subplots()
+        floor = rows.loc[rows["arm"] == baseline, "test_accuracy"]
+        if len(floor) > 1:
+            axis.axvspan(floor.mean() - floor.std(), floor.mean() + floor.std(), color="#888888", alpha=0.15, linewidth=0)
+        low, high = rows["test_accuracy"].min(), rows["test_accuracy"].max()
         for y, arm in enumerate(shown):
             own = rows[rows["arm"] == arm].sort_values("seed")
             colour = look(arms, arm)["color"]
@@ -94,10 +102,16 @@ def final_accuracy(rows: pd.DataFrame, arms: list[str], title: str, caption: str
             axis.scatter(values[~diverged], y + shift[~diverged], s=18, color=colour, alpha=0.6, linewidths=0)
             axis.scatter(values[diverged], y + shift[diverged], s=24, color=colour, marker="x")
             axis.vlines(values.mean(), y - 0.4, y + 0.4, color=colour, linewidth=2)
+            if len(values) > 1:
+                half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
+                axis.hlines(y, values.mean() - half, values.mean() + half, color=colour, linewidth=1)
+        margin = 0.06 * max(high - low, 0.01)
+        axis.set_xlim(low - margin, high + margin)  # a wide interval must not hide the dots
         axis.set_yticks(range(len(shown)), shown)
         axis.set_ylim(len(shown) - 0.4, -0.6)
         axis.set_xlabel(
-            "test accuracy (a dot per seed, bar: mean" + (", ×: diverged)" if (rows["status"] == "diverged").any() else ")")
+            "test accuracy (a dot per seed; mean, 95 % interval"
+            + ("; ×: diverged)" if (rows["status"] == "diverged").any() else ")")
         )
         axis.grid(axis="y", visible=False)
         return finished(figure, title, caption)

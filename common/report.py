@@ -37,7 +37,7 @@ def _figures(files: results.Files) -> Iterator[tuple]:
     own_rate = [arm for arm in arms if not arm.endswith(COMMON)]
     title = f"{files.experiment}: {declaration['question']}"
     caption = _caption(files, rows)
-    yield "accuracy", plots.final_accuracy(rows, arms, title, caption)
+    yield "accuracy", plots.final_accuracy(rows, arms, title, caption, declaration.get("baseline"))
     if len(table.epochs):
         yield "curves", plots.learning_curves(table.epochs, own_rate, title, caption)
     number, groups = _numbers(declaration, set(rows["arm"]))

@@ -101,7 +101,13 @@ def test_a_run_writes_a_complete_row_for_every_trial(undisturbed):
         ("baseline", "1", "done"),
         ("dropout", "1", "done"),
     ]
-    blank = {name for row in rows for name in results.NAMES if row[name] == ""} - {"reason", "commit", "dirty"}
+    blank = {name for row in rows for name in results.NAMES if row[name] == ""} - {
+        "reason",
+        "search",
+        "tuning",
+        "commit",
+        "dirty",
+    }
     assert blank == set()
     labels, predicted = data.load("digits").test().labels, read_arrays(files_in(folder).predictions)
     for row in rows:
