@@ -182,7 +182,7 @@ def seeds_needed(estimate: Estimate, margin: float, alpha: float) -> tuple[int, 
             low, high = (low, middle) if half(variance, middle) <= margin else (middle + 1, high)
         return low
 
-    if others and half(0.0, MOST_SEEDS) > margin:
+    if estimate.unseen or (others and half(0.0, MOST_SEEDS) > margin):
         return None
     return needed(of_seeds), needed(upper)
 

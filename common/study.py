@@ -86,7 +86,7 @@ class Study:
             count: points an arm; by default the script's. sweeps: independent repetitions.
         """
         if not self.searched:
-            raise Misuse(f"{self.experiment.name} searches nothing for these arms: its script needs search=")
+            raise Misuse(f"it searches nothing for these arms: the script needs search=. Received: {', '.join(self.arms)}")
         first = self._provisional_plan()
         self._join()
         own = {arm: self.experiment.tuner[arm].replace("grid", "halton") for arm in self.searched}

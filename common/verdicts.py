@@ -3,7 +3,6 @@
 Verdicts are read at 5, 10 and 20 seeds only, each at a third of 5 %, and by Holm's procedure over an experiment's claims.
 """
 
-import functools
 import math
 from dataclasses import dataclass
 
@@ -155,7 +154,6 @@ class Contrast:
     """A claim's difference, before it is known how much of α it may use."""
 
     estimate: stats.Estimate | stats.Ranked
-    differences: np.ndarray
     seeds: int
     look: int
     judged: str
@@ -270,34 +268,33 @@ def contrast(table: Table, claim: dict) -> Contrast:
     diverged = {arm: sum(table.of(arm, seed)["status"] == "diverged" for seed in used) for arm in arms}
     if any(diverged.values()):
         notes.append("diverged: " + ", ".join(f"{arm} {n} of {len(used)}" for arm, n in diverged.items() if n))
-    per_seed = functools.partial(_per_seed, table, claim, better, worse)
     metric, sign = claim["metric"], -1.0 if claim["lower_is_better"] or claim["metric"] in RANKED else 1.0
     if claim["kind"] == "flatness":
         d = np.array([_decades(table, better, s, claim) - _decades(table, worse, s, claim) for s in used])
         step = min(np.diff(np.log10(np.sort([number for _, number in _numbers(table, better)]))))
-        return Contrast(stats.paired(d, float(step)), d, len(seeds), look, "means of decades", notes)
+        return Contrast(stats.paired(d, float(step)), len(seeds), look, "means of decades", notes)
     if metric == "test_accuracy" and not any(diverged.values()):
         images = _by_image(table, claim, better, worse, used)
         if images is not None:
-            return Contrast(stats.two_way(sign * images), sign * images.mean(axis=1), len(seeds), look, judged, notes)
-    d = sign * np.array([per_seed(seed) for seed in used])
+            return Contrast(stats.two_way(sign * images), len(seeds), look, judged, notes)
+    d = sign * np.array([_per_seed(table, claim, better, worse, seed) for seed in used])
     if metric == "survival":
         first, second = ([table.of(arm, s)["status"] == "done" for s in used] for arm in (better[0], worse[0]))
         notes.append(f"survival {sum(first)} against {sum(second)} of {len(used)}, p = {stats.survival_p(first, second):.3g}")
-        return Contrast(stats.Ranked(tuple(d)), d, len(seeds), look, "exact", notes)
+        return Contrast(stats.Ranked(tuple(d)), len(seeds), look, "exact", notes)
     if metric in RANKED or any(diverged.values()):
         if metric in RANKED:
             reached = [sum(math.isfinite(table.value(metric, a, s, claim.get("target"))) for s in used) for a in arms]
             notes.append("target reached: " + ", ".join(f"{a} {n} of {len(used)}" for a, n in zip(arms, reached, strict=True)))
         if np.isnan(d).any():
             raise NoData("a diverged trial has no such value")
-        return Contrast(stats.Ranked(tuple(d)), d, len(seeds), look, "ranks", notes)
+        return Contrast(stats.Ranked(tuple(d)), len(seeds), look, "ranks", notes)
     if np.isnan(d).any():
         why = "only trials that ran alone count" if metric == "seconds" else "some of its rows lack the value"
         raise NoData(f"{metric}: {why}")
     if metric == "test_accuracy":
         notes.append("over seeds alone: predictions or labels are missing")
-    return Contrast(stats.paired(d, _resolution(table, metric)), d, len(seeds), look, judged, notes)
+    return Contrast(stats.paired(d, _resolution(table, metric)), len(seeds), look, judged, notes)
 
 
 def _resolution(table: Table, metric: str) -> float | None:
