@@ -31,6 +31,8 @@ class Worker:
     scratch: pathlib.Path
     """Its temporary files: TensorFlow leaves many."""
     trial: Planned | None = None
+    given: int = 0
+    """Trials handed to it so far."""
     beside: int = 0
     ready: bool = False
     reached: bool = True
@@ -72,6 +74,7 @@ class Worker:
     def give(self, trial: Planned, job: dict) -> None:
         """Hand over a trial."""
         self.trial, self.progress, self.heard = trial, {}, time.monotonic()
+        self.given += 1
         try:
             self.process.stdin.write((json.dumps(job) + "\n").encode())
             self.process.stdin.flush()

@@ -22,6 +22,8 @@ ATTEMPTS = 2
 """Times a trial whose worker died is started within one call."""
 STALL_SECONDS = 900
 """How long a trial may be silent before it is taken for dead."""
+TRIALS_PER_WORKER = 50
+"""After so many a worker is replaced: TensorFlow's runtime keeps 1 to 2 MB of every trial, outside of Python's reach."""
 POLL_SECONDS = 1.0
 """Between two looks at trials that another call is running."""
 
@@ -103,7 +105,7 @@ class Runner:
             if reason:
                 rows.append(self._without_training(trial, "unavailable", reason))
                 continue
-            worker = next((w for w in idle if w.fits == fits), None)
+            worker = next((w for w in idle if w.fits == fits and w.given < TRIALS_PER_WORKER), None)
             if self.cluster:
                 self.round += 1
                 told = {"fingerprint": trial.fingerprint, "variant": vars(trial.variant), "seed": trial.seed}
@@ -119,8 +121,9 @@ class Runner:
         return rows
 
     def _start(self, fits: tuple[int, int], idle: list[Worker]) -> Worker:
-        if len(self.workers) >= self.jobs:
-            self._drop(idle[0])
+        spent = [worker for worker in idle if worker.given >= TRIALS_PER_WORKER]
+        if spent or len(self.workers) >= self.jobs:
+            self._drop([*spent, *idle][0])
         worker = Worker.start(fits, self.devices.take(fits[1] // fits[2]), self.plan.files.folder / "logs")
         self.workers.append(worker)
         self.selector.register(worker.process.stdout, selectors.EVENT_READ, worker)
