@@ -14,7 +14,7 @@ import tensorflow as tf
 from keras.src.backend.common.global_state import get_global_attribute
 
 from common import augment as augmentation
-from common import checkpoint, metrics, scoring
+from common import checkpoint, metrics, replicas, scoring
 from common.errors import Misuse
 
 SAMPLES = 8
@@ -112,7 +112,7 @@ class Loop:
                     totals.append((total, optimizer.scale_loss(total)))
             squares = []
             for (total, scaled), (optimizer, variables, _) in zip(totals, self.players, strict=True):
-                gradients = self.reduce(tape.gradient(scaled, variables))
+                gradients = replicas.sums(tape.gradient(scaled, variables), trial.replicas)
                 scale = 1.0 if scaled is total else optimizer.scale_loss(tf.constant(1.0))
                 squares += [tf.reduce_sum(tf.square(tf.cast(g, tf.float32) / scale)) for g in gradients if g is not None]
                 optimizer.apply(gradients, variables)
@@ -120,7 +120,7 @@ class Loop:
             if outputs is not None:
                 hits = tf.argmax(outputs, axis=-1) == tf.argmax(targets, axis=-1)
                 correct = tf.reduce_sum(tf.cast(hits, tf.float32)) / count
-            loss, correct = self.reduce([tf.add_n([total for total, _ in totals]), correct])
+            loss, correct = replicas.sums([tf.add_n([total for total, _ in totals]), correct], trial.replicas)
             finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(v.value)) for v in self.model.trainable_variables])
             return loss, correct, tf.sqrt(tf.add_n(squares)), finite
 
@@ -143,22 +143,6 @@ class Loop:
             return [trial.strategy.experimental_local_results(result)[0] for result in compiled(*batch)]
 
         return call
-
-    def shares(self, size):
-        """Bounds int32 [2, replicas] of each replica's part of a batch, and by what its losses are divided."""
-        replicas = self.trial.replicas
-        if size < replicas:  # too few to share: each replica takes all of them at a fraction of the weight
-            return np.tile(np.int32([[0], [size]]), replicas), np.float32(size * replicas)
-        edges = np.cumsum([0] + [size // replicas + (i < size % replicas) for i in range(replicas)])
-        return np.int32([edges[:-1], edges[1:]]), np.float32(size)
-
-    def reduce(self, tensors):
-        """The sums over all replicas; what is None stays None."""
-        if self.trial.replicas == 1:
-            return tensors
-        there = [tensor for tensor in tensors if tensor is not None]
-        sums = iter(tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, there))
-        return [None if tensor is None else next(sums) for tensor in tensors]
 
     def agree(self, *numbers):
         """The chief's numbers, at most 3, on every machine, so that all decide alike: their processors may round differently."""
@@ -225,7 +209,7 @@ class Loop:
         for i in range(first, trial.steps_per_epoch):
             start = time.perf_counter()
             batch = order[i * size : (i + 1) * size]
-            bounds, count = self.shares(len(batch))
+            bounds, count = replicas.shares(len(batch), trial.replicas)
             arguments = (trial.train.batch(batch), trial.train.labels[batch], uniforms[batch], count, np.int32(fit.steps), bounds)
             gathered = time.perf_counter()
             self.callbacks.on_train_batch_begin(i)

@@ -7,7 +7,7 @@ import sys
 import pytest
 from conftest import PROJECT, RUN
 
-from common import results
+from common import replicas, results
 from common.devices import Devices
 
 SCRIPT = '''"""Exp 91: do replicas agree?
@@ -83,18 +83,25 @@ def alone(tmp_path_factory):
     return run(tmp_path_factory.mktemp("alone"), 1)
 
 
-@pytest.mark.parametrize("replicas", [2, 4])
-def test_replicas_agree_to_five_digits(alone, tmp_path, replicas):
-    rows, epochs = run(tmp_path, replicas)
+@pytest.mark.parametrize("count", [2, 4])
+def test_replicas_agree_to_five_digits(alone, tmp_path, count):
+    rows, epochs = run(tmp_path, count)
     assert [(e["arm"], e["epoch"]) for e in epochs] == [(e["arm"], e["epoch"]) for e in alone[1]]
     for one, shared in zip(alone[1], epochs, strict=True):
         for name in ("train_loss", "val_loss", "val_nll", "learning_rate", "gradient_norm"):
             assert float(shared[name]) == pytest.approx(float(one[name]), rel=1e-5), (one["arm"], one["epoch"], name)
         assert shared["train_accuracy"] == one["train_accuracy"]
     for arm, row in rows.items():
-        assert row["replicas"] == str(replicas)
+        assert row["replicas"] == str(count)
         assert row["steps"] == alone[0][arm]["steps"]
         assert float(row["test_nll"]) == pytest.approx(float(alone[0][arm]["test_nll"]), rel=1e-4)
+
+
+def test_a_batch_is_shared_evenly_and_one_too_small_is_taken_by_all():
+    bounds, count = replicas.shares(7, 3)
+    assert (bounds.tolist(), count) == ([[0, 3, 5], [3, 5, 7]], 7)
+    bounds, count = replicas.shares(2, 4)
+    assert (bounds.tolist(), count) == ([[0] * 4, [2] * 4], 8)
 
 
 def test_gpus_are_handed_out_evenly():
