@@ -54,21 +54,14 @@ experiment = Experiment(
     quick=Setting("digits", epochs=10, batch_size=32, train_size=300),
     baseline="published",
     claims=[
-        Claim(
-            "automatic search finds a better network than the published one",
-            better=["random", "Bayesian"],
-            worse="published",
-            margin=0.005,
+        *(
+            Claim(text, better=["random", "Bayesian"], worse=published, margin=0.005)
+            for text, published in (
+                ("automatic search finds a better network than the published one", "published"),
+                ("it does so also at an equal number of epochs", "published, epochs of a search"),
+            )
         ),
-        Claim(
-            "it does so also at an equal number of epochs",
-            better=["random", "Bayesian"],
-            worse="published, epochs of a search",
-            margin=0.005,
-        ),
-        Claim(
-            "Bayesian search is not worse than random search", better="Bayesian", worse="random", margin=0.005, kind="not worse"
-        ),
+        Claim("Bayesian search is not worse than random search", "Bayesian", "random", margin=0.005, kind="not worse"),
     ],
 )
 

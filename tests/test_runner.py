@@ -210,7 +210,7 @@ def test_ctrl_c_stops_within_seconds_with_one_line_and_leaves_no_worker(tmp_path
     workers = _workers(process.pid)
     assert workers
     os.killpg(process.pid, signal.SIGINT)
-    out, _ = process.communicate(timeout=30)  # a worker that is writing to a slow disk cannot be killed at once
+    out, _ = process.communicate(timeout=10)
     assert process.returncode == 130
     assert out.splitlines()[-1].endswith(b"goes on from the last finished epochs")
     assert b"Traceback" not in out
