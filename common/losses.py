@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -119,3 +120,24 @@ def centre_loss(targets: tf.Tensor, features: tf.Tensor, centres: tf.Tensor) -> 
         targets: one-hot [batch, classes]; features: [batch, units]; centres: of each class, [classes, units].
     """
     return 0.5 * tf.reduce_sum(tf.square(features - tf.matmul(targets, centres)), axis=-1)
+
+
+@keras.saving.register_keras_serializable("common")
+class Centres(keras.layers.Layer):
+    """Hands the logits on, and holds the centres of the classes, so that they are trained and saved with the model.
+
+    Called with [logits [batch, classes], features [batch, units]]. The centres start at 0, as far from all features.
+    """
+
+    def __init__(self, classes: int, **options):
+        super().__init__(**options)
+        self.classes = classes
+
+    def build(self, input_shape):
+        self.centres = self.add_weight(shape=(self.classes, input_shape[1][-1]), initializer="zeros", name="centres")
+
+    def call(self, inputs):
+        return inputs[0]
+
+    def get_config(self):
+        return {**super().get_config(), "classes": self.classes}
