@@ -40,7 +40,7 @@ experiment = Experiment(
     arms=ARMS,
     search={"learning_rate": log_range(0.003, 1.0, default=0.05, points=5)},
     setting=Setting("cifar10", epochs=40, batch_size=128, train_size=10_000),
-    quick=Setting("digits", epochs=25, batch_size=32, train_size=300, image_size=14),
+    quick=Setting("digits", epochs=40, batch_size=32, train_size=200, image_size=14),
     baseline="CE, 0 %",
     claims=[
         Claim(
