@@ -1,9 +1,10 @@
 """Exp 08: do strong augmentation and soft labels improve accuracy, and do they need longer training?
 
-Varies   what happens to each training image and its label, each change alone; the budget: E or 4E epochs; the rate is each arm's own.
-Fixed    architecture, SGD with momentum; validation and test images are never changed.
-Expect   each helps on natural images (DeVries & Taylor 2017; Zhang et al. 2018; Yun et al. 2019; Cubuk et al. 2020; Szegedy et al.
-         2016), most with many epochs; a network this small underfits, so that it gains less than the papers' large ones.
+Varies   what happens to each training image and its label, each change alone; the budget: E or 4E epochs.
+Fixed    architecture, SGD with momentum at each arm's own rate; validation and test images are never changed.
+Expect   each helps on natural images, most with many epochs (cutout: DeVries & Taylor 2017; mixup: Zhang et al. 2018; CutMix: Yun
+         et al. 2019; RandAugment: Cubuk et al. 2020; label smoothing: Szegedy et al. 2016); a network this small underfits,
+         so that it gains less than the papers' large ones.
 """
 
 from keras import losses, optimizers
