@@ -1,8 +1,8 @@
 """Plain functions that return an uncompiled `keras.Model` emitting logits [batch, classes].
 
 Each takes anything with `input_shape` (height, width, channels) and `classes` first: a `Trial`, as a rule. Images come
-as float32 0 … 255 and are divided by 255 in the model. Layers are named by role, because a layer's initial weights
-depend on its name (`streams.seeded_weights`).
+as float32 0 … 255 and are divided by 255 in the model, unless it is given another preprocessing. Layers are named by
+role, because a layer's initial weights depend on its name (`streams.seeded_weights`).
 """
 
 from collections.abc import Callable
@@ -19,11 +19,11 @@ MONOTONE = ("relu", "leaky_relu", "elu", "sigmoid", "tanh", "linear")
 class _Stack:
     """The tensor being built and the model's name, for errors."""
 
-    def __init__(self, trial, name: str):
+    def __init__(self, trial, name: str, preprocessing: layers.Layer | None = None):
         self.name = name
         self.trial = trial
         self.inputs = keras.Input(trial.input_shape, name="images")
-        self.x = layers.Rescaling(1 / 255, name="rescale")(self.inputs)
+        self.x = (preprocessing or layers.Rescaling(1 / 255, name="rescale"))(self.inputs)
 
     def add(self, layer, needs: int = 1):
         """Apply a layer that takes at least `needs` pixels a side."""
@@ -118,6 +118,7 @@ def small_cnn(
     global_pooling: bool = False,
     kernel_initializer: str | keras.Initializer = "glorot_uniform",
     kernel_regularizer: keras.Regularizer | None = None,
+    preprocessing: layers.Layer | None = None,
 ) -> keras.Model:
     """A small convolutional network: per width a block of `same` convolutions and a 2×2 pool, then the head.
 
@@ -134,12 +135,13 @@ def small_cnn(
         dense: units of the head's hidden layers.
         global_pooling: average over the image instead of flattening it.
         kernel_initializer, kernel_regularizer: of every convolution and dense kernel.
+        preprocessing: what the images go through first; by default a division by 255.
 
     Raises:
         Misuse: more pools than the images have room for, or an unknown option.
     """
     kernels = {"kernel_initializer": kernel_initializer, "kernel_regularizer": kernel_regularizer}
-    stack = _Stack(trial, "small_cnn")
+    stack = _Stack(trial, "small_cnn", preprocessing)
     for b, filters in enumerate(widths, start=1):
         pool = _pooling(pooling, filters, f"pool{b}", kernels) if pooling else None
         for c in range(1, depth + 1):

@@ -1,6 +1,7 @@
 """Runs for real: an experiment's script in a process of its own, its workers in theirs, killed as users kill them."""
 
 import csv
+import json
 import os
 import pathlib
 import random
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 from conftest import PROJECT, RUN
 
-from common import data, results
+from common import data, results, tasks
 from common.files import read_arrays
 from common.streams import Streams
 
@@ -518,7 +519,7 @@ def test_smoke_and_keep(tmp_path):
     dataset = data.load("digits")
     logits = model.predict(dataset.test().images.astype("float32"), verbose=0)
     assert np.allclose(logits, np.load(files.local("logits", "baseline", 0, ".npy")), atol=1e-4)
-    train, _ = dataset.split(Streams(0), 256)
+    train, _, _ = tasks.examples(dataset, json.loads(row["setting"]), tasks.classification, Streams(0))
     inner = keras.Model(model.inputs, model.get_layer("conv1_1").output)
     values = inner.predict(train.images.astype("float32"), verbose=0)
     assert np.allclose(model.get_layer("norm1_1").moving_variance, values.var((0, 1, 2)), rtol=1e-3)
