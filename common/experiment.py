@@ -158,6 +158,15 @@ class Claim:
         return [arm for side in (self.better, self.worse) for arm in ([side] if isinstance(side, str) else side)]
 
 
+def overfits_less(better: str, worse: str, margin: float = 0.005) -> tuple[Claim, Claim]:
+    """Both halves of the claim that an arm overfits less: a smaller gap, and a test accuracy that is not worse."""
+    text = f"{better} reduces overfitting against {worse}"
+    return (
+        Claim(f"{text}: gap", better, worse, margin, metric="gap", lower_is_better=True),
+        Claim(f"{text}: accuracy", better, worse, margin, kind="not worse"),
+    )
+
+
 class Experiment:
     """One numbered script: a question, its arms and how one of them is trained.
 

@@ -202,7 +202,8 @@ def make_plan(
         if chosen.classes:
             available = len(tasks.kept(datasets[key].split(Streams(0))[0], chosen.classes))
         if smoke and chosen.train_size is not None:
-            chosen = chosen.replace(train_size=min(chosen.train_size, available))
+            images = min(chosen.train_size, available)
+            chosen = chosen.replace(train_size=images, batch_size=chosen.batch_size and min(chosen.batch_size, images))
         if arm in wanted:
             _check_sizes(chosen, available)
         of_arm[arm] = (chosen, datasets[key])

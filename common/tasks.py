@@ -33,6 +33,7 @@ class Task:
         change: f(split, generator) -> split of the task's examples.
         scores: f(outputs [n, …], labels) -> name -> score, the primary metric first.
         predicted: f(outputs) -> what is kept of each test image.
+        truth: f(labels) -> what is kept of the test labels, to be compared with it.
         constant: f(train labels, classes, n) -> outputs [n, …] of the best constant prediction, as which a diverged trial scores.
     """
 
@@ -45,6 +46,7 @@ class Task:
     scores: Callable[[np.ndarray, np.ndarray], dict[str, float]]
     predicted: Callable[[np.ndarray], np.ndarray]
     constant: Callable[[np.ndarray, int, int], np.ndarray]
+    truth: Callable[[np.ndarray], np.ndarray] = lambda labels: labels
 
     def better(self, value: float) -> float:
         """The value of the primary metric, turned so that more is better."""
@@ -261,7 +263,8 @@ rotated = Task(
     outputs=lambda classes: 1,
     change=_rotated,
     scores=_angle_scores,
-    predicted=lambda outputs: outputs[:, 0].astype(np.float32),
+    predicted=lambda outputs: (LARGEST_ANGLE * outputs[:, 0]).astype(np.float32),
+    truth=lambda labels: LARGEST_ANGLE * labels,
     constant=lambda labels, classes, n: np.full((n, 1), np.median(labels)),
 )
 """Regression: the angle, up to 45 degrees either way, by which an image was turned; targets and outputs in units of 45°."""

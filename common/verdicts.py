@@ -3,6 +3,7 @@
 Verdicts are read at 5, 10 and 20 seeds only, each at a third of 5 %, and by Holm's procedure over an experiment's claims.
 """
 
+import json
 import math
 from dataclasses import dataclass
 
@@ -114,16 +115,20 @@ class Table:
         return list(range(next(i for i in range(len(shared) + 1) if i not in shared)))
 
     def correct(self, arm: str, seed: int) -> np.ndarray | None:
-        """Whether each test image was classified rightly, float [m]; None where predictions or labels are missing."""
+        """Whether each test image was classified rightly, float [m]; None where that is not known, or no question of classes."""
         if (arm, seed) not in self.outcomes:
             predicted, labels = self.arrays.get(f"{arm}/{seed}"), self.labels(arm, seed)
-            known = predicted is not None and labels is not None and len(predicted) == len(labels)
+            known = predicted is not None and labels is not None and predicted.shape == labels.shape
+            known = known and labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer)
             self.outcomes[arm, seed] = (predicted == labels).astype(float) if known else None
         return self.outcomes[arm, seed]
 
     def labels(self, arm: str, seed: int) -> np.ndarray | None:
         """Of the test images that a trial was scored on."""
-        return self.arrays.get(results.labels_key(str(self.of(arm, seed)["data_checksum"])))
+        row = self.of(arm, seed)
+        setting = row.get("setting")
+        classes = json.loads(setting).get("classes") if isinstance(setting, str) else None  # else an old row or none
+        return self.arrays.get(results.labels_key(str(row["data_checksum"]), classes))
 
     def value(self, metric: str, arm: str, seed: int, target: float | None) -> float:
         """One trial's value of a metric; NaN where it has none."""

@@ -9,12 +9,10 @@ Expect   gradients shrink or grow by a factor a layer unless the weights have He
 Measure  by layer, the norm of the loss' gradient at its output, on 256 training images; decades between first and last layer.
 """
 
-import keras
-import numpy as np
-import tensorflow as tf
 from keras import initializers, optimizers, regularizers
 
 from common.experiment import Claim, Experiment, Setting
+from common.gradients import record_layer_norms
 from common.models import deep_dense
 from common.space import choice, log_range
 
@@ -36,32 +34,13 @@ RATES = {  # weights that are too large need far smaller steps
     "large": log_range(1e-5, 0.1, points=5, limits=(1e-7, 1)),
     "Adam": log_range(1e-4, 0.1, points=5),
 }
-DECADES = "decades between first and last layer"
+DECADES = "decades between first and last layer, untrained"
 
 
 def space(arm):
     """Rates that suit the arm's weights and optimizer, and strengths of its penalty."""
     rate = RATES["Adam" if "Adam" in arm else "large" if "large" in arm else "small"]
     return {"learning_rate": rate} | ({"strength": choice(1e-4, 1e-2)} if "penalty" in ARMS[arm] else {})
-
-
-def gradient_norms(model, images, labels):
-    """Norm of the mean cross-entropy's gradient at each hidden layer's output, before its activation: float [layers]."""
-    hidden = [layer.output for layer in model.layers if layer.name.startswith("dense")]
-    with tf.GradientTape() as tape:
-        *outputs, logits = keras.Model(model.input, [*hidden, model.output])(tf.constant(images, tf.float32))
-        loss = keras.ops.mean(keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True))
-    return np.array([np.linalg.norm(gradient) for gradient in tape.gradient(loss, outputs)])
-
-
-def measure(trial, model, when):
-    """Record the norms over a fixed batch of training images, and how far the first and the last lie apart."""
-    batch = np.arange(min(256, len(trial.train)))
-    norms = gradient_norms(model, trial.train.batch(batch), trial.train.labels[batch])
-    for i, norm in enumerate(norms, start=1):
-        trial.record(f"gradient norm of layer {i}, {when}", norm)
-    first, last = np.log10(np.maximum(norms[[0, -1]], 1e-30))  # a dead network has no gradient at all
-    trial.record(f"{DECADES}, {when}", abs(first - last), "decades")
 
 
 def train(
@@ -72,16 +51,16 @@ def train(
     regularizer = {"L1": regularizers.L1, "L2": regularizers.L2}[penalty](strength) if penalty else None
     options = {"activation": activation, "kernel_initializer": initializer, "kernel_regularizer": regularizer}
     model = deep_dense(trial, depth=depth, residual=residual, **options)
-    measure(trial, model, "untrained")
+    record_layer_norms(trial, model, "dense", "untrained")
     momentum = 0.9 if optimizer == "momentum" else 0.0
     trial.fit(model, optimizer=optimizers.Adam(learning_rate) if optimizer == "Adam" else optimizers.SGD(learning_rate, momentum))
-    measure(trial, model, "trained")
+    record_layer_norms(trial, model, "dense", "trained")
     return model
 
 
 def evener(text, better, worse):
     """The claim that gradients of an untrained network differ less between its first and last layer."""
-    return Claim(text, better, worse, margin=0.5, metric=f"{DECADES}, untrained", lower_is_better=True)
+    return Claim(text, better, worse, margin=0.5, metric=DECADES, lower_is_better=True)
 
 
 experiment = Experiment(

@@ -9,7 +9,7 @@ Expect   accuracy grows with width and depth, with diminishing returns; a wider 
 
 from keras import optimizers
 
-from common.experiment import Claim, Experiment, Setting
+from common.experiment import Claim, Experiment, Setting, overfits_less
 from common.models import small_cnn
 from common.space import log_range
 
@@ -24,12 +24,6 @@ def train(trial, *, width, depth, learning_rate):
     """Fit one network of some width and depth."""
     model = small_cnn(trial, widths=(width, 2 * width), depth=depth)
     return trial.fit(model, optimizer=optimizers.SGD(learning_rate, momentum=0.9))
-
-
-def overfits_less(simple, large):
-    """Both halves of a claim about overfitting: a smaller gap, and an accuracy that is not worse."""
-    gap = Claim(f"{simple} has a smaller gap than {large}", simple, large, 0.005, metric="gap", lower_is_better=True)
-    return gap, Claim(f"{simple} is not worse than {large} on unseen images", simple, large, 0.005, kind="not worse")
 
 
 experiment = Experiment(

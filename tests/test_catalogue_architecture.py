@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from common import declaration, models
+from common import declaration, gradients, models
 from common.execution import load_script
 
 SCRIPTS = {path.stem[4:6]: path for path in declaration.scripts()}
@@ -49,13 +49,12 @@ def kinds(model):
 
 
 def test_gradient_norms_are_those_of_back_propagation_by_hand():
-    _, functions = script("14")
     trial = types.SimpleNamespace(input_shape=(1, 2, 1), classes=2)
     model = models.deep_dense(trial, depth=2, width=2, activation="linear")
     second, out = np.array([[2.0, 0.0], [0.0, 0.5]]), np.array([[1.0, -1.0], [3.0, 2.0]])
     for name, kernel in (("dense1", np.eye(2)), ("dense2", second), ("logits", out)):
         model.get_layer(name).set_weights([kernel, np.zeros(2)])
-    norms = functions["gradient_norms"](model, np.zeros((1, 1, 2, 1)), np.array([0]))
+    norms = gradients.layer_norms(model, np.zeros((1, 1, 2, 1)), np.array([0]), "dense")
     # Both logits are 0, so that the gradient of the cross-entropy at them is (½, ½) − (1, 0).
     last = out @ [-0.5, 0.5]
     assert np.allclose(norms, [np.linalg.norm(second @ last), np.linalg.norm(last)], rtol=1e-5)
@@ -64,7 +63,6 @@ def test_gradient_norms_are_those_of_back_propagation_by_hand():
 @pytest.mark.parametrize(("variance", "factor"), [(0.5, 0.5), (2.0, 1.0), (8.0, 2.0)])
 def test_initial_weights_have_the_variance_that_decides_how_gradients_grow(variance, factor):
     """A ReLU lets half of the variance through: a layer scales a gradient by the root of variance / 2."""
-    _, functions = script("14")
     trial = types.SimpleNamespace(input_shape=(8, 8, 1), classes=10)
     keras.utils.set_random_seed(0)
     model = models.deep_dense(
@@ -74,7 +72,7 @@ def test_initial_weights_have_the_variance_that_decides_how_gradients_grow(varia
         kernel = model.get_layer(f"dense{i}").get_weights()[0]
         assert kernel.var() == pytest.approx(variance / 256, rel=0.05)
     images = np.random.default_rng(0).uniform(0, 255, (64, 8, 8, 1))
-    norms = functions["gradient_norms"](model, images, np.arange(64) % 10)
+    norms = gradients.layer_norms(model, images, np.arange(64) % 10, "dense")
     assert np.log2(norms[0] / norms[-1]) == pytest.approx(5 * math.log2(factor), abs=1)
 
 
