@@ -29,7 +29,7 @@ def confusions(counts: dict[str, np.ndarray], title: str, caption: str) -> Figur
                 if round(value):
                     dark = value < 50 if high is not None else abs(value) > 0.6 * most
                     axis.text(x, y, f"{value:.0f}", ha="center", va="center", fontsize=7, color="white" if dark else "black")
-            axis.set_title(wrapped(name, 42))
+            axis.set_title(wrapped(name, 42), pad=9)
             axis.set_xlabel("predicted class")
             axis.set_ylabel("true class")
             axis.set_xticks(range(len(table)))

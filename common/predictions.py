@@ -59,14 +59,14 @@ def reliability(table: Table, arms: list[str]) -> dict[str, tuple[np.ndarray, np
 
 
 def mistakes(table: Table, arms: list[str]) -> dict[str, list[Mistake]]:
-    """Of the baseline and of the best other arm the test images on which their seeds, taken together, are surest and wrong.
+    """Of the baseline and the best other arm the test images on which their seeds, taken together, are surest and wrong.
 
     The probabilities are the means over seeds. None where logits or images are not on this machine.
     """
     scores = table.rows[table.rows["arm"].isin(arms)].groupby("arm")["test_accuracy"].mean()
     baseline = table.declaration.get("baseline")
-    others = scores.drop(baseline, errors="ignore").sort_values(ascending=False)
-    chosen = [arm for arm in (baseline, *others.index) if arm in scores.index][: 2 if baseline in scores.index else 1]
+    ranked = [arm for arm in scores.sort_values(ascending=False, kind="stable").index if arm != baseline]
+    chosen = [baseline, *ranked[:1]] if baseline in scores.index else ranked[:2]
     found = {}
     for arm in chosen:
         own = shares(table, arm)

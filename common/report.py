@@ -237,10 +237,11 @@ def _caption(files: results.Files, rows: pd.DataFrame) -> str:
 def _save(path: pathlib.Path, figure) -> pathlib.Path:
     """Write a figure as PNG and SVG, the same bytes for the same rows."""
     metadata = {"png": {"Software": None}, "svg": {"Date": None}}
-    with matplotlib.rc_context({"svg.hashsalt": path.stem}):
+    with matplotlib.rc_context({"svg.hashsalt": path.stem, "image.composite_image": False}):
         for kind, about in metadata.items():
             buffer = io.BytesIO()
             figure.savefig(buffer, format=kind, metadata=about)
+            figure.set_layout_engine("none")  # laid out once is enough
             write_atomic(path.with_suffix(f".{kind}"), buffer.getvalue())
     return path
 

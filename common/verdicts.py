@@ -59,6 +59,15 @@ class Verdict:
             said += f"; {self.settled_by}"
         return said + ("; changed after rows were written" if self.changed else "")
 
+    def disagreement(self) -> str:
+        """Of a refuted claim: what the rows say instead."""
+        found = f"{self.metric} {self.difference:+.4g}, interval {self.low:+.4g} to {self.high:+.4g}"
+        if self.kind == "same":
+            return f"they differ by more than {self.margin:g} ({found})"
+        if self.kind == "not worse":
+            return f"it is worse by more than {self.margin:g} ({found})"
+        return f"the other way round ({found})" if self.high < 0 else f"by less than {self.margin:g}, if at all ({found})"
+
 
 @dataclass
 class Contrast:

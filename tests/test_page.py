@@ -11,7 +11,7 @@ import pytest
 from conftest import PROJECT
 from test_verdicts import SPREAD, Made, around, claim
 
-from common import page, results, summary
+from common import markdown, results, summary
 from common.errors import Misuse
 from common.verdicts import Table
 
@@ -46,14 +46,16 @@ def run(folder, *options):
 def test_the_summary_is_what_a_reader_would_compute(folder):
     table = Table.read(results.Files(folder / "mnist", "exp_90_made"))
     lines = summary.summarize(table).set_index("arm")
-    assert lines.loc["a", "accuracy"] == pytest.approx(0.95)
+    assert lines.loc["a", "score"] == pytest.approx(0.95)
     assert lines.loc["a", "deviation"] == pytest.approx(np.std(SPREAD, ddof=1))
     assert lines.loc["a", "difference"] == pytest.approx(0.1)
     assert lines.loc["a", "difference_low"] < 0.1 < lines.loc["a", "difference_high"]
     assert np.isnan(lines.loc[EVIL, "difference"])
     assert lines.loc["diverging", "diverged"] == 1
-    said = summary.answer(table, lines.reset_index())
-    assert said.startswith(f"a has the highest mean test accuracy, 0.9500 over 5 seeds, +0.1000 against {EVIL}")
+    said = summary.answer(table, lines.reset_index(), summary.contrasts(table))
+    assert said.startswith(
+        f"a has the highest mean test accuracy, 0.9500 over 5 seeds, +0.1000 against {EVIL} (exploratory 95 % interval"
+    )
     assert said.endswith("1 trial diverged.")
 
 
@@ -129,10 +131,10 @@ def test_no_rows_at_all_is_one_line(tmp_path):
 
 
 def test_readmes_table_stands_between_its_markers():
-    text = f"before\n{page.BEGIN}\nold\n{page.END}\nafter\n"
-    assert page.with_results(text, "| new |") == f"before\n{page.BEGIN}\n\n| new |\n\n{page.END}\nafter\n"
+    text = f"before\n{markdown.BEGIN}\nold\n{markdown.END}\nafter\n"
+    assert markdown.with_results(text, "| new |") == f"before\n{markdown.BEGIN}\n\n| new |\n\n{markdown.END}\nafter\n"
     with pytest.raises(Misuse, match="two markers"):
-        page.with_results("nothing", "| new |")
+        markdown.with_results("nothing", "| new |")
 
 
 def test_readme_states_what_the_published_rows_say():
