@@ -42,7 +42,8 @@ def read(folder: pathlib.Path) -> tuple[list[Section], list[ledger.Entry], list[
 def missing(sections: list[Section]) -> list[str]:
     """What is not there: experiments without rows, and what each section lacks."""
     there = {section.files.experiment for section in sections if len(section.table.rows)}
-    lines = [f"{path.stem}: no rows" for path in declaration.scripts() if path.stem not in there]
+    without = [path.stem for path in declaration.scripts() if path.stem not in there]
+    lines = [f"experiments without rows: {', '.join(without)}"] if without else []
     return lines + [line for section in sections for line in section.missing()]
 
 
