@@ -104,6 +104,13 @@ def test_claims_infer_their_kind_and_check_their_arms():
             Claim(**{"text": "x", "better": "a", "worse": "b", "margin": 0.1, **wrong})
 
 
+def test_an_experiment_may_name_more_kinds_of_figures():
+    assert experiment(figures=["mistakes"]).declare(QUICK)["figures"] == ["mistakes"]
+    assert experiment().declare(QUICK)["figures"] == []
+    with pytest.raises(Misuse, match="figures must be among steps, mistakes. Received: 'pie'"):
+        experiment(figures=["pie"])
+
+
 # --- reading scripts without Keras ---
 
 
