@@ -65,6 +65,7 @@ def _run_trial(job: dict, strategy: tf.distribute.Strategy, report) -> results.O
         epochs=setting["epochs"],
         batch_size=setting["batch_size"] or len(train),
         official_size=dataset.train_size,
+        full_size=dataset.split_sizes()[0] - len(others),
         folder=pathlib.Path(job["folder"]),
         strategy=strategy,
         checkpoint_steps=job["checkpoint_steps"],

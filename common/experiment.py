@@ -34,7 +34,7 @@ class Setting:
         dataset: a name or folder that `data.load` knows.
         epochs: passes over the train split.
         batch_size: examples per update, over all replicas; None for all there are.
-        train_size: examples of the stratified subset to train on; by default all.
+        train_size: examples of the stratified subset to train on, or below 1 their share of all there are; by default all.
         image_size: pixels a side; colour: "grey" or "rgb"; by default the dataset's own.
         precision: Keras dtype policy; with mixed_float16 the loss is scaled, so that small gradients survive.
         threads: CPU threads within an operation. The bits of a result depend on it.
@@ -53,7 +53,7 @@ class Setting:
     dataset: str
     epochs: int
     batch_size: int | None = 32
-    train_size: int | None = None
+    train_size: int | float | None = None
     image_size: int | None = None
     colour: str | None = None
     precision: str = "float32"
@@ -73,7 +73,8 @@ class Setting:
         for name in ("epochs", "batch_size", "train_size", "image_size", "threads", "replicas", "workers"):
             value = getattr(self, name)
             optional = value is None and name in ("batch_size", "train_size", "image_size")
-            if not optional and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            share = name == "train_size" and isinstance(value, float) and 0 < value < 1
+            if not optional and not share and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
                 raise Misuse(f"{name} must be a whole number of at least 1. Received: {value!r}")
         if self.replicas % self.workers:
             raise Misuse(f"replicas must be a multiple of the {self.workers} workers. Received: {self.replicas}")

@@ -329,13 +329,16 @@ def _fixed(shift: str) -> np.random.Generator:
     return Streams(0).generator("corrupt", "shift", shift)
 
 
-def folds(n: int, k: int, streams: Streams) -> list[tuple[np.ndarray, np.ndarray]]:
+def folds(n: int, k: int, streams: Streams, repeat: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
     """Positions to train on and to validate on of each of k folds of n examples: disjoint, and together all of them.
+
+    Args:
+        repeat: which of several such partitions.
 
     Raises:
         Misuse: fewer than 2 folds or more folds than examples.
     """
     if not 2 <= k <= n:
         raise Misuse(f"folds must lie between 2 and the {n} examples. Received: {k}")
-    parts = np.array_split(streams.generator("split", "folds", k).permutation(n), k)
+    parts = np.array_split(streams.generator("split", "folds", k, repeat).permutation(n), k)
     return [(np.sort(np.concatenate(parts[:i] + parts[i + 1 :])), np.sort(parts[i])) for i in range(k)]
