@@ -8,7 +8,7 @@ Expect   a smaller gap between train and test, a better accuracy with enough epo
 
 from keras import optimizers
 
-from common.experiment import Claim, Experiment, Setting
+from common.experiment import Claim, Experiment, Setting, overfits_less
 from common.models import small_cnn
 
 KINDS = {
@@ -27,15 +27,6 @@ def train(trial, *, dropout=0.0, spatial_dropout=0.0, budget=1):
     model = small_cnn(trial, dense=(64,), dropout=dropout, spatial_dropout=spatial_dropout)
     optimizer = optimizers.SGD(0.05, momentum=0.9)
     return trial.fit(model, optimizer=optimizer, epochs=budget * trial.epochs)
-
-
-def overfits_less(better, worse):
-    """Both halves of the claim: a smaller gap, and an accuracy that is not worse."""
-    text = f"{better} reduces overfitting"
-    return [
-        Claim(f"{text}: gap", better, worse, margin=0.005, metric="gap", lower_is_better=True),
-        Claim(f"{text}: accuracy", better, worse, margin=0.005, kind="not worse"),
-    ]
 
 
 experiment = Experiment(

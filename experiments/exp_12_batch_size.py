@@ -45,11 +45,6 @@ def train(trial, *, learning_rate, updates_of=None):
     return trial.fit(small_cnn(trial), optimizer=optimizers.SGD(learning_rate), epochs=epochs)
 
 
-def not_worse(text, better, worse):
-    """A claim that something costs no accuracy."""
-    return Claim(text, better, worse, margin=0.005, kind="not worse")
-
-
 experiment = Experiment(
     train,
     arms=ARMS,
@@ -61,10 +56,15 @@ experiment = Experiment(
     claims=[
         Claim("mini-batches beat full-batch descent at equal passes", "batch 32", "full batch", margin=0.005),
         Claim("small mini-batches beat large ones at equal passes", "batch 32", "batch 512", margin=0.005),
-        not_worse("single examples are not worse at equal passes", "part, batch 1", "part, batch 32"),
-        not_worse("nor are mini-batches at equal updates", "part, batch 32, equal updates", "part, batch 1"),
-        not_worse("nor is a large batch at equal updates", "batch 512, equal updates", "batch 32"),
-        not_worse("nor is full-batch descent at equal updates", "full batch, equal updates", "batch 32"),
+        *(
+            Claim(text, better, worse, margin=0.005, kind="not worse")
+            for text, better, worse in (
+                ("single examples are not worse at equal passes", "part, batch 1", "part, batch 32"),
+                ("nor are mini-batches at equal updates", "part, batch 32, equal updates", "part, batch 1"),
+                ("nor is a large batch at equal updates", "batch 512, equal updates", "batch 32"),
+                ("nor is full-batch descent at equal updates", "full batch, equal updates", "batch 32"),
+            )
+        ),
     ],
 )
 
