@@ -13,6 +13,9 @@ from common.results import file_name
 from common.streams import STREAMS
 
 TUNERS = ("grid", "halton", "random", "bayesian", "hyperband")
+FIGURES = ("steps", "mistakes")
+"""Kinds of figures that are drawn only where an experiment names them: updates to a target (also drawn for claims about one), and
+the test images that are most confidently mistaken."""
 TRIED, COMMON = " @ ", ", common rate"
 """In the names of rows: before the values that a search tries; after an arm trained with the rate that suits all arms best."""
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
@@ -159,6 +162,15 @@ class Claim:
         return [arm for side in (self.better, self.worse) for arm in ([side] if isinstance(side, str) else side)]
 
 
+def overfits_less(better: str, worse: str, margin: float = 0.005) -> tuple[Claim, Claim]:
+    """Both halves of the claim that an arm overfits less: a smaller gap, and a test accuracy that is not worse."""
+    text = f"{better} reduces overfitting against {worse}"
+    return (
+        Claim(f"{text}: gap", better, worse, margin, metric="gap", lower_is_better=True),
+        Claim(f"{text}: accuracy", better, worse, margin, kind="not worse"),
+    )
+
+
 class Experiment:
     """One numbered script: a question, its arms and how one of them is trained.
 
@@ -176,6 +188,7 @@ class Experiment:
         points: how many an arm, where the tuner is not the grid.
         task: what is learned; see `common.tasks`.
         alone: whether trials run one at a time, which claims about seconds need.
+        figures: kinds to draw besides those that fit any experiment, among `FIGURES`.
 
     Raises:
         Misuse: arms that `train` cannot take, or claims about arms that are not there.
@@ -196,10 +209,11 @@ class Experiment:
         points: int = 16,
         task: tasks.Task = tasks.classification,
         alone: bool = False,
+        figures: Sequence[str] = (),
     ):
         self.task, self.alone = task, alone
         self.train, self.arms, self.setting, self.quick = train, arms, setting, quick or setting
-        self.seeds, self.baseline = seeds, baseline
+        self.seeds, self.baseline, self.figures = seeds, baseline, tuple(figures)
         self.claims = tuple(self._completed(claim) for claim in claims)
         script = inspect.unwrap(train).__globals__
         self.path = pathlib.Path(script["__file__"]).resolve()
@@ -281,6 +295,7 @@ class Experiment:
             "seeds": self.seeds,
             "setting": dataclasses.asdict(setting),
             "claims": [dataclasses.asdict(claim) for claim in self.claims],
+            "figures": list(self.figures),
         }
 
     def main(self) -> None:
@@ -318,6 +333,9 @@ class Experiment:
             )
         if self.points < 1:
             raise Misuse(f"{self.name}: points must be at least 1. Received: {self.points}")
+        unknown = [kind for kind in self.figures if kind not in FIGURES]
+        if unknown:
+            raise Misuse(f"{self.name}: figures must be among {', '.join(FIGURES)}. Received: {unknown[0]!r}")
         parameters = list(inspect.signature(self.train).parameters.values())[1:]
         both = [p.name for p in parameters if p.name in FIELDS]
         if both:

@@ -204,7 +204,8 @@ def make_plan(
         if isinstance(chosen.train_size, float):
             chosen = chosen.replace(train_size=max(round(chosen.train_size * available), 1))
         if smoke and chosen.train_size is not None:
-            chosen = chosen.replace(train_size=min(chosen.train_size, available))
+            images = min(chosen.train_size, available)
+            chosen = chosen.replace(train_size=images, batch_size=chosen.batch_size and min(chosen.batch_size, images))
         if arm in wanted:
             _check_sizes(chosen, available)
         of_arm[arm] = (chosen, datasets[key])
