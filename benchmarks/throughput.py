@@ -21,11 +21,13 @@ EPOCHS, BATCH = 1, 64
 
 def images(train_size):
     """Train, val and test images and labels as plain NumPy arrays."""
-    from common import data
+    from common import data, tasks
+    from common.experiment import Setting
     from common.streams import Streams
 
-    dataset = data.load("cifar10")
-    return [(split.images, split.labels) for split in (*dataset.split(Streams(0), train_size), dataset.test())]
+    dataset, setting = data.load("cifar10"), vars(Setting("cifar10", epochs=EPOCHS, train_size=train_size))
+    train, val, _ = tasks.examples(dataset, setting, tasks.classification, Streams(0))
+    return [(split.images, split.labels) for split in (train, val, dataset.test())]
 
 
 def suite(train_size, precision) -> float:

@@ -44,7 +44,7 @@ def _parser(experiment: Experiment) -> argparse.ArgumentParser:
     add("--precision", metavar="P", help=" or ".join(PRECISIONS))
     add("--threads", metavar="N", help="CPU threads per trial (default 1; changes the last bits)")
     add("--replicas", metavar="N", help="devices that share each batch of a trial (default 1)")
-    add("--jobs", metavar="N", help="trials at the same time (default: the cores)")
+    add("--jobs", metavar="N", help="trials at the same time (default: the cores, or 1 where seconds are compared)")
     add("--trials-per-gpu", metavar="N", help="trials that share a GPU (default 1)")
     add("--stall-seconds", metavar="N", help=f"give a silent trial up after this long (default {STALL_SECONDS})")
     add("--results", metavar="DIR", default="results", help="folder for rows and figures (default results)")
@@ -160,7 +160,7 @@ def _run(experiment: Experiment, given: argparse.Namespace, cluster: Cluster | N
     setting, overridden = _setting(experiment, given, machines)
     seeds = _whole("seeds", given.seeds) or (1 if given.smoke else experiment.seeds)
     devices = Devices.here(_whole("trials_per_gpu", given.trials_per_gpu) or 1, machines)
-    jobs = _whole("jobs", given.jobs) or devices.jobs(setting.threads, setting.replicas)
+    jobs = _whole("jobs", given.jobs) or (1 if experiment.alone else devices.jobs(setting.threads, setting.replicas))
     if cluster and jobs > 1:
         raise Misuse(f"jobs must be 1 under TF_CONFIG, whose machines train one trial together. Received: {jobs}")
     folder = pathlib.Path(given.results).expanduser()

@@ -22,6 +22,7 @@ import numpy as np
 
 from common import sources
 from common.errors import Failure, Misuse
+from common.splits import Split
 from common.streams import Streams, stratified_order
 
 NAMES = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100")
@@ -29,30 +30,6 @@ FILES = ("train_images.npy", "train_labels.npy", "test_images.npy", "test_labels
 CACHE_FORMAT = 1
 PROBE_SECONDS = 8  # how long a silent network is waited for before it counts as absent
 PROJECT = pathlib.Path(__file__).resolve().parent.parent
-
-
-class Split:
-    """Some examples of one official split.
-
-    `ids` int64 [n] are their positions in it, the names of the examples in every random stream; `labels` int64 [n].
-    """
-
-    def __init__(self, source: np.ndarray, labels: np.ndarray, ids: np.ndarray):
-        self._source = source
-        self.labels = labels[ids].astype(np.int64)
-        self.ids = ids
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def batch(self, positions: np.ndarray) -> np.ndarray:
-        """Images at the given positions of this split: uint8 [n, height, width, channels]."""
-        return self._source[self.ids[positions]]
-
-    @property
-    def images(self) -> np.ndarray:
-        """All images, copied: uint8 [n, height, width, channels]."""
-        return self._source[self.ids]
 
 
 @dataclass(frozen=True)
@@ -91,27 +68,20 @@ class Dataset:
         val = round(self.train_size * self.val_fraction)
         return self.train_size - val, val
 
-    def split(self, streams: Streams, train_size: int | None = None) -> tuple[Split, Split]:
-        """Train and val, both stratified; train cut to `train_size` so that smaller subsets lie within larger ones.
-
-        Raises `Misuse` when fewer than `train_size` examples are there.
-        """
+    def split(self, streams: Streams) -> tuple[Split, Split]:
+        """Train and val, both stratified; train in the order drawn, of which every prefix holds the classes in proportion."""
         images, labels = self._open("train")
         order = stratified_order(labels, streams.generator("split"))
         train, val = np.split(order, [self.split_sizes()[0]])
-        if train_size is not None:
-            if not 1 <= train_size <= len(train):
-                raise Misuse(
-                    f"train_size must lie between 1 and {len(train)}, what {self.name} has beside validation. "
-                    f"Received: {train_size}"
-                )
-            train = train[stratified_order(labels[train], streams.generator("corrupt", "subset"))[:train_size]]
-        return Split(images, labels, np.sort(train)), Split(images, labels, np.sort(val))
+        return self._part(images, labels, train), self._part(images, labels, np.sort(val))
 
     def test(self) -> Split:
         """The official test split, or the fixed stratified fifth where there is none."""
         images, labels = self._open("test")
-        return Split(images, labels, np.arange(len(labels)))
+        return self._part(images, labels, np.arange(len(labels)))
+
+    def _part(self, images: np.ndarray, labels: np.ndarray, ids: np.ndarray) -> Split:
+        return Split(images, labels[ids].astype(np.int64), ids, classes=self.classes)
 
     def _open(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         return tuple(np.load(self.folder / f"{split}_{what}.npy", mmap_mode="r") for what in ("images", "labels"))

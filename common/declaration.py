@@ -18,7 +18,10 @@ from collections.abc import Iterator
 PROJECT = pathlib.Path(__file__).resolve().parent.parent
 EXPERIMENTS = PROJECT / "experiments"
 SLOW = ("keras", "tensorflow", "tensorflow_datasets", "sklearn", "scipy")
-NEED_KERAS = ("models", "augment", "losses", "optimizers", "checkpoint", "loop", "objective", "training", "scoring", "replicas")
+NEED_KERAS = (
+    *("models", "augment", "losses", "optimizers", "callbacks", "checkpoint", "loop", "objective", "training", "scoring"),
+    "replicas",
+)
 
 
 class _Placeholder(types.ModuleType):

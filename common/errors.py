@@ -16,6 +16,10 @@ class Failure(Exception):
     status = 1
 
 
+class Unavailable(Exception):
+    """An arm cannot run here, for the reason given: its row is `unavailable`, and the next call tries again."""
+
+
 class OneLineParser(argparse.ArgumentParser):
     """A parser whose errors are a `Misuse`, not several lines of usage."""
 

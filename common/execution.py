@@ -16,9 +16,10 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.ops import gradient_registry
 
-from common import data, metrics, results, scoring
+from common import data, results, tasks
+from common.assessment import assess
 from common.errors import Misuse
-from common.loop import Diverged, Fit
+from common.loop import Diverged
 from common.streams import Streams, seeded_weights
 from common.training import Trial
 
@@ -48,15 +49,19 @@ def _run_trial(job: dict, strategy: tf.distribute.Strategy, report) -> results.O
     setting = job["setting"]
     keras.config.set_dtype_policy(setting["precision"])
     dataset = data.reopen(data.Dataset.from_json(job["dataset"]))
-    streams = Streams(job["seed"], tuple(setting["vary"]))
+    streams = Streams(job["seed"] + setting["seed_offset"], tuple(setting["vary"]))
     keras.utils.set_random_seed(streams.key("init", "global"))
-    train, val = dataset.split(streams, setting["train_size"])
+    experiment = load_script(job["script"])
+    task = experiment.task
+    train, val, others = tasks.examples(dataset, setting, task, streams)
     trial = Trial(
         streams=streams,
         train=train,
         val=val,
-        input_shape=dataset.shape,
-        classes=dataset.classes,
+        others=others,
+        task=task,
+        input_shape=train.batch(np.arange(1)).shape[1:],
+        classes=task.outputs(len(setting["classes"] or dataset.class_names)),
         epochs=setting["epochs"],
         batch_size=setting["batch_size"] or len(train),
         official_size=dataset.train_size,
@@ -64,10 +69,10 @@ def _run_trial(job: dict, strategy: tf.distribute.Strategy, report) -> results.O
         strategy=strategy,
         checkpoint_steps=job["checkpoint_steps"],
         writes=job["writes"],
+        xla=setting["xla"],
         report=report,
     )
     predictor, diverged = None, None
-    experiment = load_script(job["script"])
     with strategy.scope(), seeded_weights(streams):
         try:
             predictor = experiment.train(trial, **job["arguments"])
@@ -79,7 +84,7 @@ def _run_trial(job: dict, strategy: tf.distribute.Strategy, report) -> results.O
     return _outcome(job, trial, dataset, predictor, diverged)
 
 
-def start(threads: int, replicas: int, workers: int) -> tf.distribute.Strategy:
+def start(threads: int, replicas: int, workers: int, deterministic: bool) -> tf.distribute.Strategy:
     """Set TensorFlow up, once in a process. Returns the strategy of all its trials.
 
     With several workers it waits until those that `TF_CONFIG` names have come.
@@ -88,7 +93,8 @@ def start(threads: int, replicas: int, workers: int) -> tf.distribute.Strategy:
     """
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    tf.config.experimental.enable_op_determinism()
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
     gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)
@@ -108,7 +114,7 @@ def _outcome(job: dict, trial: Trial, dataset: data.Dataset, predictor, diverged
     fit = trial.fits[stages[-1]] if stages else None
     model = predictor if isinstance(predictor, keras.Model) else trial.models[stages[-1]] if stages else None
     row = {**job["row"], "status": "diverged" if diverged else "done", "reason": diverged or "", "seed": job["seed"]}
-    row |= {"train_size": len(trial.train), "val_size": len(trial.val), "test_size": dataset.test_size}
+    row |= {"train_size": len(trial.train), "val_size": len(trial.val)}
     if model is not None:
         row["parameters"] = model.count_params()
         row["weights"] = _weights_hash(model)
@@ -116,8 +122,11 @@ def _outcome(job: dict, trial: Trial, dataset: data.Dataset, predictor, diverged
         row["steps"] = sum(f.steps for f in trial.fits.values())
         row["final_epoch"] = sum(f.epoch for f in trial.fits.values())
     started = time.perf_counter()
-    test = dataset.test() if job["scores_test"] else None
-    scored, logits = _scores(trial, test, predictor, fit, job["keep"])
+    setting = job["setting"]
+    test = tasks.test(dataset, setting["classes"], trial.task) if job["scores_test"] else None
+    if test:
+        row["test_size"] = len(test)
+    scored, outputs = assess(trial, test, predictor, fit, job["keep"], setting["shifted"])
     trial.clocks["eval"] += time.perf_counter() - started
     trial.lap()
     row |= scored
@@ -138,70 +147,10 @@ def _outcome(job: dict, trial: Trial, dataset: data.Dataset, predictor, diverged
         row=row,
         epochs=epochs,
         measures=measures,
-        predicted=None if logits is None else logits.argmax(axis=1).astype(np.min_scalar_type(dataset.classes - 1)),
-        logits=None if logits is None else logits.astype(np.float32),
+        predicted=trial.task.predicted(outputs["test"]) if test else None,
+        logits=outputs["test"].astype(np.float32) if test else None,
         samples=trial.samples if job["seed"] == 0 else None,
     )
-
-
-def _scores(
-    trial: Trial, test: data.Split | None, predictor, fit: Fit | None, keep: str | None
-) -> tuple[dict, np.ndarray | None]:
-    """All scores of a row, and the test logits. Without a predictor (diverged) those of the best constant prediction.
-
-    A search's trial has no test split, so that nothing can be chosen on it.
-
-    The model is saved to `keep` as it was scored, batch-norm statistics included.
-    """
-    splits = {"train": trial.train, "val": trial.val} | ({"test": test} if test else {})
-    if predictor is None:
-        logits = {name: metrics.constant_logits(trial.train.labels, trial.classes, len(split)) for name, split in splits.items()}
-    else:
-        logits = _predictions(trial, predictor, splits)
-    if keep and isinstance(predictor, keras.Model):
-        pathlib.Path(keep).parent.mkdir(parents=True, exist_ok=True)
-        predictor.save(keep)
-    row = {}
-    for name, split in splits.items():
-        if predictor is None and name == "train":
-            continue  # a trial that diverged has no gap between train and test
-        row[f"{name}_accuracy"] = metrics.accuracy(logits[name], split.labels)
-        row[f"{name}_nll"] = metrics.nll(logits[name], split.labels)
-    judged, labels = ("test", test.labels) if test else ("val", trial.val.labels)
-    row["untrained"] = bool(row[f"{judged}_accuracy"] <= np.bincount(labels).max() / len(labels))
-    if test:
-        names = ("test_precision", "test_recall", "test_f1")
-        row |= zip(names, metrics.macro_scores(logits["test"].argmax(axis=1), test.labels, trial.classes), strict=True)
-        row["test_ece"] = metrics.ece(logits["test"], test.labels)
-    if predictor is None:
-        best = logits
-    elif isinstance(predictor, keras.Model) and fit and fit.best:
-        predictor.set_weights(fit.best["weights"])
-        best = _predictions(trial, predictor, {name: split for name, split in splits.items() if name != "train"})
-        row["best_epoch"] = fit.best["epoch"]
-    else:
-        return row, logits.get("test")
-    row["best_val_accuracy"] = metrics.accuracy(best["val"], trial.val.labels)
-    row["best_val_nll"] = metrics.nll(best["val"], trial.val.labels)
-    if test:
-        row["best_test_accuracy"] = metrics.accuracy(best["test"], test.labels)
-    return row, logits.get("test")
-
-
-def _predictions(trial: Trial, predictor, splits: dict[str, data.Split]) -> dict[str, np.ndarray]:
-    """Scores of each split, after the batch-norm statistics of the models at work have been re-estimated."""
-    models = [predictor] if isinstance(predictor, keras.Model) else trial.models.values()
-    order = trial.streams.generator("order", "scoring").permutation(len(trial.train))
-    for model in models:
-        scoring.reestimate_batch_norm(model, trial.train, order, trial.batch_size)
-    if isinstance(predictor, keras.Model):
-        call = scoring.forward(predictor)
-    else:
-
-        def call(images):
-            return np.asarray(predictor.predict(images))
-
-    return {name: scoring.predict(call, split) for name, split in splits.items()}
 
 
 def _weights_hash(model: keras.Model) -> str:

@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from common import space
+from common import space, tasks
 from common.errors import Misuse
 from common.results import file_name
 from common.streams import STREAMS
@@ -41,6 +41,13 @@ class Setting:
         replicas: devices that share each batch: GPUs, or logical CPU devices where there are none.
         workers: machines that these devices are on, equally many on each; see `TF_CONFIG` in README.
         vary: the random streams that follow the seed; the others stay at seed 0.
+        seed_offset: added to the seed of every stream.
+        classes: numbers of the classes that are kept; all by default.
+        imbalance: how many times as frequent as the last class the first one is in the train split, in a long tail.
+        label_noise: share of the labels of train and val that are wrong.
+        shifted: whether test images that are brighter, turned, noisy, … are scored as well (see `tasks.SHIFTS`).
+        deterministic: whether TensorFlow's operations are.
+        xla: whether updates are compiled by XLA, which determinism would switch off.
     """
 
     dataset: str
@@ -54,6 +61,13 @@ class Setting:
     replicas: int = 1
     workers: int = 1
     vary: tuple[str, ...] = STREAMS
+    seed_offset: int = 0
+    classes: tuple[int, ...] | None = None
+    imbalance: float = 1.0
+    label_noise: float = 0.0
+    shifted: bool = False
+    deterministic: bool = True
+    xla: bool = False
 
     def __post_init__(self):
         for name in ("epochs", "batch_size", "train_size", "image_size", "threads", "replicas", "workers"):
@@ -70,6 +84,14 @@ class Setting:
         unknown = [stream for stream in self.vary if stream not in STREAMS]
         if unknown:
             raise Misuse(f"vary must name streams among {', '.join(STREAMS)}. Received: {unknown[0]!r}")
+        if not self.imbalance >= 1:
+            raise Misuse(f"imbalance must be at least 1. Received: {self.imbalance!r}")
+        if not 0 <= self.label_noise < 1:
+            raise Misuse(f"label_noise must lie between 0 and 1. Received: {self.label_noise!r}")
+        if self.classes is not None and (len(set(self.classes)) < len(self.classes) or len(self.classes) < 2):
+            raise Misuse(f"classes must be at least two different ones. Received: {self.classes!r}")
+        if self.xla and self.deterministic:
+            raise Misuse("xla needs deterministic=False: TensorFlow's determinism switches XLA off. Received: xla=True")
 
     def replace(self, **changes) -> "Setting":
         """A copy with other fields. Raises `Misuse` for an impossible value."""
@@ -92,8 +114,9 @@ class Claim:
             (inside ±margin), "interaction", "best of family", "flatness" (over more decades of a number, one per arm of either
             side in the same order, the metric lies within `within` of its side's best). By default superiority, or best of
             family for several arms.
-        metric: a column of the rows, the name of a measure, or "gap" (train less test accuracy), "worst_class_accuracy",
-            "survival", "seconds" (of training, of trials that ran alone), "epochs_to_target" or "steps_to_target".
+        metric: by default the task's primary one. A column of the rows, the name of a measure, or "gap" (train less test
+            accuracy), "worst_class_accuracy", "survival", "seconds" (of training, of trials that ran alone),
+            "epochs_to_target" or "steps_to_target".
         lower_is_better: whether a smaller value of the metric is the better one.
         datasets: those it speaks about; by default the one of the experiment's full setting.
         within: of "flatness".
@@ -105,7 +128,7 @@ class Claim:
     worse: str | Sequence[str]
     margin: float
     kind: str | None = None
-    metric: str = "test_accuracy"
+    metric: str | None = None
     lower_is_better: bool = False
     datasets: tuple[str, ...] | None = None
     within: float | None = None
@@ -154,6 +177,8 @@ class Experiment:
             ones lie inside.
         points: how many an arm, where the tuner is not the grid.
         figures: kinds to draw besides those that fit any experiment, among `FIGURES`.
+        task: what is learned; see `common.tasks`.
+        alone: whether trials run one at a time, which claims about seconds need.
 
     Raises:
         Misuse: arms that `train` cannot take, or claims about arms that are not there.
@@ -173,12 +198,13 @@ class Experiment:
         tuner: str | dict[str, str] = "grid",
         points: int = 16,
         figures: Sequence[str] = (),
+        task: tasks.Task = tasks.classification,
+        alone: bool = False,
     ):
+        self.task, self.alone = task, alone
         self.train, self.arms, self.setting, self.quick = train, arms, setting, quick or setting
         self.seeds, self.baseline, self.figures = seeds, baseline, tuple(figures)
-        self.claims = tuple(
-            claim if claim.datasets else dataclasses.replace(claim, datasets=(setting.dataset,)) for claim in claims
-        )
+        self.claims = tuple(self._completed(claim) for claim in claims)
         script = inspect.unwrap(train).__globals__
         self.path = pathlib.Path(script["__file__"]).resolve()
         self.name = self.path.stem
@@ -189,6 +215,13 @@ class Experiment:
         self.tuner = tuner if isinstance(tuner, dict) else dict.fromkeys(self.search, tuner)
         self.points = points
         self._check()
+
+    def _completed(self, claim: Claim) -> Claim:
+        """The claim with what follows from the experiment: its dataset, and the task's primary metric."""
+        if claim.metric is None:
+            primary = {"metric": f"test_{self.task.metric}", "lower_is_better": self.task.lower_is_better}
+            claim = dataclasses.replace(claim, **primary)
+        return claim if claim.datasets else dataclasses.replace(claim, datasets=(self.setting.dataset,))
 
     def _spaces(self, search: dict | Callable | None) -> dict[str, space.Space]:
         if callable(search):
@@ -219,8 +252,9 @@ class Experiment:
     def arm_setting(self, arm: str, setting: Setting, overridden: Sequence[str] = ()) -> Setting:
         """The setting with the arm's own fields, except those that the user has overridden."""
         fields = {k: v for k, v in self.arms[arm].items() if k in FIELDS and k not in overridden}
-        if "vary" in fields:
-            fields["vary"] = tuple(fields["vary"])
+        for name in ("vary", "classes"):
+            if fields.get(name) is not None:
+                fields[name] = tuple(fields[name])
         return setting.replace(**fields)
 
     def folder_name(self, setting: Setting, overridden: Sequence[str] = (), dataset: str = "", smoke: dict | None = None) -> str:
@@ -235,12 +269,13 @@ class Experiment:
             arms_differ = name in overridden and any(name in arm for arm in self.arms.values())
             smoked = smoke and value == smoke.get(name, ...)
             if (value != getattr(declared, name) or arms_differ) and not smoked:
-                parts.append(f"{SHORT.get(name, name)}={value if value is not None else 'all'}")
+                parts.append(f"{SHORT.get(name, name)}={_shown(value)}")
         return "-".join(parts)
 
     def declare(self, setting: Setting) -> dict:
         """The declaration, as plain values, for what only reads rows."""
-        return {
+        task = {} if self.task is tasks.classification else {"task": self.task.declare()}
+        return task | {
             "experiment": self.name,
             "doc": self.doc,
             "question": self.question,
@@ -313,3 +348,10 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _shown(value) -> str:
+    """A field's value as part of a folder's name."""
+    if isinstance(value, tuple):
+        return "+".join(map(str, value))
+    return "all" if value is None else str(value)

@@ -65,8 +65,7 @@ class Follower:
     def _start(self, plan: Plan, trial: Planned) -> Worker:
         setting = trial.setting
         gpus = self.devices.take(setting.replicas // setting.workers)
-        fits = (setting.threads, setting.replicas, setting.workers)
-        return Worker.start(fits, gpus, plan.files.folder / "logs")
+        return Worker.start(trial.fits, gpus, plan.files.folder / "logs")
 
     def _stop(self) -> None:
         if self.worker is not None:

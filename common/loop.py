@@ -14,7 +14,8 @@ import tensorflow as tf
 from keras.src.backend.common.global_state import get_global_attribute
 
 from common import augment as augmentation
-from common import checkpoint, metrics, replicas, scoring
+from common import callbacks as callbacks_of_keras
+from common import checkpoint, replicas, scoring
 from common.errors import Misuse
 
 SAMPLES = 8
@@ -43,13 +44,19 @@ class Fit:
     """Epoch, val_accuracy, val_nll and weights of the best validation epoch."""
     stopped: bool = False
     finished: bool = False
+    norms: list[float] = field(default_factory=list)
+    """Norm of the gradient of each update, before any clipping."""
 
 
 class Loop:
     """One call of `Trial.fit`."""
 
-    def __init__(self, trial, model, optimizer, per_example, callbacks, class_weight, augment, stage, epochs, step):
+    def __init__(self, trial, model, optimizer, per_example, callbacks, class_weight, augment, stage, epochs, step, train, val):
         self.trial, self.model, self.stage, self.epochs = trial, model, stage, epochs
+        self.train, self.val = train, val
+        self.steps_per_epoch = -(-len(train) // trial.batch_size)
+        self.outputs = trial.task.outputs(train.classes or trial.classes)
+        self.metric = trial.task.metric
         self.per_example = per_example
         self.augment = tuple(augment)
         if not model.built:
@@ -62,11 +69,11 @@ class Loop:
         self.class_weight = None
         if class_weight is not None:
             weights = class_weight if isinstance(class_weight, dict) else dict(enumerate(class_weight))
-            self.class_weight = tf.constant([weights.get(c, 1.0) for c in range(trial.classes)], tf.float32)
+            self.class_weight = tf.constant([weights.get(c, 1.0) for c in range(self.outputs)], tf.float32)
         self.fit = Fit()
         # Epochs of earlier stages: no stage repeats another's order, augmentation or masks.
         self.earlier = sum(fit.epoch for fit in trial.fits.values())
-        self.callbacks = keras.callbacks.CallbackList([_with_direction(c) for c in callbacks])
+        self.callbacks = callbacks_of_keras.prepared(callbacks)
         self.reported = 0.0
         self.chiefs = None
 
@@ -79,9 +86,15 @@ class Loop:
         outputs = tf.cast(self.model(images, training=True), tf.float32)
         return self.per_example(targets, outputs), outputs
 
+    def targets(self, labels):
+        """Labels as losses take them: one-hot [batch, classes] where they are classes, else float32 [batch, outputs]."""
+        if self.train.classes is not None:
+            return tf.one_hot(labels, self.outputs)
+        return tf.reshape(labels, (-1, self.outputs))
+
     def prepare(self, images, labels, uniforms):
-        """A batch as the model sees it: float32 images 0 … 255 and one-hot targets."""
-        targets = tf.one_hot(labels, self.trial.classes)
+        """A batch as the model sees it: float32 images 0 … 255, and targets."""
+        targets = self.targets(labels)
         return augmentation.apply(self.augment, tf.cast(images, tf.float32), targets, uniforms)
 
     def compile(self):
@@ -117,7 +130,7 @@ class Loop:
                 squares += [tf.reduce_sum(tf.square(tf.cast(g, tf.float32) / scale)) for g in gradients if g is not None]
                 optimizer.apply(gradients, variables)
             correct = tf.constant(0.0)
-            if outputs is not None:
+            if outputs is not None and self.train.classes is not None:
                 hits = tf.argmax(outputs, axis=-1) == tf.argmax(targets, axis=-1)
                 correct = tf.reduce_sum(tf.cast(hits, tf.float32)) / count
             loss, correct = replicas.sums([tf.add_n([total for total, _ in totals]), correct], trial.replicas)
@@ -127,17 +140,17 @@ class Loop:
         for optimizer, _, _ in self.players if trial.replicas > 1 else ():
             # Keras sums over replicas after clipping; here the gradients that it gets are sums already.
             optimizer._all_reduce_sum_gradients = lambda gradients_and_variables: gradients_and_variables
-        height, width, channels = trial.input_shape
         signature = [
-            tf.TensorSpec((None, height, width, channels), tf.uint8),
-            tf.TensorSpec((None,), tf.int64),
+            tf.TensorSpec((None, *trial.input_shape), tf.uint8),
+            tf.TensorSpec((None, *self.train.labels.shape[1:]), self.train.labels.dtype),
             tf.TensorSpec((None, len(self.augment), augmentation.UNIFORMS), tf.float32),
             tf.TensorSpec((), tf.float32),
             tf.TensorSpec((), tf.int32),
             tf.TensorSpec((2, trial.replicas), tf.int32),
         ]
         # One signature: machines that traced at different updates would number their collectives differently.
-        compiled = tf.function(lambda *batch: trial.strategy.run(update, args=batch), input_signature=signature)
+        run = tf.function(update, jit_compile=True) if trial.xla else update
+        compiled = tf.function(lambda *batch: trial.strategy.run(run, args=batch), input_signature=signature)
 
         def call(*batch):
             return [trial.strategy.experimental_local_results(result)[0] for result in compiled(*batch)]
@@ -165,13 +178,13 @@ class Loop:
     # --- the run ---
 
     def run(self):
-        trial, fit = self.trial, self.fit
+        fit = self.fit
         for optimizer, variables, _ in self.players:
             optimizer.build(variables)
         self.model.compile(optimizer=self.players[0][0], loss=None, jit_compile=False, auto_scale_loss=False)
         self._seed_noise()
         self.callbacks.set_model(self.model)
-        self.callbacks.set_params({"epochs": self.epochs, "steps": trial.steps_per_epoch, "verbose": 0})
+        self.callbacks.set_params({"epochs": self.epochs, "steps": self.steps_per_epoch, "verbose": 0})
         self.model.stop_training = False
         self._keep_samples()
         if self._load(f"{self.stage}-finished"):
@@ -181,42 +194,43 @@ class Loop:
             checkpoint.callback_state(callback)  # raises for one that could not be saved, before anything is trained
         self._load(self.stage)
         self.model._initial_epoch = fit.epoch
-        self.classifies = self.model.output_shape == (None, trial.classes)
+        self.judged = self.model.output_shape == (None, self.outputs)  # else it is no predictor: a generator, say
         self.update = self.compile()
-        self.forward = scoring.forward(self.model) if self.classifies else None
+        self.forward = scoring.forward(self.model) if self.judged else None
         self.timed = set()  # compiled functions that have run once
         while fit.epoch < self.epochs and not fit.stopped:
             self._epoch()
         for optimizer, variables, _ in self.players:
             optimizer.finalize_variable_values(variables)  # an exponential moving average becomes the weights
-        self.callbacks.on_train_end(self._logs())
+        self.callbacks.on_train_end(callbacks_of_keras.logs(fit.history))
         fit.finished = True
         self._save()
 
     def _epoch(self):
         trial, fit = self.trial, self.fit
-        n, size = len(trial.train), trial.batch_size
+        n, size = len(self.train), trial.batch_size
         began, before = time.perf_counter(), fit.epoch_seconds
         order = trial.streams.generator("order", self.earlier + fit.epoch).permutation(n)
         uniforms = np.zeros((n, 0, augmentation.UNIFORMS), np.float32)
         if self.augment:
-            uniforms = augmentation.draws(trial.streams, self.earlier + fit.epoch, self.augment, trial._official_size)
-            uniforms = uniforms[trial.train.ids]
+            uniforms = augmentation.draws(trial.streams, self.earlier + fit.epoch, self.augment, self._names())
+            uniforms = uniforms[self.train.ids]
         trial.clocks["input"] += time.perf_counter() - began
-        first = fit.steps - fit.epoch * trial.steps_per_epoch
+        first = fit.steps - fit.epoch * self.steps_per_epoch
         if first == 0:
             self.callbacks.on_epoch_begin(fit.epoch)
-        for i in range(first, trial.steps_per_epoch):
+        for i in range(first, self.steps_per_epoch):
             start = time.perf_counter()
             batch = order[i * size : (i + 1) * size]
             bounds, count = replicas.shares(len(batch), trial.replicas)
-            arguments = (trial.train.batch(batch), trial.train.labels[batch], uniforms[batch], count, np.int32(fit.steps), bounds)
+            arguments = (self.train.batch(batch), self.train.labels[batch], uniforms[batch], count, np.int32(fit.steps), bounds)
             gathered = time.perf_counter()
             self.callbacks.on_train_batch_begin(i)
             loss, accuracy, norm, finite = (value.numpy() for value in self.update(*arguments))
             done = time.perf_counter()
             fit.steps += 1
             terms = (len(batch), float(loss) * len(batch), round(float(accuracy) * len(batch)), float(norm))
+            fit.norms.append(float(norm))
             fit.sums = [a + b for a, b in zip(fit.sums, terms, strict=True)]
             trial.clocks["input"] += gathered - start
             if self._first("update"):
@@ -232,7 +246,7 @@ class Loop:
             self._progress(done)
             if self.model.stop_training:
                 break
-            last = i == trial.steps_per_epoch - 1
+            last = i == self.steps_per_epoch - 1
             if not last and trial._checkpoint_steps and fit.steps % trial._checkpoint_steps == 0:
                 fit.epoch_seconds = before + time.perf_counter() - began
                 self._save()
@@ -244,50 +258,48 @@ class Loop:
         row = {
             "epoch": fit.epoch + 1,
             "train_loss": loss / examples,
-            "train_accuracy": correct / examples if self.classifies else None,
+            "train_accuracy": correct / examples if self.judged and self.train.classes else None,
             **self._validate(),
             "learning_rate": float(keras.ops.convert_to_numpy(self.players[0][0].learning_rate)),
-            "gradient_norm": norm / (fit.steps - fit.epoch * trial.steps_per_epoch),
+            "gradient_norm": norm / (fit.steps - fit.epoch * self.steps_per_epoch),
             "seconds": seconds,
         }
         fit.history.append(row)
         start = time.perf_counter()
-        if self.classifies and (fit.best is None or _rank(row) > _rank(fit.best)):
-            names = ("epoch", "val_accuracy", "val_nll")
-            fit.best = {**{name: row[name] for name in names}, "weights": self.model.get_weights()}
+        if self.judged and (fit.best is None or self._rank(row) > self._rank(fit.best)):
+            names = ("epoch", f"val_{self.metric}", "val_nll")
+            fit.best = {**{name: row.get(name) for name in names}, "weights": self.model.get_weights()}
         fit.epoch += 1
         fit.sums, fit.epoch_seconds = [0.0] * 4, 0.0
-        self.callbacks.on_epoch_end(fit.epoch - 1, self._logs())
+        self.callbacks.on_epoch_end(fit.epoch - 1, callbacks_of_keras.logs(fit.history))
         (fit.stopped,) = map(bool, self.agree(self.model.stop_training))
         trial.clocks["eval"] += time.perf_counter() - start
         if fit.epoch < self.epochs and not fit.stopped:  # else the end of the stage follows at once
             self._save()
 
     def _validate(self):
-        """Validation loss (as trained, weight penalties included), accuracy and NLL; none for a model that is no classifier."""
-        names = ("val_loss", "val_accuracy", "val_nll")
-        if not self.classifies:
-            return dict.fromkeys(names)
+        """Validation loss (as trained, weight penalties included) and scores; none for a model that is no predictor."""
+        if not self.judged:
+            return {}
         self.callbacks.on_test_begin()
         trial, start = self.trial, time.perf_counter()
-        logits = scoring.predict(self.forward, trial.val)
+        outputs = scoring.predict(self.forward, self.val)
         trial.clocks["compile" if self._first("forward") else "eval"] += time.perf_counter() - start
-        targets = tf.one_hot(trial.val.labels, trial.classes)
-        losses = float(tf.reduce_mean(self.per_example(targets, tf.constant(logits))))
+        losses = float(tf.reduce_mean(self.per_example(self.targets(self.val.labels), tf.constant(outputs))))
         penalties = [v.regularizer(v) for v in self.model.trainable_variables if v.regularizer is not None]
         loss = losses + float(sum(keras.ops.convert_to_numpy(penalty) for penalty in penalties))
-        scores = self.agree(loss, metrics.accuracy(logits, trial.val.labels), metrics.nll(logits, trial.val.labels))
-        self.callbacks.on_test_end({"loss": scores[0], "accuracy": scores[1]})
-        return dict(zip(names, scores, strict=True))
+        found = trial.task.scores(outputs, self.val.labels)
+        scores = self.agree(loss, *found.values())
+        self.callbacks.on_test_end({"loss": scores[0], self.metric: scores[1]})
+        return dict(zip(("val_loss", *(f"val_{name}" for name in found)), scores, strict=True))
 
-    def _logs(self):
-        """What Keras' `fit` hands to callbacks at the end of an epoch."""
-        if not self.fit.history:
-            return {}
-        row = self.fit.history[-1]
-        names = {"loss": "train_loss", "accuracy": "train_accuracy", "val_loss": "val_loss"}
-        names |= {"val_accuracy": "val_accuracy", "val_nll": "val_nll", "learning_rate": "learning_rate"}
-        return {log: row[name] for log, name in names.items() if row[name] is not None}
+    def _rank(self, row):
+        """The better epoch has the better primary metric, then the lower NLL; of equals the earlier one stays."""
+        return self.trial.task.better(row[f"val_{self.metric}"]), -(row.get("val_nll") or 0)
+
+    def _names(self):
+        """One more than the highest name of an example, those of the official split included."""
+        return max(self.trial._official_size, int(self.train.ids.max()) + 1)
 
     def _progress(self, now):
         trial, fit = self.trial, self.fit
@@ -300,7 +312,7 @@ class Loop:
             stage=self.stage,
             epoch=fit.epoch + 1,
             epochs=self.epochs,
-            done=fit.steps / (self.epochs * trial.steps_per_epoch),
+            done=fit.steps / (self.epochs * self.steps_per_epoch),
             loss=loss / examples,
             accuracy=correct / examples,
             images_per_second=trial.timed_images / seconds if seconds else None,
@@ -333,12 +345,12 @@ class Loop:
         trial = self.trial
         if trial.samples is not None:
             return
-        positions = np.arange(min(SAMPLES, len(trial.train)))
+        positions = np.arange(min(SAMPLES, len(self.train)))
         uniforms = np.zeros((len(positions), 0, augmentation.UNIFORMS), np.float32)
         if self.augment:
-            drawn = augmentation.draws(trial.streams, 0, self.augment, trial._official_size)
-            uniforms = drawn[trial.train.ids[positions]]
-        images, _ = self.prepare(trial.train.batch(positions), trial.train.labels[positions], uniforms)
+            drawn = augmentation.draws(trial.streams, 0, self.augment, self._names())
+            uniforms = drawn[self.train.ids[positions]]
+        images, _ = self.prepare(self.train.batch(positions), self.train.labels[positions], uniforms)
         trial.samples = np.clip(np.round(images.numpy()), 0, 255).astype(np.uint8)
 
     # --- the state ---
@@ -377,19 +389,3 @@ class Loop:
         trial.resumes += 1
         self.model.stop_training = self.fit.stopped
         return True
-
-
-def _rank(row):
-    """The better epoch has the higher accuracy, then the lower NLL; of equals the earlier one stays."""
-    return row["val_accuracy"], -row["val_nll"]
-
-
-def _with_direction(callback):
-    """Tell a callback that monitors accuracy or NLL which way is better.
-
-    Keras would read that off the model's compiled metrics, of which there are none here.
-    """
-    monitor = getattr(callback, "monitor", "")
-    if getattr(callback, "mode", None) == "auto":
-        callback.mode = "max" if monitor.endswith("accuracy") else "min"
-    return callback

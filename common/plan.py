@@ -10,10 +10,11 @@ import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from common import data, results, space
+from common import data, results, space, tasks
 from common.declaration import code_hash
 from common.errors import Failure, Misuse
 from common.experiment import COMMON, TRIED, Experiment, Setting
+from common.streams import Streams
 
 PROJECT = pathlib.Path(__file__).resolve().parent.parent
 GUESSED_SECONDS_PER_PIXEL = 5e-7
@@ -65,6 +66,12 @@ class Planned:
     def images(self) -> int:
         """Images trained on over all epochs."""
         return self.setting.epochs * (self.setting.train_size or self.dataset.split_sizes()[0])
+
+    @property
+    def fits(self) -> tuple[int, int, int, bool]:
+        """What a worker must have been started with."""
+        setting = self.setting
+        return setting.threads, setting.replicas, setting.workers, setting.deterministic
 
     @property
     def folder_name(self) -> str:
@@ -180,6 +187,8 @@ def make_plan(
         Misuse: a batch or subset larger than the data, or what `data.load` raises.
     """
     code = code_hash(experiment.path.read_text(), experiment.train.__name__)
+    if experiment.task is not tasks.classification:
+        code += experiment.task.name
     datasets: dict[tuple, data.Dataset] = {}
     of_arm: dict[str, tuple[Setting, data.Dataset]] = {}
     wanted = {variant.arm for variant, _ in trials}
@@ -188,9 +197,13 @@ def make_plan(
         key = (chosen.dataset, chosen.image_size, chosen.colour)
         if key not in datasets:
             datasets[key] = data.load(*key)
+        _check_classes(chosen, datasets[key])
         available = datasets[key].split_sizes()[0]
+        if chosen.classes:
+            available = len(tasks.kept(datasets[key].split(Streams(0))[0], chosen.classes))
         if smoke and chosen.train_size is not None:
-            chosen = chosen.replace(train_size=min(chosen.train_size, available))
+            images = min(chosen.train_size, available)
+            chosen = chosen.replace(train_size=images, batch_size=chosen.batch_size and min(chosen.batch_size, images))
         if arm in wanted:
             _check_sizes(chosen, available)
         of_arm[arm] = (chosen, datasets[key])
@@ -219,6 +232,12 @@ def make_plan(
     settings = {arm: chosen for arm, (chosen, _) in of_arm.items()}
     bases = {arm: _fingerprint(arm, experiment.arguments(arm), None, *of_arm[arm], code) for arm in of_arm}
     return Plan(experiment, setting, files, [planned(*trial) for trial in trials], searching, settings, bases, fingerprint)
+
+
+def _check_classes(setting: Setting, dataset: data.Dataset) -> None:
+    unknown = [c for c in setting.classes or () if not 0 <= c < dataset.classes]
+    if unknown:
+        raise Misuse(f"classes must lie between 0 and {dataset.classes - 1} of {setting.dataset}. Received: {unknown[0]}")
 
 
 def _check_sizes(setting: Setting, available: int) -> None:
@@ -294,6 +313,6 @@ def known_columns(planned: Planned, experiment: str, origin: dict) -> dict:
         "replicas": setting.replicas,
         "workers": setting.workers,
         "threads": setting.threads,
-        "deterministic": True,
+        "deterministic": setting.deterministic,
         **origin,
     }

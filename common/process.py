@@ -17,6 +17,8 @@ from common.plan import PROJECT, Plan, Planned
 
 CONNECT_SECONDS = 120.0
 """How long the workers of several machines may take to find each other, their imports included."""
+STOP_SECONDS = 5.0
+"""How long the end of a killed worker is waited for."""
 
 
 @dataclass
@@ -24,8 +26,8 @@ class Worker:
     """A worker process and what it is doing."""
 
     process: subprocess.Popen
-    fits: tuple[int, int, int]
-    """Threads, replicas and machines: fixed once TensorFlow has started."""
+    fits: tuple[int, int, int, bool]
+    """Threads, replicas, machines and determinism: fixed once TensorFlow has started."""
     gpus: list[str]
     log: pathlib.Path
     scratch: pathlib.Path
@@ -45,8 +47,8 @@ class Worker:
     started: float = field(default_factory=time.monotonic)
 
     @classmethod
-    def start(cls, fits: tuple[int, int, int], gpus: list[str], logs: pathlib.Path) -> "Worker":
-        """Start a process for trials of so many threads, replicas and machines; what it prints goes to a log."""
+    def start(cls, fits: tuple[int, int, int, bool], gpus: list[str], logs: pathlib.Path) -> "Worker":
+        """Start a process for the trials that it fits; what it prints goes to a log."""
         logs.mkdir(parents=True, exist_ok=True)
         handle, log = tempfile.mkstemp(prefix="worker-", suffix=".log", dir=logs)
         scratch = tempfile.mkdtemp(prefix="worker-")
@@ -60,7 +62,7 @@ class Worker:
             "CUDA_VISIBLE_DEVICES": ",".join(gpus) or "-1",
         }
         process = subprocess.Popen(
-            [sys.executable, "-u", "-m", "common.worker", *map(str, fits)],
+            [sys.executable, "-u", "-m", "common.worker", *(str(int(value)) for value in fits)],
             cwd=PROJECT,
             env=environment,
             stdin=subprocess.PIPE,
@@ -114,7 +116,8 @@ class Worker:
     def stop(self) -> None:
         """End it at once: what it had not saved is not needed."""
         self.process.kill()
-        self.process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # it waits for a slow disk, and ends when that answers
+            self.process.wait(STOP_SECONDS)
         with contextlib.suppress(OSError):  # what could not be sent is still buffered
             self.process.stdin.close()
         self.process.stdout.close()

@@ -112,9 +112,10 @@ class Display:
         if row["status"] in ("failed", "unavailable"):
             self.say(f"{name}: {row['status']}: {row['reason']}")
             return
-        said = f"val accuracy {row['val_accuracy']:.4f}"
-        if row.get("test_accuracy") is not None:
-            said = f"test accuracy {row['test_accuracy']:.4f}, val {row['val_accuracy']:.4f}"
+        metric = next(name for name in ("accuracy", "f1", "error") if f"val_{name}" in row)
+        said = f"val {metric} {row[f'val_{metric}']:.4f}"
+        if f"test_{metric}" in row:
+            said = f"test {metric} {row[f'test_{metric}']:.4f}, {said.replace(f' {metric}', '')}"
         if row["status"] == "diverged":
             said = f"diverged: {row['reason']}"
         speed = f", {row['images_per_second']:,.0f} images/s" if row["images_per_second"] else ""

@@ -10,6 +10,7 @@ import dataclasses
 import io
 import json
 import pathlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -76,7 +77,10 @@ COLUMNS = (
     Column("best_val_accuracy", "outcome", "weights of the best epoch"),
     Column("best_val_nll", "outcome", "weights of the best epoch, nats"),
     Column("best_test_accuracy", "outcome", "weights of the best epoch"),
-    Column("untrained", "outcome", "test accuracy no better than the test split's majority class"),
+    *(Column(f"{name}_f1", "outcome", "macro F1, where it is the primary metric") for name in ("train", "val")),
+    *(Column(f"{name}_error", "outcome", "mean absolute error of a regression") for name in ("train", "val", "test")),
+    *(Column(f"best_{name}", "outcome", "of the best epoch") for name in ("val_f1", "test_f1", "val_error", "test_error")),
+    Column("untrained", "outcome", "no better on test than the majority class, or another constant prediction"),
     Column("compile_seconds", "measurement", "first calls of the compiled functions"),
     Column("input_seconds", "measurement", "gathering batches"),
     Column("train_seconds", "measurement", "updates"),
@@ -97,7 +101,7 @@ REPRODUCIBLE = tuple(column.name for column in COLUMNS if column.kind != "measur
 KEY = ("experiment", "arm", "seed")
 EPOCH_NAMES = (
     *("experiment", "arm", "seed", "stage", "epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_nll"),
-    *("learning_rate", "gradient_norm", "seconds"),
+    *("val_f1", "val_error", "learning_rate", "gradient_norm", "seconds"),
 )
 OUTCOME = "outcome.npz"
 ARRAYS = ("predicted", "logits", "samples")
@@ -119,9 +123,9 @@ class Outcome:
     """A few training images as the model saw them, uint8 [n, h, w, c]."""
 
 
-def labels_key(checksum: str) -> str:
-    """Where the test labels of a dataset lie among an experiment's predictions."""
-    return f"labels/{checksum[:12]}"
+def labels_key(checksum: str, classes: Sequence[int] | None = None) -> str:
+    """Where the test labels of a dataset, or of some of its classes, lie among an experiment's predictions."""
+    return f"labels/{checksum[:12]}" + (f" {'+'.join(map(str, classes))}" if classes else "")
 
 
 class Files(NamedTuple):
@@ -373,7 +377,8 @@ def write_labels(files: Files, key: str, labels: np.ndarray) -> None:
     """Keep the test labels beside the predictions, so that whoever has the rows needs no dataset."""
     with locked(files.folder):
         if key not in read_arrays(files.predictions):
-            _replace_array(files.predictions, key, labels.astype(np.min_scalar_type(int(labels.max()))))
+            whole = np.issubdtype(labels.dtype, np.integer)
+            _replace_array(files.predictions, key, labels.astype(np.min_scalar_type(int(labels.max()))) if whole else labels)
 
 
 def read_measures(files: Files):

@@ -90,7 +90,6 @@ class Runner:
         """
         rows = []
         for trial in list(waiting):
-            fits = (trial.setting.threads, trial.setting.replicas, trial.setting.workers)
             idle = [w for w in self.workers if w.trial is None]
             if not idle and len(self.workers) >= self.jobs:
                 break
@@ -105,12 +104,12 @@ class Runner:
             if reason:
                 rows.append(self._without_training(trial, "unavailable", reason))
                 continue
-            worker = next((w for w in idle if w.fits == fits and w.given < TRIALS_PER_WORKER), None)
+            worker = next((w for w in idle if w.fits == trial.fits and w.given < TRIALS_PER_WORKER), None)
             if self.cluster:
                 self.round += 1
                 told = {"fingerprint": trial.fingerprint, "variant": vars(trial.variant), "seed": trial.seed}
                 self.cluster.say(state="leads", round=self.round, fresh=worker is None, searching=self.plan.searching, **told)
-            worker = worker or self._start(fits, idle)
+            worker = worker or self._start(trial.fits, idle)
             worker.give(trial, self._job(trial))
             running = [w for w in self.workers if w.trial]
             worker.beside = 0
@@ -120,7 +119,7 @@ class Runner:
             time.sleep(POLL_SECONDS)  # all that is left is being run by another call
         return rows
 
-    def _start(self, fits: tuple[int, int], idle: list[Worker]) -> Worker:
+    def _start(self, fits: tuple[int, int, int, bool], idle: list[Worker]) -> Worker:
         spent = [worker for worker in idle if worker.given >= TRIALS_PER_WORKER]
         if spent or len(self.workers) >= self.jobs:
             self._drop([*spent, *idle][0])
@@ -169,13 +168,15 @@ class Runner:
                 self.display.say(event["warning"])
             elif kind == "progress":
                 worker.progress = event
-            elif kind in ("finished", "failed"):
+            elif kind in ("finished", "failed", "unavailable"):
                 if self.cluster and kind == "failed":
                     self.cluster.give_up(self.round, event["reason"])
                     break  # `_attend` goes on, when it is known whether another machine is the cause
                 trial, worker.trial = worker.trial, None
                 if kind == "failed":
                     rows.append(self._fail(trial, event["reason"], worker))
+                elif kind == "unavailable":
+                    rows.append(self._without_training(trial, kind, event["reason"]))
                 else:
                     rows += self._finish(trial, worker.beside)
         return rows

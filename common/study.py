@@ -7,9 +7,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from common import results, space
+from common import results, space, tasks
 from common.cluster import Cluster
 from common.devices import Devices, lacks_bfloat16
 from common.errors import Failure, Misuse
@@ -69,8 +67,9 @@ class Study:
             if self.dry:
                 return 0
             results.write_declaration(plan.files, self.experiment.declare(self.setting))
-            for dataset in {trial.dataset.checksum: trial.dataset for trial in plan.trials}.values():
-                results.write_labels(plan.files, results.labels_key(dataset.checksum), np.asarray(dataset.test().labels))
+            for (_, classes), dataset in {(t.dataset.checksum, t.setting.classes): t.dataset for t in plan.trials}.items():
+                task, key = self.experiment.task, results.labels_key(dataset.checksum, classes)
+                results.write_labels(plan.files, key, task.truth(tasks.test(dataset, classes, task).labels))
             trainer.train(plan, trials)
         if self.cluster:
             self.cluster.leave(state="done", status=Failure.status if trainer.failed else 0)

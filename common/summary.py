@@ -77,11 +77,11 @@ def against(table: Table, arm: str, reference: str) -> stats.Estimate | None:
     seeds = table.seeds_of([arm, reference])
     if len(seeds) < 2:
         return None
-    outcomes = [[table.correct(name, seed) for seed in seeds] for name in (arm, reference)]
+    outcomes = [[table.by_image(name, seed) for seed in seeds] for name in (arm, reference)]
     diverged = any(table.of(name, seed)["status"] == "diverged" for name in (arm, reference) for seed in seeds)
     whole = all(right is not None for side in outcomes for right in side)
     by_image = whole and len({len(right) for side in outcomes for right in side}) == 1
-    if table.primary.metric == "accuracy" and by_image and not diverged:
+    if by_image and not diverged:
         return stats.two_way(np.array(outcomes[0]) - np.array(outcomes[1]))
     column = table.primary.column
     d = [float(table.of(arm, seed)[column]) - float(table.of(reference, seed)[column]) for seed in seeds]
@@ -97,8 +97,8 @@ def answer(table: Table, summary: pd.DataFrame, differences: Differences) -> str
         return "No arm could be run here." if table.undone else "There are no rows yet."
     primary, own = table.primary, summary[~summary["arm"].str.endswith(COMMON)]
     ranked = own.loc[(primary.sign * own["score"]).sort_values(ascending=False, kind="stable").index]
-    best, unit = ranked.iloc[0], f" {primary.unit}" if primary.unit else ""
-    said = f"{best['arm']} has the {primary.extreme} mean {primary.name()}, {best['score']:.4f}{unit} over {seeds(best['seeds'])}"
+    best = ranked.iloc[0]
+    said = f"{best['arm']} has the {primary.extreme} mean {primary.name()}, {best['score']:.4f} over {seeds(best['seeds'])}"
     baseline = table.declaration.get("baseline")
     other = baseline if baseline in set(own["arm"]) and best["arm"] != baseline else None
     if other is None and len(ranked) > 1:

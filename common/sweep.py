@@ -22,6 +22,7 @@ from common.experiment import Experiment
 from common.files import write_atomic
 from common.plan import Plan, Variant
 from common.streams import Streams
+from common.tasks import Task, classification
 from common.tuning import FIRST_SEED, Found, Score
 
 AHEAD = 2
@@ -59,6 +60,7 @@ class Searcher:
     """Of a whole training."""
     count: int
     """The budget is so many whole trainings."""
+    task: Task = classification
     points: list[Point] = field(default_factory=list)
     finished: bool = False
 
@@ -102,7 +104,7 @@ class Searcher:
         if any(point.row is None for point in ready):
             return
         for point in ready:
-            self.oracle.update_trial(point.trial.trial_id, {"score": Score.of([point.row]).accuracy})
+            self.oracle.update_trial(point.trial.trial_id, {"score": Score.of([point.row], self.task).value})
             point.trial.status = "COMPLETED"
             self.oracle.end_trial(point.trial)
             point.trial = None
@@ -110,7 +112,7 @@ class Searcher:
     def best(self) -> Point:
         """Of the points trained for a whole training, the untuned one included; of equals the first."""
         whole = [point for point in self.points if point.row is not None and point.epochs == self.epochs]
-        return max(whole, key=lambda point: Score.of([point.row]).rank)
+        return max(whole, key=lambda point: Score.of([point.row], self.task).rank)
 
 
 def _plain(entry: space.Range | space.Choice, value):
@@ -187,7 +189,7 @@ class Sweep:
     def __init__(self, experiment: Experiment, tuner: dict[str, str], count: int, sweeps: int, epochs: dict):
         self.experiment, self.tuner, self.count, self.sweeps = experiment, tuner, count, sweeps
         self.searchers = [
-            Searcher(experiment.name, arm, experiment.search[arm], tuner[arm], sweep, epochs[arm], count)
+            Searcher(experiment.name, arm, experiment.search[arm], tuner[arm], sweep, epochs[arm], count, task=experiment.task)
             for sweep in range(sweeps)
             for arm in tuner
         ]
@@ -223,7 +225,7 @@ class Sweep:
 
     def _best(self, arm: str) -> Point:
         own = [searcher.best() for searcher in self.searchers if searcher.arm == arm]
-        return max(own, key=lambda point: Score.of([point.row]).rank)
+        return max(own, key=lambda point: Score.of([point.row], self.experiment.task).rank)
 
     def _how(self, arm: str) -> str:
         return f"{self.tuner[arm]}, {self.count} points" + (f", {self.sweeps} sweeps" if self.sweeps > 1 else "")
@@ -231,15 +233,15 @@ class Sweep:
     def summary(self) -> list[str]:
         """A line per arm, the best first; one whose optimum lies at the edge of its range has no rank."""
         found = self.found()
-        scores = {arm: Score.of([self._best(arm).row]) for arm in found}
+        scores = {arm: Score.of([self._best(arm).row], self.experiment.task) for arm in found}
         edges = {arm: space.at_edges(self.experiment.search[arm], found[arm].values) for arm in found}
-        lines, rank = [], 0
+        lines, rank, metric = [], 0, self.experiment.task.metric
         width = max(map(len, found))
         for arm in sorted(found, key=lambda arm: scores[arm].rank, reverse=True):
             rank += not edges[arm]
             place = f"under-searched: {', '.join(edges[arm])} at the edge of its range" if edges[arm] else f"rank {rank}"
             lines.append(
-                f"{arm:<{width}}  best val accuracy {scores[arm].accuracy:.4f}, {space.label(found[arm].values)}; {place}"
+                f"{arm:<{width}}  best val {metric} {abs(scores[arm].value):.4f}, {space.label(found[arm].values)}; {place}"
             )
         return lines
 
@@ -268,8 +270,8 @@ class Sweep:
         own = {"experiment": searcher.experiment, "arm": searcher.arm, "tuner": searcher.tuner, "sweep": searcher.sweep}
         own |= {"point": point.number, "untuned": point.number == 0, **point.values}
         own |= {name: point.row[name] for name in LAST if name in results.NAMES}
-        score = Score.of([point.row])
-        return own | {"score": score.accuracy, "nll": score.nll, "search": space.space_hash(searcher.space)}
+        score = Score.of([point.row], searcher.task)
+        return own | {"score": score.value, "nll": score.nll, "search": space.space_hash(searcher.space)}
 
     def write_tuned(self, files: results.Files, bases: dict[str, str]) -> pathlib.Path:
         """`tuned_NN_….json`: the best values of each arm, and what they rest on. Arms that were not searched now stay."""
@@ -277,10 +279,10 @@ class Sweep:
         for arm, found in self.found().items():
             best = self._best(arm)
             searchers = [s for s in self.searchers if s.arm == arm]
-            score = Score.of([best.row])
+            score = Score.of([best.row], self.experiment.task)
             arms[arm] = {
                 "values": found.values,
-                "score": score.accuracy,
+                "score": score.value,
                 "nll": score.nll,
                 "tuning": found.tuning,
                 "epochs": sum(point.epochs for s in searchers for point in s.points[1:]),

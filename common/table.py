@@ -1,5 +1,6 @@
 """The rows of one experiment in one setting, and what one trial's value of a metric is. Nothing here judges."""
 
+import json
 import math
 from dataclasses import dataclass, field
 
@@ -12,8 +13,6 @@ from common.primary import Primary
 
 RANKED = ("epochs_to_target", "steps_to_target")
 """Metrics that are censored where training ends first."""
-CLASSES = "classification"
-"""The task whose labels and predictions are classes."""
 
 
 class NoData(Exception):
@@ -73,17 +72,32 @@ class Table:
         return list(range(next(i for i in range(len(shared) + 1) if i not in shared)))
 
     def correct(self, arm: str, seed: int) -> np.ndarray | None:
-        """Whether each test image was classified rightly, float [m]; None where predictions or labels are missing."""
+        """Whether each test image was classified rightly, float [m]; None where that is not known, or no question of classes."""
+        predicted, labels = self.predicted(arm, seed), self.labels(arm, seed)
+        return None if predicted is None else (predicted == labels).astype(float)
+
+    def by_image(self, arm: str, seed: int) -> np.ndarray | None:
+        """What the primary metric is the mean of, float [m]; None where that is not known, or it is no mean over test images."""
         if (arm, seed) not in self.outcomes:
-            predicted, labels = self.predicted(arm, seed), self.labels(arm, seed)
-            self.outcomes[arm, seed] = (predicted == labels).astype(float) if predicted is not None else None
+            found = self.correct(arm, seed) if self.primary.metric == "accuracy" else None
+            if self.primary.metric == "error":
+                said, truth = self.arrays.get(f"{arm}/{seed}"), self._truth(arm, seed)
+                if said is not None and truth is not None and said.shape == truth.shape and said.ndim == 1:
+                    found = np.abs(said.astype(float) - truth)
+            self.outcomes[arm, seed] = found
         return self.outcomes[arm, seed]
 
+    def _truth(self, arm: str, seed: int) -> np.ndarray | None:
+        """What is kept of the labels of the test images that a trial was scored on."""
+        row = self.of(arm, seed)
+        setting = row.get("setting")
+        classes = json.loads(setting).get("classes") if isinstance(setting, str) else None  # else an old row or none
+        return self.arrays.get(results.labels_key(str(row["data_checksum"]), classes))
+
     def labels(self, arm: str, seed: int) -> np.ndarray | None:
-        """Of the test images that a trial was scored on; None where they are no classes."""
-        labels = self.arrays.get(results.labels_key(str(self.of(arm, seed)["data_checksum"])))
-        classes = labels is not None and labels.ndim == 1 and labels.dtype.kind in "ui"
-        return labels if classes and (self.declaration.get("task") or {}).get("name", CLASSES) == CLASSES else None
+        """The classes of the test images that a trial was scored on; None where it is no question of classes."""
+        labels = self._truth(arm, seed)
+        return labels if labels is not None and labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer) else None
 
     def predicted(self, arm: str, seed: int) -> np.ndarray | None:
         """The class of each test image that a trial says; None where it or the labels are missing."""

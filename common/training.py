@@ -8,12 +8,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from common import scoring
 from common.augment import Augmentation
-from common.data import Split
 from common.errors import Misuse
 from common.loop import Fit, Loop, Step
 from common.objective import per_example
+from common.splits import Split
 from common.streams import Streams
+from common.tasks import Task, classification
 
 
 class Trial:
@@ -23,10 +25,12 @@ class Trial:
         seed: of every stream.
         epochs, batch_size: the setting's, overrides included.
         steps_per_epoch, steps: updates in an epoch and in the whole budget.
-        input_shape: (height, width, channels); classes: their number.
-        train, val: `data.Split`.
+        input_shape: (height, width, channels); classes: the number of a model's outputs.
+        train, val: `Split`; others: the train examples of classes that are not kept.
+        task: what is learned.
         replicas: devices that share a batch; workers: machines that they are on.
         streams: for an experiment that draws something itself.
+        distinct_devices: whether each replica has a device of its own.
     """
 
     def __init__(
@@ -35,6 +39,8 @@ class Trial:
         streams: Streams,
         train: Split,
         val: Split,
+        others: Split | None = None,
+        task: Task = classification,
         input_shape: tuple[int, int, int],
         classes: int,
         epochs: int,
@@ -44,11 +50,13 @@ class Trial:
         strategy: tf.distribute.Strategy | None = None,
         checkpoint_steps: int | None = None,
         writes: bool = True,
+        xla: bool = False,
         report: Callable[..., None] = lambda **_: None,
     ):
         self.seed = streams.seed
         self.streams = streams
-        self.train, self.val = train, val
+        self.train, self.val, self.others = train, val, others
+        self.task, self.xla = task, xla
         self.input_shape, self.classes = tuple(input_shape), classes
         self.epochs, self.batch_size = epochs, batch_size
         self.steps_per_epoch = -(-len(train) // batch_size)
@@ -58,6 +66,7 @@ class Trial:
         resolver = self.strategy.cluster_resolver
         jobs = resolver.cluster_spec().as_dict() if resolver else {}
         self.workers = max(1, sum(map(len, jobs.values())))
+        self.distinct_devices = self.replicas <= max(len(tf.config.list_physical_devices("GPU")), 1) * self.workers
         self.fits: dict[str, Fit] = {}
         self.models: dict[str, keras.Model] = {}
         self.measures: list[tuple[str, float, str]] = []
@@ -88,6 +97,8 @@ class Trial:
         stage: str = "fit",
         epochs: int | None = None,
         step: Step | None = None,
+        on: Split | None = None,
+        validate: Split | None = None,
     ) -> keras.Model:
         """Train a model on `train`, validating on `val` after each epoch. Returns it.
 
@@ -97,7 +108,8 @@ class Trial:
             model: emits logits.
             optimizer: built afresh. A dict of several where `step` plays several losses against each other.
             loss: a `keras.losses.Loss` on logits, or f(targets, logits) -> losses [batch], with one-hot targets [batch,
-                classes]; integer labels for `SparseCategoricalCrossentropy`. By default cross-entropy.
+                classes]; integer labels for `SparseCategoricalCrossentropy`. By default cross-entropy. Where the task is no
+                classification, targets are its labels, and a loss must be given.
             callbacks: whose fields are plain values, or `checkpoint.unsaved`.
             class_weight: factor of each class' losses.
             augment: augmentations (see `common.augment`), applied in order.
@@ -106,6 +118,7 @@ class Trial:
             step: f(model, images, targets, seed) -> (losses [batch], outputs or None), in place of loss(targets, model(images));
                 seed int32 [2] is for `tf.random.stateless_*` and `keras.random`, another one in each update.
                 Where `optimizer` is a dict, losses is a dict with the same names; each trains the layer of that name.
+            on, validate: other examples in the place of `train` and `val`.
 
         Raises:
             Misuse: a loss that cannot be meant, a callback that cannot be saved.
@@ -113,14 +126,22 @@ class Trial:
         """
         if stage in self.fits:
             raise Misuse(f"each fit of a trial needs a stage name of its own. Received: stage={stage!r} twice")
+        if loss is None and step is None and self.task is not classification:
+            raise Misuse(f"the task {self.task.name} needs a loss of its own. Received: loss=None")
         epochs = self.epochs if epochs is None else epochs
         if keras.config.dtype_policy().name == "mixed_float16" and not isinstance(optimizer, dict):
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-        loop = Loop(self, model, optimizer, per_example(loss), callbacks, class_weight, augment, stage, epochs, step)
+        data = (self.train if on is None else on, self.val if validate is None else validate)
+        loop = Loop(self, model, optimizer, per_example(loss), callbacks, class_weight, augment, stage, epochs, step, *data)
         self.models[stage] = model
         self.fits[stage] = loop.fit
         loop.run()
         return model
+
+    def predict(self, model: keras.Model, images: np.ndarray | Split) -> np.ndarray:
+        """Outputs float32 [n, …] in inference mode, for images uint8 [n, height, width, channels] or a split."""
+        split = images if isinstance(images, Split) else Split.of(images, np.zeros(len(images), np.int64), None)
+        return scoring.predict(scoring.forward(model), split)
 
     def seconds(self) -> float:
         """Seconds spent on this trial so far, over all its resumes."""

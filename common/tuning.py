@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from common import space
 from common.experiment import COMMON, Experiment
 from common.plan import Plan, Variant
+from common.tasks import Task
 
 FIRST_SEED = 1000
 GRID_SEEDS = (1000, 1001)
@@ -15,20 +16,23 @@ GRID_SEEDS = (1000, 1001)
 
 @dataclass(frozen=True)
 class Score:
-    """How a point did: means over its seeds. The better one has the higher accuracy, of equals the lower NLL."""
+    """How a point did: means over its seeds."""
 
-    accuracy: float
+    value: float
+    """Of the task's primary metric on val, turned so that more is better."""
     nll: float
+    """0 for a task without one; of equal values the lower is the better."""
 
     @property
     def rank(self) -> tuple[float, float]:
-        return self.accuracy, -self.nll
+        return self.value, -self.nll
 
     @classmethod
-    def of(cls, rows: Sequence[dict]) -> "Score":
+    def of(cls, rows: Sequence[dict], task: Task) -> "Score":
         """Of the trials of one point. A diverged one counts as the constant prediction, as which it was scored."""
         mean = statistics.fmean
-        return cls(mean(float(row["val_accuracy"]) for row in rows), mean(float(row["val_nll"]) for row in rows))
+        value = task.better(mean(float(row[f"val_{task.metric}"]) for row in rows))
+        return cls(value, mean(float(row["val_nll"] or 0) for row in rows))
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class Grids:
 
     def __init__(self, experiment: Experiment, arms: Sequence[str], *, smoke: bool = False):
         self.arms = {arm: experiment.search[arm] for arm in arms}
-        self.smoke = smoke
+        self.smoke, self.task = smoke, experiment.task
         self.seeds = GRID_SEEDS[:1] if smoke else GRID_SEEDS
         self.grids: dict[str, space.Grid] = {}
         for own in self.arms.values():
@@ -78,7 +82,7 @@ class Grids:
             for values in self.grid(arm).points():
                 rows = by_label.get(Variant.tried(arm, values).label, [])
                 if len(rows) == len(self.seeds):
-                    found[arm][json.dumps(values)] = Score.of(rows)
+                    found[arm][json.dumps(values)] = Score.of(rows, self.task)
         return found
 
     def extend(self, plan: Plan) -> bool:
@@ -105,7 +109,7 @@ class Grids:
 
         def mean(values):
             own = [scores[arm][values] for arm in scores]
-            return statistics.fmean(s.accuracy for s in own), -statistics.fmean(s.nll for s in own)
+            return statistics.fmean(s.value for s in own), -statistics.fmean(s.nll for s in own)
 
         return json.loads(max(shared, key=mean))
 

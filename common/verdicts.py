@@ -196,7 +196,7 @@ def contrast(table: Table, claim: dict) -> Contrast:
         d = np.array([_decades(table, better, s, claim) - _decades(table, worse, s, claim) for s in used])
         step = min(np.diff(np.log10(np.sort([number for _, number in _numbers(table, better)]))))
         return Contrast(stats.paired(d, float(step)), len(seeds), look, "means of decades", notes)
-    if metric == "test_accuracy" and not any(diverged.values()):
+    if metric == primary.column and not any(diverged.values()):
         images = _by_image(table, claim, better, worse, used)
         if images is not None:
             return Contrast(stats.two_way(sign * images), len(seeds), look, judged, notes)
@@ -215,10 +215,9 @@ def contrast(table: Table, claim: dict) -> Contrast:
     if np.isnan(d).any():
         why = "only trials that ran alone count" if metric == "seconds" else "some of its rows lack the value"
         raise NoData(f"{metric}: {why}")
-    if metric == "test_accuracy":
-        notes.append("over seeds alone: predictions or labels are missing")
-    elif metric == primary.column:
-        notes.append("over seeds alone: no mean over test images")
+    if metric == primary.column:
+        why = "no mean over test images" if metric == "test_f1" else "predictions or labels are missing"
+        notes.append(f"over seeds alone: {why}")
     return Contrast(stats.paired(d, _resolution(table, metric)), len(seeds), look, judged, notes)
 
 
@@ -265,7 +264,7 @@ def _by_image(table: Table, claim: dict, better: list[str], worse: list[str], se
     """Differences [seeds, images] of the outcomes; None where an arm's predictions are not there."""
     lines = []
     for seed in seeds:
-        outcomes = [(sign, table.correct(arm, seed)) for sign, arm in _signed(claim, better, worse)]
+        outcomes = [(sign, table.by_image(arm, seed)) for sign, arm in _signed(claim, better, worse)]
         if any(right is None for _, right in outcomes) or len({len(right) for _, right in outcomes}) > 1:
             return None
         lines.append(sum(sign * right for sign, right in outcomes))

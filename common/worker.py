@@ -17,7 +17,7 @@ import threading
 import traceback
 
 from common import results
-from common.errors import Failure, Misuse
+from common.errors import Failure, Misuse, Unavailable
 
 PR_SET_PDEATHSIG = 1
 
@@ -36,11 +36,11 @@ def main() -> None:
         os._exit(0)  # the parent has ended: nothing that is not yet saved can be of use
 
     threading.Thread(target=listen, daemon=True).start()
-    threads, replicas, workers = map(int, sys.argv[1:])
+    threads, replicas, workers, deterministic = map(int, sys.argv[1:])
 
     from common import execution  # only now: it imports TensorFlow, which takes seconds
 
-    strategy = execution.start(threads, replicas, workers)
+    strategy = execution.start(threads, replicas, workers, bool(deterministic))
 
     def send(**event):
         events.write(json.dumps(event) + "\n")
@@ -54,6 +54,8 @@ def main() -> None:
             if job["writes"]:
                 results.save_outcome(folder, outcome)
             send(event="finished")
+        except Unavailable as error:
+            send(event="unavailable", reason=str(error))
         except (Misuse, Failure) as error:
             send(event="failed", reason=str(error))
         except Exception as error:

@@ -8,7 +8,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import pytest
 
-from common import data
+from common import data, tasks
+from common.experiment import Setting
 from common.streams import Streams
 
 PROJECT = pathlib.Path(__file__).resolve().parent.parent
@@ -42,7 +43,8 @@ def make_trial(digits, tmp_path):
 
     def make(seed=0, train_size=64, folder=None, **options):
         streams = options.pop("streams", Streams(seed))
-        train, val = digits.split(streams, train_size)
+        setting = vars(Setting("digits", epochs=1, train_size=train_size))
+        train, val, _ = tasks.examples(digits, setting, tasks.classification, streams)
         chosen = {"epochs": 2, "batch_size": 16, "input_shape": digits.shape, "classes": digits.classes, **options}
         return Trial(
             streams=streams, train=train, val=val, official_size=digits.train_size, folder=folder or tmp_path / "state", **chosen

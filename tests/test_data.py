@@ -35,26 +35,6 @@ def test_the_split_follows_its_stream_and_the_test_split_does_not(digits):
     assert np.array_equal(digits.split(Streams(1, vary=()))[1].ids, first)
 
 
-def test_subsets_are_nested_and_keep_val(digits):
-    small, val = digits.split(Streams(2), 100)
-    large, same_val = digits.split(Streams(2), 500)
-    assert set(small.ids) < set(large.ids)
-    assert np.array_equal(val.ids, same_val.ids)
-    assert np.bincount(small.labels).min() >= 9
-
-
-@pytest.mark.parametrize("size", [0, 1151])
-def test_impossible_subset_names_the_range(digits, size):
-    with pytest.raises(Misuse, match=f"between 1 and 1150.*Received: {size}"):
-        digits.split(Streams(0), size)
-
-
-def test_batches_are_the_images_of_their_ids(digits):
-    train, _ = digits.split(Streams(0), 50)
-    positions = np.array([3, 1])
-    assert np.array_equal(train.batch(positions), train.images[positions])
-
-
 @pytest.mark.parametrize("damage", ["flip a byte", "truncate", "delete"])
 def test_a_damaged_cache_is_rebuilt(tmp_path, monkeypatch, damage):
     monkeypatch.setenv("CACHE_DIR", str(tmp_path))

@@ -1,0 +1,70 @@
+"""`Split`: some examples, as training, validation and scoring take them."""
+
+import numpy as np
+
+
+class Split:
+    """Some examples of one official split, or of none.
+
+    Attributes:
+        ids: int64 [n], the names of the examples in every random stream: as a rule their positions in the official split.
+        labels: what they are trained or validated on: int64 [n] for classes, else float32 [n] or [n, labels].
+        clean_labels: the same before any of them were corrupted.
+        classes: how many classes the labels are numbers of; None where they are no classes.
+    """
+
+    def __init__(
+        self,
+        source: np.ndarray,
+        labels: np.ndarray,
+        ids: np.ndarray,
+        *,
+        classes: int | None,
+        rows: np.ndarray | None = None,
+        clean_labels: np.ndarray | None = None,
+    ):
+        self._source = source
+        self._rows = ids if rows is None else rows
+        self.labels = labels
+        self.clean_labels = labels if clean_labels is None else clean_labels
+        self.ids = ids
+        self.classes = classes
+
+    @classmethod
+    def of(cls, images: np.ndarray, labels: np.ndarray, classes: int | None) -> "Split":
+        """A split of one's own: images uint8 [n, height, width, channels]."""
+        return cls(images, np.asarray(labels), np.arange(len(labels)), classes=classes)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def batch(self, positions: np.ndarray) -> np.ndarray:
+        """Images at the given positions of this split: uint8 [n, height, width, channels]."""
+        return self._source[self._rows[positions]]
+
+    @property
+    def images(self) -> np.ndarray:
+        """All images, copied: uint8 [n, height, width, channels]."""
+        return self._source[self._rows]
+
+    def take(self, positions: np.ndarray) -> "Split":
+        """The examples at the given positions, under the names that they have here."""
+        own = {"rows": self._rows[positions], "clean_labels": self.clean_labels[positions], "classes": self.classes}
+        return Split(self._source, self.labels[positions], self.ids[positions], **own)
+
+    def join(self, images: np.ndarray, labels: np.ndarray) -> "Split":
+        """These examples and others of one's own, whose names follow on the highest here."""
+        ids = np.concatenate([self.ids, self.ids.max() + 1 + np.arange(len(labels))])
+        return Split(
+            np.concatenate([self.images, images]),
+            np.concatenate([self.labels, labels]),
+            ids,
+            rows=np.arange(len(ids)),
+            clean_labels=np.concatenate([self.clean_labels, labels]),
+            classes=self.classes,
+        )
+
+    def relabelled(self, labels: np.ndarray, *, clean: bool = False, classes: int | None = None) -> "Split":
+        """The same images with other labels; unless `clean`, the former ones stay known as the clean ones."""
+        kept = labels if clean else self.clean_labels
+        return Split(self._source, labels, self.ids, rows=self._rows, clean_labels=kept, classes=classes or self.classes)
