@@ -133,7 +133,9 @@ def angles(tmp_path):
         for arm, error in (("network", 4.0), ("constant", 9.0), ("wide", 3.0)):
             identity = {"experiment": files.experiment, "arm": arm, "seed": seed}
             row = {**identity, "status": "done", "test_size": 90, "fingerprint": f"{arm}{seed}", "total_seconds": 2.0}
-            row |= {f"{split}_error": error + SPREAD[seed] + (split == "test") for split in ("train", "val", "test")}
+            row |= {
+                f"{split}_error": error + SPREAD[(seed + len(arm)) % 5] + (split == "test") for split in ("train", "val", "test")
+            }
             epochs = []
             if arm != "constant":
                 row |= {"parameters": 10 * len(arm), "steps": 50, "final_epoch": 5, "train_seconds": 1.0, "beside": 0}
