@@ -70,7 +70,7 @@ def make(files: results.Files, number: int) -> None:
             for e in range(EPOCHS):
                 seen = {"stage": "fit", "epoch": e + 1, "train_loss": 2 / (e + 1), "val_loss": 2 / (e + 1), "learning_rate": 0.1}
                 epochs.append(identity | seen | {"val_accuracy": right * (1 - 0.5 / (e + 1)), "seconds": 0.1})
-    for i, arm in enumerate(names):
+    for arm in names:
         samples[arm] = np.kron(generator.integers(0, 255, (8, 4, 4, 1)), np.ones((7, 7, 1), int)).astype(np.uint8)
     fields = {"metric": "test_accuracy", "lower_is_better": False, "within": None, "target": None}
     claims = [

@@ -38,7 +38,8 @@ class Table:
         if absent:  # of a task whose metric no row has yet
             self.rows = self.rows.assign(**dict.fromkeys(absent, math.nan))
         self.by_trial = {(row["arm"], row["seed"]): row for row in self.rows.to_dict("records")}
-        self.epochs_by_trial = dict(iter(self.epochs.groupby(["arm", "seed"])))
+        self.places = self.epochs.groupby(["arm", "seed"]).indices if len(self.epochs) else {}
+        self.columns = {name: self.epochs[name].to_numpy() for name in self.epochs if name not in results.KEY}
         self.outcomes: dict[tuple[str, int], np.ndarray | None] = {}
 
     @classmethod
@@ -61,9 +62,15 @@ class Table:
         """The row of one trial."""
         return self.by_trial[arm, seed]
 
-    def epochs_of(self, arm: str, seed: int) -> pd.DataFrame:
-        """The epoch rows of one trial; none where there are none."""
-        return self.epochs_by_trial.get((arm, seed), self.epochs.iloc[:0])
+    def epochs_of(self, arm: str, seed: int) -> dict[str, np.ndarray]:
+        """The columns of one trial's epochs; none where there are none."""
+        places = self.places.get((arm, seed))
+        return {} if places is None else {name: values[places] for name, values in self.columns.items()}
+
+    def scores(self, arm: str, column: str) -> np.ndarray:
+        """One column of an arm's trials, seed by seed, float [n]; blank where a trial has no such number."""
+        own = sorted((seed, row.get(column, math.nan)) for (name, seed), row in self.by_trial.items() if name == arm)
+        return np.array([value for _, value in own], float)
 
     def seeds_of(self, arms: list[str]) -> list[int]:
         """Seeds that all the arms have, from 0 on without a gap: a later seed must not stand in for a missing one."""
@@ -124,7 +131,7 @@ class Table:
         if metric == "seconds":
             return float(row["train_seconds"]) + float(row["input_seconds"]) if row["beside"] == 0 else math.nan
         if metric in RANKED:
-            seen = self.epochs_of(arm, seed).get(self.primary.on("val"), pd.Series(dtype=float)).to_numpy(float)
+            seen = np.asarray(self.epochs_of(arm, seed).get(self.primary.on("val"), ()), float)
             reached = np.flatnonzero(self.primary.sign * seen >= self.primary.sign * target)
             epochs = reached[0] + 1 if len(reached) else math.inf
             return float(epochs * (row["steps"] / max(row["final_epoch"], 1) if metric == "steps_to_target" else 1))
