@@ -24,11 +24,11 @@ UNKNOWN := $(filter-out $(KNOWN),$(foreach word,$(MAKEOVERRIDES),$(if $(findstri
 $(if $(UNKNOWN),$(error option must be one of $(KNOWN). Received: $(firstword $(UNKNOWN))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup all list verdicts report reproduce check plots test chaos bench overhead lint format lock
+.PHONY: help setup all list verdicts report reproduce check plots test chaos bench overhead bench-report lint format lock
 
 help: ## This list
 	@echo "make TARGET [NAME=value …]"
-	@sed -n 's/^\([a-zA-Z%-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | sed 's/%/NN/' | awk -F'|' '{ printf "%-11s  %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-zA-Z%-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | sed 's/%/NN/' | awk -F'|' '{ printf "%-12s  %s\n", $$1, $$2 }'
 	@echo
 	@echo "Options of exp-NN, sweep-NN and all:"
 	@echo "  FULL=1                   the experiment's own setting instead of the quick one"
@@ -96,6 +96,9 @@ bench: setup ## Trials per hour against plain model.fit (and PyTorch, if install
 
 overhead: setup ## Where the seconds of a run go
 	@PYTHONPATH=. $(PY) benchmarks/overhead.py $(call option,TRAIN,train)
+
+bench-report: setup ## How long a report of 40 experiments takes, and how large its page is
+	@PYTHONPATH=. $(PY) benchmarks/report.py
 
 lint: setup ## ruff check and ruff format --check
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .

@@ -37,6 +37,8 @@ def redraw(experiments: list[results.Files]) -> list[str]:
     if not changed:
         return []
     changed.sort(key=lambda pair: -pair[0].rows.stat().st_size if pair[0].rows.exists() else 0)  # the longest first
+    if min(cores(), len(changed)) == 1:  # a process of its own would only import everything once more
+        return [line for line in map(_redraw, changed) if line]
     with ProcessPoolExecutor(min(cores(), len(changed)), mp_context=multiprocessing.get_context("spawn")) as pool:
         return [line for line in pool.map(_redraw, changed) if line]
 

@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullFormatter
-from scipy import stats
+from scipy.special import stdtrit
 
 from common.primary import ACCURACY, Primary
 
@@ -110,7 +110,7 @@ def final_scores(
             axis.scatter(values[diverged], y + shift[diverged], s=24, color=colour, marker="x")
             axis.vlines(values.mean(), y - 0.4, y + 0.4, color=colour, linewidth=2)
             if len(values) > 1:
-                half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
+                half = stdtrit(len(values) - 1, 0.975) * values.std(ddof=1) / math.sqrt(len(values))
                 axis.hlines(y, values.mean() - half, values.mean() + half, color=colour, linewidth=1)
         margin = 0.06 * max(high - low, 0.01)
         axis.set_xlim(low - margin, high + margin)  # a wide interval must not hide the dots

@@ -12,16 +12,15 @@ class Primary(NamedTuple):
 
     metric: str = "accuracy"
     lower_is_better: bool = False
-    unit: str = ""
+    said: str = "accuracy"
+    """What figures call it."""
 
     @classmethod
     def of(cls, declaration: dict) -> "Primary":
         """That of an experiment's task; one that declares none is classification."""
         task = declaration.get("task") or {}
-        unit = task.get("unit") or ""
-        return cls(
-            task.get("metric") or "accuracy", bool(task.get("lower_is_better")), "" if unit in ("fraction", "share") else unit
-        )
+        metric = task.get("metric", "accuracy")
+        return cls(metric, task.get("lower_is_better", False), task.get("label", NAMES.get(metric, metric)))
 
     @property
     def column(self) -> str:
@@ -48,7 +47,7 @@ class Primary(NamedTuple):
 
     def label(self, split: str = "test") -> str:
         """On an axis."""
-        return self.name(split) + (f" ({self.unit})" if self.unit else "")
+        return f"{NAMES.get(split, split)} {self.said}"
 
     def gap(self, row) -> float:
         """How much better a trial, or a frame of them, does on what it was trained on; blank where it has no such score."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 TOLERANCE = 1e-12
 """Below this share of a quantity its variance is rounding."""
@@ -41,7 +41,7 @@ class Estimate:
             return math.inf
         if variance <= 0:  # as often as this, one of `unseen` would have differed (Clopper & Pearson 1934, nothing observed)
             return 1 - (alpha / 2) ** (1 / self.unseen) if self.unseen else 0.0
-        return sum(v * stats.t.ppf(1 - alpha / 2, freedom) for v, freedom in self.sources) / math.sqrt(variance)
+        return sum(v * special.stdtrit(freedom, 1 - alpha / 2) for v, freedom in self.sources) / math.sqrt(variance)
 
     def bounds(self, alpha: float) -> tuple[float, float]:
         """The interval of level 1 − α."""
@@ -159,6 +159,8 @@ def survival_p(first: Sequence[bool], second: Sequence[bool]) -> float:
     """Exact McNemar test that two arms survive equally often, paired by seed: binomial over the seeds on which they differ."""
     better = sum(a and not b for a, b in zip(first, second, strict=True))
     worse = sum(b and not a for a, b in zip(first, second, strict=True))
+    from scipy import stats  # the slow part of SciPy to import
+
     return float(stats.binomtest(better, better + worse).pvalue) if better + worse else 1.0
 
 
@@ -170,7 +172,7 @@ def seeds_needed(estimate: Estimate, margin: float, alpha: float) -> tuple[int, 
     """
     (of_seeds, freedom), *others = estimate.sources
     n = freedom + 1
-    upper = of_seeds * freedom / stats.chi2.ppf(0.2, freedom)
+    upper = of_seeds * freedom / special.chdtri(freedom, 0.8)
 
     def half(variance, seeds):
         return Estimate(0.0, ((variance * n / seeds, seeds - 1), *others)).half_width(alpha)
@@ -203,6 +205,8 @@ def holm(p_values: Sequence[float], alpha: float) -> list[tuple[float, bool]]:
 
 def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
     """The false discovery rate at which each would be called (Benjamini & Hochberg 1995)."""
+    from scipy import stats
+
     return [float(q) for q in stats.false_discovery_control(p_values)] if len(p_values) else []
 
 

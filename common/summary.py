@@ -3,10 +3,11 @@ sentence. All intervals here are exploratory: no verdict rests on them."""
 
 import itertools
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t
+from scipy.special import stdtrit
 
 from common import stats
 from common.experiment import COMMON
@@ -31,31 +32,39 @@ def summarize(table: Table, differences: Differences | None = None) -> pd.DataFr
     differences = contrasts(table) if differences is None else differences
     lines = []
     for arm in table.declaration["arms"]:
-        own = table.rows[(table.rows["arm"] == arm) & table.rows[primary.column].notna()]
-        if not len(own):
+        scores = table.scores(arm, primary.column)
+        counted = ~np.isnan(scores)
+        scores, n = scores[counted], int(counted.sum())
+        if not n:
             continue
-        scores = own[primary.column].to_numpy(float)
-        half = t.ppf(1 - ALPHA / 2, len(own) - 1) * scores.std(ddof=1) / math.sqrt(len(own)) if len(own) > 1 else math.nan
+        deviation = scores.std(ddof=1) if n > 1 else math.nan
+        half = stdtrit(n - 1, 1 - ALPHA / 2) * deviation / math.sqrt(n) if n > 1 else math.nan
         line = {
             "arm": arm,
-            "seeds": len(own),
-            "diverged": int((own["status"] == "diverged").sum()),
+            "seeds": n,
+            "diverged": sum(row["status"] == "diverged" for (name, _), row in table.by_trial.items() if name == arm),
             "score": scores.mean(),
-            "deviation": scores.std(ddof=1) if len(own) > 1 else math.nan,
+            "deviation": deviation,
             "low": scores.mean() - half,
             "high": scores.mean() + half,
-            "gap": primary.gap(own).mean(),
-            "nll": own["test_nll"].mean() if "test_nll" in own else math.nan,
-            "seconds": own["total_seconds"].median() if "total_seconds" in own else math.nan,
+            "gap": _mean(primary.sign * (table.scores(arm, primary.on("train"))[counted] - scores)),
+            "nll": _mean(table.scores(arm, "test_nll")),
+            "seconds": _mean(table.scores(arm, "total_seconds"), np.median),
         }
         found = differences.get((arm, baseline), (math.nan,) * 3)
         lines.append(line | dict(zip(("difference", "difference_low", "difference_high"), found, strict=True)))
     return pd.DataFrame(lines)
 
 
+def _mean(values: np.ndarray, of: Callable = np.mean) -> float:
+    """The mean of the numbers that are there; blank where none is."""
+    there = values[~np.isnan(values)]
+    return float(of(there)) if len(there) else math.nan
+
+
 def contrasts(table: Table) -> Differences:
     """The differences between any two arms that share seeds enough, each pair in both directions."""
-    arms = [arm for arm in table.declaration["arms"] if arm in set(table.rows["arm"])]
+    arms = [arm for arm in table.declaration["arms"] if table.seeds_of([arm])]
     pairs = list(itertools.combinations(arms, 2))
     if len(arms) > MOST_COMPARED:
         pairs = [pair for pair in pairs if table.declaration.get("baseline") in pair]
@@ -81,7 +90,7 @@ def against(table: Table, arm: str, reference: str) -> stats.Estimate | None:
     diverged = any(table.of(name, seed)["status"] == "diverged" for name in (arm, reference) for seed in seeds)
     whole = all(right is not None for side in outcomes for right in side)
     by_image = whole and len({len(right) for side in outcomes for right in side}) == 1
-    if table.primary.metric == "accuracy" and by_image and not diverged:
+    if by_image and not diverged:
         return stats.two_way(np.array(outcomes[0]) - np.array(outcomes[1]))
     column = table.primary.column
     d = [float(table.of(arm, seed)[column]) - float(table.of(reference, seed)[column]) for seed in seeds]
@@ -97,8 +106,8 @@ def answer(table: Table, summary: pd.DataFrame, differences: Differences) -> str
         return "No arm could be run here." if table.undone else "There are no rows yet."
     primary, own = table.primary, summary[~summary["arm"].str.endswith(COMMON)]
     ranked = own.loc[(primary.sign * own["score"]).sort_values(ascending=False, kind="stable").index]
-    best, unit = ranked.iloc[0], f" {primary.unit}" if primary.unit else ""
-    said = f"{best['arm']} has the {primary.extreme} mean {primary.name()}, {best['score']:.4f}{unit} over {seeds(best['seeds'])}"
+    best = ranked.iloc[0]
+    said = f"{best['arm']} has the {primary.extreme} mean {primary.name()}, {best['score']:.4f} over {seeds(best['seeds'])}"
     baseline = table.declaration.get("baseline")
     other = baseline if baseline in set(own["arm"]) and best["arm"] != baseline else None
     if other is None and len(ranked) > 1:

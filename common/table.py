@@ -13,8 +13,6 @@ from common.primary import Primary
 
 RANKED = ("epochs_to_target", "steps_to_target")
 """Metrics that are censored where training ends first."""
-CLASSES = "classification"
-"""The task whose labels and predictions are classes."""
 
 
 class NoData(Exception):
@@ -40,7 +38,8 @@ class Table:
         if absent:  # of a task whose metric no row has yet
             self.rows = self.rows.assign(**dict.fromkeys(absent, math.nan))
         self.by_trial = {(row["arm"], row["seed"]): row for row in self.rows.to_dict("records")}
-        self.epochs_by_trial = dict(iter(self.epochs.groupby(["arm", "seed"])))
+        self.places = self.epochs.groupby(["arm", "seed"]).indices if len(self.epochs) else {}
+        self.columns = {name: self.epochs[name].to_numpy() for name in self.epochs if name not in results.KEY}
         self.outcomes: dict[tuple[str, int], np.ndarray | None] = {}
 
     @classmethod
@@ -63,9 +62,15 @@ class Table:
         """The row of one trial."""
         return self.by_trial[arm, seed]
 
-    def epochs_of(self, arm: str, seed: int) -> pd.DataFrame:
-        """The epoch rows of one trial; none where there are none."""
-        return self.epochs_by_trial.get((arm, seed), self.epochs.iloc[:0])
+    def epochs_of(self, arm: str, seed: int) -> dict[str, np.ndarray]:
+        """The columns of one trial's epochs; none where there are none."""
+        places = self.places.get((arm, seed))
+        return {} if places is None else {name: values[places] for name, values in self.columns.items()}
+
+    def scores(self, arm: str, column: str) -> np.ndarray:
+        """One column of an arm's trials, seed by seed, float [n]; blank where a trial has no such number."""
+        own = sorted((seed, row.get(column, math.nan)) for (name, seed), row in self.by_trial.items() if name == arm)
+        return np.array([value for _, value in own], float)
 
     def seeds_of(self, arms: list[str]) -> list[int]:
         """Seeds that all the arms have, from 0 on without a gap: a later seed must not stand in for a missing one."""
@@ -74,30 +79,32 @@ class Table:
         return list(range(next(i for i in range(len(shared) + 1) if i not in shared)))
 
     def correct(self, arm: str, seed: int) -> np.ndarray | None:
-        """Whether each test image was classified rightly, float [m]; None where predictions or labels are missing."""
-        if (arm, seed) not in self.outcomes:
-            predicted, labels = self.predicted(arm, seed), self.labels(arm, seed)
-            self.outcomes[arm, seed] = (predicted == labels).astype(float) if predicted is not None else None
-        return self.outcomes[arm, seed]
+        """Whether each test image was classified rightly, float [m]; None where that is not known, or no question of classes."""
+        predicted, labels = self.predicted(arm, seed), self.labels(arm, seed)
+        return None if predicted is None else (predicted == labels).astype(float)
 
     def by_image(self, arm: str, seed: int) -> np.ndarray | None:
-        """The primary metric of each test image, float [m]; None where it is no mean over images, or something is missing."""
-        predicted, truth = self.arrays.get(f"{arm}/{seed}"), self._truth(arm, seed)
-        if self.primary.metric == "error" and predicted is not None and truth is not None and predicted.shape == truth.shape:
-            return np.abs(predicted.astype(float) - truth)
-        return self.correct(arm, seed)
+        """What the primary metric is the mean of, float [m]; None where that is not known, or it is no mean over test images."""
+        if (arm, seed) not in self.outcomes:
+            found = self.correct(arm, seed) if self.primary.metric == "accuracy" else None
+            if self.primary.metric == "error":
+                said, truth = self.arrays.get(f"{arm}/{seed}"), self._truth(arm, seed)
+                if said is not None and truth is not None and said.shape == truth.shape and said.ndim == 1:
+                    found = np.abs(said.astype(float) - truth)
+            self.outcomes[arm, seed] = found
+        return self.outcomes[arm, seed]
 
     def _truth(self, arm: str, seed: int) -> np.ndarray | None:
+        """What is kept of the labels of the test images that a trial was scored on."""
         row = self.of(arm, seed)
         setting = row.get("setting")
-        classes = json.loads(setting).get("classes") if isinstance(setting, str) else None
+        classes = json.loads(setting).get("classes") if isinstance(setting, str) else None  # else an old row or none
         return self.arrays.get(results.labels_key(str(row["data_checksum"]), classes))
 
     def labels(self, arm: str, seed: int) -> np.ndarray | None:
-        """Of the test images that a trial was scored on; None where they are no classes."""
+        """The classes of the test images that a trial was scored on; None where it is no question of classes."""
         labels = self._truth(arm, seed)
-        classes = labels is not None and labels.ndim == 1 and labels.dtype.kind in "ui"
-        return labels if classes and (self.declaration.get("task") or {}).get("name", CLASSES) == CLASSES else None
+        return labels if labels is not None and labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer) else None
 
     def predicted(self, arm: str, seed: int) -> np.ndarray | None:
         """The class of each test image that a trial says; None where it or the labels are missing."""
@@ -124,7 +131,7 @@ class Table:
         if metric == "seconds":
             return float(row["train_seconds"]) + float(row["input_seconds"]) if row["beside"] == 0 else math.nan
         if metric in RANKED:
-            seen = self.epochs_of(arm, seed).get(self.primary.on("val"), pd.Series(dtype=float)).to_numpy(float)
+            seen = np.asarray(self.epochs_of(arm, seed).get(self.primary.on("val"), ()), float)
             reached = np.flatnonzero(self.primary.sign * seen >= self.primary.sign * target)
             epochs = reached[0] + 1 if len(reached) else math.inf
             return float(epochs * (row["steps"] / max(row["final_epoch"], 1) if metric == "steps_to_target" else 1))

@@ -196,7 +196,7 @@ def contrast(table: Table, claim: dict) -> Contrast:
         d = np.array([_decades(table, better, s, claim) - _decades(table, worse, s, claim) for s in used])
         step = min(np.diff(np.log10(np.sort([number for _, number in _numbers(table, better)]))))
         return Contrast(stats.paired(d, float(step)), len(seeds), look, "means of decades", notes)
-    if metric == table.primary.column and not any(diverged.values()):
+    if metric == primary.column and not any(diverged.values()):
         images = _by_image(table, claim, better, worse, used)
         if images is not None:
             return Contrast(stats.two_way(sign * images), len(seeds), look, judged, notes)
@@ -215,10 +215,9 @@ def contrast(table: Table, claim: dict) -> Contrast:
     if np.isnan(d).any():
         why = "only trials that ran alone count" if metric == "seconds" else "some of its rows lack the value"
         raise NoData(f"{metric}: {why}")
-    if metric == "test_accuracy":
-        notes.append("over seeds alone: predictions or labels are missing")
-    elif metric == primary.column:
-        notes.append("over seeds alone: no mean over test images")
+    if metric == primary.column:
+        why = "no mean over test images" if metric == "test_f1" else "predictions or labels are missing"
+        notes.append(f"over seeds alone: {why}")
     return Contrast(stats.paired(d, _resolution(table, metric)), len(seeds), look, judged, notes)
 
 

@@ -126,38 +126,28 @@ def test_an_experiment_that_cannot_run_here_at_all_is_shown_as_such(tmp_path):
 
 @pytest.fixture
 def angles(tmp_path):
-    """A regression: errors in degrees, of a network and of a predictor that is none and has no steps, epochs or parameters."""
+    """A regression: errors in degrees, of two networks and of a predictor that has no steps, epochs or parameters."""
     files = results.Files(tmp_path / "digits", "exp_91_angles")
     arms = {"network": {"width": 8}, "constant": {}, "wide": {"width": 16}}
     for seed in range(5):
         for arm, error in (("network", 4.0), ("constant", 9.0), ("wide", 3.0)):
-            row = {"experiment": files.experiment, "arm": arm, "seed": seed, "status": "done", "test_size": 90, "val_nll": ""}
-            row |= {"fingerprint": f"{arm}{seed}", "total_seconds": 2.0, "finished": "2026"}
-            trained = arm != "constant"
-            row |= (
-                {"parameters": 10 * len(arm), "steps": 50, "final_epoch": 5, "train_seconds": 1.0, "beside": 0} if trained else {}
-            )
-            scores = {f"{split}_error": error + SPREAD[seed] + (split == "test") for split in ("train", "val", "test")}
-            epochs = [
-                {
-                    "experiment": files.experiment,
-                    "arm": arm,
-                    "seed": seed,
-                    "stage": "fit",
-                    "epoch": e + 1,
-                    "train_loss": 1 / (e + 1),
-                }
-                for e in range(5 * trained)
-            ]
-            results.store(files, results.Outcome(row=row | scores, epochs=epochs), list(arms))
+            identity = {"experiment": files.experiment, "arm": arm, "seed": seed}
+            row = {**identity, "status": "done", "test_size": 90, "fingerprint": f"{arm}{seed}", "total_seconds": 2.0}
+            row |= {
+                f"{split}_error": error + SPREAD[(seed + len(arm)) % 5] + (split == "test") for split in ("train", "val", "test")
+            }
+            epochs = []
+            if arm != "constant":
+                row |= {"parameters": 10 * len(arm), "steps": 50, "final_epoch": 5, "train_seconds": 1.0, "beside": 0}
+                epochs = [{**identity, "stage": "fit", "epoch": e, "train_loss": 1 / e, "val_error": 20 / e} for e in range(1, 6)]
+            results.store(files, results.Outcome(row=row, epochs=epochs), list(arms))
+    family = {"kind": "best of family", "margin": 0.5}
     claims = [
-        claim("a network beats a constant", "network", "constant", margin=0.5, metric=None),
+        claim("a network beats a constant", "network", "constant", margin=0.5, metric="test_error", lower_is_better=True),
         claim("a constant is not worse", "constant", "network", margin=0.5, metric=None, kind="not worse"),
-        claim(
-            "the best network beats a constant", ["network", "wide"], "constant", margin=0.5, metric=None, kind="best of family"
-        ),
+        claim("the best network beats a constant", ["network", "wide"], "constant", metric=None, **family),
     ]
-    task = {"name": "rotated", "metric": "error", "lower_is_better": True, "unit": "degrees"}
+    task = {"name": "rotated", "metric": "error", "lower_is_better": True, "label": "error in degrees"}
     declaration = {"arms": arms, "claims": claims, "question": "which way up?", "baseline": "constant", "task": task}
     results.write_declaration(files, declaration | {"figures": ["steps", "mistakes"]})
     return tmp_path
@@ -169,17 +159,34 @@ def test_a_task_with_a_metric_of_its_own_is_judged_drawn_and_told_by_it(angles):
     assert [entry.verdict.status for entry in found] == [SUPPORTED, REFUTED, SUPPORTED]
     assert [entry.verdict.difference for entry in found] == pytest.approx([5.0, -5.0, 6.0])
     assert found[2].verdict.judged == "means, wide the best on val"
-    assert section.answer.startswith(
-        "wide has the lowest mean test error, 4.0000 degrees over 5 seeds, -6.0000 against constant (exploratory"
-    )
+    said = "wide has the lowest mean test error, 4.0000 over 5 seeds, -6.0000 against constant (exploratory"
+    assert section.answer.startswith(said)
     assert section.summary["gap"].tolist() == pytest.approx([1.0, 1.0, 1.0])
     done = run(angles)
     assert (done.returncode, done.stderr) == (0, "")
     drawn = {path.stem.removeprefix("exp_91_angles_") for path in (angles / "digits").glob("*.png")}
-    assert drawn == {"accuracy", "curves", "verdicts", "parameters", "seconds"}
-    assert "test error (degrees)" in (angles / "index.html").read_text()
-    assert "| arm | seeds | test error (degrees) |" in (angles / "REPORT.md").read_text()
+    assert drawn == {"accuracy", "curves", "verdicts", "parameters", "seconds", "steps"}
+    assert "test error in degrees" in (angles / "index.html").read_text()
+    assert "| arm | seeds | test error in degrees |" in (angles / "REPORT.md").read_text()
     assert (angles / "digits" / "exp_91_angles_summary.csv").read_text().startswith("arm,seeds,diverged,test_error,")
+
+
+def test_steps_to_an_error_are_those_until_it_is_low_enough(angles):
+    table = Table.read(results.Files(angles / "digits", "exp_91_angles"))
+    # The error of epoch e is 20 / e, 10 updates each.
+    assert table.value("steps_to_target", "wide", 0, 7.0) == 30
+    assert table.value("epochs_to_target", "wide", 0, 1.0) == np.inf
+
+
+def test_an_error_is_judged_over_images_where_angles_are_kept(angles):
+    files = results.Files(angles / "digits", "exp_91_angles")
+    table = Table.read(files)
+    truth = np.array([1.0, -2.0, 3.0], np.float32)
+    table.arrays |= {results.labels_key("nan"): truth, "wide/0": truth + 2, "network/0": -truth}
+    assert table.by_image("wide", 0).tolist() == [2, 2, 2]
+    assert table.by_image("network", 0).tolist() == [2, 4, 6]
+    assert table.by_image("constant", 0) is None
+    assert table.labels("wide", 0) is None
 
 
 def test_tables_for_papers_and_spreadsheets(folder):

@@ -1,0 +1,91 @@
+"""How long `make report` takes, and how large its page is, for a full catalogue of made-up rows.
+
+make bench-report
+"""
+
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+import pandas as pd
+
+from common import results
+from common.devices import cores
+from common.files import archive_bytes, array_bytes, write_atomic
+
+EXPERIMENTS, ARMS, SEEDS, EPOCHS, IMAGES, CLASSES = 40, 6, 10, 20, 360, 10
+CHECKSUM = "c" * 64
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        for number in range(EXPERIMENTS):
+            make(results.Files(folder / "digits", f"exp_{number:02d}_made"), number)
+        print(f"{EXPERIMENTS} experiments of {ARMS} arms and {SEEDS} seeds, {cores()} cores")
+        whole = seconds(folder)
+        again = seconds(folder)
+        print(f"page and tables alone    {again:6.1f} s (wanted: under 10)")
+        print(f"all figures              {whole - again:6.1f} s (wanted: under 120)")
+        print(f"index.html               {(folder / 'index.html').stat().st_size / 1e6:6.1f} MB (wanted: under 10)")
+
+
+def seconds(folder: pathlib.Path) -> float:
+    """Of one report."""
+    start = time.perf_counter()
+    command = [sys.executable, "-m", "common.page", "--results", str(folder)]
+    subprocess.run(command, cwd=results.PROJECT, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - start
+
+
+def make(files: results.Files, number: int) -> None:
+    """Rows, epochs, predictions, logits, samples and a declaration of an experiment; every third varies a number."""
+    generator = np.random.default_rng(number)
+    labels = generator.integers(0, CLASSES, IMAGES)
+    names = ["baseline", *(f"rate={10.0**-i:g}" if number % 3 == 0 else f"arm {i}" for i in range(1, ARMS))]
+    arms = {arm: {"rate": 10.0**-i if i else 0.0} if number % 3 == 0 else {"kind": arm} for i, arm in enumerate(names)}
+    rows, epochs, arrays, samples = [], [], {results.labels_key(CHECKSUM): labels.astype(np.uint8)}, {}
+    for seed in range(SEEDS):
+        for i, arm in enumerate(names):
+            logits = generator.normal(size=(IMAGES, CLASSES)).astype(np.float32)
+            logits[np.arange(IMAGES), labels] += 2.5 + 0.1 * i
+            arrays[f"{arm}/{seed}"] = logits.argmax(1).astype(np.uint8)
+            write_atomic(files.local("logits", arm, seed, ".npy"), array_bytes(logits))
+            identity = {"experiment": files.experiment, "arm": arm, "seed": seed}
+            right = float((logits.argmax(1) == labels).mean())
+            diverged = number % 10 == 0 and i == 1 and seed % 3 == 0
+            row = identity | {"status": "diverged" if diverged else "done", "fingerprint": f"{number:04d}{i}{seed}" * 8}
+            row |= {f"{split}_accuracy": right + extra for split, extra in (("train", 0.02), ("val", 0.01), ("test", 0.0))}
+            row |= {f"{split}_nll": 1 - right for split in ("train", "val", "test")} | {"test_ece": 0.05, "best_epoch": 7}
+            row |= {"train_size": 300, "val_size": 287, "test_size": IMAGES, "epochs": EPOCHS, "batch_size": 32}
+            row |= {"parameters": 1000 * (i + 1), "steps": 10 * EPOCHS, "final_epoch": EPOCHS, "beside": 1, "resumes": 0}
+            row |= {f"{what}_seconds": generator.gamma(9, 0.3) for what in ("train", "input", "total")}
+            row |= {"images_per_second": 5000.0, "peak_memory_mb": 700, "data_checksum": CHECKSUM, "commit": "0" * 40}
+            row |= {"arguments": json.dumps(arms[arm]), "setting": json.dumps({"dataset": "digits", "epochs": EPOCHS})}
+            rows.append(row | {"versions": "Python 3.11, packages", "device": "a processor", "finished": f"2026-01-01 {seed}"})
+            for e in range(EPOCHS):
+                seen = {"stage": "fit", "epoch": e + 1, "train_loss": 2 / (e + 1), "val_loss": 2 / (e + 1), "learning_rate": 0.1}
+                epochs.append(identity | seen | {"val_accuracy": right * (1 - 0.5 / (e + 1)), "seconds": 0.1})
+    for arm in names:
+        samples[arm] = np.kron(generator.integers(0, 255, (8, 4, 4, 1)), np.ones((7, 7, 1), int)).astype(np.uint8)
+    fields = {"metric": "test_accuracy", "lower_is_better": False, "within": None, "target": None}
+    claims = [
+        {"text": f"{arm} beats the baseline", "better": arm, "worse": "baseline", "margin": 0.01, "kind": "superiority", **fields}
+        for arm in names[1:4]
+    ]
+    claims[0] |= {"text": "it gets there sooner", "metric": "steps_to_target", "target": 0.6, "margin": 10}
+    doc = "Exp: does it?\n\nVaries   what it says.\nFixed    the rest.\nExpect   a small gain, as everywhere."
+    declaration = {"experiment": files.experiment, "doc": doc, "question": "does it matter?", "arms": arms, "claims": claims}
+    results.write_declaration(files, declaration | {"baseline": "baseline", "seeds": SEEDS, "setting": {"dataset": "digits"}})
+    pd.DataFrame(rows, columns=results.NAMES).to_csv(files.rows, index=False)
+    pd.DataFrame(epochs, columns=results.EPOCH_NAMES).to_csv(files.epochs, index=False)
+    write_atomic(files.predictions, archive_bytes(arrays))
+    write_atomic(files.samples, archive_bytes(samples))
+
+
+if __name__ == "__main__":
+    main()
