@@ -310,11 +310,12 @@ def _close(plan: Plan) -> None:
 
     rows = results.read_rows(plan.files)
     published = results.Files(results.REFERENCE / plan.files.folder.name, plan.files.experiment)
-    reference = _means(results.read_rows(published)) if published.rows != plan.files.rows.resolve() else {}
-    means = _means(rows)
+    metric = plan.experiment.task.metric
+    reference = _means(results.read_rows(published), metric) if published.rows != plan.files.rows.resolve() else {}
+    means = _means(rows, metric)
     width = max((len(arm) for arm in means), default=0)
     for arm, (mean, count, diverged) in means.items():
-        line = f"{arm:<{width}}  test accuracy {mean:.4f} (mean of {count})"
+        line = f"{arm:<{width}}  test {metric} {mean:.4f} (mean of {count})"
         line += f", {diverged} diverged" if diverged else ""
         if arm in reference:
             line += f"; published {reference[arm][0]:.4f} (mean of {reference[arm][1]})"
@@ -323,13 +324,13 @@ def _close(plan: Plan) -> None:
         print(path)
 
 
-def _means(rows: Sequence[dict]) -> dict[str, tuple[float, int, int]]:
-    """Per arm: mean test accuracy, number of rows, how many of them diverged."""
+def _means(rows: Sequence[dict], metric: str) -> dict[str, tuple[float, int, int]]:
+    """Per arm: mean of a metric on the test split, number of rows, how many of them diverged."""
     arms: dict[str, list[dict]] = {}
     for row in rows:
         if row["status"] in results.FINAL:
             arms.setdefault(row["arm"], []).append(row)
     return {
-        arm: (statistics.fmean(float(r["test_accuracy"]) for r in own), len(own), sum(r["status"] == "diverged" for r in own))
+        arm: (statistics.fmean(float(r[f"test_{metric}"]) for r in own), len(own), sum(r["status"] == "diverged" for r in own))
         for arm, own in arms.items()
     }
