@@ -24,13 +24,13 @@ UNKNOWN := $(filter-out $(KNOWN),$(foreach word,$(MAKEOVERRIDES),$(if $(findstri
 $(if $(UNKNOWN),$(error option must be one of $(KNOWN). Received: $(firstword $(UNKNOWN))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup list verdicts report reproduce check plots test chaos bench overhead lint format lock
+.PHONY: help setup all list verdicts report reproduce check plots test chaos bench overhead lint format lock
 
 help: ## This list
 	@echo "make TARGET [NAME=value …]"
 	@sed -n 's/^\([a-zA-Z%-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | sed 's/%/NN/' | awk -F'|' '{ printf "%-11s  %s\n", $$1, $$2 }'
 	@echo
-	@echo "Options of exp-NN and sweep-NN:"
+	@echo "Options of exp-NN, sweep-NN and all:"
 	@echo "  FULL=1                   the experiment's own setting instead of the quick one"
 	@echo "  ARMS=a,b SEEDS=n         some arms; seeds 0 … n-1"
 	@echo "  DATASET=name|folder      digits, mnist, fashion_mnist, cifar10, cifar100, another TFDS name, your own images"
@@ -60,6 +60,9 @@ endef
 
 exp-%: setup ## Train experiment NN (01, 03, …) where rows are missing, then draw its figures
 	$(call run)
+
+all: setup ## All experiments one after the other, where rows are missing; one that fails does not stop the rest
+	@$(PY) -m common.everything $(OPTIONS)
 
 sweep-%: setup ## Search the hyperparameters of experiment NN with keras-tuner, for later runs of it
 	$(call run,--sweep)

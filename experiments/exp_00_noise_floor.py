@@ -1,15 +1,17 @@
 """Exp 00: how much does accuracy move when nothing but chance changes?
 
-Varies   which random streams follow the seed: all, or one alone while the others stay at seed 0.
+Varies   which random streams follow the seed: all, or one alone while the others stay at seed 0. Two controls of the whole
+         procedure: the same arm under other seeds, and an arm that must be worse.
 Fixed    the one arm that is trained: architecture, SGD with momentum, light augmentation.
 Expect   no single stream explains the whole spread (Bouthillier et al. 2021); a difference between two arms of another
-         experiment that is smaller than the spread of `all` needs many seeds to be seen.
+         experiment that is smaller than the spread of `all` needs many seeds to be seen. The control under other seeds is the
+         same, the one with wrong labels worse.
 """
 
 from keras import optimizers
 
 from common.augment import rotation, translation
-from common.experiment import Experiment, Setting
+from common.experiment import Claim, Experiment, Setting
 from common.models import small_cnn
 
 ARMS = {
@@ -18,6 +20,8 @@ ARMS = {
     "order": {"vary": ["order"]},
     "augmentation": {"vary": ["augment"]},
     "split": {"vary": ["split", "corrupt"]},  # which images are held out, and which of the rest are trained on
+    "other seeds": {"seed_offset": 500},
+    "wrong labels": {"label_noise": 0.4},
 }
 
 
@@ -37,6 +41,10 @@ experiment = Experiment(
     quick=Setting("digits", epochs=20, batch_size=32, train_size=300),
     seeds=20,
     baseline=None,  # the arms differ in what varies between seeds, not in what is trained
+    claims=[
+        Claim("the same arm under other seeds is the same", better="other seeds", worse="all", kind="same", margin=0.02),
+        Claim("with 40 % of the labels wrong it is worse", better="all", worse="wrong labels", margin=0.02),
+    ],
 )
 
 if __name__ == "__main__":
