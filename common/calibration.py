@@ -18,7 +18,7 @@ def best_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
         return metrics.nll(logits / np.exp(log_temperature), labels)
 
     bounds = np.log([COLDEST, HOTTEST])
-    return float(np.exp(optimize.minimize_scalar(nll, bounds, method="bounded", options={"xatol": 1e-4}).x))
+    return float(np.exp(optimize.minimize_scalar(nll, bounds=bounds, method="bounded", options={"xatol": 1e-4}).x))
 
 
 class Tempered:

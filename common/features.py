@@ -1,5 +1,6 @@
 """Hand-made features, and classifiers that are linear in them."""
 
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -51,7 +52,7 @@ def _hog(images, cell, block, bins):
         histograms.append(votes.sum(axis=(2, 4)))
     cells = np.stack(histograms, axis=-1)
     blocks = np.lib.stride_tricks.sliding_window_view(cells, (block, block), axis=(1, 2))
-    blocks = blocks.reshape(*blocks.shape[:3], -1)
+    blocks = np.moveaxis(blocks, 3, -1).reshape(*blocks.shape[:3], -1)  # cell by cell
     for limit in (0.2, np.inf):
         blocks = blocks / np.sqrt(np.square(blocks).sum(axis=-1, keepdims=True) + 1e-6)
         blocks = np.minimum(blocks, limit)
@@ -67,6 +68,7 @@ class Linear:
     """
 
     def __init__(self, trial, features: Callable[[np.ndarray], np.ndarray], classifier: type):
+        began = time.perf_counter()
         train, val = features(trial.train.images), features(trial.val.images)
         with threadpool_limits(1):  # trials run side by side, and the bits depend on the number of threads
             fitted = [classifier(C=c, **OPTIONS[classifier]).fit(train, trial.train.labels) for c in STRENGTHS]
@@ -75,6 +77,7 @@ class Linear:
         self.strength = STRENGTHS[best]
         self._features, self._classifier, self._classes = features, fitted[best], trial.classes
         self.learned = self._classifier.coef_.size + self._classifier.intercept_.size
+        trial.clocks["train"] += time.perf_counter() - began
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Scores float32 [n, classes] for images uint8; one far below all others for a class that was not there in training."""

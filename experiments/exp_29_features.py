@@ -16,9 +16,7 @@ from common.space import log_range
 
 KINDS = {"CNN": "cnn", "HOG + SVM": "hog", "pixels": "pixels"}
 SIZES = {"all": {}, "1000": {"train_size": 1000}, "300": {"train_size": 300}, "100": {"train_size": 100}}
-ARMS = {
-    f"{name}, {size} examples": {"kind": kind, **own} for size, own in SIZES.items() for name, kind in KINDS.items()
-}
+ARMS = {f"{name}, {size} examples": {"kind": kind, **own} for size, own in SIZES.items() for name, kind in KINDS.items()}
 
 
 def train(trial, *, kind, learning_rate=None):
