@@ -1,4 +1,4 @@
-"""Features learned on other images: pretraining on the classes that a trial does not keep, weights that were learned on ImageNet."""
+"""Features learned on other images: on the classes that a trial does not keep, or on ImageNet."""
 
 import os
 import pathlib
@@ -75,7 +75,7 @@ def mobile_net(trial, *, weights: str | None) -> keras.Model:
 
 
 def imagenet_weights() -> str:
-    """The file with the weights of `mobile_net`, downloaded if need be. Raises `Unavailable`, within seconds, where it cannot be had."""
+    """The file with the weights of `mobile_net`, downloaded if need be. Raises `Unavailable` where the network does not answer."""
     folder = pathlib.Path(keras_config.keras_home()) / "models"
     path = folder / IMAGENET_FILE
     if path.exists():
