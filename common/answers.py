@@ -1,4 +1,4 @@
-"""Figures that judge: verdicts, costs, failures and mistakes. Rows in, matplotlib `Figure` out; the look is that of `plots`."""
+"""Figures that judge: verdicts, costs, failures, speed. Rows in, matplotlib `Figure` out; the look is that of `plots`."""
 
 import math
 
@@ -8,7 +8,8 @@ import pandas as pd
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
-from common.plots import COLOURS, STYLE, finished, look, new_figure, wrapped
+from common.plots import STYLE, finished, log_ticks, look, new_figure, wrapped
+from common.primary import ACCURACY, Primary
 from common.verdicts import NO_DATA, OPEN, REFUTED, SUPPORTED, Verdict
 
 SHADES = {SUPPORTED: "#009E73", REFUTED: "#D55E00", OPEN: "#555555", NO_DATA: "#999999"}
@@ -45,29 +46,34 @@ def forest(verdicts: list[Verdict], title: str, caption: str) -> Figure:
         return finished(figure, title, caption)
 
 
-def cost(rows: pd.DataFrame, arms: list[str], column: str, label: str, title: str, caption: str) -> Figure:
-    """Mean test accuracy against what it costs, crosses of ± one standard deviation; a line joins what nothing beats in both."""
-    shown = [arm for arm in arms if arm in set(rows["arm"])]
+def cost(
+    rows: pd.DataFrame, arms: list[str], column: str, label: str, title: str, caption: str, primary: Primary = ACCURACY
+) -> Figure:
+    """Mean test score against what it costs, crosses of ± one standard deviation; a line joins what nothing beats in both.
+
+    An arm whose cost is not known is left out.
+    """
+    shown = [arm for arm in arms if rows.loc[rows["arm"] == arm, column].notna().any()]
     with matplotlib.rc_context(STYLE):
         figure = new_figure(8, max(3.8, 1.0 + 0.19 * len(shown)))
         axis = figure.subplots()
         points = []
         for arm in shown:
             own = rows[rows["arm"] == arm]
-            x, y = own[column].mean(), own["test_accuracy"].mean()
-            spread = {"xerr": own[column].std(), "yerr": own["test_accuracy"].std()} if len(own) > 1 else {}
+            x, y = own[column].mean(), own[primary.column].mean()
+            spread = {"xerr": own[column].std(), "yerr": own[primary.column].std()} if len(own) > 1 else {}
             style = look(arms, arm)
             marks = {"color": style["color"], "marker": style["marker"], "markersize": 5, "linestyle": "", "linewidth": 1}
             axis.errorbar(x, y, **spread, **marks, label=arm)
             points.append((x, y))
         best, front = -math.inf, []
-        for x, y in sorted(points, key=lambda point: (point[0], -point[1])):
-            if y > best:
-                best = y
+        for x, y in sorted(points, key=lambda point: (point[0], -primary.sign * point[1])):
+            if primary.sign * y > best:
+                best = primary.sign * y
                 front.append((x, y))
         axis.step(*zip(*front, strict=True), where="post", color="#000000", linewidth=0.8, linestyle="--", zorder=0)
         axis.set_xlabel(label)
-        axis.set_ylabel("test accuracy")
+        axis.set_ylabel(primary.label())
         figure.legend(loc="outside right center")
         return finished(figure, title, caption)
 
@@ -89,12 +95,14 @@ def survival(rows: pd.DataFrame, arms: list[str], title: str, caption: str) -> F
         return finished(figure, title, caption)
 
 
-def crossed(rows: pd.DataFrame, arms: dict[str, tuple], number: str, title: str, caption: str) -> Figure:
-    """Mean test accuracy over a number and what it is crossed with; `arms` gives each arm's group and number."""
+def crossed(
+    rows: pd.DataFrame, arms: dict[str, tuple], number: str, title: str, caption: str, primary: Primary = ACCURACY
+) -> Figure:
+    """Mean test score over a number and what it is crossed with; `arms` gives each arm's group and number."""
     first, second = (list(dict.fromkeys(pair[i] for pair in arms.values())) for i in (0, 1))
     table = np.full((len(first), len(second)), np.nan)
     for arm, (a, b) in arms.items():
-        own = rows.loc[rows["arm"] == arm, "test_accuracy"]
+        own = rows.loc[rows["arm"] == arm, primary.column]
         if len(own):
             table[first.index(a), second.index(b)] = own.mean()
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
@@ -104,60 +112,52 @@ def crossed(rows: pd.DataFrame, arms: dict[str, tuple], number: str, title: str,
         middle = (np.nanmin(table) + np.nanmax(table)) / 2
         for (y, x), value in np.ndenumerate(table):
             if not np.isnan(value):
-                axis.text(
-                    x, y, f"{value:.3f}", ha="center", va="center", fontsize=7.5, color="black" if value > middle else "white"
-                )
+                text = f"{value:.3f}" if abs(value) < 1 else f"{value:.3g}"
+                axis.text(x, y, text, ha="center", va="center", fontsize=7.5, color="black" if value > middle else "white")
         axis.set_yticks(range(len(first)), [str(value) for value in first])
         axis.set_xticks(range(len(second)), [f"{v:g}" if isinstance(v, float) else str(v) for v in second])
         axis.set_xlabel(number)
-        figure.colorbar(image, label="test accuracy")
+        figure.colorbar(image, label=primary.label())
         return finished(figure, title, caption)
 
 
-def confusions(counts: dict[str, np.ndarray], title: str, caption: str) -> Figure:
-    """Left the mistakes of the first arm in percent of each true class, right how the second differs from it.
+def steps_to_target(trials: pd.DataFrame, arms: list[str], title: str, caption: str, name: str = "validation accuracy") -> Figure:
+    """Updates until a target on val was first reached: a dot per seed, the median as a bar.
+
+    A seed that never got there is an arrow where its training ended, a cross if it diverged; where it is half of them or
+    more, so is the median, and the bar is dotted.
 
     Args:
-        counts: [classes, classes] of two arms, rows true, columns predicted, summed over seeds.
+        trials: `arm`, `seed`, `target`, `steps` (of the epoch that reached it, else of the last), `reached`, `diverged`.
+        name: what the target is a value of.
     """
-    (first, a), (second, b) = counts.items()
-    shares = [100 * table / np.maximum(table.sum(axis=1, keepdims=True), 1) for table in (a, b)]
-    with matplotlib.rc_context({**STYLE, "axes.grid": False}):
-        figure = new_figure(10, 4.6)
-        axes = figure.subplots(1, 2)
-        panels = ((shares[0], first, "cividis", 0, 100), (shares[1] - shares[0], f"{second}, less {first}", "PuOr_r", None, None))
-        for axis, (table, name, colours, low, high) in zip(axes, panels, strict=True):
-            most = max(abs(table).max(), 1e-9)
-            limits = (low, high) if high is not None else (-most, most)
-            image = axis.imshow(table, cmap=colours, vmin=limits[0], vmax=limits[1])
-            for (y, x), value in np.ndenumerate(table):
-                if round(value):
-                    dark = value < 50 if high is not None else abs(value) > 0.6 * most
-                    axis.text(x, y, f"{value:.0f}", ha="center", va="center", fontsize=7, color="white" if dark else "black")
-            axis.set_title(wrapped(name, 42))
-            axis.set_xlabel("predicted class")
-            axis.set_ylabel("true class")
-            axis.set_xticks(range(len(table)))
-            axis.set_yticks(range(len(table)))
-            figure.colorbar(image, label="% of the true class", shrink=0.8)
-        return finished(figure, title, caption)
-
-
-def reliability(bins: dict[str, tuple[np.ndarray, np.ndarray]], arms: list[str], title: str, caption: str) -> Figure:
-    """Accuracy against confidence: on the diagonal a model is right as often as it says.
-
-    Args:
-        bins: per arm the mean confidence and the accuracy of each bin that holds examples.
-    """
+    shown = [arm for arm in arms if arm in set(trials["arm"])]
+    targets = sorted(trials["target"].unique())
     with matplotlib.rc_context(STYLE):
-        figure = new_figure(7, max(4.2, 1.2 + 0.19 * len(bins)))
-        axis = figure.subplots()
-        axis.plot([0, 1], [0, 1], color=COLOURS[0], linewidth=0.8, linestyle=":")
-        for arm, (confidence, accuracy) in bins.items():
-            axis.plot(confidence, accuracy, label=arm, markersize=4, **look(arms, arm))
-        axis.set_xlim(0, 1)
-        axis.set_ylim(0, 1.02)
-        axis.set_xlabel("confidence")
-        axis.set_ylabel("accuracy")
-        figure.legend(loc="outside right center")
-        return finished(figure, title, caption)
+        figure = new_figure(7 if len(targets) == 1 else 3.4 + 3.4 * len(targets), 1.5 + 0.36 * len(shown))
+        axes = figure.subplots(1, len(targets), squeeze=False, sharey=True)[0]
+        for axis, target in zip(axes, targets, strict=True):
+            for y, arm in enumerate(shown):
+                own = trials[(trials["arm"] == arm) & (trials["target"] == target)].sort_values("seed")
+                if not len(own):
+                    continue
+                colour = look(arms, arm)["color"]
+                at = y + 0.28 * (np.linspace(-1, 1, len(own)) if len(own) > 1 else np.zeros(1))
+                steps, reached, diverged = (own[column].to_numpy() for column in ("steps", "reached", "diverged"))
+                never = ~reached & ~diverged
+                axis.scatter(steps[reached], at[reached], s=18, color=colour, alpha=0.6, linewidths=0)
+                axis.scatter(steps[never], at[never], s=26, marker=">", facecolors="none", edgecolors=colour)
+                axis.scatter(steps[~reached & diverged], at[~reached & diverged], s=24, color=colour, marker="x")
+                median = np.median(np.where(reached, steps, np.inf))
+                place = median if np.isfinite(median) else steps[~reached].max()
+                axis.vlines(place, y - 0.4, y + 0.4, color=colour, linewidth=2, linestyles="-" if np.isfinite(median) else ":")
+            if trials["steps"].max() > 20 * trials["steps"].min() > 0:
+                axis.set_xscale("log")
+                log_ticks(axis)
+            else:
+                axis.set_xlim(left=0)
+            axis.set_xlabel(f"updates to {name} {target:g}")
+            axis.grid(axis="y", visible=False)
+        axes[0].set_yticks(range(len(shown)), shown)
+        axes[0].set_ylim(len(shown) - 0.4, -0.6)
+        return finished(figure, title, f"{caption}; bar: median, ▷: not reached when training ended, ×: diverged before")

@@ -42,6 +42,8 @@ def assess(trial: Trial, test: Split | None, predictor, fit: Fit | None, keep: s
         row["test_ece"] = metrics.ece(outputs["test"], test.labels)
     if predictor is not None:
         _measure(trial, outputs["train"])
+        if test:
+            _judge_estimate(trial, row[f"test_{task.metric}"])
         if test and shifted:
             _score_shifted(trial, test, predictor)
     if predictor is None:
@@ -73,6 +75,16 @@ def _measure(trial: Trial, outputs: np.ndarray) -> None:
     wrong = trial.train.labels != trial.train.clean_labels
     if wrong.any() and trial.task is tasks.classification:
         trial.record("memorised", float((outputs.argmax(axis=1) == trial.train.labels)[wrong].mean()), "of wrong labels")
+
+
+def _judge_estimate(trial: Trial, truth: float) -> None:
+    """How far off the measure `estimated_<metric>` is, where `train` has recorded one, which never sees the truth.
+
+    `estimate_bias` is the estimate less the score on the test split, `estimate_error` its absolute value.
+    """
+    for estimate in [value for name, value, _ in trial.measures if name == f"estimated_{trial.task.metric}"]:
+        trial.record("estimate_bias", estimate - truth)
+        trial.record("estimate_error", abs(estimate - truth))
 
 
 def _score_shifted(trial: Trial, test: Split, predictor) -> None:

@@ -65,6 +65,7 @@ def _run_trial(job: dict, strategy: tf.distribute.Strategy, report) -> results.O
         epochs=setting["epochs"],
         batch_size=setting["batch_size"] or len(train),
         official_size=dataset.train_size,
+        full_size=dataset.split_sizes()[0] - len(others),
         folder=pathlib.Path(job["folder"]),
         strategy=strategy,
         checkpoint_steps=job["checkpoint_steps"],
@@ -114,7 +115,7 @@ def _outcome(job: dict, trial: Trial, dataset: data.Dataset, predictor, diverged
     fit = trial.fits[stages[-1]] if stages else None
     model = predictor if isinstance(predictor, keras.Model) else trial.models[stages[-1]] if stages else None
     row = {**job["row"], "status": "diverged" if diverged else "done", "reason": diverged or "", "seed": job["seed"]}
-    row |= {"train_size": len(trial.train), "val_size": len(trial.val), "test_size": dataset.test_size}
+    row |= {"train_size": len(trial.train), "val_size": len(trial.val)}
     if model is not None:
         row["parameters"] = model.count_params()
         row["weights"] = _weights_hash(model)
@@ -124,6 +125,8 @@ def _outcome(job: dict, trial: Trial, dataset: data.Dataset, predictor, diverged
     started = time.perf_counter()
     setting = job["setting"]
     test = tasks.test(dataset, setting["classes"], trial.task) if job["scores_test"] else None
+    if test:
+        row["test_size"] = len(test)
     scored, outputs = assess(trial, test, predictor, fit, job["keep"], setting["shifted"])
     trial.clocks["eval"] += time.perf_counter() - started
     trial.lap()

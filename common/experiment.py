@@ -13,6 +13,9 @@ from common.results import file_name
 from common.streams import STREAMS
 
 TUNERS = ("grid", "halton", "random", "bayesian", "hyperband")
+FIGURES = ("steps", "mistakes")
+"""Kinds of figures that are drawn only where an experiment names them: updates to a target (also drawn for claims about one), and
+the test images that are most confidently mistaken."""
 TRIED, COMMON = " @ ", ", common rate"
 """In the names of rows: before the values that a search tries; after an arm trained with the rate that suits all arms best."""
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
@@ -31,7 +34,7 @@ class Setting:
         dataset: a name or folder that `data.load` knows.
         epochs: passes over the train split.
         batch_size: examples per update, over all replicas; None for all there are.
-        train_size: examples of the stratified subset to train on; by default all.
+        train_size: examples of the stratified subset to train on, or below 1 their share of all there are; by default all.
         image_size: pixels a side; colour: "grey" or "rgb"; by default the dataset's own.
         precision: Keras dtype policy; with mixed_float16 the loss is scaled, so that small gradients survive.
         threads: CPU threads within an operation. The bits of a result depend on it.
@@ -50,7 +53,7 @@ class Setting:
     dataset: str
     epochs: int
     batch_size: int | None = 32
-    train_size: int | None = None
+    train_size: int | float | None = None
     image_size: int | None = None
     colour: str | None = None
     precision: str = "float32"
@@ -70,7 +73,8 @@ class Setting:
         for name in ("epochs", "batch_size", "train_size", "image_size", "threads", "replicas", "workers"):
             value = getattr(self, name)
             optional = value is None and name in ("batch_size", "train_size", "image_size")
-            if not optional and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            share = name == "train_size" and isinstance(value, float) and 0 < value < 1
+            if not optional and not share and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
                 raise Misuse(f"{name} must be a whole number of at least 1. Received: {value!r}")
         if self.replicas % self.workers:
             raise Misuse(f"replicas must be a multiple of the {self.workers} workers. Received: {self.replicas}")
@@ -158,6 +162,15 @@ class Claim:
         return [arm for side in (self.better, self.worse) for arm in ([side] if isinstance(side, str) else side)]
 
 
+def overfits_less(better: str, worse: str, margin: float = 0.005) -> tuple[Claim, Claim]:
+    """Both halves of the claim that an arm overfits less: a smaller gap, and a test accuracy that is not worse."""
+    text = f"{better} reduces overfitting against {worse}"
+    return (
+        Claim(f"{text}: gap", better, worse, margin, metric="gap", lower_is_better=True),
+        Claim(f"{text}: accuracy", better, worse, margin, kind="not worse"),
+    )
+
+
 class Experiment:
     """One numbered script: a question, its arms and how one of them is trained.
 
@@ -175,6 +188,7 @@ class Experiment:
         points: how many an arm, where the tuner is not the grid.
         task: what is learned; see `common.tasks`.
         alone: whether trials run one at a time, which claims about seconds need.
+        figures: kinds to draw besides those that fit any experiment, among `FIGURES`.
 
     Raises:
         Misuse: arms that `train` cannot take, or claims about arms that are not there.
@@ -195,10 +209,11 @@ class Experiment:
         points: int = 16,
         task: tasks.Task = tasks.classification,
         alone: bool = False,
+        figures: Sequence[str] = (),
     ):
         self.task, self.alone = task, alone
         self.train, self.arms, self.setting, self.quick = train, arms, setting, quick or setting
-        self.seeds, self.baseline = seeds, baseline
+        self.seeds, self.baseline, self.figures = seeds, baseline, tuple(figures)
         self.claims = tuple(self._completed(claim) for claim in claims)
         script = inspect.unwrap(train).__globals__
         self.path = pathlib.Path(script["__file__"]).resolve()
@@ -280,6 +295,7 @@ class Experiment:
             "seeds": self.seeds,
             "setting": dataclasses.asdict(setting),
             "claims": [dataclasses.asdict(claim) for claim in self.claims],
+            "figures": list(self.figures),
         }
 
     def main(self) -> None:
@@ -317,6 +333,9 @@ class Experiment:
             )
         if self.points < 1:
             raise Misuse(f"{self.name}: points must be at least 1. Received: {self.points}")
+        unknown = [kind for kind in self.figures if kind not in FIGURES]
+        if unknown:
+            raise Misuse(f"{self.name}: figures must be among {', '.join(FIGURES)}. Received: {unknown[0]!r}")
         parameters = list(inspect.signature(self.train).parameters.values())[1:]
         both = [p.name for p in parameters if p.name in FIELDS]
         if both:

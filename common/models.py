@@ -5,6 +5,8 @@ as float32 0 … 255 and are divided by 255 in the model, unless it is given ano
 role, because a layer's initial weights depend on its name (`streams.seeded_weights`).
 """
 
+from collections.abc import Callable
+
 import keras
 from keras import layers
 
@@ -166,10 +168,42 @@ def small_cnn(
     return keras.Model(stack.inputs, stack.x, name=stack.name)
 
 
-def resnet20(trial, *, kernel_regularizer: keras.Regularizer | None = None) -> keras.Model:
-    """ResNet-20 for small images (He et al. 2015, section 4.2): 269,722 trainable parameters on CIFAR-10.
+def deep_dense(
+    trial,
+    *,
+    depth: int,
+    width: int = 64,
+    activation: str = "relu",
+    residual: bool = False,
+    kernel_initializer: str | keras.Initializer = "glorot_uniform",
+    kernel_regularizer: keras.Regularizer | None = None,
+) -> keras.Model:
+    """Dense layers of equal width, deep enough for gradients to vanish or explode on their way to the first.
 
-    Three stages of three blocks with 16, 32 and 64 filters; shortcuts of kind A (subsampled, padded with zero maps).
+    Args:
+        depth: hidden layers.
+        residual: each layer after the first adds to what it is given, x + f(Wx + b) (He et al. 2015, equation 1).
+    """
+    kernels = {"kernel_initializer": kernel_initializer, "kernel_regularizer": kernel_regularizer}
+    stack = _Stack(trial, "deep_dense")
+    stack.add(layers.Flatten(name="flatten"))
+    for i in range(1, depth + 1):
+        before = stack.x
+        stack.add(layers.Dense(width, name=f"dense{i}", **kernels))
+        stack.add(layers.Activation(activation, name=f"activation{i}"))
+        if residual and i > 1:
+            stack.x = layers.Add(name=f"add{i}")([before, stack.x])
+    stack.add(layers.Dense(trial.classes, name="logits", **kernels))
+    return keras.Model(stack.inputs, stack.x, name=stack.name)
+
+
+def resnet(trial, *, blocks: int = 3, kernel_regularizer: keras.Regularizer | None = None) -> keras.Model:
+    """ResNet for small images (He et al. 2015, section 4.2): by default ResNet-20, 269,722 trainable parameters on CIFAR-10.
+
+    Three stages with 16, 32 and 64 filters; shortcuts of kind A (subsampled, padded with zero maps).
+
+    Args:
+        blocks: of two convolutions each, in every stage; the network has 6 · blocks + 2 layers.
     """
     kernels = {"use_bias": False, "kernel_initializer": "he_normal", "kernel_regularizer": kernel_regularizer}
 
@@ -177,10 +211,10 @@ def resnet20(trial, *, kernel_regularizer: keras.Regularizer | None = None) -> k
         x = layers.Conv2D(filters, 3, strides=stride, padding="same", name=f"conv{name}", **kernels)(x)
         return batch_norm(trial, f"norm{name}")(x)
 
-    stack = _Stack(trial, "resnet20")
+    stack = _Stack(trial, f"resnet{6 * blocks + 2}")
     x = layers.Activation("relu", name="activation0")(convolution(stack.x, 16, 1, "0"))
     for stage, filters in enumerate((16, 32, 64), start=1):
-        for block in (1, 2, 3):
+        for block in range(1, blocks + 1):
             name, stride = f"{stage}_{block}", 2 if stage > 1 and block == 1 else 1
             shortcut = x
             x = layers.Activation("relu", name=f"activation{name}a")(convolution(x, filters, stride, f"{name}a"))
@@ -192,4 +226,22 @@ def resnet20(trial, *, kernel_regularizer: keras.Regularizer | None = None) -> k
             x = layers.Activation("relu", name=f"activation{name}b")(layers.Add(name=f"add{name}")([x, shortcut]))
     stack.x = layers.GlobalAveragePooling2D(name="global_pool")(x)
     stack.add(layers.Dense(trial.classes, name="logits", kernel_initializer="he_normal", kernel_regularizer=kernel_regularizer))
-    return keras.Model(stack.inputs, stack.x, name="resnet20")
+    return keras.Model(stack.inputs, stack.x, name=stack.name)
+
+
+def matched(build: Callable[[int], keras.Model], parameters: int) -> keras.Model:
+    """The model among build(1), build(2), … whose number of parameters comes nearest to the one given.
+
+    For arms that are to be of equal size: `build` takes a width, and its models must grow with it.
+    """
+
+    def excess(width):
+        return build(width).count_params() - parameters
+
+    low, high = 0, 1
+    while excess(high) < 0:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if excess(middle) < 0 else (low, middle)
+    return min(map(build, {max(low, 1), high}), key=lambda model: abs(model.count_params() - parameters))

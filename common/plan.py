@@ -201,8 +201,11 @@ def make_plan(
         available = datasets[key].split_sizes()[0]
         if chosen.classes:
             available = len(tasks.kept(datasets[key].split(Streams(0))[0], chosen.classes))
+        if isinstance(chosen.train_size, float):
+            chosen = chosen.replace(train_size=max(round(chosen.train_size * available), 1))
         if smoke and chosen.train_size is not None:
-            chosen = chosen.replace(train_size=min(chosen.train_size, available))
+            images = min(chosen.train_size, available)
+            chosen = chosen.replace(train_size=images, batch_size=chosen.batch_size and min(chosen.batch_size, images))
         if arm in wanted:
             _check_sizes(chosen, available)
         of_arm[arm] = (chosen, datasets[key])

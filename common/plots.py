@@ -14,6 +14,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullFormatter
 from scipy import stats
 
+from common.primary import ACCURACY, Primary
+
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C564B")
 """Okabe & Ito's palette for all kinds of colour vision, its yellow (unreadable on white) replaced by brown."""
 LINES = ("-", "--", "-.", ":")
@@ -46,8 +48,8 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def learning_curves(epochs: pd.DataFrame, arms: list[str], title: str, caption: str) -> Figure:
-    """Training loss and validation accuracy over epochs: mean over seeds, band of ± one standard deviation within what was seen.
+def learning_curves(epochs: pd.DataFrame, arms: list[str], title: str, caption: str, primary: Primary = ACCURACY) -> Figure:
+    """Training loss and validation score over epochs: mean over seeds, band of ± one standard deviation within what was seen.
 
     Args:
         epochs: rows of `…_epochs.csv`.
@@ -55,8 +57,10 @@ def learning_curves(epochs: pd.DataFrame, arms: list[str], title: str, caption: 
     """
     with matplotlib.rc_context(STYLE):
         figure = new_figure(9, max(3.8, 0.9 + 0.19 * len(arms)))
-        panels = {"train_loss": "training loss", "val_accuracy": "validation accuracy"}
-        axes = figure.subplots(1, 2)
+        panels = {"train_loss": "training loss", primary.on("val"): primary.label("val"), "val_loss": "validation loss"}
+        panels = {name: label for name, label in panels.items() if name in epochs and epochs[name].notna().any()}
+        panels = dict(list(panels.items())[:2]) or {"train_loss": "training loss"}
+        axes = figure.subplots(1, len(panels), squeeze=False)[0]
         for axis, (column, label) in zip(axes, panels.items(), strict=True):
             for arm in [arm for arm in arms if arm in set(epochs["arm"])]:
                 own = epochs[epochs["arm"] == arm].copy()
@@ -71,17 +75,20 @@ def learning_curves(epochs: pd.DataFrame, arms: list[str], title: str, caption: 
             axis.set_xlabel("epoch")
             axis.set_ylabel(label)
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        # A diverging arm must not flatten the others.
-        losses = epochs["train_loss"].replace([np.inf, -np.inf], np.nan).dropna()
-        if len(losses) and losses.max() > 20 * losses.median() > 0:
-            axes[0].set_ylim(0, 5 * losses.median())
+            # A diverging arm must not flatten the others.
+            seen = epochs[column].replace([np.inf, -np.inf], np.nan).dropna()
+            bounded = column == primary.on("val") and not primary.lower_is_better
+            if not bounded and len(seen) and seen.max() > 20 * seen.median() > 0:
+                axis.set_ylim(0, 5 * seen.median())
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside right center")
         return finished(figure, title, caption)
 
 
-def final_accuracy(rows: pd.DataFrame, arms: list[str], title: str, caption: str, baseline: str | None = None) -> Figure:
-    """Test accuracy of every seed as a dot, diverged trials as crosses; the mean as a bar with its 95 % interval over seeds.
+def final_scores(
+    rows: pd.DataFrame, arms: list[str], title: str, caption: str, baseline: str | None = None, primary: Primary = ACCURACY
+) -> Figure:
+    """Test score of every seed as a dot, diverged trials as crosses; the mean as a bar with its 95 % interval over seeds.
 
     The band is the noise floor: the baseline's mean ± one standard deviation over its seeds.
     """
@@ -89,16 +96,16 @@ def final_accuracy(rows: pd.DataFrame, arms: list[str], title: str, caption: str
     with matplotlib.rc_context(STYLE):
         figure = new_figure(7, 1.5 + 0.42 * len(shown))
         axis = figure.subplots()
-        floor = rows.loc[rows["arm"] == baseline, "test_accuracy"]
+        floor = rows.loc[rows["arm"] == baseline, primary.column]
         if len(floor) > 1:
             axis.axvspan(floor.mean() - floor.std(), floor.mean() + floor.std(), color="#888888", alpha=0.15, linewidth=0)
-        low, high = rows["test_accuracy"].min(), rows["test_accuracy"].max()
+        low, high = rows[primary.column].min(), rows[primary.column].max()
         for y, arm in enumerate(shown):
             own = rows[rows["arm"] == arm].sort_values("seed")
             colour = look(arms, arm)["color"]
             shift = 0.3 * (np.linspace(-1, 1, len(own)) if len(own) > 1 else np.zeros(1))
             diverged = (own["status"] == "diverged").to_numpy()
-            values = own["test_accuracy"].to_numpy()
+            values = own[primary.column].to_numpy()
             axis.scatter(values[~diverged], y + shift[~diverged], s=18, color=colour, alpha=0.6, linewidths=0)
             axis.scatter(values[diverged], y + shift[diverged], s=24, color=colour, marker="x")
             axis.vlines(values.mean(), y - 0.4, y + 0.4, color=colour, linewidth=2)
@@ -110,7 +117,7 @@ def final_accuracy(rows: pd.DataFrame, arms: list[str], title: str, caption: str
         axis.set_yticks(range(len(shown)), shown)
         axis.set_ylim(len(shown) - 0.4, -0.6)
         axis.set_xlabel(
-            "test accuracy (a dot per seed; mean, 95 % interval"
+            f"{primary.label()}, a dot per seed (mean, 95 % interval"
             + ("; ×: diverged)" if (rows["status"] == "diverged").any() else ")")
         )
         axis.grid(axis="y", visible=False)
@@ -118,23 +125,50 @@ def final_accuracy(rows: pd.DataFrame, arms: list[str], title: str, caption: str
 
 
 def sample_sheet(samples: dict[str, np.ndarray], arms: list[str], title: str, caption: str) -> Figure:
-    """The first training images as each arm's model saw them in the first epoch; uint8 [n, h, w, c] per arm."""
-    shown = [arm for arm in arms if arm in samples]
-    columns = max(len(samples[arm]) for arm in shown)
+    """The first training images as each arm's model saw them in the first epoch, arms that saw the same in one line.
+
+    Args:
+        samples: uint8 [n, h, w, c] per arm.
+    """
+    lines: dict[tuple, list[str]] = {}
+    for arm in (arm for arm in arms if arm in samples):
+        lines.setdefault((samples[arm].shape, samples[arm].tobytes()), []).append(arm)
+    shown = {}
+    for own in lines.values():
+        others = f" and {len(own) - 1} other{'s' if len(own) > 2 else ''}" if len(own) > 1 else ""
+        shown["every arm" if len(lines) == 1 and others else own[0] + others] = samples[own[0]]
+    columns = max(map(len, shown.values()))
+    names = [wrapped(name, 24) for name in shown]
+    width = max(len(part) for name in names for part in name.split("\n"))
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
-        figure = new_figure(1.4 + 0.8 * columns, 0.8 + 0.82 * len(shown))
-        axes = figure.subplots(len(shown), columns, squeeze=False)
-        for line, arm in zip(axes, shown, strict=True):
-            for axis in line:
-                axis.set_axis_off()
-            for axis, image in zip(line, samples[arm], strict=False):
-                axis.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=255)
-            line[0].text(-0.15, 0.5, arm, ha="right", va="center", transform=line[0].transAxes)
+        figure = new_figure(0.3 + 0.085 * width + 0.8 * columns, 0.9 + 0.8 * len(shown))
+        axis = figure.subplots()  # one for all images: a grid of axes takes seconds to lay out
+        for line, images in enumerate(shown.values()):
+            gap = max(1, images.shape[2] // 14)
+            spaced = np.pad(images, ((0, 0), (gap, gap), (gap, gap), (0, 0)), constant_values=255)
+            strip = np.concatenate(list(spaced), axis=1)
+            strip = strip.squeeze(-1) if strip.shape[-1] == 1 else strip
+            place = (0, len(spaced), line + 1, line)
+            axis.imshow(strip, cmap="gray", vmin=0, vmax=255, extent=place, interpolation="none")
+        axis.set_xlim(0, columns)
+        axis.set_ylim(len(shown), 0)
+        axis.set_yticks(np.arange(len(shown)) + 0.5, names)
+        axis.set_xticks([])
+        axis.tick_params(length=0)
+        for side in axis.spines.values():
+            side.set_visible(False)
         return finished(figure, title, caption)
 
 
-def sensitivity(rows: pd.DataFrame, groups: dict[str, dict[str, float]], number: str, title: str, caption: str) -> Figure:
-    """Test accuracy against a number that the arms vary: mean over seeds, band of ± one standard deviation within what was seen.
+def sensitivity(
+    rows: pd.DataFrame,
+    groups: dict[str, dict[str, float]],
+    number: str,
+    title: str,
+    caption: str,
+    primary: Primary = ACCURACY,
+) -> Figure:
+    """Test score against a number that the arms vary: mean over seeds, band of ± one standard deviation within what was seen.
 
     Args:
         groups: what the legend says -> arm -> its number; an arm whose number is 0 is a dashed line.
@@ -147,18 +181,18 @@ def sensitivity(rows: pd.DataFrame, groups: dict[str, dict[str, float]], number:
         for name, arms in groups.items():
             style = look(names, name)
             own = rows[rows["arm"].isin(arms)].assign(at=rows["arm"].map(arms))
-            by = own[own["at"] > 0].groupby("at")["test_accuracy"]
+            by = own[own["at"] > 0].groupby("at")[primary.column]
             mean, spread = by.mean(), by.std().fillna(0.0)
             axis.plot(mean.index, mean, label=name, markersize=4, **style)
             low, high = np.maximum(mean - spread, by.min()), np.minimum(mean + spread, by.max())
             axis.fill_between(mean.index, low, high, color=style["color"], alpha=0.12, linewidth=0)
-            none = own.loc[own["at"] == 0, "test_accuracy"]
+            none = own.loc[own["at"] == 0, primary.column]
             if len(none):
                 axis.axhline(none.mean(), color=style["color"], linestyle="--", linewidth=1, label=f"{number} 0")
         axis.set_xscale("log")
-        _log_ticks(axis)
+        log_ticks(axis)
         axis.set_xlabel(number)
-        axis.set_ylabel("test accuracy")
+        axis.set_ylabel(primary.label())
         if len(axis.get_legend_handles_labels()[1]) > 1:
             figure.legend(loc="outside right center")
         return finished(figure, title, caption)
@@ -228,7 +262,7 @@ def search_sensitivity(points: pd.DataFrame, scales: dict[str, str], names: dict
                 axis.set_xlim(-0.6, len(kinds) - 0.4)
             elif scale == "log":
                 axis.set_xscale("log")
-                _log_ticks(axis)
+                log_ticks(axis)
             axis.set_xlabel(name)
         for axis in axes[:, 0]:
             axis.set_ylabel("validation accuracy")
@@ -239,7 +273,7 @@ def search_sensitivity(points: pd.DataFrame, scales: dict[str, str], names: dict
         return finished(figure, title, caption)
 
 
-def _log_ticks(axis) -> None:
+def log_ticks(axis) -> None:
     """At most six plain numbers along a logarithmic x axis."""
     low, high = axis.get_xlim()
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)

@@ -1,22 +1,25 @@
 """Rows to figures: `make plots`, or `python -m common.report --results DIR`. Reads rows alone, so TensorFlow is not needed."""
 
 import io
+import math
 import pathlib
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import matplotlib
 import numpy as np
 import pandas as pd
 
-from common import answers, metrics, plots, results, space, stats, sweep
+from common import answers, mistakes, plots, predictions, results, space, stats, sweep
 from common.errors import Failure, Misuse, OneLineParser
 from common.experiment import COMMON
 from common.files import read_arrays, write_atomic
-from common.verdicts import Table, judge
+from common.primary import Primary
+from common.verdicts import RANKED, Table, judge
 
-RELIABILITY_BINS = 10
+OF_BEST = 0.95
+"""Share of a final score that is a target where no claim sets one."""
 MOST_LINES = 12
 """Arms that a figure of costs or reliability can tell apart."""
 
@@ -30,91 +33,92 @@ def draw(files: results.Files) -> list[pathlib.Path]:
 def _figures(files: results.Files) -> Iterator[tuple]:
     """Kind and figure of each that the rows allow."""
     table = Table.read(files)
-    rows, declaration = table.rows, table.declaration
+    primary, declaration = table.primary, table.declaration
+    rows = table.rows.dropna(subset=[primary.column])
     if not len(rows):
         return
     arms = list(declaration["arms"])
     own_rate = [arm for arm in arms if not arm.endswith(COMMON)]
+    asked = declaration.get("figures") or ()
     title = f"{files.experiment}: {declaration['question']}"
     caption = _caption(files, rows)
-    yield "accuracy", plots.final_accuracy(rows, arms, title, caption, declaration.get("baseline"))
+    yield "accuracy", plots.final_scores(rows, arms, title, caption, declaration.get("baseline"), primary)
     if len(table.epochs):
-        yield "curves", plots.learning_curves(table.epochs, own_rate, title, caption)
+        yield "curves", plots.learning_curves(table.epochs, own_rate, title, caption, primary)
     number, groups = _numbers(declaration, set(rows["arm"]))
     if len(groups) > 1 and len({tuple(sorted(own.values())) for own in groups.values()}) == 1:
         pairs = {arm: (name, value) for name, own in groups.items() for arm, value in own.items()}
-        yield "crossed", answers.crossed(rows, pairs, number, title, caption)
+        yield "crossed", answers.crossed(rows, pairs, number, title, caption, primary)
     if groups:
         within = next((c["within"] for c in declaration.get("claims", ()) if c["kind"] == "flatness"), None)
         note = caption
         if within is not None:
-            groups = {_with_flatness(name, own, rows, within): own for name, own in groups.items()}
+            groups = {_with_flatness(name, own, rows, within, primary): own for name, own in groups.items()}
             note = f"{caption}; decades over which it stays within {within:g} of its best"
-        yield "sensitivity", plots.sensitivity(rows, groups, number, title, note)
+        yield "sensitivity", plots.sensitivity(rows, groups, number, title, note, primary)
     verdicts = [verdict for verdict in judge(table) if verdict.difference is not None]
     if verdicts:
         yield "verdicts", answers.forest(verdicts, title, f"{caption}; intervals at the level that each claim is judged at")
     if (rows["status"] == "diverged").any():
         yield "survival", answers.survival(rows, arms, title, caption)
+    targets, said = _targets(table, rows, asked)
+    trials = _steps(table, rows, own_rate, targets)
+    if len(trials):
+        yield "steps", answers.steps_to_target(trials, own_rate, title, f"{caption}; {said}", primary.name("val"))
     few = 1 < len(own_rate) <= MOST_LINES
     if few and rows["parameters"].nunique() > 1:
-        yield "parameters", answers.cost(rows, own_rate, "parameters", "parameters", title, caption)
-    if few and rows["train_seconds"].notna().all():
+        yield "parameters", answers.cost(rows, own_rate, "parameters", "parameters", title, caption, primary)
+    if few and rows["train_seconds"].notna().any():
         beside = "alone" if (rows["beside"] == 0).all() else "beside other trials"
-        yield "seconds", answers.cost(rows, own_rate, "train_seconds", f"seconds of training, {beside}", title, caption)
-    counts = _confusions(table, own_rate)
+        yield "seconds", answers.cost(rows, own_rate, "train_seconds", f"seconds of training, {beside}", title, caption, primary)
+    counts = predictions.confusions(table, own_rate)
     if counts:
-        yield "confusion", answers.confusions(counts, title, f"{caption}; summed over seeds")
-    bins = _reliability(table, own_rate) if few else {}
+        yield "confusion", mistakes.confusions(counts, title, f"{caption}; summed over seeds")
+    bins = predictions.reliability(table, own_rate) if few else {}
     if bins:
-        yield "reliability", answers.reliability(bins, own_rate, title, f"{caption}; {RELIABILITY_BINS} bins, over all seeds")
+        note = f"{caption}; {predictions.RELIABILITY_BINS} bins, over all seeds"
+        yield "reliability", mistakes.reliability(bins, own_rate, title, note)
+    wrong = predictions.mistakes(table, own_rate) if "mistakes" in asked else {}
+    if wrong:
+        note = f"{caption}; the mistakes with the highest probability, mean over seeds"
+        yield "mistakes", mistakes.most_confident(wrong, title, note)
     samples = read_arrays(files.samples)
     if samples:
         note = f"{files.folder.name}, seed 0: the first training images, as trained on in the first epoch"
         yield "samples", plots.sample_sheet(samples, own_rate, title, note)
 
 
-def _confusions(table: Table, arms: list[str]) -> dict[str, np.ndarray]:
-    """Confusion counts, over all seeds, of the baseline and of the arm that differs most from it; at most 10 classes."""
-    baseline = table.declaration.get("baseline")
-    totals = {}
-    for arm in arms:
-        for (name, seed), _ in table.by_trial.items():
-            labels, predicted = table.labels(name, seed), table.arrays.get(f"{name}/{seed}")
-            if (
-                name == arm
-                and labels is not None
-                and predicted is not None
-                and len(labels) == len(predicted)
-                and labels.max() < 10
-            ):
-                counts = metrics.confusion(predicted.astype(int), labels.astype(int), int(labels.max()) + 1)
-                totals[arm] = totals.get(arm, 0) + counts
-    if baseline not in totals or len(totals) < 2 or len({counts.shape for counts in totals.values()}) > 1:
-        return {}
-    hits = {arm: counts.trace() / counts.sum() for arm, counts in totals.items()}
-    other = max((arm for arm in totals if arm != baseline), key=lambda arm: hits[arm])
-    return {baseline: totals[baseline], other: totals[other]}
+def _targets(table: Table, rows: pd.DataFrame, asked: Sequence[str]) -> tuple[list[float], str]:
+    """Validation scores whose reaching is drawn, and what the caption says of them.
+
+    Those of claims; without any, and where the script asks, one that is set by the baseline alone, so that no other arm moves it.
+    """
+    targets = sorted({c["target"] for c in table.declaration.get("claims", ()) if c["metric"] in RANKED})
+    if targets:
+        return targets, "targets set beforehand"
+    if "steps" not in asked:
+        return [], ""
+    primary, baseline = table.primary, table.declaration.get("baseline")
+    finals = rows.groupby("arm")[primary.on("val")].mean().dropna()
+    if not len(finals):
+        return [], ""
+    whose = baseline if baseline in finals.index else (primary.sign * finals).idxmax()
+    target = float(finals[whose]) * OF_BEST**primary.sign
+    said = f"target: {100 * OF_BEST:.0f} % of" if primary.sign > 0 else f"target: 1/{OF_BEST:g} of"
+    return [float(f"{target:.3g}")], f"{said} what {whose} ends with, in the mean"
 
 
-def _reliability(table: Table, arms: list[str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Per arm the mean confidence and the accuracy of each bin, from the logits of all seeds; none for an arm without."""
-    bins = {}
-    for arm in arms:
-        confidences, right = [], []
-        for name, seed in table.by_trial:
-            path = table.files.local("logits", name, seed, ".npy")
-            labels = table.labels(name, seed)
-            if name == arm and labels is not None and path.exists():
-                shares = np.exp(metrics.log_softmax(np.load(path)))
-                confidences.append(shares.max(axis=1))
-                right.append(shares.argmax(axis=1) == labels)
-        if confidences:
-            confidence, hit = np.concatenate(confidences), np.concatenate(right)
-            place = np.minimum((confidence * RELIABILITY_BINS).astype(int), RELIABILITY_BINS - 1)
-            filled = [b for b in range(RELIABILITY_BINS) if (place == b).any()]
-            bins[arm] = tuple(np.array([values[place == b].mean() for b in filled]) for values in (confidence, hit))
-    return bins
+def _steps(table: Table, rows: pd.DataFrame, arms: list[str], targets: list[float]) -> pd.DataFrame:
+    """Per trial and target the updates that it took, as `answers.steps_to_target` wants them; without trials that count none."""
+    lines = []
+    for row in rows[rows["arm"].isin(arms) & rows["steps"].notna()].to_dict("records"):
+        arm, seed = row["arm"], row["seed"]
+        for target in targets if len(table.epochs_of(arm, seed)) else ():
+            steps = table.value("steps_to_target", arm, seed, target)
+            reached = math.isfinite(steps)
+            found = {"arm": arm, "seed": seed, "target": target, "steps": steps if reached else float(row["steps"])}
+            lines.append({**found, "reached": reached, "diverged": row["status"] == "diverged"})
+    return pd.DataFrame(lines)
 
 
 def _numbers(declaration: dict, there: set[str]) -> tuple[str, dict[str, dict[str, float]]]:
@@ -140,11 +144,12 @@ def _shared_name(arms: dict[str, float], number: str) -> str:
     return re.sub(r"[\s,=:]*[\d.e+-]+$", "", first) or number
 
 
-def _with_flatness(name: str, arms: dict[str, float], rows: pd.DataFrame, within: float) -> str:
+def _with_flatness(name: str, arms: dict[str, float], rows: pd.DataFrame, within: float, primary: Primary) -> str:
     """What the legend says of a group: also over how many decades it does well."""
     order = sorted(arms, key=arms.get)
-    table = rows[rows["arm"].isin(arms)].pivot_table(index="seed", columns="arm", values="test_accuracy")[order].dropna()
-    decades = [stats.decades_within([arms[arm] for arm in order], scores, within) for scores in table.to_numpy()]
+    table = rows[rows["arm"].isin(arms)].pivot_table(index="seed", columns="arm", values=primary.column)[order].dropna()
+    numbers = [arms[arm] for arm in order]
+    decades = [stats.decades_within(numbers, primary.sign * scores, within) for scores in table.to_numpy()]
     return f"{name}: {np.mean(decades):.1f} decades" if decades else name
 
 
@@ -219,22 +224,24 @@ def _caption(files: results.Files, rows: pd.DataFrame) -> str:
     seeds = f"{counts.min()}" if counts.min() == counts.max() else f"{counts.min()}–{counts.max()}"
 
     def span(column):
-        values = sorted(rows[column].unique())
-        return str(values[0]) if len(values) == 1 else f"{values[0]}–{values[-1]}"
+        values = sorted(rows[column].dropna().unique())
+        ends = [f"{value:g}" if value < 1e5 else f"{value:.0f}" for value in (values[0], values[-1])] if values else ["?"]
+        return ends[0] if len(set(ends)) == 1 else f"{ends[0]}–{ends[1]}"
 
     return (
         f"{files.folder.name}: {seeds} seeds per arm, {span('train_size')} training images, {span('epochs')} epochs, "
-        f"batch {span('batch_size')}, {rows['test_size'].iloc[0]} test images"
+        f"batch {span('batch_size')}, {span('test_size')} test images"
     )
 
 
 def _save(path: pathlib.Path, figure) -> pathlib.Path:
     """Write a figure as PNG and SVG, the same bytes for the same rows."""
     metadata = {"png": {"Software": None}, "svg": {"Date": None}}
-    with matplotlib.rc_context({"svg.hashsalt": path.stem}):
+    with matplotlib.rc_context({"svg.hashsalt": path.stem, "image.composite_image": False}):
         for kind, about in metadata.items():
             buffer = io.BytesIO()
             figure.savefig(buffer, format=kind, metadata=about)
+            figure.set_layout_engine("none")  # laid out once is enough
             write_atomic(path.with_suffix(f".{kind}"), buffer.getvalue())
     return path
 

@@ -68,8 +68,8 @@ class Study:
                 return 0
             results.write_declaration(plan.files, self.experiment.declare(self.setting))
             for (_, classes), dataset in {(t.dataset.checksum, t.setting.classes): t.dataset for t in plan.trials}.items():
-                key = results.labels_key(dataset.checksum, classes)
-                results.write_labels(plan.files, key, tasks.test(dataset, classes, self.experiment.task).labels)
+                task, key = self.experiment.task, results.labels_key(dataset.checksum, classes)
+                results.write_labels(plan.files, key, task.truth(tasks.test(dataset, classes, task).labels))
             trainer.train(plan, trials)
         if self.cluster:
             self.cluster.leave(state="done", status=Failure.status if trainer.failed else 0)

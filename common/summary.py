@@ -1,5 +1,7 @@
-"""What one experiment's rows come to in one setting: a table of its arms, and an answer in one sentence."""
+"""What one experiment's rows come to in one setting: a table of its arms, differences between any two, and an answer in one
+sentence. All intervals here are exploratory: no verdict rests on them."""
 
+import itertools
 import math
 
 import numpy as np
@@ -8,77 +10,106 @@ from scipy.stats import t
 
 from common import stats
 from common.experiment import COMMON
-from common.verdicts import Table
+from common.table import Table
 
 ALPHA = 0.05
-"""Of the intervals in tables, which are exploratory: no verdict rests on them."""
+"""Of the intervals in tables."""
+MOST_COMPARED = 64
+"""Arms of which any two are compared; beyond, each with the baseline alone."""
+
+Differences = dict[tuple[str, str], tuple[float, float, float]]
+"""(arm, reference) -> the difference in the primary metric, and its interval."""
 
 
-def summarize(table: Table) -> pd.DataFrame:
-    """A row per arm: seeds, how many diverged, mean test accuracy and its interval, and the paired difference to the baseline.
+def summarize(table: Table, differences: Differences | None = None) -> pd.DataFrame:
+    """A row per arm: seeds, how many diverged, mean test score and its interval, and the paired difference to the baseline.
 
-    Intervals are those of level 95 %: Student's over seeds for a mean, `stats.two_way` (seeds and images) for a difference where
-    predictions are there and nothing diverged, else paired Student's. Blank where one seed tells nothing.
+    Intervals are those of level 95 %: Student's over seeds for a mean, that of `against` for a difference. Blank where one seed
+    tells nothing. A trial without the primary metric is not counted.
     """
-    baseline = table.declaration.get("baseline")
+    baseline, primary = table.declaration.get("baseline"), table.primary
+    differences = contrasts(table) if differences is None else differences
     lines = []
     for arm in table.declaration["arms"]:
-        own = table.rows[table.rows["arm"] == arm]
+        own = table.rows[(table.rows["arm"] == arm) & table.rows[primary.column].notna()]
         if not len(own):
             continue
-        scores = own["test_accuracy"].to_numpy(float)
+        scores = own[primary.column].to_numpy(float)
         half = t.ppf(1 - ALPHA / 2, len(own) - 1) * scores.std(ddof=1) / math.sqrt(len(own)) if len(own) > 1 else math.nan
         line = {
             "arm": arm,
             "seeds": len(own),
             "diverged": int((own["status"] == "diverged").sum()),
-            "accuracy": scores.mean(),
+            "score": scores.mean(),
             "deviation": scores.std(ddof=1) if len(own) > 1 else math.nan,
             "low": scores.mean() - half,
             "high": scores.mean() + half,
-            "gap": (own["train_accuracy"] - own["test_accuracy"]).mean(),
+            "gap": primary.gap(own).mean(),
             "nll": own["test_nll"].mean() if "test_nll" in own else math.nan,
             "seconds": own["total_seconds"].median() if "total_seconds" in own else math.nan,
         }
-        line |= dict.fromkeys(("difference", "difference_low", "difference_high"), math.nan)
-        if baseline is not None and arm != baseline:
-            estimate = against(table, arm, baseline)
-            if estimate is not None:
-                low, high = estimate.bounds(ALPHA)
-                line |= {"difference": estimate.difference, "difference_low": low, "difference_high": high}
-        lines.append(line)
+        found = differences.get((arm, baseline), (math.nan,) * 3)
+        lines.append(line | dict(zip(("difference", "difference_low", "difference_high"), found, strict=True)))
     return pd.DataFrame(lines)
 
 
-def against(table: Table, arm: str, baseline: str) -> stats.Estimate | None:
-    """The difference in test accuracy between two arms, paired by seed; None with fewer than two shared seeds."""
-    seeds = table.seeds_of([arm, baseline])
+def contrasts(table: Table) -> Differences:
+    """The differences between any two arms that share seeds enough, each pair in both directions."""
+    arms = [arm for arm in table.declaration["arms"] if arm in set(table.rows["arm"])]
+    pairs = list(itertools.combinations(arms, 2))
+    if len(arms) > MOST_COMPARED:
+        pairs = [pair for pair in pairs if table.declaration.get("baseline") in pair]
+    found = {}
+    for reference, arm in pairs:
+        estimate = against(table, arm, reference)
+        if estimate is not None:
+            low, high = estimate.bounds(ALPHA)
+            found[arm, reference] = (estimate.difference, low, high)
+            found[reference, arm] = (-estimate.difference, -high, -low)
+    return found
+
+
+def against(table: Table, arm: str, reference: str) -> stats.Estimate | None:
+    """The difference in the primary metric between two arms, paired by seed; None with fewer than two shared seeds.
+
+    It is `stats.two_way`, over seeds and images, where predictions are there and nothing diverged, else paired Student's.
+    """
+    seeds = table.seeds_of([arm, reference])
     if len(seeds) < 2:
         return None
-    outcomes = [[table.correct(name, seed) for seed in seeds] for name in (arm, baseline)]
-    diverged = any(table.of(name, seed)["status"] == "diverged" for name in (arm, baseline) for seed in seeds)
-    if diverged or any(right is None for side in outcomes for right in side):
-        d = [float(table.of(arm, s)["test_accuracy"]) - float(table.of(baseline, s)["test_accuracy"]) for s in seeds]
-        return stats.paired(d, 1 / float(table.rows["test_size"].iloc[0]))
-    return stats.two_way(np.array(outcomes[0]) - np.array(outcomes[1]))
+    outcomes = [[table.by_image(name, seed) for seed in seeds] for name in (arm, reference)]
+    diverged = any(table.of(name, seed)["status"] == "diverged" for name in (arm, reference) for seed in seeds)
+    whole = all(right is not None for side in outcomes for right in side)
+    by_image = whole and len({len(right) for side in outcomes for right in side}) == 1
+    if table.primary.metric == "accuracy" and by_image and not diverged:
+        return stats.two_way(np.array(outcomes[0]) - np.array(outcomes[1]))
+    column = table.primary.column
+    d = [float(table.of(arm, seed)[column]) - float(table.of(reference, seed)[column]) for seed in seeds]
+    if not np.isfinite(d).all():
+        return None
+    resolution = 1 / float(table.rows["test_size"].iloc[0]) if table.primary.metric == "accuracy" else None
+    return stats.paired(d, resolution)
 
 
-def answer(table: Table, summary: pd.DataFrame) -> str:
+def answer(table: Table, summary: pd.DataFrame, differences: Differences) -> str:
     """One sentence, from the rows alone."""
     if not len(summary):
-        return "There are no rows yet."
-    own = summary[~summary["arm"].str.endswith(COMMON)]
-    best = own.loc[own["accuracy"].idxmax()]
-    said = f"{best['arm']} has the highest mean test accuracy, {best['accuracy']:.4f} over {seeds(best['seeds'])}"
+        return "No arm could be run here." if table.undone else "There are no rows yet."
+    primary, own = table.primary, summary[~summary["arm"].str.endswith(COMMON)]
+    ranked = own.loc[(primary.sign * own["score"]).sort_values(ascending=False, kind="stable").index]
+    best, unit = ranked.iloc[0], f" {primary.unit}" if primary.unit else ""
+    said = f"{best['arm']} has the {primary.extreme} mean {primary.name()}, {best['score']:.4f}{unit} over {seeds(best['seeds'])}"
     baseline = table.declaration.get("baseline")
-    if baseline is None or best["arm"] == baseline or math.isnan(best["difference"]):
-        rest = own[own["arm"] != best["arm"]]
-        if len(rest):
-            second = rest.loc[rest["accuracy"].idxmax()]
-            said += f", before {second['arm']} with {second['accuracy']:.4f}"
-    else:
-        low, high = best["difference_low"], best["difference_high"]
-        said += f", {best['difference']:+.4f} against {baseline} (95 % interval {low:+.4f} to {high:+.4f})"
+    other = baseline if baseline in set(own["arm"]) and best["arm"] != baseline else None
+    if other is None and len(ranked) > 1:
+        second = ranked.iloc[1]
+        other = second["arm"]
+        said += f", before {other} with {second['score']:.4f}"
+    if other is not None and (best["arm"], other) in differences:
+        difference, low, high = differences[best["arm"], other]
+        beside = f"{difference:+.4f} against {other} (" if other == baseline else "("
+        said += f"{', ' if other == baseline else ' '}{beside}exploratory 95 % interval"
+        said += f" {low:+.4f} to {high:+.4f})" if other == baseline else f" of the difference {low:+.4f} to {high:+.4f})"
     diverged = int(summary["diverged"].sum())
     return said + (f"; {diverged} trial{'s' if diverged > 1 else ''} diverged." if diverged else ".")
 
@@ -87,23 +118,24 @@ def seeds(count: int) -> str:
     return f"{count} seed{'s' if count != 1 else ''}"
 
 
-def to_csv(summary: pd.DataFrame) -> str:
+def to_csv(table: Table, summary: pd.DataFrame) -> str:
     """The table for a spreadsheet."""
-    return summary.to_csv(index=False, float_format="%.6g")
+    return summary.rename(columns={"score": table.primary.column}).to_csv(index=False, float_format="%.6g")
 
 
-def to_tex(summary: pd.DataFrame) -> str:
+def to_tex(table: Table, summary: pd.DataFrame) -> str:
     """The table for a paper; needs the package booktabs."""
 
     def escaped(text: str) -> str:
         named = {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
         return "".join(f"\\{c}" if c in "&%$#_{}" else named.get(c, c) for c in text)
 
-    lines = [r"\begin{tabular}{lrrr}", r"\toprule", r"arm & seeds & test accuracy & difference \\", r"\midrule"]
+    heading = rf"arm & seeds & {escaped(table.primary.label())} & difference \\"
+    lines = [r"\begin{tabular}{lrrr}", r"\toprule", heading, r"\midrule"]
     for row in summary.itertuples():
-        accuracy = f"{row.accuracy:.4f}" + (f" $\\pm$ {row.deviation:.4f}" if not math.isnan(row.deviation) else "")
+        score = f"{row.score:.4f}" + (f" $\\pm$ {row.deviation:.4f}" if not math.isnan(row.deviation) else "")
         difference = ""
         if not math.isnan(row.difference):
             difference = f"{row.difference:+.4f} [{row.difference_low:+.4f}, {row.difference_high:+.4f}]"
-        lines.append(rf"{escaped(row.arm)} & {row.seeds} & {accuracy} & {difference} \\")
+        lines.append(rf"{escaped(row.arm)} & {row.seeds} & {score} & {difference} \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])

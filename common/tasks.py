@@ -28,23 +28,25 @@ class Task:
     Args:
         name: part of a trial's fingerprint.
         metric: the primary one; rows hold it as `test_<metric>`, `val_<metric>`, …
-        label: what figures call it; lower_is_better: its direction.
+        unit: of the metric, for axes; lower_is_better: its direction.
         outputs: the number of a model's outputs for so many classes.
         change: f(split, generator) -> split of the task's examples.
         scores: f(outputs [n, …], labels) -> name -> score, the primary metric first.
         predicted: f(outputs) -> what is kept of each test image.
+        truth: f(labels) -> what is kept of the test labels, to be compared with it.
         constant: f(train labels, classes, n) -> outputs [n, …] of the best constant prediction, as which a diverged trial scores.
     """
 
     name: str
     metric: str
-    label: str
+    unit: str
     lower_is_better: bool
     outputs: Callable[[int], int]
     change: Callable[[Split, np.random.Generator], Split]
     scores: Callable[[np.ndarray, np.ndarray], dict[str, float]]
     predicted: Callable[[np.ndarray], np.ndarray]
     constant: Callable[[np.ndarray, int, int], np.ndarray]
+    truth: Callable[[np.ndarray], np.ndarray] = lambda labels: labels
 
     def better(self, value: float) -> float:
         """The value of the primary metric, turned so that more is better."""
@@ -52,7 +54,7 @@ class Task:
 
     def declare(self) -> dict:
         """As plain values, for what only reads rows."""
-        return {name: getattr(self, name) for name in ("name", "metric", "label", "lower_is_better")}
+        return {name: getattr(self, name) for name in ("name", "metric", "unit", "lower_is_better")}
 
 
 # --- what a setting changes ------------------------------------------------------------------------------------------
@@ -167,7 +169,7 @@ def _constant_class(labels: np.ndarray, classes: int, n: int) -> np.ndarray:
 classification = Task(
     name="classification",
     metric="accuracy",
-    label="accuracy",
+    unit="share",
     lower_is_better=False,
     outputs=lambda classes: classes,
     change=lambda split, _: split,
@@ -216,7 +218,7 @@ def _constant_labels(labels: np.ndarray, classes: int, n: int) -> np.ndarray:
 tiles = Task(
     name="tiles",
     metric="f1",
-    label="F1, mean over labels",
+    unit="mean over labels",
     lower_is_better=False,
     outputs=lambda classes: classes,
     change=_tiled,
@@ -256,12 +258,13 @@ def _angle_scores(outputs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 rotated = Task(
     name="rotated",
     metric="error",
-    label="mean absolute error in degrees",
+    unit="degrees, mean absolute",
     lower_is_better=True,
     outputs=lambda classes: 1,
     change=_rotated,
     scores=_angle_scores,
-    predicted=lambda outputs: outputs[:, 0].astype(np.float32),
+    predicted=lambda outputs: (LARGEST_ANGLE * outputs[:, 0]).astype(np.float32),
+    truth=lambda labels: LARGEST_ANGLE * labels,
     constant=lambda labels, classes, n: np.full((n, 1), np.median(labels)),
 )
 """Regression: the angle, up to 45 degrees either way, by which an image was turned; targets and outputs in units of 45°."""
@@ -326,13 +329,16 @@ def _fixed(shift: str) -> np.random.Generator:
     return Streams(0).generator("corrupt", "shift", shift)
 
 
-def folds(n: int, k: int, streams: Streams) -> list[tuple[np.ndarray, np.ndarray]]:
+def folds(n: int, k: int, streams: Streams, repeat: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
     """Positions to train on and to validate on of each of k folds of n examples: disjoint, and together all of them.
+
+    Args:
+        repeat: which of several such partitions.
 
     Raises:
         Misuse: fewer than 2 folds or more folds than examples.
     """
     if not 2 <= k <= n:
         raise Misuse(f"folds must lie between 2 and the {n} examples. Received: {k}")
-    parts = np.array_split(streams.generator("split", "folds", k).permutation(n), k)
+    parts = np.array_split(streams.generator("split", "folds", k, repeat).permutation(n), k)
     return [(np.sort(np.concatenate(parts[:i] + parts[i + 1 :])), np.sort(parts[i])) for i in range(k)]

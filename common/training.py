@@ -27,6 +27,7 @@ class Trial:
         steps_per_epoch, steps: updates in an epoch and in the whole budget.
         input_shape: (height, width, channels); classes: the number of a model's outputs.
         train, val: `Split`; others: the train examples of classes that are not kept.
+        full_size: examples there are for training, of which `train` may be a part.
         task: what is learned.
         replicas: devices that share a batch; workers: machines that they are on.
         streams: for an experiment that draws something itself.
@@ -46,6 +47,7 @@ class Trial:
         epochs: int,
         batch_size: int,
         official_size: int,
+        full_size: int | None = None,
         folder: pathlib.Path,
         strategy: tf.distribute.Strategy | None = None,
         checkpoint_steps: int | None = None,
@@ -56,6 +58,7 @@ class Trial:
         self.seed = streams.seed
         self.streams = streams
         self.train, self.val, self.others = train, val, others
+        self.full_size = full_size or len(train)
         self.task, self.xla = task, xla
         self.input_shape, self.classes = tuple(input_shape), classes
         self.epochs, self.batch_size = epochs, batch_size

@@ -75,7 +75,7 @@ def mobile_net(trial, *, weights: str | None) -> keras.Model:
 
 
 def imagenet_weights() -> str:
-    """The file with the weights of `mobile_net`, downloaded if need be. Raises `Unavailable` where the network does not answer."""
+    """The file with the weights of `mobile_net`, downloaded if need be. Raises `Unavailable` without a network."""
     folder = pathlib.Path(keras_config.keras_home()) / "models"
     path = folder / IMAGENET_FILE
     if path.exists():

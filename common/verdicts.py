@@ -7,19 +7,15 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
-from common import results, stats
-from common.files import read_arrays
+from common import stats
 from common.progress import duration
+from common.table import RANKED, NoData, Table
 
 LOOKS = (5, 10, 20)
 ALPHA = 0.05
 """Of an experiment, over all looks."""
 SUPPORTED, REFUTED, OPEN, NO_DATA = "supported", "refuted", "not distinguishable", "no data"
-RANKED = ("epochs_to_target", "steps_to_target")
-SPECIAL = (*RANKED, "gap", "worst_class_accuracy", "survival", "seconds")
-"""Metrics that are no column of the rows and no measure."""
 
 
 @dataclass(frozen=True)
@@ -63,90 +59,14 @@ class Verdict:
             said += f"; {self.settled_by}"
         return said + ("; changed after rows were written" if self.changed else "")
 
-
-class NoData(Exception):
-    """A claim that the rows cannot speak about, and why."""
-
-
-@dataclass
-class Table:
-    """The rows of one experiment in one setting, as claims need them."""
-
-    files: results.Files
-    rows: pd.DataFrame
-    epochs: pd.DataFrame
-    measures: pd.DataFrame
-    arrays: dict[str, np.ndarray]
-    declaration: dict
-
-    def __post_init__(self):
-        self.by_trial = {(row["arm"], row["seed"]): row for row in self.rows.to_dict("records")}
-        self.epochs_by_trial = dict(iter(self.epochs.groupby(["arm", "seed"])))
-        self.outcomes: dict[tuple[str, int], np.ndarray | None] = {}
-
-    @classmethod
-    def read(cls, files: results.Files) -> "Table":
-        """Everything there is. Raises `Failure` for a damaged file."""
-        results.read_rows(files)  # checks every line
-        rows = pd.read_csv(files.rows) if files.rows.exists() else pd.DataFrame(columns=results.NAMES)
-        rows = rows[rows["status"].isin(results.FINAL)]
-        return cls(
-            files,
-            rows,
-            results.read_epochs(files),
-            results.read_measures(files),
-            read_arrays(files.predictions),
-            results.read_declaration(files),
-        )
-
-    def of(self, arm: str, seed: int) -> dict:
-        """The row of one trial."""
-        return self.by_trial[arm, seed]
-
-    def epochs_of(self, arm: str, seed: int) -> pd.DataFrame:
-        """The epoch rows of one trial; none where there are none."""
-        return self.epochs_by_trial.get((arm, seed), self.epochs.iloc[:0])
-
-    def seeds_of(self, arms: list[str]) -> list[int]:
-        """Seeds that all the arms have, from 0 on without a gap: a later seed must not stand in for a missing one."""
-        there = [{seed for name, seed in self.by_trial if name == arm} for arm in arms]
-        shared = set.intersection(*there) if there else set()
-        return list(range(next(i for i in range(len(shared) + 1) if i not in shared)))
-
-    def correct(self, arm: str, seed: int) -> np.ndarray | None:
-        """Whether each test image was classified rightly, float [m]; None where predictions or labels are missing."""
-        if (arm, seed) not in self.outcomes:
-            predicted, labels = self.arrays.get(f"{arm}/{seed}"), self.labels(arm, seed)
-            known = predicted is not None and labels is not None and len(predicted) == len(labels)
-            self.outcomes[arm, seed] = (predicted == labels).astype(float) if known else None
-        return self.outcomes[arm, seed]
-
-    def labels(self, arm: str, seed: int) -> np.ndarray | None:
-        """Of the test images that a trial was scored on."""
-        return self.arrays.get(results.labels_key(str(self.of(arm, seed)["data_checksum"])))
-
-    def value(self, metric: str, arm: str, seed: int, target: float | None) -> float:
-        """One trial's value of a metric; NaN where it has none."""
-        row = self.of(arm, seed)
-        if metric == "gap":
-            return float(row["train_accuracy"]) - float(row["test_accuracy"])
-        if metric == "survival":
-            return float(row["status"] == "done")
-        if metric == "worst_class_accuracy":
-            right, labels = self.correct(arm, seed), self.labels(arm, seed)
-            return math.nan if right is None else min(right[labels == c].mean() for c in np.unique(labels))
-        if metric == "seconds":
-            return float(row["train_seconds"]) + float(row["input_seconds"]) if row["beside"] == 0 else math.nan
-        if metric in RANKED:
-            reached = np.flatnonzero(self.epochs_of(arm, seed)["val_accuracy"].to_numpy() >= target)
-            epochs = reached[0] + 1 if len(reached) else math.inf
-            return float(epochs * (row["steps"] / max(row["final_epoch"], 1) if metric == "steps_to_target" else 1))
-        if metric in self.rows:
-            return float(row[metric])
-        own = self.measures[(self.measures["arm"] == arm) & (self.measures["seed"] == seed) & (self.measures["name"] == metric)]
-        if not len(own) and not (self.measures["name"] == metric).any():
-            raise NoData(f"no column and no measure is called {metric!r}")
-        return float(own["value"].iloc[0]) if len(own) else math.nan
+    def disagreement(self) -> str:
+        """Of a refuted claim: what the rows say instead."""
+        found = f"{self.metric} {self.difference:+.4g}, interval {self.low:+.4g} to {self.high:+.4g}"
+        if self.kind == "same":
+            return f"they differ by more than {self.margin:g} ({found})"
+        if self.kind == "not worse":
+            return f"it is worse by more than {self.margin:g} ({found})"
+        return f"the other way round ({found})" if self.high < 0 else f"by less than {self.margin:g}, if at all ({found})"
 
 
 @dataclass
@@ -197,7 +117,8 @@ def judge(table: Table) -> list[Verdict]:
     changed = set(table.declaration.get("changed_claims", ()))
     verdicts = []
     for i, claim in enumerate(claims):
-        about = {name: claim[name] for name in ("text", "kind", "metric", "margin")} | {"changed": claim["text"] in changed}
+        about = {name: claim[name] for name in ("text", "kind", "margin")} | {"changed": claim["text"] in changed}
+        about["metric"] = claim["metric"] or table.primary.column
         about["datasets"] = tuple(claim.get("datasets") or ())
         if claim["kind"] == "flatness":
             about["metric"] = f"decades within {claim['within']:g} of its best"
@@ -262,18 +183,20 @@ def contrast(table: Table, claim: dict) -> Contrast:
     used = seeds[:look] if look else seeds
     judged, notes = "means", []
     if claim["kind"] == "best of family":
-        best = max(better, key=lambda arm: tuple(_mean(table, arm, used, name) for name in ("val_accuracy", "-val_nll")))
+        best = max(better, key=lambda arm: _on_val(table, arm, used))
         better, judged = [best], f"means, {best} the best on val"
     arms = [*better, *worse]
     diverged = {arm: sum(table.of(arm, seed)["status"] == "diverged" for seed in used) for arm in arms}
     if any(diverged.values()):
         notes.append("diverged: " + ", ".join(f"{arm} {n} of {len(used)}" for arm, n in diverged.items() if n))
-    metric, sign = claim["metric"], -1.0 if claim["lower_is_better"] or claim["metric"] in RANKED else 1.0
+    metric, primary = claim["metric"] or table.primary.column, table.primary
+    lower = claim["lower_is_better"] or metric in RANKED or (metric == primary.column and primary.lower_is_better)
+    sign = -1.0 if lower else 1.0
     if claim["kind"] == "flatness":
         d = np.array([_decades(table, better, s, claim) - _decades(table, worse, s, claim) for s in used])
         step = min(np.diff(np.log10(np.sort([number for _, number in _numbers(table, better)]))))
         return Contrast(stats.paired(d, float(step)), len(seeds), look, "means of decades", notes)
-    if metric == "test_accuracy" and not any(diverged.values()):
+    if metric == table.primary.column and not any(diverged.values()):
         images = _by_image(table, claim, better, worse, used)
         if images is not None:
             return Contrast(stats.two_way(sign * images), len(seeds), look, judged, notes)
@@ -294,6 +217,8 @@ def contrast(table: Table, claim: dict) -> Contrast:
         raise NoData(f"{metric}: {why}")
     if metric == "test_accuracy":
         notes.append("over seeds alone: predictions or labels are missing")
+    elif metric == primary.column:
+        notes.append("over seeds alone: no mean over test images")
     return Contrast(stats.paired(d, _resolution(table, metric)), len(seeds), look, judged, notes)
 
 
@@ -310,9 +235,11 @@ def _listed(side) -> list[str]:
     return [side] if isinstance(side, str) else list(side)
 
 
-def _mean(table: Table, arm: str, seeds: list[int], name: str) -> float:
+def _on_val(table: Table, arm: str, seeds: list[int]) -> tuple[float, float]:
+    """What the best of a family is chosen by: the primary metric on val, then the NLL; higher is better."""
     own = table.rows[(table.rows["arm"] == arm) & table.rows["seed"].isin(seeds)]
-    return -own[name[1:]].mean() if name.startswith("-") else own[name].mean()
+    score, nll = (own[name].mean() if name in own else math.nan for name in (table.primary.on("val"), "val_nll"))
+    return tuple(-math.inf if math.isnan(value) else value for value in (table.primary.sign * score, -nll))
 
 
 def _signed(claim: dict, better: list[str], worse: list[str]) -> list[tuple[float, str]]:
@@ -326,7 +253,7 @@ def _per_seed(table: Table, claim: dict, better: list[str], worse: list[str], se
     total = 0.0
     budget = float(table.rows["epochs"].max() + 1)
     for sign, arm in _signed(claim, better, worse):
-        value = table.value(claim["metric"], arm, seed, claim.get("target"))
+        value = table.value(claim["metric"] or table.primary.column, arm, seed, claim.get("target"))
         if math.isinf(value):  # never reached: later than the budget's last epoch
             row = table.of(arm, seed)
             value = budget * (row["steps"] / max(row["final_epoch"], 1) if claim["metric"] == "steps_to_target" else 1)
@@ -338,7 +265,7 @@ def _by_image(table: Table, claim: dict, better: list[str], worse: list[str], se
     """Differences [seeds, images] of the outcomes; None where an arm's predictions are not there."""
     lines = []
     for seed in seeds:
-        outcomes = [(sign, table.correct(arm, seed)) for sign, arm in _signed(claim, better, worse)]
+        outcomes = [(sign, table.by_image(arm, seed)) for sign, arm in _signed(claim, better, worse)]
         if any(right is None for _, right in outcomes) or len({len(right) for _, right in outcomes}) > 1:
             return None
         lines.append(sum(sign * right for sign, right in outcomes))
@@ -358,5 +285,7 @@ def _numbers(table: Table, arms: list[str]) -> list[tuple[str, float]]:
 def _decades(table: Table, arms: list[str], seed: int, claim: dict) -> float:
     """Decades over which a side's arms do well in one seed."""
     order = _numbers(table, arms)
-    scores = [table.value(claim["metric"], arm, seed, None) for arm, _ in order]
+    metric = claim["metric"] or table.primary.column
+    lower = claim["lower_is_better"] or (metric == table.primary.column and table.primary.lower_is_better)
+    scores = [(-1.0 if lower else 1.0) * table.value(metric, arm, seed, None) for arm, _ in order]
     return stats.decades_within([number for _, number in order], scores, claim["within"])

@@ -4,7 +4,7 @@ import sys
 import pytest
 from conftest import PROJECT
 
-from common import catalogue, declaration, results
+from common import catalogue, declaration, results, tasks
 from common.errors import Misuse
 from common.experiment import Claim, Experiment, Setting
 
@@ -30,6 +30,10 @@ def experiment(**options):
         ({"colour": "blue"}, "Received: 'blue'"),
         ({"precision": "half"}, "Received: 'half'"),
         ({"vary": ("shuffle",)}, "Received: 'shuffle'"),
+        ({"imbalance": 0.5}, "imbalance must be at least 1. Received: 0.5"),
+        ({"label_noise": 1.0}, "label_noise must lie between 0 and 1. Received: 1.0"),
+        ({"classes": (3,)}, "at least two different ones"),
+        ({"xla": True}, "xla needs deterministic=False"),
     ],
 )
 def test_an_impossible_setting_is_named(changes, said):
@@ -100,7 +104,24 @@ def test_claims_infer_their_kind_and_check_their_arms():
             Claim(**{"text": "x", "better": "a", "worse": "b", "margin": 0.1, **wrong})
 
 
+def test_an_experiment_may_name_more_kinds_of_figures():
+    assert experiment(figures=["mistakes"]).declare(QUICK)["figures"] == ["mistakes"]
+    assert experiment().declare(QUICK)["figures"] == []
+    with pytest.raises(Misuse, match="figures must be among steps, mistakes. Received: 'pie'"):
+        experiment(figures=["pie"])
+
+
 # --- reading scripts without Keras ---
+
+
+def test_a_claim_is_about_the_tasks_primary_metric():
+    claim = Claim("b is better", better="b", worse="baseline", margin=1.0)
+    (of_classes,), (of_angles,) = (experiment(claims=[claim], task=task).claims for task in (tasks.classification, tasks.rotated))
+    assert (of_classes.metric, of_classes.lower_is_better) == ("test_accuracy", False)
+    assert (of_angles.metric, of_angles.lower_is_better) == ("test_error", True)
+    declared = experiment(task=tasks.rotated).declare(SETTING)
+    assert declared["task"]["metric"] == "error"
+    assert declared["task"]["lower_is_better"] is True
 
 
 def test_a_script_is_read_without_importing_keras():

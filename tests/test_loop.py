@@ -7,7 +7,7 @@ import tensorflow as tf
 from conftest import arrays_equal
 from keras import layers, losses, optimizers
 
-from common import augment, checkpoint, metrics, models, results, scoring
+from common import augment, checkpoint, metrics, models, results, scoring, tasks
 from common.errors import Misuse
 from common.loop import Diverged
 from common.streams import Streams, seeded_weights
@@ -386,6 +386,40 @@ def test_distillation_is_a_step_function(make_trial, tmp_path):
     assert arrays_equal(before, teacher.get_weights())
     assert 0 < history[0]["train_accuracy"] < 1
     assert history[0]["train_loss"] == pytest.approx(np.log(10), abs=0.5)
+
+
+def test_a_stage_may_train_and_validate_on_other_examples(make_trial):
+    trial = make_trial(train_size=64, batch_size=16, epochs=2)
+    half, rest = trial.train.take(np.arange(24)), trial.train.take(np.arange(24, 64))
+    model = seeded(trial, linear)
+    history = fit(trial, model, on=half, validate=rest).history
+    assert trial.fits["fit"].steps == 4  # two epochs of 16 + 8
+    outputs = trial.predict(model, rest)
+    assert history[-1]["val_accuracy"] == pytest.approx(metrics.accuracy(outputs, rest.labels))
+    assert np.array_equal(trial.predict(model, rest.images), outputs)
+
+
+def test_the_norm_of_each_update_is_kept(make_trial):
+    trial = make_trial(train_size=64, batch_size=16, epochs=2)
+    done = fit(trial, seeded(trial, linear))
+    assert len(done.norms) == done.steps == 8
+    assert done.history[0]["gradient_norm"] == pytest.approx(np.mean(done.norms[:4]))
+
+
+def test_a_regression_is_trained_validated_and_ranked_by_its_error(digits, make_trial):
+    trial = make_trial(epochs=3)
+    generator = np.random.default_rng(0)
+    trial.task, trial.classes = tasks.rotated, 1
+    trial.train, trial.val = (tasks.rotated.change(split, generator) for split in (trial.train, trial.val))
+    with pytest.raises(Misuse, match="the task rotated needs a loss"):
+        fit(trial, seeded(trial, linear), stage="without")
+    model = seeded(trial, linear)
+    done = fit(trial, model, loss=losses.MeanAbsoluteError())
+    error = tasks.rotated.scores(trial.predict(model, trial.val), trial.val.labels)["error"]
+    assert done.history[-1]["val_error"] == pytest.approx(error)
+    assert done.history[-1]["val_loss"] == pytest.approx(error / 45, rel=1e-5)
+    assert done.best["val_error"] == min(row["val_error"] for row in done.history)
+    assert done.history[-1]["train_accuracy"] is None
 
 
 def test_two_players_each_train_their_own_layers(make_trial):

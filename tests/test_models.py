@@ -25,10 +25,15 @@ def test_published_parameter_counts(build, shape, parameters):
     assert build(trial(*shape)).count_params() == parameters
 
 
+@pytest.mark.parametrize(("blocks", "depth"), [(3, 20), (1, 8)])
+def test_resnet_has_as_many_layers_as_its_name_says(blocks, depth):
+    model = models.resnet(trial(), blocks=blocks)
+    assert model.name == f"resnet{depth}"
+    assert sum(isinstance(layer, keras.layers.Conv2D) for layer in model.layers) == depth - 1
+
+
 def test_resnet20_has_the_published_size():
-    model = models.resnet20(trial())
-    assert sum(int(np.prod(v.shape)) for v in model.trainable_variables) == 269_722
-    assert sum(isinstance(layer, keras.layers.Conv2D) for layer in model.layers) == 19
+    assert sum(int(np.prod(v.shape)) for v in models.resnet(trial()).trainable_variables) == 269_722
 
 
 def test_published_layers_are_those_of_the_tutorials():
@@ -42,7 +47,7 @@ def test_models_divide_by_255_and_emit_logits():
     assert model.get_layer("logits").activation is keras.activations.linear
 
 
-@pytest.mark.parametrize("build", [models.loss_tuning, models.speed_accuracy, models.small_cnn, models.resnet20])
+@pytest.mark.parametrize("build", [models.loss_tuning, models.speed_accuracy, models.small_cnn, models.resnet])
 def test_models_adapt_to_shape_and_classes(build):
     assert build(trial(40, 1, 7)).output_shape == (None, 7)
 
@@ -102,3 +107,31 @@ def test_penalties_reach_every_kernel():
     kernels = [w for w in model.trainable_variables if w.name == "kernel"]
     assert len(kernels) == len(model.losses) == 4
     assert float(sum(model.losses)) == pytest.approx(0.5 * sum(float(np.sum(np.square(k))) for k in kernels), rel=1e-5)
+
+
+def test_deep_dense_is_as_deep_as_asked_and_penalised():
+    model = models.deep_dense(trial(28, 1), depth=6, kernel_regularizer=keras.regularizers.L1(0.5))
+    assert [layer.units for layer in model.layers if isinstance(layer, keras.layers.Dense)] == [64] * 6 + [10]
+    assert len(model.losses) == 7
+
+
+def test_a_residual_connection_adds_what_a_layer_is_given():
+    model = models.deep_dense(trial(2, 1), depth=3, width=4, residual=True, kernel_initializer="zeros")
+    first = model.get_layer("dense1")
+    first.set_weights([np.eye(4), np.zeros(4)])
+    inner = keras.Model(model.input, model.get_layer("add3").output)
+    images = 255.0 * np.arange(4).reshape(1, 2, 2, 1)
+    assert np.allclose(inner(images), [[0, 1, 2, 3]])  # the later layers have no weights yet, and pass it on
+    for name in ("dense2", "dense3"):
+        model.get_layer(name).set_weights([np.eye(4), np.zeros(4)])
+    assert np.allclose(inner(images), [[0, 4, 8, 12]])  # x + relu(x), twice
+
+
+@pytest.mark.parametrize(("wanted", "width"), [(1, 1), (19, 3), (20, 3), (23, 4), (100, 16)])
+def test_matched_takes_the_nearest_width(wanted, width):
+    def build(units):  # 6 · units + 1 parameters
+        inputs = keras.Input((5,))
+        return keras.Model(inputs, keras.layers.Dense(1, name="out")(keras.layers.Dense(units, use_bias=False)(inputs)))
+
+    model = models.matched(build, wanted)
+    assert model.count_params() == 6 * width + 1

@@ -11,9 +11,10 @@ import pytest
 from conftest import PROJECT
 from test_verdicts import SPREAD, Made, around, claim
 
-from common import page, results, summary
+from common import markdown, page, results, summary
 from common.errors import Misuse
-from common.verdicts import Table
+from common.table import Table
+from common.verdicts import REFUTED, SUPPORTED
 
 EVIL = "</script><script>alert(1)</script> & <b>"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -46,15 +47,139 @@ def run(folder, *options):
 def test_the_summary_is_what_a_reader_would_compute(folder):
     table = Table.read(results.Files(folder / "mnist", "exp_90_made"))
     lines = summary.summarize(table).set_index("arm")
-    assert lines.loc["a", "accuracy"] == pytest.approx(0.95)
+    assert lines.loc["a", "score"] == pytest.approx(0.95)
     assert lines.loc["a", "deviation"] == pytest.approx(np.std(SPREAD, ddof=1))
     assert lines.loc["a", "difference"] == pytest.approx(0.1)
     assert lines.loc["a", "difference_low"] < 0.1 < lines.loc["a", "difference_high"]
     assert np.isnan(lines.loc[EVIL, "difference"])
     assert lines.loc["diverging", "diverged"] == 1
-    said = summary.answer(table, lines.reset_index())
-    assert said.startswith(f"a has the highest mean test accuracy, 0.9500 over 5 seeds, +0.1000 against {EVIL}")
+    said = summary.answer(table, lines.reset_index(), summary.contrasts(table))
+    assert said.startswith(
+        f"a has the highest mean test accuracy, 0.9500 over 5 seeds, +0.1000 against {EVIL} (exploratory 95 % interval"
+    )
     assert said.endswith("1 trial diverged.")
+
+
+def test_any_two_arms_are_compared_and_their_order_only_turns_the_sign(folder):
+    found = summary.contrasts(Table.read(results.Files(folder / "mnist", "exp_90_made")))
+    assert len(found) == 6
+    difference, low, high = found["a", EVIL]
+    assert difference == pytest.approx(0.1)
+    assert found[EVIL, "a"] == (-difference, -high, -low)
+
+
+def test_without_a_baseline_the_answer_compares_the_best_two(folder):
+    table = Table.read(results.Files(folder / "mnist", "exp_90_made"))
+    table.declaration["baseline"] = None
+    differences = summary.contrasts(table)
+    said = summary.answer(table, summary.summarize(table, differences), differences)
+    assert said.startswith(
+        f"a has the highest mean test accuracy, 0.9500 over 5 seeds, before {EVIL} with 0.8500 (exploratory 95 %"
+    )
+
+
+def test_what_disagrees_and_what_is_missing_is_told(folder):
+    files = results.Files(folder / "mnist", "exp_90_made")
+    declaration = results.read_declaration(files)
+    declaration["claims"] += [claim("c beats a", "c", "a"), claim("a much beats it", "a", EVIL, margin=0.2)]
+    declaration["arms"] |= {"c": {}, "d": {}}
+    results.write_declaration(files, declaration)
+    for seed, status in enumerate(("failed", "unavailable", "unavailable")):
+        row = {"experiment": files.experiment, "arm": "c", "seed": seed, "status": status, "reason": f"{status} because"}
+        results.store(files, results.Outcome(row=row), list(declaration["arms"]))
+    (section,), found, _ = page.read(folder)
+    lines = page.missing([section])
+    assert lines[0].startswith("experiments without rows: exp_00_noise_floor, exp_01_baseline_cnn, ")
+    assert lines[1:] == [
+        "mnist/exp_90_made: arms without rows: d",
+        "mnist/exp_90_made: 1 trial failed: c (failed because)",
+        "mnist/exp_90_made: 2 trials unavailable: c (unavailable because)",
+        "mnist/exp_90_made: 1 of 4 claims without a verdict: c beats a (no rows of c)",
+    ]
+    said = [entry.verdict.disagreement() for entry in found if entry.verdict.status == REFUTED]
+    assert [text.partition(" (")[0] for text in said] == ["the other way round", "by less than 0.2, if at all"]
+    run(folder)
+    disagreeing = (folder / "index.html").read_text().partition('id="disagreeing"')[2].partition("</section>")[0]
+    assert "the other way round (test_accuracy -0.1" in disagreeing
+    assert "no alert." in disagreeing
+    assert "Expected: no alert." in (folder / "REPORT.md").read_text()
+
+
+def test_an_experiment_that_cannot_run_here_at_all_is_shown_as_such(tmp_path):
+    files = results.Files(tmp_path / "digits", "exp_90_made")
+    row = {"experiment": files.experiment, "arm": "a", "seed": 0, "status": "unavailable", "reason": "needs a GPU"}
+    results.store(files, results.Outcome(row=row), ["a"])
+    declaration = {
+        "arms": {"a": {}, "b": {}},
+        "claims": [claim()],
+        "question": "?",
+        "baseline": "a",
+        "figures": ["steps", "mistakes"],
+    }
+    results.write_declaration(files, declaration)
+    done = run(tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    text = (tmp_path / "index.html").read_text()
+    assert "No arm could be run here." in text
+    assert "1 trial unavailable: a (needs a GPU)" in text
+
+
+@pytest.fixture
+def angles(tmp_path):
+    """A regression: errors in degrees, of a network and of a predictor that is none and has no steps, epochs or parameters."""
+    files = results.Files(tmp_path / "digits", "exp_91_angles")
+    arms = {"network": {"width": 8}, "constant": {}, "wide": {"width": 16}}
+    for seed in range(5):
+        for arm, error in (("network", 4.0), ("constant", 9.0), ("wide", 3.0)):
+            row = {"experiment": files.experiment, "arm": arm, "seed": seed, "status": "done", "test_size": 90, "val_nll": ""}
+            row |= {"fingerprint": f"{arm}{seed}", "total_seconds": 2.0, "finished": "2026"}
+            trained = arm != "constant"
+            row |= (
+                {"parameters": 10 * len(arm), "steps": 50, "final_epoch": 5, "train_seconds": 1.0, "beside": 0} if trained else {}
+            )
+            scores = {f"{split}_error": error + SPREAD[seed] + (split == "test") for split in ("train", "val", "test")}
+            epochs = [
+                {
+                    "experiment": files.experiment,
+                    "arm": arm,
+                    "seed": seed,
+                    "stage": "fit",
+                    "epoch": e + 1,
+                    "train_loss": 1 / (e + 1),
+                }
+                for e in range(5 * trained)
+            ]
+            results.store(files, results.Outcome(row=row | scores, epochs=epochs), list(arms))
+    claims = [
+        claim("a network beats a constant", "network", "constant", margin=0.5, metric=None),
+        claim("a constant is not worse", "constant", "network", margin=0.5, metric=None, kind="not worse"),
+        claim(
+            "the best network beats a constant", ["network", "wide"], "constant", margin=0.5, metric=None, kind="best of family"
+        ),
+    ]
+    task = {"name": "rotated", "metric": "error", "lower_is_better": True, "unit": "degrees"}
+    declaration = {"arms": arms, "claims": claims, "question": "which way up?", "baseline": "constant", "task": task}
+    results.write_declaration(files, declaration | {"figures": ["steps", "mistakes"]})
+    return tmp_path
+
+
+def test_a_task_with_a_metric_of_its_own_is_judged_drawn_and_told_by_it(angles):
+    (section,), found, broken = page.read(angles)
+    assert broken == []
+    assert [entry.verdict.status for entry in found] == [SUPPORTED, REFUTED, SUPPORTED]
+    assert [entry.verdict.difference for entry in found] == pytest.approx([5.0, -5.0, 6.0])
+    assert found[2].verdict.judged == "means, wide the best on val"
+    assert section.answer.startswith(
+        "wide has the lowest mean test error, 4.0000 degrees over 5 seeds, -6.0000 against constant (exploratory"
+    )
+    assert section.summary["gap"].tolist() == pytest.approx([1.0, 1.0, 1.0])
+    done = run(angles)
+    assert (done.returncode, done.stderr) == (0, "")
+    drawn = {path.stem.removeprefix("exp_91_angles_") for path in (angles / "digits").glob("*.png")}
+    assert drawn == {"accuracy", "curves", "verdicts", "parameters", "seconds"}
+    assert "test error (degrees)" in (angles / "index.html").read_text()
+    assert "| arm | seeds | test error (degrees) |" in (angles / "REPORT.md").read_text()
+    assert (angles / "digits" / "exp_91_angles_summary.csv").read_text().startswith("arm,seeds,diverged,test_error,")
 
 
 def test_tables_for_papers_and_spreadsheets(folder):
@@ -129,10 +254,10 @@ def test_no_rows_at_all_is_one_line(tmp_path):
 
 
 def test_readmes_table_stands_between_its_markers():
-    text = f"before\n{page.BEGIN}\nold\n{page.END}\nafter\n"
-    assert page.with_results(text, "| new |") == f"before\n{page.BEGIN}\n\n| new |\n\n{page.END}\nafter\n"
+    text = f"before\n{markdown.BEGIN}\nold\n{markdown.END}\nafter\n"
+    assert markdown.with_results(text, "| new |") == f"before\n{markdown.BEGIN}\n\n| new |\n\n{markdown.END}\nafter\n"
     with pytest.raises(Misuse, match="two markers"):
-        page.with_results("nothing", "| new |")
+        markdown.with_results("nothing", "| new |")
 
 
 def test_readme_states_what_the_published_rows_say():
@@ -168,7 +293,10 @@ def browser():
 
 def test_the_page_works_from_disk_without_a_network(folder, browser):
     from selenium.webdriver.common.by import By
-    from selenium.webdriver.support.ui import WebDriverWait
+    from selenium.webdriver.support.ui import Select, WebDriverWait
+
+    def arms_of(rows):
+        return [row.get_attribute("data-arm") for row in rows]
 
     def find(selector):
         return browser.find_elements(By.CSS_SELECTOR, selector)
@@ -178,6 +306,7 @@ def test_the_page_works_from_disk_without_a_network(folder, browser):
 
     run(folder)
     browser.get((folder / "index.html").as_uri())
+    browser.execute_script("document.querySelector('.dots').scrollIntoView()")
     wait(lambda: len(find(".dots .point")) == 15)
 
     find(".experiment th button")[0].click()
@@ -189,6 +318,15 @@ def test_the_page_works_from_disk_without_a_network(folder, browser):
     assert scores == sorted(scores, key=float)
     assert header.get_attribute("aria-sort") == "ascending"
     assert "sort=" in browser.current_url
+
+    def differences():
+        return [row.find_elements(By.TAG_NAME, "td")[5].text for row in find(".arms tbody tr")]
+
+    assert sorted(differences())[0] == ""  # the baseline against itself
+    Select(find(".against select")[0]).select_by_visible_text("a")
+    against = dict(zip(arms_of(find(".arms tbody tr")), differences(), strict=True))
+    assert (against["a"], against[EVIL]) == ("", "-0.1000")
+    assert "against=" in browser.current_url
 
     browser.execute_script("document.querySelector('.dots').emit('plotly_click', {points: [{customdata: ['a', 2]}]})")
     trial = find(".trial")[0]
@@ -205,6 +343,8 @@ def test_the_page_works_from_disk_without_a_network(folder, browser):
     browser.get(url)
     wait(lambda: find(".trial")[0].is_displayed() or "seed 2" in find(".trial")[0].get_attribute("textContent"))
     assert [row.is_displayed() for row in find("#ledger tbody tr")] == [True, False]
+    assert Select(find(".against select")[0]).first_selected_option.get_attribute("textContent") == "a"
+    assert dict(zip(arms_of(find(".arms tbody tr")), differences(), strict=True)) == against
 
     assert browser.get_log("browser") == []
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]

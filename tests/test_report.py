@@ -1,3 +1,5 @@
+import json
+import shutil
 import subprocess
 import sys
 
@@ -8,7 +10,8 @@ from conftest import PROJECT
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
-from common import answers, plots, report, results
+from common import answers, mistakes, plots, predictions, report, results
+from common.table import Table
 from common.verdicts import NO_DATA, OPEN, REFUTED, SUPPORTED, Verdict
 
 ARMS = {"baseline": {}, "a rather long name of an arm": {}, "diverging": {}}
@@ -110,9 +113,18 @@ def others():
     yield answers.cost(pd.DataFrame(trials), list(names), "seconds", "seconds of training", TITLE, "caption")
     yield answers.survival(pd.DataFrame(trials), list(names), TITLE, "caption")
     counts = np.random.default_rng(0).integers(0, 30, (10, 10)) + 300 * np.eye(10, dtype=int)
-    yield answers.confusions({"baseline": counts, "an arm with quite a long name, as some have": counts[::-1]}, TITLE, "caption")
+    yield mistakes.confusions({"baseline": counts, "an arm with quite a long name, as some have": counts[::-1]}, TITLE, "caption")
     line = np.linspace(0.1, 1, 10)
-    yield answers.reliability(dict.fromkeys(names, (line, line**2)), list(names), TITLE, "caption")
+    yield mistakes.reliability(dict.fromkeys(names, (line, line**2)), list(names), TITLE, "caption")
+    steps = [
+        {"arm": arm, "seed": s, "target": t, "steps": 10 * 4**s + i, "reached": s < 2, "diverged": s == 3}
+        for i, arm in enumerate(names)
+        for s in range(5)
+        for t in (0.5, 0.9)
+    ]
+    yield answers.steps_to_target(pd.DataFrame(steps), list(names), TITLE, "caption")
+    mistake = mistakes.Mistake(np.zeros((8, 8, 3), np.uint8), "a class with a long name", "another class", 0.999)
+    yield mistakes.most_confident({"baseline": [mistake] * 8, "an arm with quite a long name": [mistake] * 3}, TITLE, "caption")
 
 
 def test_no_text_overlaps_another_or_leaves_the_figure(files):
@@ -127,7 +139,7 @@ def test_no_text_overlaps_another_or_leaves_the_figure(files):
 
 def test_the_accuracy_figure_shows_every_seed_and_the_mean(files):
     rows = pd.read_csv(files.rows)
-    figure = plots.final_accuracy(rows[rows["status"] != "failed"], list(ARMS), "title", "caption")
+    figure = plots.final_scores(rows[rows["status"] != "failed"], list(ARMS), "title", "caption")
     dots = np.concatenate(
         [c.get_offsets().data[:, 0] for c in figure.axes[0].collections if len(c.get_offsets()) and hasattr(c, "get_sizes")]
     )
@@ -138,6 +150,59 @@ def test_an_arm_has_the_same_look_everywhere_and_no_two_share_one():
     arms = [f"arm {i}" for i in range(24)]
     looks = [tuple(plots.look(arms, arm).values()) for arm in arms]
     assert len(set(looks)) == 24
+
+
+def test_steps_to_target_count_updates_and_say_who_never_got_there(files):
+    rows = pd.read_csv(files.rows).query("status != 'failed'").assign(steps=50.0, final_epoch=5, val_accuracy=0.8)
+    declaration = {"arms": ARMS, "question": "?", "baseline": "baseline"}
+    table = Table(files, rows, results.read_epochs(files), results.read_measures(files), {}, declaration)
+    # Epoch e has a validation accuracy of 1 - 0.5 / e, so that 0.76 (95 % of 0.8) is first passed in epoch 3.
+    targets, said = report._targets(table, rows, ["steps"])
+    assert targets == [0.76]
+    assert said == "target: 95 % of what baseline ends with, in the mean"
+    found = report._steps(table, rows, list(ARMS), targets).set_index(["arm", "seed"])
+    assert found.loc[("baseline", 0), ["steps", "reached"]].tolist() == [30.0, True]
+    assert found.loc[("diverging", 1), ["steps", "reached", "diverged"]].tolist() == [50.0, False, True]
+    assert len(found) == 9
+    assert report._targets(table, rows, []) == ([], "")
+    declaration["claims"] = [{"metric": "epochs_to_target", "target": 0.6}]
+    assert report._targets(table, rows, [])[0] == [0.6]
+
+
+@pytest.fixture
+def told(tmp_path, monkeypatch):
+    """Logits of two seeds of one arm on three test images, and a cache that holds these images."""
+    files = results.Files(tmp_path / "rows", "exp_90_x")
+    labels = np.array([0, 1, 1])
+    for seed in range(2):
+        logits = np.log(np.array([[0.9, 0.1], [0.7, 0.3], [0.8 - 0.4 * seed, 0.2 + 0.4 * seed]], np.float32))
+        row = {"experiment": "exp_90_x", "arm": "baseline", "seed": seed, "status": "done", "test_accuracy": 1 / 3}
+        row["data_checksum"] = "c" * 64
+        results.store(files, results.Outcome(row=row, predicted=logits.argmax(1), logits=logits), ["baseline"])
+    results.write_labels(files, results.labels_key("c" * 64), labels)
+    results.write_declaration(files, {"arms": {"baseline": {}}, "question": "?", "baseline": "baseline"})
+    cached = tmp_path / "cache" / "some"
+    cached.mkdir(parents=True)
+    np.save(cached / "test_images.npy", np.arange(12, dtype=np.uint8).reshape(3, 2, 2, 1))
+    np.save(cached / "test_labels.npy", labels)
+    (cached / "meta.json").write_text(json.dumps({"checksum": "c" * 64, "class_names": ["cat", "dog"]}))
+    monkeypatch.setenv("CACHE_DIR", str(tmp_path / "cache"))
+    return files
+
+
+def test_the_most_confident_mistakes_are_those_of_all_seeds_together(told):
+    (mistake, second) = predictions.mistakes(Table.read(told), ["baseline"])["baseline"]
+    # Mean probabilities of cat: 0.9, 0.7, 0.6 (the second seed alone is right there); the last two are dogs.
+    assert (mistake.label, mistake.predicted, second.label) == ("dog", "cat", "dog")
+    assert (mistake.confidence, second.confidence) == pytest.approx((0.7, 0.6))
+    assert mistake.image.ravel().tolist() == [4, 5, 6, 7]
+
+
+def test_without_logits_or_images_there_are_no_mistakes_to_show(told, tmp_path):
+    (tmp_path / "cache" / "some" / "meta.json").write_text('{"checksum": "of other data"}')
+    assert predictions.mistakes(Table.read(told), ["baseline"]) == {}
+    shutil.rmtree(told.folder / "logits")
+    assert predictions.mistakes(Table.read(told), ["baseline"]) == {}
 
 
 def test_a_diverging_arm_does_not_flatten_the_others(files):

@@ -288,6 +288,66 @@ def test_trials_that_go_wrong_have_rows_and_the_others_go_on(tmp_path):
     assert (tmp_path / "out" / "digits" / "superseded" / "exp_90_survive.1.csv").exists()
 
 
+SETTINGS = '''"""Exp 90: what do the fields of a setting change?
+
+Varies   the field.
+Fixed    all else.
+Expect   as told.
+"""
+from keras import optimizers
+
+from common.errors import Unavailable
+from common.experiment import Experiment, Setting
+from common.models import small_cnn
+
+ARMS = {
+    "baseline": {},
+    "noisy": {"label_noise": 0.5},
+    "shifted": {"shifted": True},
+    "other seeds": {"seed_offset": 1},
+    "two classes": {"classes": [3, 8], "train_size": 40},
+    "free": {"deterministic": False},
+    "elsewhere": {"here": False},
+}
+
+
+def train(trial, *, here=True):
+    """An epoch, if it can be had."""
+    if not here:
+        raise Unavailable("its weights are not here: copy them")
+    return trial.fit(small_cnn(trial, widths=(4,)), optimizer=optimizers.SGD(0.1))
+
+
+experiment = Experiment(
+    train, arms=ARMS, setting=Setting("digits", epochs=2, batch_size=16, train_size=64), seeds=2, alone=True
+)
+'''
+
+
+def test_fields_of_a_setting_reach_the_trial(tmp_path):
+    done = _run(write(tmp_path, SETTINGS), ["--results", tmp_path / "out", "--seeds", "2"])
+    assert done.returncode == 0, done.stderr
+    assert "with 1 at a time" in done.stdout  # the script says that its trials run alone
+    files = files_in(tmp_path / "out")
+    rows = {(row["arm"], row["seed"]): row for row in results.read_rows(files)}
+    measured = {(m["arm"], m["name"]) for m in results.read_measures(files).to_dict("records")}
+    assert {name for arm, name in measured if arm == "noisy"} == {"memorised"}
+    shifts = {name for arm, name in measured if arm == "shifted"}
+    assert {"shifted_accuracy", "blur_accuracy", "blur_accuracy 3"} <= shifts
+    assert len(shifts) == 6 * 4 + 1
+    # Seed 0 of the arm whose seeds are moved by one is the baseline's seed 1.
+    assert rows["other seeds", "0"]["weights"] == rows["baseline", "1"]["weights"]
+    assert rows["shifted", "0"]["weights"] == rows["baseline", "0"]["weights"]
+    assert rows["noisy", "0"]["weights"] != rows["baseline", "0"]["weights"]
+    pair = rows["two classes", "0"]
+    there = tasks.test(data.load("digits"), (3, 8), tasks.classification)
+    assert (pair["train_size"], pair["test_size"]) == ("40", str(len(there)))
+    assert (rows["free", "0"]["deterministic"], rows["baseline", "0"]["deterministic"]) == ("False", "True")
+    elsewhere = rows["elsewhere", "1"]
+    assert (elsewhere["status"], elsewhere["reason"]) == ("unavailable", "its weights are not here: copy them")
+    assert elsewhere["test_accuracy"] == ""
+
+
 def test_two_calls_at_once_share_the_work(undisturbed, tmp_path):
     script, arguments = write(tmp_path), ["--results", tmp_path / "out", "--jobs", "1"]
     calls = [_run(script, arguments, wait=False) for _ in range(2)]

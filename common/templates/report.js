@@ -65,7 +65,7 @@ const field = document.getElementById("filter");
 function filter() {
   const words = field.value.toLowerCase().split(/\s+/).filter(Boolean);
   const fits = (text) => words.every((word) => text.toLowerCase().includes(word));
-  for (const row of document.querySelectorAll("#ledger tbody tr")) row.hidden = !fits(row.textContent);
+  for (const row of document.querySelectorAll("#ledger tbody tr, #disagreeing tbody tr, #disagreeing li, #missing li")) row.hidden = !fits(row.textContent);
   for (const section of document.querySelectorAll("section.experiment")) section.hidden = !fits(section.textContent);
 }
 
@@ -82,14 +82,15 @@ function drawDots(holder) {
   const section = data[holder.dataset.section];
   const names = Object.keys(section.arms);
   const status = (trial) => trial.told.status ?? section.shared.status;
-  const score = (trial) => trial.told.test_accuracy ?? section.shared.test_accuracy;
+  const { column, label } = section.score;
+  const score = (trial) => trial.told[column] ?? section.shared[column] ?? null;
   const traces = names.map((arm, place) => {
     const { colour, trials } = section.arms[arm];
     const spread = trials.map((_, i) => (trials.length > 1 ? (i / (trials.length - 1) - 0.5) * 0.6 : 0));
     return {
       type: "scatter", mode: "markers", name: arm,
       x: trials.map(score), y: spread.map((shift) => place + shift),
-      text: trials.map((trial) => `${arm}, seed ${trial.seed}: ${score(trial).toFixed(4)}`
+      text: trials.map((trial) => `${arm}, seed ${trial.seed}: ${score(trial)?.toFixed(4) ?? "no score"}`
         + (status(trial) === "diverged" ? " (diverged)" : "")),
       customdata: trials.map((_, i) => [arm, i]), hoverinfo: "text",
       marker: {
@@ -99,14 +100,14 @@ function drawDots(holder) {
     };
   });
   const lines = names.map((arm, place) => {
-    const values = section.arms[arm].trials.map(score);
+    const values = section.arms[arm].trials.map(score).filter((value) => value !== null);
     const mean = values.reduce((a, b) => a + b, 0) / values.length;
     return { type: "line", x0: mean, x1: mean, y0: place - 0.4, y1: place + 0.4, line: { width: 2, color: colours().text } };
   });
   const axis = { gridcolor: colours().line, zeroline: false };
   Plotly.newPlot(holder, traces, {
     ...layout(), shapes: lines, height: 90 + 34 * names.length, hovermode: "closest",
-    xaxis: { ...axis, title: { text: "test accuracy (a dot per seed, line: mean)" } },
+    xaxis: { ...axis, title: { text: `${label}: a dot per seed, line: mean` } },
     yaxis: { ...axis, tickvals: names.map((_, i) => i), ticktext: names, range: [names.length - 0.4, -0.6], automargin: true, fixedrange: true },
   }, { responsive: true, displayModeBar: false });
   holder.on("plotly_click", (event) => {
@@ -125,11 +126,12 @@ function showTrial(name, arm, i) {
   element("pre", trial.command, box);
   const parts = element("div", null, box, { class: "parts" });
   const curve = element("div", null, parts, { class: "curve" });
-  const epochs = (trial.curves.val_accuracy || []).map((_, epoch) => epoch + 1);
+  const val = data[name].val;
+  const epochs = (trial.curves.train_loss || []).map((_, epoch) => epoch + 1);
   if (epochs.length) {
     const axis = { gridcolor: colours().line, zeroline: false };
     Plotly.newPlot(curve, [
-      { x: epochs, y: trial.curves.val_accuracy, name: "validation accuracy", line: { color: "#0072B2" } },
+      { x: epochs, y: trial.curves[val.column] || [], name: val.name, line: { color: "#0072B2" } },
       { x: epochs, y: trial.curves.train_loss, name: "training loss", yaxis: "y2", line: { color: "#D55E00", dash: "dash" } },
     ], {
       ...layout(), showlegend: true, legend: { orientation: "h", y: 1.2 }, margin: { l: 45, r: 45, t: 10, b: 40 },
@@ -169,6 +171,34 @@ addEventListener("beforeprint", () => {
   for (const holder of document.querySelectorAll(".dots:not(.js-plotly-plot)")) drawDots(holder);
 });
 
+// --- differences against any arm ---
+
+function compare(name, reference) {
+  const section = document.getElementById(name);
+  const arms = Object.keys(data[name].arms);
+  const found = new Map();
+  for (const [arm, other, difference, low, high] of data[name].differences) {
+    if (arms[other] === reference) found.set(arms[arm], [difference, low, high]);
+    if (arms[arm] === reference) found.set(arms[other], [difference, high, low].map((value) => (value === null ? null : -value)));
+  }
+  const signed = (value) => (value < 0 ? "" : "+") + value.toFixed(4);
+  for (const row of section.querySelectorAll("table.arms tbody tr")) {
+    const [difference, low, high] = found.get(row.dataset.arm) || [null, null, null];
+    row.cells[5].dataset.value = difference ?? "";
+    row.cells[5].textContent = difference === null ? "" : signed(difference);
+    row.cells[6].textContent = difference === null ? "" : low === null || high === null ? "endless" : `${signed(low)} to ${signed(high)}`;
+  }
+}
+
+for (const select of document.querySelectorAll(".against select")) {
+  const declared = select.value;
+  select.addEventListener("change", () => {
+    const name = select.closest("section").id;
+    compare(name, select.value);
+    remember("against", select.value === declared ? "" : JSON.stringify([name, select.value]));
+  });
+}
+
 // --- the state in the URL ---
 
 if (state.has("filter")) { field.value = state.get("filter"); filter(); }
@@ -182,6 +212,13 @@ unpacked("plotly").then((code) => {
 }).then((text) => {
   data = JSON.parse(text);
   for (const holder of document.querySelectorAll(".dots")) watcher.observe(holder);
+  if (state.has("against")) {
+    try {
+      const [name, reference] = JSON.parse(state.get("against"));
+      compare(name, reference);
+      document.getElementById(name).querySelector(".against select").value = reference;
+    } catch { remember("against", ""); }
+  }
   if (state.has("trial")) {
     try { showTrial(...JSON.parse(state.get("trial"))); } catch { remember("trial", ""); }
   }

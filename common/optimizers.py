@@ -1,0 +1,61 @@
+"""Schedules from the whole run's updates, so that each ends where the run ends, and weight decay of kernels alone.
+
+A schedule is made by f(learning_rate, steps) from the rate at its height and the number of updates (`trial.steps`); t counts
+updates from 0.
+"""
+
+import keras
+from keras.optimizers import schedules
+
+from common.errors import Misuse
+
+Schedule = schedules.LearningRateSchedule
+LAST = 0.01
+"""Share of the rate that is left at the end of the schedules that never reach 0."""
+WARM_UP = 0.1
+"""Share of the run."""
+
+
+def inverse_time(learning_rate: float, steps: int) -> Schedule:
+    """η / (1 + k t), k such that a hundredth is left at the end."""
+    return schedules.InverseTimeDecay(learning_rate, decay_steps=steps, decay_rate=1 / LAST - 1)
+
+
+def exponential(learning_rate: float, steps: int) -> Schedule:
+    """η · 0.01^(t / steps)."""
+    return schedules.ExponentialDecay(learning_rate, decay_steps=steps, decay_rate=LAST)
+
+
+def step(learning_rate: float, steps: int) -> Schedule:
+    """A tenth of η from half of the updates on, a hundredth from three quarters on (He et al. 2015, section 4.2)."""
+    # Keras still has the old rate at the boundary itself, hence the update before.
+    bounds = [steps // 2 - 1, steps * 3 // 4 - 1]
+    return schedules.PiecewiseConstantDecay(bounds, [learning_rate, learning_rate / 10, learning_rate / 100])
+
+
+def linear(learning_rate: float, steps: int) -> Schedule:
+    """η (1 − t / steps)."""
+    return schedules.PolynomialDecay(learning_rate, steps, end_learning_rate=0.0)
+
+
+def cosine(learning_rate: float, steps: int) -> Schedule:
+    """η (1 + cos(π t / steps)) / 2 (Loshchilov & Hutter 2017), without restarts."""
+    return schedules.CosineDecay(learning_rate, steps)
+
+
+def warm_up_cosine(learning_rate: float, steps: int) -> Schedule:
+    """η (t + 1) / w in the first w updates, a tenth of them all (Goyal et al. 2017); cosine from there."""
+    rising = max(1, round(WARM_UP * steps)) - 1  # updates before the one at full rate
+    first = learning_rate / (rising + 1)
+    return schedules.CosineDecay(first, steps - rising, warmup_target=learning_rate, warmup_steps=rising)
+
+
+def decay_kernels_alone(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
+    """Keep an optimizer's decoupled decay, w ← w − η · decay · w in each update, off biases and normalisation. Returns it.
+
+    Keras would decay all variables. Raises `Misuse` for an optimizer without decay.
+    """
+    if not optimizer.weight_decay:
+        raise Misuse(f"this is for an optimizer with a weight_decay. Received: {optimizer.weight_decay!r}")
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return optimizer

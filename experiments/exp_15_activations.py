@@ -1,0 +1,49 @@
+"""Exp 15: which activation suits a small CNN?
+
+Varies   the activation, each at a learning rate of its own.
+Fixed    architecture, Glorot's initial weights, SGD with momentum, no augmentation.
+Expect   the sigmoid last: it saturates and is not centred (Glorot & Bengio 2010); rectifiers ahead of tanh (Glorot et al. 2011);
+         leaky ReLU like ReLU (Maas et al. 2013); ELU, GELU and swish slightly ahead in deep networks, hardly in small ones
+         (Clevert et al. 2016, Hendrycks & Gimpel 2016, Ramachandran et al. 2017).
+"""
+
+from keras import optimizers
+
+from common.experiment import Claim, Experiment, Setting
+from common.models import small_cnn
+from common.space import log_range
+
+ARMS = {
+    "ReLU": {"activation": "relu"},
+    "sigmoid": {"activation": "sigmoid"},
+    "tanh": {"activation": "tanh"},
+    "leaky ReLU": {"activation": "leaky_relu"},  # slope 0.2 below zero, as Keras has it
+    "ELU": {"activation": "elu"},
+    "GELU": {"activation": "gelu"},
+    "swish": {"activation": "silu"},  # x · sigmoid(x), swish with β = 1
+}
+
+
+def train(trial, *, activation, learning_rate):
+    """Fit one network with one activation throughout."""
+    model = small_cnn(trial, activation=activation, dense=(32,))
+    return trial.fit(model, optimizer=optimizers.SGD(learning_rate, momentum=0.9))
+
+
+experiment = Experiment(
+    train,
+    arms=ARMS,
+    search={"learning_rate": log_range(1e-3, 1.0, default=0.01, points=5)},
+    setting=Setting("cifar10", epochs=20, batch_size=128),
+    quick=Setting("digits", epochs=15, batch_size=32, train_size=300),
+    baseline="ReLU",
+    claims=[
+        Claim("the activation matters: ReLU beats the sigmoid", "ReLU", "sigmoid", margin=0.005),
+        Claim("ReLU beats tanh", "ReLU", "tanh", margin=0.005),
+        Claim("a leak makes no difference to ReLU", "leaky ReLU", "ReLU", margin=0.005, kind="same"),
+        Claim("a smooth activation beats ReLU", ["ELU", "GELU", "swish"], "ReLU", margin=0.005),
+    ],
+)
+
+if __name__ == "__main__":
+    experiment.main()

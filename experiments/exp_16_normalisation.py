@@ -1,0 +1,63 @@
+"""Exp 16: which normalisation helps, and does batch normalisation need large batches?
+
+Varies   normalisation after each convolution: none, batch, layer (one group), group (eight groups); batches of 2 or 32, the
+         per-device sizes between which Wu & He compare. Each arm at a learning rate of its own.
+Fixed    architecture, SGD with momentum, an equal number of passes over the data, so that small batches mean more updates.
+Expect   normalisation helps (Ioffe & Szegedy 2015); batch normalisation loses accuracy in small batches, whose statistics are
+         noisy, and group normalisation does not; in batches of 32 the two are about level (Wu & He 2018).
+"""
+
+from keras import optimizers
+
+from common.experiment import Claim, Experiment, Setting
+from common.models import small_cnn
+from common.space import log_range
+
+KINDS = {"none": None, "batch norm": "batch", "layer norm": "layer", "group norm": "group"}
+SIZES = {"large batches": 32, "small batches": 2}
+ARMS = {
+    f"{name}, {size}": {"normalization": kind, "batch_size": count}
+    for size, count in SIZES.items()
+    for name, kind in KINDS.items()
+}
+
+
+def train(trial, *, normalization, learning_rate):
+    """Fit one network with one kind of normalisation."""
+    model = small_cnn(trial, normalization=normalization)
+    return trial.fit(model, optimizer=optimizers.SGD(learning_rate, momentum=0.9))
+
+
+def space(arm):
+    """The rate that suits a batch grows with its size."""
+    return {"learning_rate": log_range(1e-4, 0.1, points=5) if "small" in arm else log_range(1e-3, 1.0, points=5)}
+
+
+experiment = Experiment(
+    train,
+    arms=ARMS,
+    search={arm: space(arm) for arm in ARMS},
+    setting=Setting("cifar10", epochs=10, batch_size=32, train_size=10_000),
+    quick=Setting("digits", epochs=6, batch_size=32, train_size=300),
+    baseline="none, large batches",
+    claims=[
+        *(
+            Claim(f"{name} improves accuracy in {size}", f"{name}, {size}", f"none, {size}", margin=0.005)
+            for size in SIZES
+            for name in list(KINDS)[1:]
+        ),
+        *(
+            Claim(
+                f"batch norm suffers more from small batches than {name}",
+                better=[f"{name}, small batches", "batch norm, small batches"],
+                worse=[f"{name}, large batches", "batch norm, large batches"],
+                kind="interaction",
+                margin=0.005,
+            )
+            for name in ("layer norm", "group norm")
+        ),
+    ],
+)
+
+if __name__ == "__main__":
+    experiment.main()

@@ -1,0 +1,58 @@
+"""Exp 18: how large should a convolution's kernel be, and do two of 3×3 beat one of 5×5?
+
+Varies   kernels of 3, 5 or 7 pixels a side, or two of 3 in place of one of 5, with which they share the receptive field. Plain,
+         and with as many filters as give the baseline's number of parameters.
+Fixed    `same` padding, so that the images keep their size; SGD with momentum, each arm at a learning rate of its own.
+Expect   two 3×3 ahead of one 5×5 (Simonyan & Zisserman 2015, who found it in ImageNet); larger kernels slower, and behind at
+         matched size.
+"""
+
+from keras import optimizers
+
+from common.experiment import Claim, Experiment, Setting
+from common.models import matched, small_cnn
+from common.space import log_range
+
+KERNELS = {
+    "3": {"kernel_size": 3},
+    "5": {"kernel_size": 5},
+    "7": {"kernel_size": 7},
+    "two 3": {"kernel_size": 3, "depth": 2},
+}
+ARMS = {
+    **{f"{name}x{name[-1]}": own for name, own in KERNELS.items()},
+    **{f"{name}x{name[-1]}, matched": own | {"match": True} for name, own in KERNELS.items() if name != "3"},
+}
+
+
+def build(trial, *, kernel_size, depth=1, match=False):
+    """One arm's network; the second block has twice the filters of the first, as nearly as may be."""
+
+    def sized(filters):
+        return small_cnn(trial, widths=(-(-filters // 2), filters), kernel_size=kernel_size, depth=depth)
+
+    return matched(sized, small_cnn(trial).count_params()) if match else sized(32)
+
+
+def train(trial, *, learning_rate, **options):
+    """Fit one network."""
+    return trial.fit(build(trial, **options), optimizer=optimizers.SGD(learning_rate, momentum=0.9))
+
+
+experiment = Experiment(
+    train,
+    arms=ARMS,
+    search={"learning_rate": log_range(1e-3, 1.0, default=0.01, points=5)},
+    setting=Setting("cifar10", epochs=20, batch_size=128),
+    quick=Setting("digits", epochs=10, batch_size=32, train_size=300),
+    baseline="3x3",
+    claims=[
+        Claim("two 3x3 convolutions beat one of 5x5", "two 3x3", "5x5", margin=0.005),
+        Claim("they do so also at an equal number of parameters", "two 3x3, matched", "5x5, matched", margin=0.005),
+        Claim("3x3 beats 5x5 at an equal number of parameters", "3x3", "5x5, matched", margin=0.005),
+        Claim("3x3 beats 7x7 at an equal number of parameters", "3x3", "7x7, matched", margin=0.005),
+    ],
+)
+
+if __name__ == "__main__":
+    experiment.main()

@@ -1,0 +1,45 @@
+"""Exp 19: are deeper and wider networks more accurate, and do simpler ones overfit less?
+
+Varies   filters of the first block, 4 to 64 (twice as many in the second), and convolutions per block, 1 to 3.
+Fixed    everything else; SGD with momentum, each arm at a learning rate of its own.
+Expect   accuracy grows with width and depth, with diminishing returns; a wider network that fits the training images no better
+         does not overfit more (Neyshabur et al. 2015). The narrowest has the smallest gap because it fits less, not because
+         it is better on unseen images.
+"""
+
+from keras import optimizers
+
+from common.experiment import Claim, Experiment, Setting, overfits_less
+from common.models import small_cnn
+from common.space import log_range
+
+ARMS = {
+    "baseline": {"width": 16, "depth": 1},
+    **{f"width={width}": {"width": width, "depth": 1} for width in (4, 8, 32, 64)},
+    **{f"depth={depth}": {"width": 16, "depth": depth} for depth in (2, 3)},
+}
+
+
+def train(trial, *, width, depth, learning_rate):
+    """Fit one network of some width and depth."""
+    model = small_cnn(trial, widths=(width, 2 * width), depth=depth)
+    return trial.fit(model, optimizer=optimizers.SGD(learning_rate, momentum=0.9))
+
+
+experiment = Experiment(
+    train,
+    arms=ARMS,
+    search={"learning_rate": log_range(1e-3, 1.0, default=0.01, points=5)},
+    setting=Setting("cifar10", epochs=20, batch_size=128),
+    quick=Setting("digits", epochs=10, batch_size=32, train_size=300),
+    claims=[
+        Claim("deeper networks are more accurate", "depth=3", "baseline", margin=0.005),
+        Claim("wider networks are more accurate", "width=64", "baseline", margin=0.005),
+        *overfits_less("width=4", "width=64"),
+        *overfits_less("width=4", "baseline"),
+        *overfits_less("baseline", "depth=3"),
+    ],
+)
+
+if __name__ == "__main__":
+    experiment.main()

@@ -1,0 +1,61 @@
+"""Exp 20: how much does more training data help, and does it reduce overfitting?
+
+Varies   the share of the training images that is used, 1 % to all of them; smaller sets lie within larger ones.
+Fixed    architecture, SGD with momentum, and either the epochs, where a small set gets few updates, or the updates, where its
+         images are shown as often as it takes to make an epoch as long as that of all images.
+Expect   accuracy grows with the logarithm of the number of images (Sun et al. 2017), faster at equal epochs, where fewer
+         images are also less training; at equal updates the gap between train and test shrinks as images are added.
+"""
+
+import numpy as np
+from keras import optimizers
+
+from common.experiment import Claim, Experiment, Setting
+from common.models import small_cnn
+
+SHARES = {"30 %": 0.3, "10 %": 0.1, "3 %": 0.03, "1 %": 0.01}
+ARMS = {
+    "all images": {"repeated": False},
+    **{f"{name}, equal steps": {"train_size": share, "repeated": True} for name, share in SHARES.items()},
+    **{f"{name}, equal epochs": {"train_size": share, "repeated": False} for name, share in SHARES.items()},
+}
+
+
+def train(trial, *, repeated):
+    """Fit one network to the images there are, or to as many copies of them as make the full number."""
+    positions = np.arange(len(trial.train))
+    images = trial.train.take(np.resize(positions, trial.full_size) if repeated else positions)
+    return trial.fit(small_cnn(trial), optimizer=optimizers.SGD(0.02, momentum=0.9), on=images)
+
+
+experiment = Experiment(
+    train,
+    arms=ARMS,
+    setting=Setting("cifar10", epochs=20, batch_size=128),
+    quick=Setting("digits", epochs=10, batch_size=8),
+    baseline="all images",
+    claims=[
+        *(
+            Claim(f"all images beat a tenth of them at equal {equal}", "all images", f"10 %, equal {equal}", margin=0.005)
+            for equal in ("steps", "epochs")
+        ),
+        Claim(
+            "more data reduces overfitting: a smaller gap",
+            better="all images",
+            worse="10 %, equal steps",
+            metric="gap",
+            lower_is_better=True,
+            margin=0.005,
+        ),
+        Claim(
+            "more data reduces overfitting: accuracy not worse",
+            better="all images",
+            worse="10 %, equal steps",
+            kind="not worse",
+            margin=0.005,
+        ),
+    ],
+)
+
+if __name__ == "__main__":
+    experiment.main()

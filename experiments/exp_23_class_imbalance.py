@@ -1,0 +1,69 @@
+"""Exp 23: does cross-entropy suffer more from skewed classes than its alternatives?
+
+Varies   how many times as frequent as the last class the first one is (a long tail; 1 is the balanced control of equal size),
+         and the loss, each pair at a learning rate of its own.
+Fixed    architecture, SGD with momentum, the number of training images; val and test keep their classes in proportion.
+Expect   the rarest classes pay; weighting and class-balanced weights help somewhat (Cui et al. 2019), logit adjustment more
+         (Menon et al. 2021); focal loss little, as it weighs hard examples, not rare ones (Lin et al. 2017). Without skew, class
+         weights, class-balanced weights and logit adjustment are nearly cross-entropy itself.
+"""
+
+import numpy as np
+from keras import losses, optimizers
+
+from common.experiment import Claim, Experiment, Setting
+from common.losses import class_balanced_weights, logit_adjusted
+from common.models import small_cnn
+from common.space import log_range
+
+LOSSES = ("cross-entropy", "class weights", "focal", "class-balanced", "logit adjustment", "hinge")
+ARMS = {f"{loss}, {skew}:1": {"loss": loss, "imbalance": float(skew)} for skew in (1, 10, 100) for loss in LOSSES}
+
+
+def train(trial, *, loss, learning_rate):
+    """Fit one network to the long tail."""
+    counts = np.bincount(trial.train.labels, minlength=trial.classes)
+    chosen = {
+        "focal": losses.CategoricalFocalCrossentropy(alpha=1.0, gamma=2.0, from_logits=True),
+        "logit adjustment": logit_adjusted(counts / counts.sum()),
+        "hinge": losses.CategoricalHinge(),
+    }.get(loss, losses.CategoricalCrossentropy(from_logits=True))
+    weights = {
+        "class weights": len(trial.train) / (trial.classes * counts),  # King & Zeng 2001
+        "class-balanced": class_balanced_weights(counts, beta=0.99),
+    }.get(loss)
+    optimizer = optimizers.SGD(learning_rate, momentum=0.9)
+    return trial.fit(small_cnn(trial), optimizer=optimizer, loss=chosen, class_weight=weights)
+
+
+experiment = Experiment(
+    train,
+    arms=ARMS,
+    search={"learning_rate": log_range(0.001, 0.3, default=0.05, points=5)},
+    setting=Setting("cifar10", epochs=20, batch_size=128, train_size=10_000),
+    quick=Setting("digits", epochs=15, batch_size=32, train_size=250),
+    baseline="cross-entropy, 1:1",
+    claims=[
+        *(
+            Claim(
+                f"cross-entropy suffers more from skew than {loss}",
+                better=[f"{loss}, 100:1", f"{loss}, 1:1"],
+                worse=["cross-entropy, 100:1", "cross-entropy, 1:1"],
+                kind="interaction",
+                metric="test_recall",
+                margin=0.005,
+            )
+            for loss in LOSSES[1:]
+        ),
+        Claim(
+            "logit adjustment serves the worst class better than cross-entropy",
+            better="logit adjustment, 100:1",
+            worse="cross-entropy, 100:1",
+            metric="worst_class_accuracy",
+            margin=0.02,
+        ),
+    ],
+)
+
+if __name__ == "__main__":
+    experiment.main()

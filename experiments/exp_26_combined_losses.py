@@ -1,0 +1,70 @@
+"""Exp 26: does adding a second loss improve on cross-entropy alone?
+
+Varies   what is added to cross-entropy, and with which weight, each at a learning rate of its own.
+Fixed    architecture with one hidden layer of 32 units, SGD with momentum, epochs.
+Expect   little: MSE and hinge pull the same way as cross-entropy; a penalty on confidence helps calibration more than accuracy
+         (Pereyra et al. 2017); centre loss draws a class' features together, which served face recognition (Wen et al. 2016).
+"""
+
+import keras
+import tensorflow as tf
+from keras import losses, optimizers
+
+from common.experiment import Claim, Experiment, Setting
+from common.losses import Centres, centre_loss, combined, negative_entropy, softmax_squared_error
+from common.models import small_cnn
+from common.space import log_range
+
+WEIGHTS = {"MSE": (0.1, 1.0), "hinge": (0.1, 1.0), "confidence penalty": (0.1, 0.3), "centre": (0.01, 0.1)}
+ARMS = {
+    "cross-entropy": {"added": "nothing", "weight": 0.0},
+    **{f"+ {weight:g} {name}": {"added": name, "weight": weight} for name, both in WEIGHTS.items() for weight in both},
+}
+
+
+def train(trial, *, added, weight, learning_rate):
+    """Fit one network to cross-entropy and something else."""
+    model = small_cnn(trial, dense=(32,))
+    entropy = losses.CategoricalCrossentropy(from_logits=True)
+    optimizer = optimizers.SGD(learning_rate, momentum=0.9)
+    if added == "centre":
+        features = model.get_layer("dense_activation1").output
+        both = keras.Model(model.input, [features, model.output])
+        centres = Centres(trial.classes, name="centres")
+        model = keras.Model(model.input, centres([model.output, features]))
+
+        def step(model, images, targets, seed):
+            seen, logits = both(images, training=True)
+            inward = centre_loss(targets, seen, tf.stop_gradient(centres.centres))
+            follow = centre_loss(targets, tf.stop_gradient(seen), centres.centres)  # moves the centres alone
+            return entropy.call(targets, logits) + weight * inward + follow, logits
+
+        return trial.fit(model, optimizer=optimizer, step=step)
+    second = {"MSE": softmax_squared_error, "hinge": losses.CategoricalHinge(), "confidence penalty": negative_entropy}
+    loss = combined((1.0, entropy), (weight, second[added])) if weight else entropy
+    return trial.fit(model, optimizer=optimizer, loss=loss)
+
+
+experiment = Experiment(
+    train,
+    arms=ARMS,
+    search={"learning_rate": log_range(0.003, 0.3, default=0.05, points=5)},
+    setting=Setting("cifar10", epochs=20, batch_size=128),
+    quick=Setting("digits", epochs=15, batch_size=32, train_size=300),
+    baseline="cross-entropy",
+    claims=[
+        Claim("combining losses improves on a single loss", better=list(ARMS)[1:], worse="cross-entropy", margin=0.005),
+        *(
+            Claim(
+                f"{name} added to cross-entropy improves on it",
+                [f"+ {weight:g} {name}" for weight in both],
+                "cross-entropy",
+                0.005,
+            )
+            for name, both in WEIGHTS.items()
+        ),
+    ],
+)
+
+if __name__ == "__main__":
+    experiment.main()

@@ -1,0 +1,70 @@
+"""Exp 28: does cross-validation tell better than a hold-out set how a model will do on unseen images?
+
+Varies   how the accuracy of a model trained on all of a small train set is estimated from that set alone.
+Fixed    the model itself, the same in every arm; each seed draws a train set of its own, and the test split is the truth.
+Expect   accuracy on the training images is far too good; a hold-out set is nearly unbiased but tells little, being small; k folds
+         use every image once and err less (Kohavi 1995); ten folds are a little less pessimistic than five.
+
+Cross-validation leaves the model as it is. What it can guard against is the belief in a score that is too good: that is what
+the claims here put to the test.
+"""
+
+import numpy as np
+from keras import optimizers
+
+from common import metrics, tasks
+from common.experiment import Claim, Experiment, Setting
+from common.models import small_cnn
+
+ARMS = {
+    "hold-out": {"folds": 5, "used": 1},
+    "repeated hold-out": {"folds": 5, "used": 1, "repeats": 5},
+    "5 folds": {"folds": 5, "used": 5},
+    "10 folds": {"folds": 10, "used": 10},
+    "training images": {"folds": 5, "used": 0},
+}
+
+
+def train(trial, *, folds, used, repeats=1):
+    """Fit the model, and once more for each part that is held out; without any the training images themselves judge it."""
+
+    def fitted(stage, **data):
+        return trial.fit(small_cnn(trial), optimizer=optimizers.SGD(0.05, momentum=0.9), stage=stage, **data)
+
+    def accuracy(model, split):
+        return metrics.accuracy(trial.predict(model, split), split.labels)
+
+    final = fitted("final")
+    n = len(trial.train)
+    held = [part for repeat in range(repeats) for part in tasks.folds(n, folds, trial.streams, repeat)[:used]]
+    found = []
+    for i, (rest, held_out) in enumerate(held, start=1):
+        part = trial.train.take(held_out)
+        found.append(accuracy(fitted(f"fold {i}", on=trial.train.take(rest), validate=part), part))
+    trial.record("estimated_accuracy", np.mean(found or accuracy(final, trial.train)))
+    return final
+
+
+def errs_less(better, worse):
+    """The claim that one estimate is nearer to the truth."""
+    text = f"{better} estimate accuracy better than {worse}"
+    return Claim(text, better, worse, metric="estimate_error", lower_is_better=True, margin=0.005)
+
+
+experiment = Experiment(
+    train,
+    arms=ARMS,
+    setting=Setting("cifar10", epochs=20, batch_size=32, train_size=1000),
+    quick=Setting("digits", epochs=15, batch_size=16, train_size=100),
+    seeds=20,
+    baseline="hold-out",
+    claims=[
+        errs_less("5 folds", "hold-out"),
+        errs_less("10 folds", "hold-out"),
+        errs_less("5 folds", "training images"),
+        Claim("5 folds are as biased as a hold-out set", "5 folds", "hold-out", kind="same", metric="estimate_bias", margin=0.02),
+    ],
+)
+
+if __name__ == "__main__":
+    experiment.main()

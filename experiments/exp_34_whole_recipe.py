@@ -1,0 +1,53 @@
+"""Exp 34: what does each ingredient of a training recipe add, alone and in the company of the others?
+
+Varies   which of five are used: batch normalisation, augmentation (shifts and rotations), dropout, an L2 penalty on the
+         kernels, a cosine schedule. None, each alone, all, and all without each.
+Fixed    architecture otherwise, SGD with momentum, epochs; each arm at a learning rate of its own.
+Expect   the whole recipe well ahead of none, and by less than the sum of what its ingredients add alone (He et al. 2019 stack
+         such refinements one by one); augmentation missed most, dropout beside batch normalisation least (Li et al. 2019).
+"""
+
+from keras import optimizers, regularizers
+from keras.optimizers import schedules
+
+from common.augment import rotation, translation
+from common.experiment import Claim, Experiment, Setting
+from common.models import small_cnn
+from common.space import log_range
+
+INGREDIENTS = ["batch norm", "augmentation", "dropout", "L2", "cosine"]
+ARMS = {
+    "baseline": {"recipe": []},
+    **{f"+ {name}": {"recipe": [name]} for name in INGREDIENTS},
+    "all": {"recipe": INGREDIENTS},
+    **{f"all without {name}": {"recipe": [other for other in INGREDIENTS if other != name]} for name in INGREDIENTS},
+}
+
+
+def train(trial, *, recipe, learning_rate):
+    """Fit one network with some of the ingredients."""
+    model = small_cnn(
+        trial,
+        normalization="batch" if "batch norm" in recipe else None,
+        dropout=0.3 if "dropout" in recipe else 0.0,
+        kernel_regularizer=regularizers.L2(1e-4) if "L2" in recipe else None,
+    )
+    rate = schedules.CosineDecay(learning_rate, trial.steps) if "cosine" in recipe else learning_rate
+    augment = [translation(0.1), rotation(15)] if "augmentation" in recipe else []
+    return trial.fit(model, optimizer=optimizers.SGD(rate, momentum=0.9), augment=augment)
+
+
+experiment = Experiment(
+    train,
+    arms=ARMS,
+    search={"learning_rate": log_range(1e-3, 1.0, default=0.01, points=5)},
+    setting=Setting("cifar10", epochs=30, batch_size=128),
+    quick=Setting("digits", epochs=12, batch_size=32, train_size=300),
+    claims=[
+        Claim("the whole recipe beats the baseline", "all", "baseline", margin=0.005),
+        *(Claim(f"the recipe is worse without {name}", "all", f"all without {name}", margin=0.005) for name in INGREDIENTS),
+    ],
+)
+
+if __name__ == "__main__":
+    experiment.main()

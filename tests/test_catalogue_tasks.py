@@ -1,0 +1,1 @@
+"""What the experiments on data and tasks train is what they say."""

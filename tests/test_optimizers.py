@@ -1,0 +1,71 @@
+import keras
+import numpy as np
+import pytest
+from keras import optimizers
+
+from common import models
+from common import optimizers as ours
+from common.errors import Misuse
+from common.streams import seeded_weights
+
+STEPS = 200
+
+
+@pytest.mark.parametrize(
+    ("schedule", "first", "middle", "end"),
+    [
+        (ours.inverse_time, 0.5, 0.5 / 50.5, 0.005),  # 1 / (1 + 99 / 2), 1 / (1 + 99)
+        (ours.exponential, 0.5, 0.05, 0.005),  # 0.01^½ is 0.1
+        (ours.step, 0.5, 0.05, 0.005),
+        (ours.linear, 0.5, 0.25, 0.0),
+        (ours.cosine, 0.5, 0.25, 0.0),
+        (ours.warm_up_cosine, 0.025, 0.5 * (1 + np.cos(np.pi * 81 / 181)) / 2, 0.0),
+    ],
+)
+def test_schedules_by_hand(schedule, first, middle, end):
+    rates = schedule(0.5, STEPS)
+    assert [float(rates(t)) for t in (0, STEPS // 2, STEPS)] == pytest.approx([first, middle, end], abs=1e-6)
+
+
+def test_a_step_comes_at_half_and_at_three_quarters_of_the_updates():
+    rates = [float(ours.step(1.0, 8)(t)) for t in range(8)]
+    assert rates == pytest.approx([1, 1, 1, 1, 0.1, 0.1, 0.01, 0.01])
+
+
+def test_a_warm_up_rises_evenly_to_the_rate_and_falls_from_there():
+    rates = [float(ours.warm_up_cosine(1.0, 40)(t)) for t in range(41)]
+    assert rates[:4] == pytest.approx([0.25, 0.5, 0.75, 1.0], abs=1e-6)
+    assert rates[3:] == pytest.approx([0.5 + 0.5 * np.cos(np.pi * t / 37) for t in range(38)], abs=1e-6)
+
+
+@pytest.mark.parametrize("schedule", [ours.inverse_time, ours.exponential, ours.step, ours.linear, ours.warm_up_cosine])
+def test_a_run_of_one_update_has_a_schedule_as_well(schedule):
+    assert np.isfinite(float(schedule(0.1, 1)(0)))
+
+
+@pytest.mark.parametrize("kind", [optimizers.SGD, optimizers.Adam])
+def test_decay_shrinks_kernels_alone(make_trial, kind):
+    """One update with and without decay: kernels differ by rate · decay · the weight before, all else is the same."""
+    after = []
+    for decay in (None, 0.5):
+        trial = make_trial(train_size=16, epochs=1)
+        trial._folder = trial._folder / str(decay)
+        with seeded_weights(trial.streams):
+            model = models.small_cnn(trial, normalization="batch")
+        for variable in model.trainable_variables:
+            if variable.name != "kernel":
+                variable.assign(variable + 1.0)  # a bias of 0 would not show its decay
+        before = model.get_weights()
+        optimizer = kind(0.1, weight_decay=decay)
+        trial.fit(model, optimizer=ours.decay_kernels_alone(optimizer) if decay else optimizer)
+        after.append(model.get_weights())
+    names = [variable.name for variable in model.weights]
+    assert {"kernel", "bias", "gamma", "beta"} <= set(names)
+    for name, weight, plain, decayed in zip(names, before, *after, strict=True):
+        assert np.allclose(decayed, plain - (0.1 * 0.5 * weight if name == "kernel" else 0), atol=1e-6), name
+        assert name != "kernel" or not np.array_equal(plain, weight)
+
+
+def test_an_optimizer_without_decay_is_refused():
+    with pytest.raises(Misuse, match="Received: None"):
+        ours.decay_kernels_alone(keras.optimizers.SGD(0.1))
