@@ -1,7 +1,7 @@
 """Exp 30: what makes training faster: shorter numbers, XLA or larger batches, and does accuracy suffer?
 
 Varies   the precision of a layer's output, whether XLA compiles the updates, the batch size.
-Fixed    architecture, momentum SGD at one rate, epochs; no operation is made deterministic, for that switches XLA off. Each
+Fixed    architecture, Adam at its default rate, epochs; no operation is made deterministic, for that switches XLA off. Each
          trial runs alone; what it really ran with is among its measures.
 Expect   16 bits save time where the device multiplies them as such, at the same accuracy (Micikevicius et al. 2018); XLA saves
          time on accelerators, and loses it on CPUs, whose convolutions it does not hand to oneDNN; larger batches save time
@@ -19,7 +19,6 @@ ARMS = {
     "bfloat16": {"precision": "mixed_bfloat16"},
     "float16": {"precision": "mixed_float16"},
     "XLA": {"xla": True},
-    "XLA, bfloat16": {"xla": True, "precision": "mixed_bfloat16"},
     "batch 32": {"batch_size": 32},
     "batch 256": {"batch_size": 256},
 }
@@ -27,13 +26,13 @@ ARMS = {
 
 def faster(better, worse, text):
     """The claim that one arm trains in fewer seconds than another."""
-    return Claim(text, better, worse, margin=0.3, metric="seconds", lower_is_better=True)
+    return Claim(text, better, worse, margin=0.1, metric="seconds", lower_is_better=True)
 
 
 def train(trial):
     """Fit the network and watch what it is compiled to."""
     watch = profiling.Watch()
-    model = trial.fit(small_cnn(trial, widths=(32, 64)), optimizer=optimizers.SGD(0.01, momentum=0.9), callbacks=[watch])
+    model = trial.fit(small_cnn(trial, widths=(32, 64)), optimizer=optimizers.Adam(1e-3), callbacks=[watch])
     profiling.record(trial, model, watch)
     return model
 
@@ -43,7 +42,7 @@ experiment = Experiment(
     arms=ARMS,
     # Sizes that every batch size divides: XLA compiles anew for a smaller last batch.
     setting=Setting("cifar10", epochs=4, batch_size=128, train_size=10_240, deterministic=False),
-    quick=Setting("digits", epochs=8, batch_size=128, train_size=1024, deterministic=False),
+    quick=Setting("digits", epochs=3, batch_size=128, train_size=1024, deterministic=False),
     alone=True,
     claims=[
         faster("bfloat16", "baseline", "bfloat16 speeds up training"),
