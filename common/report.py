@@ -1,6 +1,7 @@
 """Rows to figures: `make plots`, or `python -m common.report --results DIR`. Reads rows alone, so TensorFlow is not needed."""
 
 import io
+import itertools
 import math
 import pathlib
 import re
@@ -139,9 +140,16 @@ def _numbers(declaration: dict, there: set[str]) -> tuple[str, dict[str, dict[st
 
 
 def _shared_name(arms: dict[str, float], number: str) -> str:
-    """What a group's arms are called but for their number, as in `Adam, 0.1` or `l2=1e-4`."""
-    first = next(arm for arm, value in arms.items() if value > 0)
-    return re.sub(r"[\s,=:]*[\d.e+-]+$", "", first) or number
+    """What a group's arms are called but for their number, as in `Adam, 0.1`, `l2=1e-4` or `dropout 0.2, longer`."""
+    names = [arm for arm, value in arms.items() if value > 0]
+    before = _shared_start(names)
+    after = _shared_start([name[len(before) :][::-1] for name in names])[::-1]
+    return re.sub(r"[\s,=:]*[\d.e+-]*$", "", before) + re.sub(r"^[\d.e+-]*\s*%?", "", after) or number
+
+
+def _shared_start(names: list[str]) -> str:
+    same = itertools.takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
+    return "".join(letters[0] for letters in same)
 
 
 def _with_flatness(name: str, arms: dict[str, float], rows: pd.DataFrame, within: float, primary: Primary) -> str:

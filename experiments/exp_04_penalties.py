@@ -24,7 +24,7 @@ ARMS = {
     "Adam, L2": {"optimizer": "Adam", "pull": "L2"},
     "Adam, decay": {"optimizer": "Adam", "pull": "decay"},  # AdamW
 }
-RATES = {"SGD": log_range(0.01, 0.3, default=0.05), "Adam": log_range(5e-4, 0.02, default=0.001)}
+RATES = {"SGD": log_range(0.005, 0.2, default=0.05), "Adam": log_range(5e-4, 0.02, default=0.001)}
 STRENGTHS = {"L1": log_range(1e-6, 1e-3), "L2": log_range(1e-5, 1e-2), "L1 + L2": log_range(1e-5, 1e-2)}
 # So that kernels shrink alike: momentum of 0.9 makes ten of the gradient 2 λ w; Adam's rate is about a fiftieth of SGD's.
 DECAYS = {"SGD": log_range(2e-4, 0.2), "Adam": log_range(0.01, 10.0)}

@@ -48,7 +48,7 @@ def train(trial, *, learning_rate, augment=None, label_smoothing=0.0, budget=1):
 experiment = Experiment(
     train,
     arms=ARMS,
-    search={"learning_rate": log_range(0.005, 0.5, default=0.05)},
+    search={"learning_rate": log_range(0.005, 0.2, default=0.05)},
     tuner="halton",  # the same seven rates for all: with budgets of 4E a grid that grows would take most of the time
     points=6,
     setting=Setting("cifar10", epochs=20, batch_size=128),

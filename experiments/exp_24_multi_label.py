@@ -39,7 +39,7 @@ def train(trial, *, loss, cut, learning_rate):
     if cut == "fixed":
         return model
     outputs = trial.predict(model, trial.val)
-    cuts = np.quantile(outputs, np.linspace(0, 1, 101))
+    cuts = [0.0, *np.quantile(outputs, np.linspace(0, 1, 101))]
     best = max(cuts, key=lambda value: trial.task.scores(outputs - value, trial.val.labels)["f1"])
     trial.record("cut", best)
     return types.SimpleNamespace(predict=lambda images: trial.predict(model, images) - best)
@@ -48,9 +48,9 @@ def train(trial, *, loss, cut, learning_rate):
 experiment = Experiment(
     train,
     arms=ARMS,
-    search={"learning_rate": log_range(0.003, 0.3, default=0.05, points=5)},
+    search={"learning_rate": log_range(0.01, 1.0, default=0.1, points=5)},
     setting=Setting("cifar10", epochs=20, batch_size=128, train_size=10_000),
-    quick=Setting("digits", epochs=15, batch_size=32, train_size=600, image_size=14),
+    quick=Setting("digits", epochs=20, batch_size=32, train_size=600, image_size=14),
     baseline="binary",
     task=tiles,
     claims=[

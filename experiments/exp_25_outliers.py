@@ -38,9 +38,9 @@ def more_robust(loss):
 experiment = Experiment(
     train,
     arms=ARMS,
-    search={"learning_rate": log_range(0.001, 0.3, default=0.01, points=5)},
+    search={"learning_rate": log_range(0.003, 0.3, default=0.01, points=5)},
     setting=Setting("cifar10", epochs=20, batch_size=128, train_size=10_000),
-    quick=Setting("digits", epochs=15, batch_size=32, train_size=600),
+    quick=Setting("digits", epochs=15, batch_size=32, train_size=300),
     baseline="MSE, 0 %",
     task=rotated,
     claims=[*more_robust("MAE"), *more_robust("Huber")],

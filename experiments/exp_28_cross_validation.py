@@ -55,7 +55,7 @@ experiment = Experiment(
     train,
     arms=ARMS,
     setting=Setting("cifar10", epochs=20, batch_size=32, train_size=1000),
-    quick=Setting("digits", epochs=15, batch_size=16, train_size=100),
+    quick=Setting("digits", epochs=15, batch_size=16, train_size=100, image_size=14),
     seeds=20,
     baseline="hold-out",
     claims=[

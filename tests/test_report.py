@@ -235,3 +235,17 @@ def test_a_missing_results_folder_is_one_line(tmp_path):
     command = [sys.executable, "-m", "common.report", "--results", str(tmp_path / "none")]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("arms", "name"),
+    [
+        (("Adam, 0.1", "Adam, 0.03", "Adam, 1"), "Adam"),
+        (("l2=1e-5", "l2=1e-4"), "l2"),
+        (("dropout 0.2, longer", "dropout 0.3, longer"), "dropout, longer"),
+        (("CE, 20 %", "CE, 40 %"), "CE"),
+        (("0.1", "0.3"), "rate"),
+    ],
+)
+def test_a_group_of_arms_is_called_what_they_share_but_for_their_number(arms, name):
+    assert report._shared_name(dict.fromkeys(arms, 1.0), "rate") == name
