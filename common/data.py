@@ -221,7 +221,7 @@ def _prepare_from_tfds(folder: pathlib.Path, name: str, image_size: int | None, 
                 f"dataset must be one of {', '.join(NAMES)}, another image-classification dataset of tensorflow-datasets "
                 f"by its name, or a folder with one subfolder per class. Received: {name!r}"
             )
-        if not _network_answers():
+        if not network_answers():
             raise Failure(
                 f"dataset {name} is not on this machine (looked in {', '.join(map(str, sources.tfds_dirs()))}) and the network "
                 "does not answer: use DATASET=digits, which needs no download, or set TFDS_DATA_DIR to a folder that holds a "
@@ -241,8 +241,8 @@ def _prepare_from_tfds(folder: pathlib.Path, name: str, image_size: int | None, 
         raise (Misuse if done.returncode == Misuse.status else Failure)(last)
 
 
-def _network_answers() -> bool:
-    """Whether the host that TFDS asks first answers at all, through the user's proxy if there is one."""
+def network_answers() -> bool:
+    """Whether the host that TFDS and Keras download from answers at all, through the user's proxy if there is one."""
     answered = threading.Event()
 
     def ask():

@@ -20,7 +20,7 @@ EXPERIMENTS = PROJECT / "experiments"
 SLOW = ("keras", "tensorflow", "tensorflow_datasets", "sklearn", "scipy")
 NEED_KERAS = (
     *("models", "augment", "losses", "optimizers", "callbacks", "checkpoint", "loop", "objective", "training", "scoring"),
-    *("replicas", "gradients", "preprocessing"),
+    *("replicas", "gradients", "preprocessing", "calibration", "features", "transfer", "profiling", "inference", "gan"),
 )
 
 

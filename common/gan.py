@@ -1,0 +1,83 @@
+"""A class-conditional generative adversarial network, small enough for a few hundred images."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers
+
+from common.augment import UNIFORMS, translation
+from common.errors import Misuse
+
+NOISE = 32
+"""Numbers that a generated image is made from, beside its class."""
+SHIFT = 0.1
+"""Share of a side by which the discriminator's images are shifted at most."""
+CHUNK = 500
+"""Images generated at once."""
+
+
+def conditional_gan(trial, *, width: int = 32) -> keras.Model:
+    """Two players, the layers `generator` and `discriminator`: (noise [n, 32], one-hot classes) -> the discriminator's logit.
+
+    Transposed and strided convolutions (Radford et al. 2015), both told the class (Mirza & Osindero 2014), the
+    discriminator by its projection on the features (Miyato & Koyama 2018). Images are −1 … 1.
+
+    Raises:
+        Misuse: images whose sides are no multiples of 4.
+    """
+    height, width_of_image, channels = trial.input_shape
+    if height % 4 or width_of_image % 4:
+        raise Misuse(f"a GAN needs images whose sides are multiples of 4. Received: {height}x{width_of_image}")
+    noise, classes = keras.Input((NOISE,), name="noise"), keras.Input((trial.classes,), name="classes")
+    images = keras.Input(trial.input_shape, name="images")
+
+    x = layers.Concatenate(name="told")([noise, classes])
+    x = layers.Dense(height // 4 * (width_of_image // 4) * 2 * width, activation="relu", name="ground")(x)
+    x = layers.Reshape((height // 4, width_of_image // 4, 2 * width), name="maps")(x)
+    x = layers.Conv2DTranspose(width, 4, strides=2, padding="same", activation="relu", name="up1")(x)
+    x = layers.Conv2DTranspose(channels, 4, strides=2, padding="same", activation="tanh", name="up2")(x)
+    generator = keras.Model([noise, classes], x, name="generator")
+
+    x = layers.Conv2D(width, 4, strides=2, padding="same", name="down1")(images)
+    x = layers.LeakyReLU(0.2, name="leak1")(x)
+    x = layers.Conv2D(2 * width, 4, strides=2, padding="same", name="down2")(x)
+    x = layers.LeakyReLU(0.2, name="leak2")(x)
+    x = layers.Dense(2 * width, name="features")(layers.Flatten(name="flatten")(x))
+    x = layers.LeakyReLU(0.2, name="leak3")(x)
+    own = layers.Dense(2 * width, use_bias=False, name="projection")(classes)
+    agreement = layers.Dot(1, name="agreement")([x, own])
+    judged = layers.Add(name="judged")([layers.Dense(1, name="real")(x), agreement])
+    discriminator = keras.Model([images, classes], judged, name="discriminator")
+
+    return keras.Model([noise, classes], discriminator([generator([noise, classes]), classes]), name="gan")
+
+
+def adversarial(model, images, targets, seed):
+    """A `step` of `Trial.fit`: each player's losses [batch], log(1 + exp ∓D) on real and generated images.
+
+    The generator's is the one that does not saturate (Goodfellow et al. 2014, section 3). Both kinds of images are shifted
+    at random before they are judged, so that the discriminator cannot learn the few real ones by heart (Zhao et al. 2020).
+    """
+    generator, discriminator = model.get_layer("generator"), model.get_layer("discriminator")
+    n = tf.shape(images)[0]
+    noise = tf.random.stateless_normal((n, NOISE), seed)
+    made = generator([noise, targets], training=True)
+    # Shifted in what comes in black: 0, not −1.
+    both = tf.concat([images, 127.5 * (made + 1.0)], axis=0)
+    uniforms = tf.random.stateless_uniform((2 * n, UNIFORMS), seed + 1)
+    both, _ = translation(SHIFT)(both, None, uniforms)
+    logits = discriminator([both / 127.5 - 1.0, tf.concat([targets, targets], axis=0)], training=True)[:, 0]
+    real, false = logits[:n], logits[n:]
+    return {"generator": tf.nn.softplus(-false), "discriminator": tf.nn.softplus(-real) + tf.nn.softplus(false)}, None
+
+
+def generated(trial, model: keras.Model, labels: np.ndarray) -> np.ndarray:
+    """Images uint8 [n, height, width, channels] of the given classes, from noise that depends on the trial's seed alone."""
+    noise = trial.streams.generator("noise", "generated").standard_normal((len(labels), NOISE), np.float32)
+    classes = np.eye(trial.classes, dtype=np.float32)[labels]
+    generator = model.get_layer("generator")
+    parts = [
+        generator([noise[first : first + CHUNK], classes[first : first + CHUNK]], training=False)
+        for first in range(0, len(labels), CHUNK)
+    ]
+    return np.round(127.5 * (np.concatenate([np.asarray(part) for part in parts]) + 1)).clip(0, 255).astype(np.uint8)

@@ -1,0 +1,152 @@
+"""Networks made small or quick for use: converted to TFLite, pruned, distilled; and how long an answer takes."""
+
+import gzip
+import time
+import warnings
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+PRECISIONS = ("float32", "float16", "int8")
+CALIBRATION_IMAGES = 100
+"""Training images from which int8's ranges of activations are taken."""
+WARM_UP, REPEATS = 5, 40
+
+
+class Converted:
+    """A predictor: the content of a TFLite file, run by TFLite's interpreter on as many threads as TensorFlow's operations."""
+
+    def __init__(self, content: bytes):
+        self.content = content
+        threads = tf.config.threading.get_intra_op_parallelism_threads() or None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it is to move into a package of its own
+            self._interpreter = tf.lite.Interpreter(model_content=content, num_threads=threads)
+        self._input = self._interpreter.get_input_details()[0]["index"]
+        self._output = self._interpreter.get_output_details()[0]["index"]
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """Logits float32 [n, classes] for images uint8 [n, height, width, channels]."""
+        self._prepare(images.shape)
+        return self._run(images.astype(np.float32)).copy()
+
+    def latency(self, images: np.ndarray) -> float:
+        """Milliseconds in which all of the images are answered together: the median of repeated runs after a warm-up."""
+        self._prepare(images.shape)
+        numbers, seconds = images.astype(np.float32), []
+        for _ in range(WARM_UP + REPEATS):
+            start = time.perf_counter()
+            self._run(numbers)
+            seconds.append(time.perf_counter() - start)
+        return 1000 * float(np.median(seconds[WARM_UP:]))
+
+    def _prepare(self, shape) -> None:
+        self._interpreter.resize_tensor_input(self._input, shape)
+        self._interpreter.allocate_tensors()
+
+    def _run(self, numbers: np.ndarray) -> np.ndarray:
+        self._interpreter.set_tensor(self._input, numbers)
+        self._interpreter.invoke()
+        return self._interpreter.get_tensor(self._output)
+
+
+def convert(model: keras.Model, precision: str, images: np.ndarray) -> bytes:
+    """A model as TFLite file.
+
+    Args:
+        precision: "float32"; "float16": the weights are stored so; "int8": weights and activations are whole numbers
+            (Jacob et al. 2018), whose ranges the images show. Inputs and outputs stay float32.
+        images: uint8 [n, height, width, channels], of the train split.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}. Received: {precision!r}")
+
+    @tf.function(input_signature=[tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)])
+    def call(batch):
+        return tf.cast(model(batch, training=False), tf.float32)
+
+    # Constants: the calibration of int8 runs where there are no variables.
+    frozen = convert_variables_to_constants_v2(call.get_concrete_function())
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
+    if precision != "float32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if precision == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if precision == "int8":
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        shown = images[:CALIBRATION_IMAGES].astype(np.float32)
+        converter.representative_dataset = lambda: ([image[None]] for image in shown)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return converter.convert()
+
+
+def deployed(trial, model: keras.Model, precision: str = "float32") -> Converted:
+    """A trained model as it would be used, its size and latencies kept as measures."""
+    predictor = Converted(convert(model, precision, trial.train.batch(np.arange(min(CALIBRATION_IMAGES, len(trial.train))))))
+    trial.record("size_bytes", len(predictor.content), "bytes")
+    trial.record("gzip_bytes", len(gzip.compress(predictor.content, mtime=0)), "bytes")
+    for n in (1, 64):
+        images = trial.train.batch(np.resize(np.arange(len(trial.train)), n))
+        trial.record(f"latency_{n}", predictor.latency(images), "ms")
+    return predictor
+
+
+# --- pruning ---------------------------------------------------------------------------------------------------------
+
+
+class Mask(keras.constraints.Constraint):
+    """Keeps weights at zero where the mask is."""
+
+    def __init__(self, mask: np.ndarray):
+        self.mask = mask
+
+    def __call__(self, weights):
+        return weights * self.mask
+
+
+def prune(model: keras.Model, sparsity: float) -> None:
+    """Set the share `sparsity` of each layer's kernel that is smallest in magnitude to zero, for good.
+
+    Further training keeps them there (Han et al. 2015). Biases, and the last layer, stay whole.
+    """
+    *layers, _ = [layer for layer in model.layers if hasattr(layer, "kernel")]
+    for layer in layers:
+        weights = keras.ops.convert_to_numpy(layer.kernel)
+        mask = np.ones(weights.size, np.float32)
+        mask[np.argsort(np.abs(weights), axis=None, kind="stable")[: round(sparsity * weights.size)]] = 0.0
+        mask = mask.reshape(weights.shape)
+        layer.kernel.assign(weights * mask)
+        layer.kernel.constraint = Mask(mask)
+
+
+def sparsity_of(model: keras.Model) -> float:
+    """The share of zeros among all weights of a model."""
+    weights = model.get_weights()
+    return sum(int((w == 0).sum()) for w in weights) / sum(w.size for w in weights)
+
+
+# --- distillation ----------------------------------------------------------------------------------------------------
+
+
+def distillation(teacher: keras.Model, *, temperature: float = 4.0, share: float = 0.9) -> Callable:
+    """A `step` of `Trial.fit` by which a student learns from a teacher (Hinton et al. 2015).
+
+    share · T² · H(softmax(t / T), softmax(z / T)) + (1 − share) · H(y, softmax(z)), with the teacher's logits t, the student's
+    z and the cross-entropy H. T² makes up for the gradient of the first term, which shrinks as 1 / T².
+    """
+
+    def step(model, images, targets, seed):
+        logits = tf.cast(model(images, training=True), tf.float32)
+        soft = tf.nn.softmax(tf.cast(teacher(images, training=False), tf.float32) / temperature)
+        return losses(soft, targets, logits), logits
+
+    def losses(soft, targets, logits):
+        imitated = tf.nn.softmax_cross_entropy_with_logits(soft, logits / temperature)
+        learned = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
+        return share * temperature**2 * imitated + (1 - share) * learned
+
+    return step

@@ -1,0 +1,94 @@
+"""Features learned on other images: on the classes that a trial does not keep, or on ImageNet."""
+
+import os
+import pathlib
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+
+import keras
+from keras import layers
+from keras.src.utils.file_utils import config as keras_config
+
+from common import data
+from common.errors import Unavailable
+from common.files import locked
+
+HELD_OUT = 10
+"""One in so many of the other classes' examples validates the pretraining."""
+IMAGENET_SIZE = 96
+"""Pixels a side of the images that the ImageNet weights were trained on."""
+IMAGENET_FILE = f"mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_{IMAGENET_SIZE}_no_top.h5"
+IMAGENET_URL = f"https://storage.googleapis.com/tensorflow/keras-applications/mobilenet_v2/{IMAGENET_FILE}"
+
+
+def pretrained(trial, build: Callable, *, optimizer: keras.optimizers.Optimizer) -> keras.Model:
+    """A model trained, in a stage of its own, to tell apart the classes that the trial does not keep.
+
+    `build` is called with what it would ask a trial for, the number of classes being that of the others.
+    """
+    order = trial.streams.generator("split", "pretraining").permutation(len(trial.others))
+    held_out = -(-len(order) // HELD_OUT)
+    shape = SimpleNamespace(input_shape=trial.input_shape, classes=trial.others.classes, replicas=trial.replicas)
+    return trial.fit(
+        build(shape),
+        optimizer=optimizer,
+        stage="pretrain",
+        on=trial.others.take(order[held_out:]),
+        validate=trial.others.take(order[:held_out]),
+    )
+
+
+def copy_weights(source: keras.Model, target: keras.Model, *, fresh: Sequence[str] = ("logits",)) -> None:
+    """Give each layer the weights of the one of the same name, except those that stay fresh."""
+    for layer in target.layers:
+        if layer.weights and layer.name not in fresh:
+            layer.set_weights(source.get_layer(layer.name).get_weights())
+
+
+def freeze(model: keras.Model, *, fresh: Sequence[str] = ("logits",)) -> None:
+    """Keep all layers as they are, except some; batch-norm statistics are kept as well."""
+    for layer in model.layers:
+        layer.trainable = layer.name in fresh
+
+
+def mobile_net(trial, *, weights: str | None) -> keras.Model:
+    """MobileNetV2 of width 0.35 (Sandler et al. 2018) on enlarged images, grey ones repeated in three channels, and a fresh head.
+
+    Its batch-norm layers are frozen: few examples are too few to estimate their statistics anew.
+
+    Args:
+        weights: a file; None for random ones.
+    """
+    size = (IMAGENET_SIZE, IMAGENET_SIZE, 3)
+    backbone = keras.applications.MobileNetV2(
+        size, alpha=0.35, include_top=False, pooling="avg", weights=weights, name="backbone"
+    )
+    for layer in backbone.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            layer.trainable = False
+    inputs = keras.Input(trial.input_shape, name="images")
+    x = layers.Resizing(IMAGENET_SIZE, IMAGENET_SIZE, name="enlarge")(inputs)
+    if trial.input_shape[-1] == 1:
+        x = layers.Concatenate(name="colour")([x, x, x])
+    x = layers.Rescaling(1 / 127.5, offset=-1.0, name="rescale")(x)
+    return keras.Model(inputs, layers.Dense(trial.classes, name="logits")(backbone(x)), name="mobile_net")
+
+
+def imagenet_weights() -> str:
+    """The file with the weights of `mobile_net`, downloaded if need be. Raises `Unavailable` without a network."""
+    folder = pathlib.Path(keras_config.keras_home()) / "models"
+    path = folder / IMAGENET_FILE
+    if path.exists():
+        return str(path)
+    remedy = f"put {IMAGENET_URL} into {folder}"
+    if not data.network_answers():
+        raise Unavailable(f"the ImageNet weights are not on this machine and the network does not answer: {remedy}")
+    with locked(folder):
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        try:
+            if not path.exists():
+                keras.utils.get_file(temporary.name, IMAGENET_URL, cache_dir=folder.parent, cache_subdir="models")
+                temporary.replace(path)
+        except Exception as error:  # whatever a library raises when it cannot download
+            raise Unavailable(f"the ImageNet weights cannot be downloaded ({str(error).splitlines()[0]}): {remedy}") from error
+    return str(path)

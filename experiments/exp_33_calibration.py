@@ -1,0 +1,63 @@
+"""Exp 33: what makes a network's confidence honest?
+
+Varies   temperature scaling of a finished network, fitted on val; or training with label smoothing, or with mixup.
+Fixed    architecture, SGD with momentum, epochs; each arm at a learning rate of its own.
+Expect   temperature scaling lowers NLL and ECE at the very same accuracy (Guo et al. 2017); label smoothing (Müller et al.
+         2019) and mixup (Thulasidasan et al. 2019) lower ECE as well and cost no accuracy.
+"""
+
+from keras import losses, optimizers
+
+from common.augment import mixup
+from common.calibration import Tempered
+from common.experiment import Claim, Experiment, Setting
+from common.models import small_cnn
+from common.space import log_range
+
+ARMS = {
+    "baseline": {},
+    "temperature": {"temperature": True},
+    "label smoothing": {"smoothing": 0.1},
+    "mixup": {"alpha": 0.2},
+}
+
+
+def lowers_ece(arm):
+    """The claim that an arm's expected calibration error is the smaller one."""
+    return Claim(f"{arm} lowers ECE", better=arm, worse="baseline", margin=0.005, metric="test_ece", lower_is_better=True)
+
+
+def train(trial, *, learning_rate, temperature=False, smoothing=0.0, alpha=0.0):
+    """Fit the network, and the temperature of its logits afterwards."""
+    model = trial.fit(
+        small_cnn(trial),
+        optimizer=optimizers.SGD(learning_rate, momentum=0.9),
+        loss=losses.CategoricalCrossentropy(from_logits=True, label_smoothing=smoothing),
+        augment=[mixup(alpha)] if alpha else [],
+    )
+    if not temperature:
+        return model
+    predictor = Tempered(trial, model)
+    trial.record("temperature", predictor.temperature)
+    return predictor
+
+
+experiment = Experiment(
+    train,
+    arms=ARMS,
+    search={"learning_rate": log_range(1e-3, 0.3, default=0.01, points=5)},
+    setting=Setting("cifar10", epochs=30, batch_size=128),
+    quick=Setting("digits", epochs=15, batch_size=32, train_size=300),
+    claims=[
+        *map(lowers_ece, ("temperature", "label smoothing", "mixup")),
+        Claim("temperature lowers NLL", "temperature", "baseline", margin=0.01, metric="test_nll", lower_is_better=True),
+        Claim("temperature leaves accuracy as it is", better="temperature", worse="baseline", margin=0.005, kind="same"),
+        *(
+            Claim(f"{arm} costs no accuracy", better=arm, worse="baseline", margin=0.005, kind="not worse")
+            for arm in ("label smoothing", "mixup")
+        ),
+    ],
+)
+
+if __name__ == "__main__":
+    experiment.main()
