@@ -70,6 +70,9 @@ class Setting:
     xla: bool = False
 
     def __post_init__(self):
+        for name in ("vary", "classes"):
+            if isinstance(getattr(self, name), list):  # as it is in an arm, or in a row
+                object.__setattr__(self, name, tuple(getattr(self, name)))
         for name in ("epochs", "batch_size", "train_size", "image_size", "threads", "replicas", "workers"):
             value = getattr(self, name)
             optional = value is None and name in ("batch_size", "train_size", "image_size")
@@ -262,9 +265,6 @@ class Experiment:
     def arm_setting(self, arm: str, setting: Setting, overridden: Sequence[str] = ()) -> Setting:
         """The setting with the arm's own fields, except those that the user has overridden."""
         fields = {k: v for k, v in self.arms[arm].items() if k in FIELDS and k not in overridden}
-        for name in ("vary", "classes"):
-            if fields.get(name) is not None:
-                fields[name] = tuple(fields[name])
         return setting.replace(**fields)
 
     def folder_name(self, setting: Setting, overridden: Sequence[str] = (), dataset: str = "", smoke: dict | None = None) -> str:

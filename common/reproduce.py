@@ -11,6 +11,7 @@ from common.devices import Devices
 from common.errors import Failure, Misuse, OneLineParser
 from common.experiment import Setting
 from common.plan import Variant, base_arm, make_plan, provenance
+from common.primary import ACCURACY, Primary
 from common.progress import Display
 from common.runner import Runner
 
@@ -43,7 +44,7 @@ def run_again(row: dict, folder: pathlib.Path) -> dict:
     except FileNotFoundError:
         raise Failure(f"the experiment is not here any more. Received: {row['experiment']}") from None
     fields = json.loads(row["setting"])
-    setting = Setting(**{**fields, "vary": tuple(fields["vary"])})
+    setting = Setting(**fields)
     arm, arguments = base_arm(row["arm"]), json.loads(row["arguments"])
     if arm not in experiment.arms:
         raise Failure(f"DIFFERS: {row['experiment']} has no arm {arm!r} any more")
@@ -70,15 +71,15 @@ def run_again(row: dict, folder: pathlib.Path) -> dict:
     return again
 
 
-def compare(row: dict, again: dict, accuracies: list[float]) -> str:
-    """IDENTICAL, WITHIN NOISE (z = …) or DIFFERS (where). `accuracies` are those of the arm's seeds."""
-    outcomes = [column.name for column in results.COLUMNS if column.kind == "outcome"]  # the settings have one fingerprint
+def compare(row: dict, again: dict, scores: list[float], column: str = ACCURACY.column) -> str:
+    """IDENTICAL, WITHIN NOISE (z = …) or DIFFERS (where). `scores` are those of the arm's seeds in the primary column."""
+    outcomes = [known.name for known in results.COLUMNS if known.kind == "outcome"]  # the settings have one fingerprint
     different = [name for name in outcomes if row[name] != again[name]]
     if not different:
         return "IDENTICAL"
     where = ", ".join(different)
-    if row["status"] == again["status"] == "done" and len(accuracies) > 1 and statistics.stdev(accuracies) > 0:
-        z = (float(again["test_accuracy"]) - float(row["test_accuracy"])) / statistics.stdev(accuracies)
+    if row["status"] == again["status"] == "done" and len(scores) > 1 and statistics.stdev(scores) > 0:
+        z = (float(again[column]) - float(row[column])) / statistics.stdev(scores)
         if abs(z) <= NOISE:
             return f"WITHIN NOISE (z = {z:+.2f}; {where} differ)"
     return f"DIFFERS ({where})"
@@ -105,7 +106,8 @@ def main() -> None:
             if row[name] != again[name]:
                 print(f"{name}: {row[name]} then, {again[name]} now")
         own = [r for r in results.read_rows(files) if r["arm"] == row["arm"] and r["status"] == "done"]
-        said = compare(row, again, [float(r["test_accuracy"]) for r in own if r["test_accuracy"]])
+        column = Primary.of(results.read_declaration(files)).column
+        said = compare(row, again, [float(r[column]) for r in own if r[column]], column)
         print(said)
         sys.exit(Failure.status if said.startswith("DIFFERS") else 0)
     except (Failure, Misuse) as error:

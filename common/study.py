@@ -19,6 +19,9 @@ from common.runner import Runner, collect_pending
 from common.sweep import Sweep, tuned
 from common.tuning import Found, Grids, final_variants
 
+SAID = ("epochs", "batch_size", "train_size", "precision", "threads", "replicas")
+"""Fields of a setting that a call states even where they are the usual ones."""
+
 
 @dataclass
 class Study:
@@ -238,8 +241,8 @@ class Study:
     def _announce(self, plan: Plan, trials: Sequence[Planned], then: Plan | None = None) -> None:
         """Say what is to run and what it will cost. `then` is a plan that follows a search."""
         setting = self.setting
-        unsaid = {"dataset", "vary"} | ({"workers"} if setting.workers == 1 else set())
-        declared = [f"{name} {value}" for name, value in vars(setting).items() if value is not None and name not in unsaid]
+        said = {name: value for name, value in vars(setting).items() if name in SAID or value != getattr(Setting, name, None)}
+        declared = [f"{name} {value}" for name, value in said.items() if value is not None and name != "dataset"]
         if not self.given:
             print(f"{self.experiment.name}: {self.experiment.question}")
             rows = plan.files._replace(experiment=self.experiment.name).rows
