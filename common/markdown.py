@@ -21,7 +21,7 @@ def page(sections: list[Section], found: list[ledger.Entry], broken: list[str]) 
     refuted = [entry.verdict for entry in found if entry.verdict.status == REFUTED]
     if refuted:
         lines += ["", "## What disagrees with what was claimed", ""]
-        lines += [f"- {_cell(verdict.text)}: {_cell(verdict.disagreement())}" for verdict in refuted]
+        lines += [f"- {_cell(verdict.text)}: {verdict.disagreement()} ({_cell(verdict.numbers())})" for verdict in refuted]
     for section in sections:
         lines += ["", f"## {section.files.experiment}, {section.files.folder.name}", "", f"{_cell(section.question)}", ""]
         if "Expect" in section.notes:

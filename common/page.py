@@ -55,10 +55,12 @@ def build(folder: pathlib.Path) -> tuple[pathlib.Path, list[str]]:
     environment.filters["interval"] = _interval
     rates = ledger.discovery_rates(found)
     lines = [(entry, rates.get(i), ledger.single(found, entry)) for i, entry in enumerate(found)]
+    lines.sort(key=lambda line: line[0].demonstration)  # what decides comes first
     page = environment.get_template("report.html").render(
         sections=sections,
         lines=lines,
-        disagreeing=[entry for entry in found if entry.verdict.status == REFUTED],
+        disagreeing=[entry for entry, *_ in lines if entry.verdict.status == REFUTED],
+        photographs=figures.PHOTOGRAPHS,
         expecting=_expecting(sections),
         missing=missing(sections),
         broken=broken,

@@ -47,12 +47,16 @@ class Verdict:
     changed: bool = False
     """Whether the claim was changed after rows had been written."""
 
+    def numbers(self) -> str:
+        """The difference and its interval."""
+        ends = f"{self.low:+.4g} to {self.high:+.4g}" if math.isfinite(self.low + self.high) else "endless"
+        return f"{self.metric} {self.difference:+.4g}, interval {ends}, margin {self.margin:g}, {self.seeds} seeds"
+
     def sentence(self) -> str:
         """One line for people."""
         said = f"{self.text}: {self.status}"
         if self.difference is not None:
-            ends = f"{self.low:+.4g} to {self.high:+.4g}" if math.isfinite(self.low + self.high) else "endless"
-            said += f" ({self.metric} {self.difference:+.4g}, interval {ends}, margin {self.margin:g}, {self.seeds} seeds)"
+            said += f" ({self.numbers()})"
         if self.reason:
             said += f"; {self.reason}"
         if self.settled_by:
@@ -61,12 +65,11 @@ class Verdict:
 
     def disagreement(self) -> str:
         """Of a refuted claim: what the rows say instead."""
-        found = f"{self.metric} {self.difference:+.4g}, interval {self.low:+.4g} to {self.high:+.4g}"
         if self.kind == "same":
-            return f"they differ by more than {self.margin:g} ({found})"
+            return f"they differ by more than {self.margin:g}"
         if self.kind == "not worse":
-            return f"it is worse by more than {self.margin:g} ({found})"
-        return f"the other way round ({found})" if self.high < 0 else f"by less than {self.margin:g}, if at all ({found})"
+            return f"it is worse by more than {self.margin:g}"
+        return "the other way round" if self.high < 0 else f"by less than {self.margin:g}, if at all"
 
 
 @dataclass
