@@ -18,15 +18,15 @@ from common.space import log_range
 
 ARMS = {
     "baseline": {},
-    "float16": {"precision": "float16"},
-    "int8": {"precision": "int8"},
+    "float16": {"numbers": "float16"},
+    "int8": {"numbers": "int8"},
     "pruned": {"sparsity": 0.8},
     "distilled": {"student": "taught"},
     "student alone": {"student": "alone"},
 }
 
 
-def train(trial, *, precision="float32", sparsity=0.0, student=None, learning_rate=None):
+def train(trial, *, numbers="float32", sparsity=0.0, student=None, learning_rate=None):
     """Fit the network, change it as the arm says, and convert it."""
     if student != "alone":
         model = trial.fit(small_cnn(trial, widths=(32, 64), dense=(128,)), optimizer=optimizers.Adam(1e-3), stage="teacher")
@@ -37,7 +37,7 @@ def train(trial, *, precision="float32", sparsity=0.0, student=None, learning_ra
     if student:
         step = inference.distillation(model) if student == "taught" else None
         model = trial.fit(small_cnn(trial, widths=(8, 16)), optimizer=optimizers.Adam(learning_rate), step=step)
-    return inference.deployed(trial, model, precision)
+    return inference.deployed(trial, model, numbers)
 
 
 def smaller(arm, text, metric, margin):
