@@ -16,7 +16,7 @@ CHUNK = 500
 """Images generated at once."""
 
 
-def conditional_gan(trial, *, width: int = 32) -> keras.Model:
+def conditional_gan(trial, *, width: int = 16) -> keras.Model:
     """Two players, the layers `generator` and `discriminator`: (noise [n, 32], one-hot classes) -> the discriminator's logit.
 
     Transposed and strided convolutions (Radford et al. 2015), both told the class (Mirza & Osindero 2014), the
