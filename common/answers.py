@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from common.plots import STYLE, finished, log_ticks, look, new_figure, wrapped
 from common.primary import ACCURACY, Primary
@@ -75,6 +76,36 @@ def cost(
         axis.set_xlabel(label)
         axis.set_ylabel(primary.label())
         figure.legend(loc="outside right center")
+        return finished(figure, title, caption)
+
+
+def measured(values: pd.DataFrame, arms: list[str], title: str, caption: str) -> Figure:
+    """A panel per measure: every seed of an arm as a dot, the mean as a bar.
+
+    Args:
+        values: rows of `…_measures.csv`.
+    """
+    names = list(dict.fromkeys(values["name"]))
+    shown = [arm for arm in arms if arm in set(values["arm"])]
+    columns = min(len(names), 3)
+    lines = -(-len(names) // columns)
+    with matplotlib.rc_context(STYLE):
+        figure = new_figure(3.0 + 3.0 * columns, 1.0 + lines * (0.9 + 0.24 * len(shown)))
+        axes = figure.subplots(lines, columns, sharey=True, squeeze=False)
+        for axis, name in zip(axes.flat, names, strict=False):
+            for y, arm in enumerate(shown):
+                own = values.loc[(values["name"] == name) & (values["arm"] == arm), "value"]
+                colour = look(arms, arm)["color"]
+                axis.plot(own, np.full(len(own), y), "o", color=colour, alpha=0.6, markersize=4)
+                axis.vlines(own.mean(), y - 0.35, y + 0.35, color=colour, linewidth=2)
+            unit = next((unit for unit in values.loc[values["name"] == name, "unit"] if isinstance(unit, str)), "")
+            axis.set_xlabel(wrapped(name + (f" ({unit})" if unit else ""), 36))
+            axis.xaxis.set_major_locator(MaxNLocator(4))
+            axis.grid(axis="y", visible=False)
+        axes[0, 0].set_yticks(range(len(shown)), shown)
+        axes[0, 0].set_ylim(len(shown) - 0.5, -0.5)
+        for axis in list(axes.flat)[len(names) :]:
+            axis.set_visible(False)
         return finished(figure, title, caption)
 
 

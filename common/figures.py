@@ -14,7 +14,7 @@ from common.errors import Failure
 from common.files import write_atomic
 
 SHOWN = (
-    *("verdicts", "curves", "sensitivity", "crossed", "steps", "survival", "parameters", "seconds"),
+    *("verdicts", "measures", "curves", "sensitivity", "crossed", "steps", "survival", "parameters", "seconds"),
     *("confusion", "reliability", "mistakes", "samples"),
 )
 """Kinds of figures on the page; the dots are drawn there."""

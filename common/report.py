@@ -62,6 +62,9 @@ def _figures(files: results.Files) -> Iterator[tuple]:
         yield "verdicts", answers.forest(verdicts, title, f"{caption}; intervals at the level that each claim is judged at")
     if (rows["status"] == "diverged").any():
         yield "survival", answers.survival(rows, arms, title, caption)
+    values = table.measures[table.measures["name"].isin({claim["metric"] for claim in declaration.get("claims", ())})]
+    if len(values):
+        yield "measures", answers.measured(values, own_rate, title, f"{caption}; a dot per seed, the bar their mean")
     targets, said = _targets(table, rows, asked)
     trials = _steps(table, rows, own_rate, targets)
     if len(trials):

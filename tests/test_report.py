@@ -123,6 +123,13 @@ def others():
         for t in (0.5, 0.9)
     ]
     yield answers.steps_to_target(pd.DataFrame(steps), list(names), TITLE, "caption")
+    measures = [
+        {"arm": arm, "name": name, "value": 10.0**i * seed, "unit": "of a unit with a long name"}
+        for i, arm in enumerate(names)
+        for seed in range(5)
+        for name in ("a measure", "decades between first and last layer, untrained", "third", "fourth")
+    ]
+    yield answers.measured(pd.DataFrame(measures), list(names), TITLE, "caption")
     mistake = mistakes.Mistake(np.zeros((8, 8, 3), np.uint8), "a class with a long name", "another class", 0.999)
     yield mistakes.most_confident({"baseline": [mistake] * 8, "an arm with quite a long name": [mistake] * 3}, TITLE, "caption")
 
