@@ -59,6 +59,7 @@ def build(folder: pathlib.Path) -> tuple[pathlib.Path, list[str]]:
     page = environment.get_template("report.html").render(
         sections=sections,
         lines=lines,
+        rates=rates,
         disagreeing=[entry for entry, *_ in lines if entry.verdict.status == REFUTED],
         photographs=figures.PHOTOGRAPHS,
         expecting=_expecting(sections),

@@ -8,7 +8,8 @@ from common import data, metrics
 from common.mistakes import Mistake
 from common.verdicts import Table
 
-RELIABILITY_BINS = 10
+RELIABILITY_BINS, LEAST = 10, 10
+"""Bins, and the test images that one must hold to be shown."""
 MOST_CLASSES = 10
 """That a confusion matrix can show."""
 SHOWN_MISTAKES = 8
@@ -45,7 +46,7 @@ def shares(table: Table, arm: str) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def reliability(table: Table, arms: list[str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Per arm the mean confidence and the accuracy of each bin, over all seeds; none for an arm without logits."""
+    """Per arm the mean confidence and the accuracy of each bin, over all seeds and images; none for an arm without logits."""
     bins = {}
     for arm in arms:
         found = shares(table, arm)
@@ -53,7 +54,7 @@ def reliability(table: Table, arms: list[str]) -> dict[str, tuple[np.ndarray, np
             continue
         confidence, hit = found[0].max(axis=2).ravel(), (found[0].argmax(axis=2) == found[1]).ravel()
         place = np.minimum((confidence * RELIABILITY_BINS).astype(int), RELIABILITY_BINS - 1)
-        filled = [b for b in range(RELIABILITY_BINS) if (place == b).any()]
+        filled = [b for b in range(RELIABILITY_BINS) if (place == b).sum() >= LEAST]
         bins[arm] = tuple(np.array([values[place == b].mean() for b in filled]) for values in (confidence, hit))
     return bins
 

@@ -80,7 +80,7 @@ def _figures(files: results.Files) -> Iterator[tuple]:
         yield "confusion", mistakes.confusions(counts, title, f"{caption}; summed over seeds")
     bins = predictions.reliability(table, own_rate) if few else {}
     if bins:
-        note = f"{caption}; {predictions.RELIABILITY_BINS} bins, over all seeds"
+        note = f"{caption}; {predictions.RELIABILITY_BINS} bins over all seeds, those of {predictions.LEAST} predictions or more"
         yield "reliability", mistakes.reliability(bins, own_rate, title, note)
     wrong = predictions.mistakes(table, own_rate) if "mistakes" in asked else {}
     if wrong:
