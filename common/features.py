@@ -82,6 +82,8 @@ class Linear:
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Scores float32 [n, classes] for images uint8; one far below all others for a class that was not there in training."""
         found = self._classifier.decision_function(self._features(images))
+        if found.ndim == 1:  # two classes share one line between them
+            found = np.stack([-found, found], axis=1)
         scores = np.full((len(images), self._classes), found.min() - 1, np.float32)
         scores[:, self._classifier.classes_] = found
         return scores

@@ -61,12 +61,13 @@ def adversarial(model, images, targets, seed):
     generator, discriminator = model.get_layer("generator"), model.get_layer("discriminator")
     n = tf.shape(images)[0]
     noise = tf.random.stateless_normal((n, NOISE), seed)
-    made = generator([noise, targets], training=True)
+    made = tf.cast(generator([noise, targets], training=True), tf.float32)
     # Shifted in what comes in black: 0, not −1.
     both = tf.concat([images, 127.5 * (made + 1.0)], axis=0)
     uniforms = tf.random.stateless_uniform((2 * n, UNIFORMS), seed + 1)
     both, _ = translation(SHIFT)(both, None, uniforms)
     logits = discriminator([both / 127.5 - 1.0, tf.concat([targets, targets], axis=0)], training=True)[:, 0]
+    logits = tf.cast(logits, tf.float32)
     real, false = logits[:n], logits[n:]
     return {"generator": tf.nn.softplus(-false), "discriminator": tf.nn.softplus(-real) + tf.nn.softplus(false)}, None
 

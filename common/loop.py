@@ -71,8 +71,9 @@ class Loop:
             weights = class_weight if isinstance(class_weight, dict) else dict(enumerate(class_weight))
             self.class_weight = tf.constant([weights.get(c, 1.0) for c in range(self.outputs)], tf.float32)
         self.fit = Fit()
-        # Epochs of earlier stages: no stage repeats another's order, augmentation or masks.
-        self.earlier = sum(fit.epoch for fit in trial.fits.values())
+        # Epochs of earlier stages: no stage repeats another's order, augmentation or masks. But the stage `fit` sees what it
+        # would see without them, so that arms with and without another stage stay paired.
+        self.earlier = 0 if stage == "fit" else sum(fit.epoch for fit in trial.fits.values())
         self.callbacks = callbacks_of_keras.prepared(callbacks)
         self.reported = 0.0
         self.chiefs = None

@@ -119,7 +119,8 @@ def centre_loss(targets: tf.Tensor, features: tf.Tensor, centres: tf.Tensor) -> 
     Args:
         targets: one-hot [batch, classes]; features: [batch, units]; centres: of each class, [classes, units].
     """
-    return 0.5 * tf.reduce_sum(tf.square(features - tf.matmul(targets, centres)), axis=-1)
+    own = tf.matmul(targets, tf.cast(centres, tf.float32))
+    return 0.5 * tf.reduce_sum(tf.square(tf.cast(features, tf.float32) - own), axis=-1)
 
 
 @keras.saving.register_keras_serializable("common")

@@ -151,6 +151,9 @@ class Study:
             if not self._train_sweep(trainer, first, search):
                 return None, None
             found |= search.found()
+            for arm in () if self.smoke else swept:
+                for name in space.at_edges(self.experiment.search[arm], found[arm].values):
+                    print(f"{arm} is under-searched: its best {name} is at the edge of its range, {found[arm].values[name]:g}")
         return found, common
 
     @property
@@ -210,7 +213,8 @@ class Study:
 
     def _has_common_rate(self, gridded: Sequence[str]) -> bool:
         """Whether the rate that suits all best can be known: all searched arms are here, and on grids of rates alone."""
-        everywhere = set(gridded) == set(self.experiment.search) and len(gridded) > 1
+        spaces = self.experiment.search
+        everywhere = set(gridded) == set(spaces) and len({space.grid_hash(own) for own in spaces.values()}) == 1 < len(gridded)
         return everywhere and all(set(self.experiment.search[arm]) == {"learning_rate"} for arm in gridded)
 
     def _search_plan(self, trials: list[tuple[Variant, int]]) -> Plan:

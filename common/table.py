@@ -11,6 +11,8 @@ from common import metrics, results
 from common.files import read_arrays
 from common.primary import Primary
 
+TIMES = ("s", "ms", "images/s", "log2 images/s")
+"""Units of measures that other trials at the same time would spoil."""
 RANKED = ("epochs_to_target", "steps_to_target")
 """Metrics that are censored where training ends first."""
 
@@ -140,4 +142,11 @@ class Table:
         own = self.measures[(self.measures["arm"] == arm) & (self.measures["seed"] == seed) & (self.measures["name"] == metric)]
         if not len(own) and not (self.measures["name"] == metric).any():
             raise NoData(f"no column and no measure is called {metric!r}")
-        return float(own["value"].iloc[0]) if len(own) else math.nan
+        if not len(own) or (self.is_timed(metric) and row["beside"] != 0):
+            return math.nan
+        return float(own["value"].iloc[0])
+
+    def is_timed(self, metric: str) -> bool:
+        """Whether a metric is one of time, which only trials that ran alone can tell."""
+        units = self.measures.loc[self.measures["name"] == metric, "unit"]
+        return metric == "seconds" or units.isin(TIMES).any()

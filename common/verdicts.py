@@ -216,7 +216,7 @@ def contrast(table: Table, claim: dict) -> Contrast:
             raise NoData("a diverged trial has no such value")
         return Contrast(stats.Ranked(tuple(d)), len(seeds), look, "ranks", notes)
     if np.isnan(d).any():
-        why = "only trials that ran alone count" if metric == "seconds" else "some of its rows lack the value"
+        why = "only trials that ran alone count" if table.is_timed(metric) else "some of its rows lack the value"
         raise NoData(f"{metric}: {why}")
     if metric == primary.column:
         why = "no mean over test images" if metric == "test_f1" else "predictions or labels are missing"
@@ -230,6 +230,9 @@ def _resolution(table: Table, metric: str) -> float | None:
     if metric == "worst_class_accuracy":
         labels = next((array for key, array in table.arrays.items() if key.startswith("labels/")), None)
         return None if labels is None else 1 / float(np.bincount(labels).max())
+    values = table.measures.loc[table.measures["name"] == metric, "value"]
+    if len(values) and (values % 1 == 0).all():
+        return 1.0  # it counts something: bytes, say
     return 1 / float(table.rows[sizes[metric]].iloc[0]) if metric in sizes else None
 
 

@@ -1,6 +1,6 @@
 """Exp 12: how many examples should an update see, at equal passes over the data and at equal updates?
 
-Varies   the batch, from one example (on a quarter of the data, with a control) to all; the epochs, equal or such that the updates
+Varies   the batch, from one example (on a part of the data, with a control) to all; the epochs, equal or such that the updates
          are equal to those of the baseline; each at its own best rate.
 Fixed    architecture, plain SGD, the images.
 Expect   at equal passes the fewer updates the worse, full-batch descent by far the worst; at equal updates larger batches not

@@ -50,7 +50,7 @@ experiment = Experiment(
     claims=[
         Claim("pretrained networks are more accurate", better=["frozen", "fine-tuned"], worse="scratch", margin=0.005),
         Claim(
-            "they are so also at an equal number of epochs",
+            "they are so also against twice the epochs",
             better=["frozen", "fine-tuned"],
             worse="scratch, epochs of two stages",
             margin=0.005,

@@ -1,6 +1,6 @@
 """Exp 38: is plain SGD enough for small data and simple models, and do AdaGrad and RMSprop win on large and complex ones?
 
-Varies   the optimizer, each at a learning rate of its own; 100 training images or all; `small_cnn` or ResNet-20 (ResNet-8 where
+Varies   the optimizer, each at a rate of its own; 100 training images or many more; `small_cnn` or ResNet-20 (ResNet-8 where
          images have fewer than 32 pixels a side).
 Fixed    batch size. Few images are trained on for five times as many epochs, else SGD would have no time to finish.
 Expect   none of the gaps that the claims want: tuned SGD and momentum keep up with adaptive methods also in large image models
@@ -14,7 +14,7 @@ from common.models import resnet, small_cnn
 from common.space import log_range
 
 RATES = {"SGD": (1e-2, 1.0), "momentum": (1e-3, 0.1), "AdaGrad": (1e-3, 0.1), "RMSprop": (1e-4, 1e-2)}
-SIZES = {"few images": {"train_size": 100, "budget": 5}, "all images": {"budget": 1}}
+SIZES = {"100 images": {"train_size": 100, "budget": 5}, "more images": {"budget": 1}}
 MODELS = {"simple": "small_cnn", "complex": "resnet"}
 ARMS = {
     f"{name}, {images}, {scale}": {"optimizer": name, "network": network, **size}
@@ -22,7 +22,7 @@ ARMS = {
     for scale, network in MODELS.items()
     for name in RATES
 }
-SMALL, LARGE = "few images, simple", "all images, complex"
+SMALL, LARGE = "100 images, simple", "more images, complex"
 
 
 def train(trial, *, optimizer, network, learning_rate, budget):

@@ -216,7 +216,7 @@ def test_each_recipe_holds_the_ingredients_that_its_name_says():
 
 @pytest.mark.parametrize(("side", "network"), [(14, "resnet8"), (28, "resnet8"), (32, "resnet20")])
 def test_the_complex_network_is_the_larger_where_images_are(side, network):
-    assert fitted("38", "SGD, all images, complex", shape=(side, side, 1)).model.name == network
+    assert fitted("38", "SGD, more images, complex", shape=(side, side, 1)).model.name == network
 
 
 def test_each_optimizer_is_the_one_named_and_few_images_are_seen_more_often():

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from common import features
+from common import features, tasks
 
 
 def image(pixels):
@@ -85,3 +85,13 @@ def test_a_class_that_was_not_there_is_never_predicted(make_trial):
     scores = features.pixel_regression(trial).predict(trial.val.images)
     assert 3 not in scores.argmax(axis=1)
     assert np.isfinite(scores).all()
+
+
+def test_two_classes_share_a_line_and_have_a_score_each(make_trial):
+    trial = make_trial(train_size=200)
+    trial.train, trial.val = (tasks.kept(split, (0, 1)) for split in (trial.train, trial.val))
+    trial.classes = 2
+    for build in (features.hog_svm, features.pixel_regression):
+        scores = build(trial).predict(trial.val.images)
+        assert scores.shape == (len(trial.val), 2)
+        assert (scores.argmax(axis=1) == trial.val.labels).mean() > 0.95

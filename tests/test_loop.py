@@ -399,6 +399,15 @@ def test_a_stage_may_train_and_validate_on_other_examples(make_trial):
     assert np.array_equal(trial.predict(model, rest.images), outputs)
 
 
+def test_the_last_stage_sees_what_it_would_see_without_another(make_trial, tmp_path):
+    alone, after = (make_trial(folder=tmp_path / name, epochs=2) for name in ("alone", "after"))
+    fit(after, seeded(after, linear), stage="pretrain", on=after.val)
+    noisy = functools.partial(models.small_cnn, widths=(4,), dropout=0.5)
+    augmentations = [augment.translation(0.2)]
+    first, second = (fit(trial, seeded(trial, noisy), augment=augmentations).history for trial in (alone, after))
+    assert [row["train_loss"] for row in first] == [row["train_loss"] for row in second]
+
+
 def test_the_norm_of_each_update_is_kept(make_trial):
     trial = make_trial(train_size=64, batch_size=16, epochs=2)
     done = fit(trial, seeded(trial, linear))

@@ -14,7 +14,7 @@ from common.process import job
 def two_arms(experiment):
     """The first arm and the last one that a process like this one can run."""
     fields = {arm: experiment.arm_setting(arm, experiment.quick, SMOKE) for arm in experiment.arms}
-    fitting = [arm for arm, setting in fields.items() if setting.replicas == 1 and setting.deterministic]
+    fitting = [arm for arm, setting in fields.items() if setting.replicas == 1 and not setting.xla]
     return list(dict.fromkeys([fitting[0], fitting[-1]]))
 
 

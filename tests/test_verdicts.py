@@ -183,6 +183,26 @@ def test_other_metrics(made):
     assert "'nonsense'" in missing.reason
 
 
+def test_measures_that_count_and_measures_of_time(made):
+    for arm, size, time in (("a", 100_000, 1.0), ("b", 400_000, 2.0), ("beside", 1, 0.1)):
+        made.add(arm, around(0.9), beside=[int(arm == "beside")] * 5)
+        for seed in range(5):
+            own = {"experiment": made.files.experiment, "arm": arm, "seed": seed}
+            row = next(r for r in results.read_rows(made.files) if (r["arm"], r["seed"]) == (arm, str(seed)))
+            measured = [("size_bytes", size, "bytes"), ("latency", time * (1 + seed / 100), "ms")]
+            measures = [own | dict(zip(("name", "value", "unit"), one, strict=True)) for one in measured]
+            results.store(made.files, results.Outcome(row=row, measures=measures), list(made.arms))
+    smaller, sooner, crowded = made.judge(
+        claim("a is smaller", metric="size_bytes", lower_is_better=True, margin=1000),
+        claim("a answers sooner", metric="latency", lower_is_better=True, margin=0.1),
+        claim("what ran beside others answers sooner", "beside", "a", metric="latency", lower_is_better=True, margin=0.1),
+    )
+    assert smaller.status == SUPPORTED  # though no seed differs: a byte is the smallest step
+    assert sooner.status == SUPPORTED
+    assert crowded.status == NO_DATA
+    assert "only trials that ran alone count" in crowded.reason
+
+
 def test_flatness_counts_decades(made):
     for rate in (0.001, 0.01, 0.1):
         made.add(f"flat {rate:g}", around(0.9), arguments={"learning_rate": rate})
