@@ -208,6 +208,9 @@ def make_plan(
             chosen = chosen.replace(train_size=images, batch_size=chosen.batch_size and min(chosen.batch_size, images))
         if arm in wanted:
             _check_sizes(chosen, available)
+            if chosen.imbalance != 1:  # raises where a class has too few
+                train, _ = datasets[key].split(Streams(0))
+                tasks.subset(tasks.kept(train, chosen.classes), chosen.train_size, chosen.imbalance, Streams(0))
         of_arm[arm] = (chosen, datasets[key])
 
     def planned(variant, seed):

@@ -90,3 +90,20 @@ def test_centre_loss_is_half_the_squared_distance():
     features, centres = tf.constant([[1.0, 2], [3, 4]]), tf.constant([[1.0, 0], [0, 4], [9, 9]])
     targets = tf.constant([[1.0, 0, 0], [0, 1, 0]])
     assert losses.centre_loss(targets, features, centres).numpy().tolist() == [2.0, 4.5]
+
+
+def test_the_gradient_of_cross_entropy_is_large_where_the_model_is_wrong_and_that_of_mse_is_not():
+    confident = tf.constant([[12.0, 0.0, 0.0], [0.0, 12.0, 0.0]])  # right, then as sure and wrong
+    targets = tf.constant([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
+    found = {}
+    for name, loss in (
+        ("CE", keras.losses.CategoricalCrossentropy(from_logits=True).call),
+        ("MSE", losses.softmax_squared_error),
+    ):
+        with tf.GradientTape() as tape:
+            tape.watch(confident)
+            values = loss(targets, confident)
+        found[name] = np.linalg.norm(tape.gradient(values, confident), axis=1)
+    assert found["CE"][0] < 1e-4
+    assert found["CE"][1] == pytest.approx(np.sqrt(2), rel=1e-3)  # p − y
+    assert found["MSE"].max() < 1e-4  # p (1 − p) vanishes where the model is sure, right or wrong
