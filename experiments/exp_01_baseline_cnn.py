@@ -37,6 +37,7 @@ experiment = Experiment(
     arms=ARMS,
     setting=Setting("cifar10", epochs=10),
     quick=Setting("digits", epochs=10),
+    figures=("mistakes",),
     baseline=None,  # four recipes that differ in everything: nothing to attribute a difference to
 )
 

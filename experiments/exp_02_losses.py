@@ -45,6 +45,7 @@ experiment = Experiment(
     search={"learning_rate": log_range(1e-3, 1.0, default=0.01)},
     setting=Setting("cifar10", epochs=20, batch_size=128),
     quick=Setting("digits", epochs=10, batch_size=32, train_size=300),
+    figures=("mistakes",),
     baseline="cross-entropy",
     claims=[
         Claim("cross-entropy beats MSE", better="cross-entropy", worse="MSE on softmax", margin=0.005),

@@ -36,6 +36,7 @@ experiment = Experiment(
     arms=ARMS,
     setting=Setting("cifar10", epochs=20, batch_size=128),
     quick=Setting("digits", epochs=20, batch_size=32, train_size=300),
+    figures=("mistakes",),
     claims=[
         Claim("flips improve accuracy", better="flip", worse="baseline", margin=0.005),
         Claim("rotations improve accuracy", better="rotation", worse="baseline", margin=0.005),

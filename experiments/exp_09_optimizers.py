@@ -43,6 +43,7 @@ experiment = Experiment(
     },
     setting=Setting("cifar10", epochs=20, batch_size=128, train_size=10_000),
     quick=Setting("digits", epochs=10, batch_size=32, train_size=300),
+    figures=("steps",),
     baseline="SGD",
     claims=[
         Claim("momentum beats plain SGD", better="momentum", worse="SGD", margin=0.005),

@@ -43,6 +43,7 @@ experiment = Experiment(
     search={"learning_rate": log_range(0.01, 0.5, points=5, default=0.05)},
     setting=Setting("cifar10", epochs=20, batch_size=128),
     quick=Setting("digits", epochs=15, batch_size=32, train_size=300),
+    figures=("steps",),
     baseline="constant",
     claims=[
         Claim(

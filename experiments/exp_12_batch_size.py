@@ -52,6 +52,7 @@ experiment = Experiment(
     # 1,024 images make whole batches of every size, and the parts' too.
     setting=Setting("cifar10", epochs=8, batch_size=32, train_size=5 * 1024),
     quick=Setting("digits", epochs=8, batch_size=32, train_size=1024, image_size=8),
+    figures=("steps",),
     baseline="batch 32",
     claims=[
         Claim("mini-batches beat full-batch descent at equal passes", "batch 32", "full batch", margin=0.005),
