@@ -101,7 +101,7 @@ def run_one(name: str, options: Sequence[str], log: pathlib.Path, progress: Prog
                     done, total = map(int, counted.groups())
                 progress.show(position, done, total)
         except BaseException:
-            process.send_signal(signal.SIGINT)  # Ctrl-C has reached it already, SIGTERM has not
+            process.send_signal(signal.SIGTERM)  # Ctrl-C has reached it already, unless Ctrl-C is ignored
             process.wait()
             raise
     status = process.wait()

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import signal
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -20,6 +21,12 @@ import pathlib, sys
 from common import command, declaration
 command.main(declaration.declared(pathlib.Path(sys.argv[1])), sys.argv[2:])
 """
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible():
+    """Where the tests run in the background, Ctrl-C is ignored, and would be by all that they start."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -222,7 +222,7 @@ def test_the_complex_network_is_the_larger_where_images_are(side, network):
 def test_each_optimizer_is_the_one_named_and_few_images_are_seen_more_often():
     expected = {"SGD": ("SGD", 0.0), "momentum": ("SGD", 0.9), "AdaGrad": ("Adagrad", None), "RMSprop": ("RMSprop", 0.0)}
     for name, (kind, momentum) in expected.items():
-        few, everything = (fitted("38", f"{name}, {images} images, simple").options for images in ("few", "all"))
+        few, everything = (fitted("38", f"{name}, {images} images, simple").options for images in ("100", "more"))
         assert (few["epochs"], everything["epochs"]) == (5 * Spy.epochs, Spy.epochs)
         assert type(few["optimizer"]).__name__ == kind
         assert getattr(few["optimizer"], "momentum", None) == momentum

@@ -67,7 +67,7 @@ def test_pruned_weights_stay_zero_and_the_others_learn(trial):
     for old, new in zip(before, after, strict=True):
         assert (old == 0).mean() == pytest.approx(0.8, abs=0.01)
         assert np.all(new[old == 0] == 0)
-        assert (new != old)[old != 0].mean() > 0.5  # not all: a dead unit learns nothing
+        assert (new != old)[old != 0].mean() > 0.25  # not all: a dead unit learns nothing
 
 
 def test_a_student_learns_from_soft_targets_by_hand():

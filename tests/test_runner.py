@@ -102,14 +102,9 @@ def test_a_run_writes_a_complete_row_for_every_trial(undisturbed):
         ("baseline", "1", "done"),
         ("dropout", "1", "done"),
     ]
-    blank = {name for row in rows for name in results.NAMES if row[name] == ""} - {
-        "reason",
-        "search",
-        "tuning",
-        "commit",
-        "dirty",
-    }
-    assert blank == set()
+    blank = {name for row in rows for name in results.NAMES if row[name] == ""}
+    of_other_tasks = {name for name in results.NAMES if name.endswith(("_f1", "_error"))} - {"test_f1"}
+    assert blank - {"reason", "search", "tuning", "commit", "dirty"} == of_other_tasks
     labels, predicted = data.load("digits").test().labels, read_arrays(files_in(folder).predictions)
     for row in rows:
         assert float(row["test_accuracy"]) == np.mean(predicted[f"{row['arm']}/{row['seed']}"] == labels)
@@ -532,7 +527,7 @@ def test_a_worker_ends_with_its_parent_also_before_tensorflow_is_there(tmp_path)
     slow.mkdir()
     (slow / "tensorflow.py").write_text("import time\ntime.sleep(600)")
     environment = {**os.environ, "PYTHONPATH": f"{slow}:{PROJECT}"}
-    command = [sys.executable, "-m", "common.worker", "1", "1", "1"]
+    command = [sys.executable, "-m", "common.worker", "1", "1", "1", "1"]
     worker = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment, cwd=PROJECT, stderr=subprocess.DEVNULL)
     time.sleep(2)
     assert worker.poll() is None
