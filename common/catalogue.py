@@ -4,7 +4,7 @@ import pathlib
 import sys
 
 from common import declaration, results
-from common.errors import Failure, Misuse, OneLineParser
+from common.errors import Failure, Misuse, OneLineParser, end_with_the_reader
 
 
 def progress(experiment, folder: pathlib.Path) -> list[tuple[str, str]]:
@@ -29,6 +29,7 @@ def _how_far(experiment, folder: pathlib.Path) -> str:
 
 
 def main() -> None:
+    end_with_the_reader()
     parser = OneLineParser(description="List the experiments and how far their rows are.")
     parser.add_argument("--results", default="results", help="folder that holds the setting folders")
     try:

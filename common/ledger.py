@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from common import results, stats
-from common.errors import Failure, Misuse, OneLineParser
+from common.errors import Failure, Misuse, OneLineParser, end_with_the_reader
 from common.verdicts import SUPPORTED, Table, Verdict, judge
 
 
@@ -58,6 +58,7 @@ def single(found: list[Entry], entry: Entry) -> bool:
 
 
 def main() -> None:
+    end_with_the_reader()
     parser = OneLineParser(description="What the rows say of each claim.")
     parser.add_argument("--results", default="results", help="folder that holds the setting folders")
     parser.add_argument("--number", help="of one experiment, as 03; by default all")

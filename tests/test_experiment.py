@@ -199,6 +199,12 @@ def test_importing_the_package_elsewhere_keeps_the_real_keras():
     assert "_Finder" not in done.stdout
 
 
+def test_list_ends_quietly_when_nobody_reads_on():
+    command = f"{sys.executable} -m common.catalogue | head -n 1"
+    done = subprocess.run(["bash", "-c", command], cwd=PROJECT, capture_output=True, text=True)
+    assert (done.stdout.count("\n"), done.stderr) == (1, "")
+
+
 def test_list_counts_each_arm_and_seed_once(tmp_path):
     experiment = declaration.declared(PROJECT / "experiments" / "exp_03_l2.py")
     files = results.Files(tmp_path / "digits", experiment.name)
