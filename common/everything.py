@@ -13,15 +13,13 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
-from rich.console import Console
-from rich.live import Live
 from rich.text import Text
 
 from common import declaration, results
 from common.command import INTERRUPTED
 from common.errors import Failure, Misuse, OneLineParser
 from common.plan import search_name
-from common.progress import duration
+from common.progress import Display, duration
 
 COUNTED = re.compile(r"^\[(\d+)/(\d+)\]")
 """How a run's line about a finished trial begins."""
@@ -32,16 +30,14 @@ ROWS = re.compile(r"; rows in (.+)\.csv$")
 class Progress:
     """The one line of the whole catalogue, redrawn on a terminal; elsewhere a line per finished experiment is all."""
 
-    def __init__(self, names: Sequence[str]):
-        self.names, self.weights = names, weights(names)
-        self.console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
-        self.live = Live(console=self.console, auto_refresh=False, transient=True) if self.console.is_terminal else None
+    def __init__(self, names: Sequence[str], display: Display):
+        self.names, self.weights, self.display = names, weights(names), display
         self.started = time.perf_counter()
 
     def show(self, position: int, done: int, total: int) -> None:
         """Where the catalogue is: in its experiment number `position`, so many of its trials being done."""
-        if self.live:
-            self.live.update(Text(self.line(position, done, total), style="dim"), refresh=True)
+        if self.display.live:
+            self.display.live.update(Text(self.line(position, done, total), style="dim"), refresh=True)
 
     def line(self, position: int, done: int, total: int) -> str:
         """In words, with the time left as far as published rows tell how long the experiments take."""
@@ -50,19 +46,6 @@ class Progress:
         left = f", about {duration(seconds * (sum(self.weights) - passed) / passed)} left" if done and passed else ""
         trials = f", trial {done} of {total}" if total else ""
         return f"experiment {position + 1} of {len(self.names)}, {self.names[position]}{trials}; {duration(seconds)}{left}"
-
-    def say(self, text: str) -> None:
-        """One line that stays."""
-        self.console.print(Text(text), soft_wrap=True)
-
-    def __enter__(self) -> "Progress":
-        if self.live:
-            self.live.start()
-        return self
-
-    def __exit__(self, *_) -> None:
-        if self.live:
-            self.live.stop()
 
 
 def weights(names: Sequence[str]) -> list[float]:
@@ -115,7 +98,8 @@ def run(options: Sequence[str], folder: pathlib.Path) -> int:
     """Run the catalogue. Returns the exit status: 1 if anything failed."""
     names = [path.stem for path in declaration.scripts()]
     failed = []
-    with Progress(names) as progress:
+    with Display() as display:
+        progress = Progress(names, display)
         for position, name in enumerate(names):
             progress.show(position, 0, 0)
             began = time.perf_counter()
@@ -126,11 +110,11 @@ def run(options: Sequence[str], folder: pathlib.Path) -> int:
             if status == Misuse.status and position == 0:
                 raise Misuse(said)  # the same for all
             said = f"failed: {said} (more in {log})" if status else said
-            progress.say(f"[{position + 1}/{len(names)}] {name}: {said}, {duration(time.perf_counter() - began)}")
+            display.say(f"[{position + 1}/{len(names)}] {name}: {said}, {duration(time.perf_counter() - began)}")
             if status:
                 failed.append(name)
         took = duration(time.perf_counter() - progress.started)
-        progress.say(f"{len(names) - len(failed)} of {len(names)} experiments done in {took}")
+        display.say(f"{len(names) - len(failed)} of {len(names)} experiments done in {took}")
     if failed:
         many = f"{len(failed)} experiments" if len(failed) > 1 else "one experiment"
         raise Failure(f"{many} failed ({', '.join(failed)}): the same command tries them again")

@@ -105,7 +105,7 @@ def test_a_stopped_call_stops_its_experiment(catalogue, tmp_path, sent):
 
 def test_the_line_tells_where_the_catalogue_is(monkeypatch):
     monkeypatch.setattr(everything, "weights", lambda names: [30.0, 10.0])
-    progress = everything.Progress(["exp_01_x", "exp_02_y"])
+    progress = everything.Progress(["exp_01_x", "exp_02_y"], everything.Display())
     monkeypatch.setattr(everything.time, "perf_counter", lambda: progress.started + 60)
     assert progress.line(0, 0, 0) == "experiment 1 of 2, exp_01_x; 60 s"
     # 30 of 40 done within a minute leave a third of it.
