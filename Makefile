@@ -28,7 +28,7 @@ $(if $(UNKNOWN),$(error option must be one of $(KNOWN). Received: $(firstword $(
 
 help: ## This list
 	@echo "make TARGET [NAME=value …]"
-	@sed -n 's/^\([a-zA-Z%-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | sed 's/%/NN/' | awk -F'|' '{ printf "%-12s  %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-zA-Z%-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | sed 's/%/NN/' | awk -F'|' '{ printf "%-14s  %s\n", $$1, $$2 }'
 	@echo
 	@echo "Options of exp-NN, sweep-NN and all:"
 	@echo "  FULL=1                   the experiment's own setting instead of the quick one"
