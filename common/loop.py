@@ -240,10 +240,10 @@ class Loop:
             else:
                 trial.clocks["train"] += done - gathered
                 trial.timed_images += len(batch)
+            self.callbacks.on_train_batch_end(i, {"loss": float(loss)})
             if not (np.isfinite(loss) and finite):
                 what = "the weights are" if np.isfinite(loss) else "the loss is"
                 raise Diverged(f"{what} not finite at epoch {fit.epoch + 1}, step {fit.steps}")
-            self.callbacks.on_train_batch_end(i, {"loss": float(loss)})
             self._progress(done)
             if self.model.stop_training:
                 break

@@ -23,6 +23,14 @@ def trained(trial, number, **arguments):
         return load_script(str(path)).train(trial, **arguments)
 
 
+def handed_to_fit(trial, number, **arguments):
+    """The options with which `train` of an experiment calls `trial.fit`, which does not run."""
+    options = {}
+    trial.fit = lambda model, **given: options.update(given)
+    trained(trial, number, **arguments)
+    return options
+
+
 def measures(trial):
     return {name: value for name, value, _ in trial.measures}
 
@@ -96,11 +104,16 @@ def _softmax(z):
     return e / e.sum(axis=1, keepdims=True)
 
 
-def test_class_weights_weigh_the_rare_ones_and_leave_a_balanced_set_alone(make_trial):
-    trial = make_trial(train_size=100)
-    counts = np.bincount(trial.train.labels, minlength=10)
-    weights = len(trial.train) / (10 * counts)
-    assert (weights * counts).sum() == pytest.approx(len(trial.train))  # the mean loss keeps its scale
+def test_class_weights_weigh_the_rare_ones_and_leave_a_balanced_set_alone(digits, make_trial):
+    trial = make_trial()
+    setting = vars(Setting("digits", epochs=1, train_size=100, imbalance=20.0))
+    trial.train, _, _ = tasks.examples(digits, setting, tasks.classification, Streams(0))
+    counts = np.bincount(trial.train.labels)
+    weights = handed_to_fit(trial, "23", loss="class weights", learning_rate=0.1)["class_weight"]
+    assert weights * counts == pytest.approx(np.full(10, 10.0))  # each class weighs the same, the mean loss keeps its scale
+    rarer = handed_to_fit(trial, "23", loss="class-balanced", learning_rate=0.1)["class_weight"]
+    assert 1 < rarer[9] / rarer[0] < weights[9] / weights[0]
+    assert handed_to_fit(trial, "23", loss="cross-entropy", learning_rate=0.1)["class_weight"] is None
     assert losses.class_balanced_weights([10] * 10, 0.99) == pytest.approx(np.ones(10))
     balanced = losses.logit_adjusted([0.1] * 10)
     targets, logits = np.eye(10, dtype=np.float32)[:3], np.random.default_rng(0).normal(size=(3, 10)).astype(np.float32)
@@ -150,15 +163,12 @@ def test_angles_are_learned(task_trial, loss):
     assert min(row["val_error"] for row in history) < 22.5  # what the constant 0 scores
 
 
-def test_outliers_move_the_mean_more_than_the_median():
+def test_outliers_move_the_mean_more_than_the_median(task_trial):
     # Nine targets of 0 and one of 1: MSE is lowest at 0.1, MAE at 0, Huber (δ = 0.1) where 9 c = 0.1, at 0.011.
     targets = np.array([[0.0]] * 9 + [[1.0]], np.float32)
     places = np.linspace(-0.2, 0.5, 701, dtype=np.float32)
-    made = {
-        "MSE": keras_losses.MeanSquaredError(),
-        "MAE": keras_losses.MeanAbsoluteError(),
-        "Huber": keras_losses.Huber(delta=0.1),
-    }
+    trial = task_trial(tasks.rotated)
+    made = {name: handed_to_fit(trial, "25", loss=name, learning_rate=0.1)["loss"] for name in ("MSE", "MAE", "Huber")}
     best = {
         name: places[np.argmin([float(np.mean(loss.call(targets, np.full_like(targets, c)))) for c in places])]
         for name, loss in made.items()

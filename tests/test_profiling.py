@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from keras import optimizers
 
-from common import models, profiling
+from common import loop, models, profiling
 from common.errors import Misuse
 from common.experiment import Setting
 from common.streams import seeded_weights
@@ -35,6 +35,15 @@ def test_xla_trains_in_mixed_precision_too(make_trial):
     finally:
         keras.config.set_dtype_policy("float32")
     assert (found["compiled by XLA"], found["bits of a layer's output"]) == (1, 16)
+
+
+def test_a_first_update_that_diverges_leaves_no_trace_running(make_trial, tmp_path):
+    trial = make_trial(folder=tmp_path / "diverging")
+    with pytest.raises(loop.Diverged), seeded_weights(trial.streams):
+        model = models.small_cnn(trial, widths=(4,))
+        model.layers[-1].kernel.assign(np.full(model.layers[-1].kernel.shape, np.nan))
+        trial.fit(model, optimizer=optimizers.SGD(0.01), callbacks=[profiling.Watch()])
+    assert watched(make_trial(epochs=1))["compiled by XLA"] == 0  # the next trace could start
 
 
 def test_what_determinism_switches_off_is_refused():
