@@ -197,6 +197,7 @@ class Loop:
         self.model._initial_epoch = fit.epoch
         self.judged = self.model.output_shape == (None, self.outputs)  # else it is no predictor: a generator, say
         self.update = self.compile()
+        self.classifies = self.judged and bool(self.train.classes)
         self.forward = scoring.forward(self.model) if self.judged else None
         self.timed = set()  # compiled functions that have run once
         while fit.epoch < self.epochs and not fit.stopped:
@@ -259,7 +260,7 @@ class Loop:
         row = {
             "epoch": fit.epoch + 1,
             "train_loss": loss / examples,
-            "train_accuracy": correct / examples if self.judged and self.train.classes else None,
+            "train_accuracy": correct / examples if self.classifies else None,
             **self._validate(),
             "learning_rate": float(keras.ops.convert_to_numpy(self.players[0][0].learning_rate)),
             "gradient_norm": norm / (fit.steps - fit.epoch * self.steps_per_epoch),
@@ -315,7 +316,7 @@ class Loop:
             epochs=self.epochs,
             done=fit.steps / (self.epochs * self.steps_per_epoch),
             loss=loss / examples,
-            accuracy=correct / examples,
+            accuracy=correct / examples if self.classifies else None,
             images_per_second=trial.timed_images / seconds if seconds else None,
             seconds=trial.seconds(),
         )

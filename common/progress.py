@@ -85,12 +85,12 @@ class Display:
         name = Text(f"{trial.arm} seed {trial.seed}", style="bold", overflow="ellipsis", no_wrap=True)
         if "epoch" not in progress:
             return [name, Text(progress.get("stage", "starting"), no_wrap=True)]
-        speed, done = progress["images_per_second"], progress["done"]
+        speed, done, accuracy = (progress[key] for key in ("images_per_second", "done", "accuracy"))
         return [
             name,
             Text(f"epoch {progress['epoch']}/{progress['epochs']}", no_wrap=True),
             Text(f"loss {progress['loss']:.3f}", no_wrap=True),
-            Text(f"acc {progress['accuracy']:.3f}", no_wrap=True),
+            Text("" if accuracy is None else f"acc {accuracy:.3f}", no_wrap=True),
             Text(f"{speed:,.0f} images/s" if speed else "", no_wrap=True),
             Text(f"{duration(progress['seconds'] * (1 - done) / done)} left" if done > 0 else "", no_wrap=True),
         ]

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import keras
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from keras import optimizers
 
 from common import gan
 from common.errors import Misuse
+from common.progress import Display
 from common.splits import Split
 from common.streams import seeded_weights
 
@@ -23,7 +26,8 @@ def players(rate=1e-3):
 
 
 def test_both_players_move_and_no_image_of_the_train_split_is_changed(trial):
-    model = gan.conditional_gan(trial, width=4)
+    model, reported = gan.conditional_gan(trial, width=4), []
+    trial._report = lambda **progress: reported.append(progress)
     before = {name: model.get_layer(name).get_weights() for name in players()}
     trial.fit(model, optimizer=players(), step=gan.adversarial)
     for name, weights in before.items():
@@ -31,6 +35,8 @@ def test_both_players_move_and_no_image_of_the_train_split_is_changed(trial):
             np.array_equal(a, b) for a, b in zip(weights, model.get_layer(name).get_weights(), strict=True) if a.size > 9
         )
     assert "val_accuracy" not in trial.fits["fit"].history[0]
+    shown = [cell.plain for cell in Display._cells(SimpleNamespace(arm="GAN", seed=0), reported[0])]
+    assert any(text.startswith("loss") for text in shown) and not any(text.startswith("acc") for text in shown)
 
 
 @pytest.mark.parametrize(("moves", "stays"), [("generator", "discriminator"), ("discriminator", "generator")])
