@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator, NullFormatter, NullLocator
 from scipy.special import stdtrit
 
+from common.experiment import COMMON
 from common.primary import ACCURACY, Primary
 
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C564B")
@@ -33,8 +34,12 @@ STYLE = {
 
 
 def look(arms: list[str], arm: str) -> dict:
-    """Colour, line and marker of an arm, the same in every figure of an experiment and distinct also in grey."""
-    i = arms.index(arm)
+    """Colour, line and marker of an arm, the same in every figure of an experiment and distinct also in grey.
+
+    An arm at the common rate has the look that it has at its own.
+    """
+    own = arm.removesuffix(COMMON)
+    i = arms.index(own if own in arms else arm)
     again = i // len(COLOURS)
     return {
         "color": COLOURS[i % len(COLOURS)],
@@ -90,7 +95,8 @@ def final_scores(
 ) -> Figure:
     """Test score of every seed as a dot, diverged trials as crosses; the mean as a bar with its 95 % interval over seeds.
 
-    The band is the noise floor: the baseline's mean ± one standard deviation over its seeds.
+    Dots of arms at the common rate are hollow. The band is the noise floor: the baseline's mean ± one standard deviation over its
+    seeds.
     """
     shown = [arm for arm in arms if arm in set(rows["arm"])]
     with matplotlib.rc_context(STYLE):
@@ -106,7 +112,9 @@ def final_scores(
             shift = 0.3 * (np.linspace(-1, 1, len(own)) if len(own) > 1 else np.zeros(1))
             diverged = (own["status"] == "diverged").to_numpy()
             values = own[primary.column].to_numpy()
-            axis.scatter(values[~diverged], y + shift[~diverged], s=18, color=colour, alpha=0.6, linewidths=0)
+            filled = {"alpha": 0.6, "linewidths": 0}
+            dots = {"facecolors": "none", "linewidths": 0.8} if arm.endswith(COMMON) else filled
+            axis.scatter(values[~diverged], y + shift[~diverged], **{"s": 18, "color": colour, **dots})
             axis.scatter(values[diverged], y + shift[diverged], s=24, color=colour, marker="x")
             axis.vlines(values.mean(), y - 0.4, y + 0.4, color=colour, linewidth=2)
             if len(values) > 1:
@@ -190,7 +198,7 @@ def sensitivity(
             if len(none):
                 axis.axhline(none.mean(), color=style["color"], linestyle="--", linewidth=1, label=f"{number} 0")
         axis.set_xscale("log")
-        log_ticks(axis)
+        log_ticks(axis, sorted({at for arms in groups.values() for at in arms.values() if at > 0}))
         axis.set_xlabel(number)
         axis.set_ylabel(primary.label())
         if len(axis.get_legend_handles_labels()[1]) > 1:
@@ -273,9 +281,14 @@ def search_sensitivity(points: pd.DataFrame, scales: dict[str, str], names: dict
         return finished(figure, title, caption)
 
 
-def log_ticks(axis) -> None:
-    """At most six plain numbers along a logarithmic x axis."""
+def log_ticks(axis, values: list[float] = ()) -> None:
+    """At most six plain numbers along a logarithmic x axis: the sorted values drawn, where they leave room for their labels."""
     low, high = axis.get_xlim()
+    room = np.diff(np.log(values)) > 0.08 * math.log(high / low)
+    if 0 < len(values) <= 6 and room.all():
+        axis.set_xticks(values, [f"{value:g}" for value in values])
+        axis.xaxis.set_minor_locator(NullLocator())
+        return
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for steps in ((1, 2, 5), (1, 3), (1,)):
         ticks = [step * 10.0**decade for decade in decades for step in steps if low <= step * 10.0**decade <= high]

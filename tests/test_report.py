@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from conftest import PROJECT
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PathCollection
 from matplotlib.text import Text
 
 from common import answers, mistakes, plots, predictions, report, results
@@ -157,6 +158,26 @@ def test_an_arm_has_the_same_look_everywhere_and_no_two_share_one():
     arms = [f"arm {i}" for i in range(24)]
     looks = [tuple(plots.look(arms, arm).values()) for arm in arms]
     assert len(set(looks)) == 24
+
+
+def test_an_arm_at_the_common_rate_has_the_look_of_its_own_and_hollow_dots():
+    arms = ["a", "b", "b, common rate", "a, common rate"]
+    assert plots.look(arms, "a, common rate") == plots.look(arms, "a") != plots.look(arms, "b, common rate")
+    rows = pd.DataFrame([{"arm": arm, "seed": s, "test_accuracy": s / 5, "status": "done"} for arm in arms for s in range(3)])
+    (axis,) = plots.final_scores(rows, arms, "title", "caption").axes
+    filled = [
+        len(dots.get_facecolors()) > 0
+        for dots in axis.collections
+        if isinstance(dots, PathCollection) and len(dots.get_offsets())
+    ]
+    assert filled == [True, True, False, False]
+
+
+@pytest.mark.parametrize(("numbers", "ticks"), [((3, 5, 7), ["3", "5", "7"]), ((0.1, 0.101, 1), ["0.1", "0.2", "0.5", "1"])])
+def test_a_sensitivity_marks_the_numbers_that_were_tried_where_they_have_room(numbers, ticks):
+    rows = pd.DataFrame([{"arm": str(n), "seed": s, "test_accuracy": s / 5} for n in numbers for s in range(3)])
+    (axis,) = plots.sensitivity(rows, {"all": {str(n): n for n in numbers}}, "size", "title", "caption").axes
+    assert [tick.get_text() for tick in axis.get_xticklabels()] == ticks
 
 
 def test_steps_to_target_count_updates_and_say_who_never_got_there(files):
