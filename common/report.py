@@ -147,7 +147,8 @@ def _shared_name(arms: dict[str, float], number: str) -> str:
     names = [arm for arm, value in arms.items() if value > 0]
     before = _shared_start(names)
     after = _shared_start([name[len(before) :][::-1] for name in names])[::-1]
-    return re.sub(r"[\s,=:]*[\d.e+-]*$", "", before) + re.sub(r"^[\d.e+-]*\s*%?", "", after) or number
+    shared = re.sub(r"[\s,=:]*[\d.e+-]*$", "", before) + re.sub(r"^[\d.e+-]*\s*%?", "", after)
+    return shared.lstrip(" ,") or number
 
 
 def _shared_start(names: list[str]) -> str:

@@ -272,6 +272,7 @@ def test_a_missing_results_folder_is_one_line(tmp_path):
         (("l2=1e-5", "l2=1e-4"), "l2"),
         (("dropout 0.2, longer", "dropout 0.3, longer"), "dropout, longer"),
         (("CE, 20 %", "CE, 40 %"), "CE"),
+        (("10 %, equal steps", "3 %, equal steps"), "equal steps"),
         (("0.1", "0.3"), "rate"),
     ],
 )
