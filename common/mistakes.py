@@ -22,7 +22,7 @@ def confusions(counts: dict[str, np.ndarray], title: str, caption: str) -> Figur
         axes = figure.subplots(1, 2)
         panels = ((shares[0], first, "cividis", 0, 100), (shares[1] - shares[0], f"{second}, less {first}", "PuOr_r", None, None))
         for axis, (table, name, colours, low, high) in zip(axes, panels, strict=True):
-            most = max(abs(table).max(), 1e-9)
+            most = max(abs(table).max(), 1)
             limits = (low, high) if high is not None else (-most, most)
             image = axis.imshow(table, cmap=colours, vmin=limits[0], vmax=limits[1])
             for (y, x), value in np.ndenumerate(table):

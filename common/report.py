@@ -45,7 +45,8 @@ def _figures(files: results.Files) -> Iterator[tuple]:
     caption = _caption(files, rows)
     yield "accuracy", plots.final_scores(rows, arms, title, caption, declaration.get("baseline"), primary)
     if len(table.epochs):
-        yield "curves", plots.learning_curves(table.epochs, own_rate, title, caption, primary)
+        epochs, stage = _compared_epochs(table.epochs, own_rate)
+        yield "curves", plots.learning_curves(epochs, own_rate, title, caption + stage, primary)
     number, groups = _numbers(declaration, set(rows["arm"]))
     if len(groups) > 1 and len({tuple(sorted(own.values())) for own in groups.values()}) == 1:
         pairs = {arm: (name, value) for name, own in groups.items() for arm, value in own.items()}
@@ -123,6 +124,17 @@ def _steps(table: Table, rows: pd.DataFrame, arms: list[str], targets: list[floa
             found = {"arm": arm, "seed": seed, "target": target, "steps": steps if reached else float(row["steps"])}
             lines.append({**found, "reached": reached, "diverged": row["status"] == "diverged"})
     return pd.DataFrame(lines)
+
+
+def _compared_epochs(epochs: pd.DataFrame, arms: list[str]) -> tuple[pd.DataFrame, str]:
+    """The arms' epochs, those of the one stage that all arms have where some have others besides; and what to say of that."""
+    own = epochs[epochs["arm"].isin(arms)]
+    stages = set(own["stage"])
+    shared = stages.intersection(*(set(one) for _, one in own.groupby("arm")["stage"]))
+    if len(stages) == 1 or len(shared) != 1:
+        return own, ""
+    (stage,) = shared
+    return own[own["stage"] == stage], f"; stage {stage}, which all arms have"
 
 
 def _numbers(declaration: dict, there: set[str]) -> tuple[str, dict[str, dict[str, float]]]:

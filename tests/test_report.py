@@ -265,6 +265,23 @@ def test_a_missing_results_folder_is_one_line(tmp_path):
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
 
 
+def test_curves_compare_the_stage_that_all_arms_have():
+    stages = [("a", "fit"), ("b", "pretrain"), ("b", "fit"), ("b, common rate", "fit")]
+    epochs = pd.DataFrame([{"arm": arm, "stage": stage, "epoch": e} for arm, stage in stages for e in (1, 2)])
+    compared, said = report._compared_epochs(epochs, ["a", "b"])
+    assert set(zip(compared["arm"], compared["stage"], strict=True)) == {("a", "fit"), ("b", "fit")}
+    assert said == "; stage fit, which all arms have"
+    for other in (["a"], ["b"]):  # one stage alone; two that are all shared
+        compared, said = report._compared_epochs(epochs, other)
+        assert (len(compared), said) == ((epochs["arm"] == other[0]).sum(), "")
+
+
+def test_arms_that_make_the_same_mistakes_have_a_scale_of_whole_percents():
+    counts = 10 * np.eye(3, dtype=int)
+    *_, scale = mistakes.confusions({"a": counts, "b": counts}, "title", "caption").axes
+    assert scale.get_ylim() == (-1, 1)
+
+
 @pytest.mark.parametrize(
     ("arms", "name"),
     [
