@@ -67,12 +67,14 @@ def learning_curves(epochs: pd.DataFrame, arms: list[str], title: str, caption: 
         panels = dict(list(panels.items())[:2]) or {"train_loss": "training loss"}
         axes = figure.subplots(1, len(panels), squeeze=False)[0]
         for axis, (column, label) in zip(axes, panels.items(), strict=True):
+            firsts = []
             for arm in [arm for arm in arms if arm in set(epochs["arm"])]:
                 own = epochs[epochs["arm"] == arm].copy()
                 own["at"] = own.groupby("seed").cumcount() + 1  # runs on over the stages of a trial
                 own[column] = own[column].replace([np.inf, -np.inf], np.nan)
                 by = own.groupby("at")[column]
                 mean, spread = by.mean(), by.std().fillna(0.0)
+                firsts += mean.dropna().tolist()[:1]
                 style = look(arms, arm)
                 axis.plot(mean.index, mean, label=arm, markevery=max(1, len(mean) // 6), markersize=4, **style)
                 low, high = np.maximum(mean - spread, by.min()), np.minimum(mean + spread, by.max())
@@ -80,11 +82,11 @@ def learning_curves(epochs: pd.DataFrame, arms: list[str], title: str, caption: 
             axis.set_xlabel("epoch")
             axis.set_ylabel(label)
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-            # A diverging arm must not flatten the others.
-            seen = epochs[column].replace([np.inf, -np.inf], np.nan).dropna()
+            # A diverging arm must not flatten the others: a loss is highest in the first epoch as a rule.
             bounded = column == primary.on("val") and not primary.lower_is_better
-            if not bounded and len(seen) and seen.max() > 20 * seen.median() > 0:
-                axis.set_ylim(0, 5 * seen.median())
+            most = 3 * np.quantile(firsts, 0.5, method="lower") if firsts else 0
+            if not bounded and epochs[column].replace(np.inf, np.nan).max() > most > 0:
+                axis.set_ylim(0, most)
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside right center")
         return finished(figure, title, caption)

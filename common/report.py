@@ -127,13 +127,13 @@ def _steps(table: Table, rows: pd.DataFrame, arms: list[str], targets: list[floa
 
 
 def _compared_epochs(epochs: pd.DataFrame, arms: list[str]) -> tuple[pd.DataFrame, str]:
-    """The arms' epochs, those of the one stage that all arms have where some have others besides; and what to say of that."""
+    """The arms' epochs, of several stages those of the one that all arms have, `fit` before others; and what to say of that."""
     own = epochs[epochs["arm"].isin(arms)]
     stages = set(own["stage"])
     shared = stages.intersection(*(set(one) for _, one in own.groupby("arm")["stage"]))
-    if len(stages) == 1 or len(shared) != 1:
+    stage = "fit" if "fit" in shared else min(shared, default=None)
+    if len(stages) == 1 or stage is None or (len(shared) > 1 and stage != "fit"):
         return own, ""
-    (stage,) = shared
     return own[own["stage"] == stage], f"; stage {stage}, which all arms have"
 
 

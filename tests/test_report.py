@@ -268,12 +268,14 @@ def test_a_missing_results_folder_is_one_line(tmp_path):
 def test_curves_compare_the_stage_that_all_arms_have():
     stages = [("a", "fit"), ("b", "pretrain"), ("b", "fit"), ("b, common rate", "fit")]
     epochs = pd.DataFrame([{"arm": arm, "stage": stage, "epoch": e} for arm, stage in stages for e in (1, 2)])
-    compared, said = report._compared_epochs(epochs, ["a", "b"])
-    assert set(zip(compared["arm"], compared["stage"], strict=True)) == {("a", "fit"), ("b", "fit")}
-    assert said == "; stage fit, which all arms have"
-    for other in (["a"], ["b"]):  # one stage alone; two that are all shared
-        compared, said = report._compared_epochs(epochs, other)
-        assert (len(compared), said) == ((epochs["arm"] == other[0]).sum(), "")
+    for arms in (["a", "b"], ["b"]):
+        compared, said = report._compared_epochs(epochs, arms)
+        assert set(zip(compared["arm"], compared["stage"], strict=True)) == {(arm, "fit") for arm in arms}
+        assert said == "; stage fit, which all arms have"
+    apart = epochs.replace("fit", "first fold")
+    for own, arms, number in ((epochs, ["a"], 2), (apart, ["b"], 4)):  # one stage alone; two, none of which is the fit
+        compared, said = report._compared_epochs(own, arms)
+        assert (len(compared), said) == (number, "")
 
 
 def test_arms_that_make_the_same_mistakes_have_a_scale_of_whole_percents():
