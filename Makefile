@@ -32,11 +32,12 @@ help: ## This list
 	@echo
 	@echo "Options of exp-NN, sweep-NN and all:"
 	@echo "  FULL=1                   the experiment's own setting instead of the quick one"
-	@echo "  ARMS=a,b SEEDS=n         some arms; seeds 0 … n-1"
+	@echo "  ARMS=a,b SEEDS=n         some arms (not of all); seeds 0 … n-1"
 	@echo "  DATASET=name|folder      digits, mnist, fashion_mnist, cifar10, cifar100, another TFDS name, your own images"
 	@echo "  EPOCHS=n BATCH=n TRAIN=n SIZE=n COLOUR=grey|rgb PRECISION=p THREADS=n REPLICAS=n   override the setting"
 	@echo "  TUNER=halton|random|bayesian|hyperband TRIALS=n SWEEPS=n   of sweep-NN alone: how, points an arm, repetitions"
 	@echo "  JOBS=n TRIALS_PER_GPU=n RESULTS=dir CHECKPOINT_STEPS=n STALL_SECONDS=n KEEP=1 SMOKE=1 DRY=1   how and where it runs"
+	@echo "RESULTS=dir goes with list, verdict-NN, verdicts, report, plots and reproduce too, PYTHON=python3.12 with all"
 
 setup: ## Create .venv with the locked packages, if that is not done yet (GPU=1: TensorFlow with CUDA)
 	@cmp -s $(LOCK) .venv/installed.lock || { [ -z "$(call on,$(GPU))" ] && cmp -s requirements-gpu.lock .venv/installed.lock; } || { \
@@ -85,16 +86,16 @@ check: setup ## Fail when README states other results than the published rows
 plots: setup ## Draw the figures of all experiments that have rows
 	@$(PY) -m common.report $(call option,RESULTS,results)
 
-test: setup ## Run the tests
+test: setup ## Run the tests (ARGS="-k name" for some)
 	@$(PY) -m pytest -q $(ARGS)
 
 chaos: setup ## Disturb a run in every way at once for some minutes; its rows must stay the same (ROUNDS=40)
 	@PYTHONPATH=. $(PY) tests/chaos.py $(call option,ROUNDS,rounds)
 
-bench: setup ## Trials per hour against plain model.fit (and PyTorch, if installed), on CIFAR-10 (REPEATS=3 PRECISION=p)
+bench: setup ## Trials per hour against plain model.fit (and PyTorch, if installed), on CIFAR-10 (REPEATS=3 PRECISION=p TRAIN=n)
 	@PYTHONPATH=. $(PY) benchmarks/throughput.py $(call option,REPEATS,repeats) $(call option,PRECISION,precision) $(call option,TRAIN,train)
 
-overhead: setup ## Where the seconds of a run go
+overhead: setup ## Where the seconds of a run go (TRAIN=n)
 	@PYTHONPATH=. $(PY) benchmarks/overhead.py $(call option,TRAIN,train)
 
 bench-report: setup ## How long a report of 40 experiments takes, and how large its page is

@@ -187,8 +187,8 @@ OPERATIONS = (
     *("identity", "auto contrast", "equalize", "rotate", "shear x", "shear y", "translate x", "translate y"),
     *("brightness", "colour", "contrast", "sharpness", "posterize", "solarize"),
 )
-GREY = (0.299, 0.587, 0.114)
-"""Of red, green and blue (ITU-R 601)."""
+LUMA = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue (ITU-R BT.601)."""
 SMOOTH = ((1, 1, 1), (1, 5, 1), (1, 1, 1))
 """Thirteenths: what sharpness blends with, in the Python imaging library and so in the paper."""
 
@@ -266,7 +266,7 @@ def _grey(images):
     """The image without its colours; a grey one is that already."""
     if images.shape[-1] != 3:
         return images
-    return tf.repeat(tf.tensordot(images, tf.constant(GREY), axes=1)[..., None], 3, axis=-1)
+    return tf.repeat(tf.tensordot(images, tf.constant(LUMA), axes=1)[..., None], 3, axis=-1)
 
 
 def _mean(images):

@@ -44,7 +44,7 @@ def _parser(experiment: Experiment) -> argparse.ArgumentParser:
     add("--precision", metavar="P", help=" or ".join(PRECISIONS))
     add("--threads", metavar="N", help="CPU threads per trial (default 1; changes the last bits)")
     add("--replicas", metavar="N", help="devices that share each batch of a trial (default 1)")
-    add("--jobs", metavar="N", help="trials at the same time (default: the cores, or 1 where seconds are compared)")
+    add("--jobs", metavar="N", help="trials at the same time (default: all that fit; 1 where seconds are compared)")
     add("--trials-per-gpu", metavar="N", help="trials that share a GPU (default 1)")
     add("--stall-seconds", metavar="N", help=f"give a silent trial up after this long (default {STALL_SECONDS})")
     add("--results", metavar="DIR", default="results", help="folder for rows and figures (default results)")

@@ -22,6 +22,7 @@ import numpy as np
 
 from common import sources
 from common.errors import Failure, Misuse
+from common.files import PROJECT
 from common.splits import Split
 from common.streams import Streams, stratified_order
 
@@ -29,7 +30,6 @@ NAMES = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100")
 FILES = ("train_images.npy", "train_labels.npy", "test_images.npy", "test_labels.npy")
 CACHE_FORMAT = 1
 PROBE_SECONDS = 8  # how long a silent network is waited for before it counts as absent
-PROJECT = pathlib.Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ import sys
 import types
 from collections.abc import Iterator
 
-PROJECT = pathlib.Path(__file__).resolve().parent.parent
+from common.files import PROJECT
+
 EXPERIMENTS = PROJECT / "experiments"
 SLOW = ("keras", "tensorflow", "tensorflow_datasets", "sklearn", "scipy")
 NEED_KERAS = (

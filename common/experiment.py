@@ -120,7 +120,7 @@ class Claim:
             family for several arms.
         metric: by default the task's primary one. A column of the rows, the name of a measure, or "gap" (train less test
             accuracy), "worst_class_accuracy", "survival", "seconds" (of training, of trials that ran alone),
-            "epochs_to_target" or "steps_to_target".
+            "epochs_to_target" or "steps_to_target", both of which are known at the ends of epochs alone.
         lower_is_better: whether a smaller value of the metric is the better one.
         datasets: those it speaks about; by default the one of the experiment's full setting.
         within: of "flatness".

@@ -8,7 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 from PIL import Image
 
-from common import answers, mistakes, plots, predictions, report, results
+from common import answers, mistakes, plots, predictions, primary, report, results, stats, sweep, table, verdicts
 from common.devices import cores
 from common.errors import Failure
 from common.files import write_atomic
@@ -21,15 +21,17 @@ SHOWN = (
 PHOTOGRAPHS = ("mistakes", "samples")
 """Kinds that need more than a few colours."""
 COLOURS = 64
+DRAWING = (answers, mistakes, plots, predictions, primary, report, stats, sweep, table, verdicts)
+"""The code that decides what a figure shows."""
 
 
 def redraw(experiments: list[results.Files]) -> list[str]:
     """Redraw the figures whose rows, or whose code, have changed. Returns a line about each experiment that cannot be drawn."""
     changed = []
-    modules = (pathlib.Path(module.__file__) for module in (answers, mistakes, plots, predictions, report))
-    drawing = [hashlib.sha256(path.read_bytes()).digest() for path in modules]
+    drawing = [hashlib.sha256(pathlib.Path(module.__file__).read_bytes()).digest() for module in DRAWING]
     for files in experiments:
-        parts = (files.rows, files.epochs, files.declaration, files.samples)
+        parts = (files.rows, files.epochs, files.measures, files.predictions, files.samples, files.declaration)
+        parts += (sweep.table_path(files),)
         content = b"".join([*(hashlib.sha256(path.read_bytes()).digest() for path in parts if path.exists()), *drawing])
         digest = hashlib.sha256(content).hexdigest()
         if not _stamp(files).exists() or _stamp(files).read_text() != digest:

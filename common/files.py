@@ -12,6 +12,9 @@ import numpy as np
 
 from common.errors import Failure
 
+PROJECT = pathlib.Path(__file__).resolve().parent.parent
+"""The checkout's folder."""
+
 
 def write_atomic(path: pathlib.Path, content: bytes | Callable[[BinaryIO], None]) -> None:
     """Replace a file so that it holds either the old content or all of the new one, also after a power cut.

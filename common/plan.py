@@ -14,9 +14,9 @@ from common import data, results, space, tasks
 from common.declaration import code_hash
 from common.errors import Failure, Misuse
 from common.experiment import COMMON, TRIED, Experiment, Setting
+from common.files import PROJECT
 from common.streams import Streams
 
-PROJECT = pathlib.Path(__file__).resolve().parent.parent
 GUESSED_SECONDS_PER_PIXEL = 5e-7
 """Of one trained image, for the estimate of a first run: a CNN of 100,000 parameters on one core of 2023."""
 START_SECONDS = 6

@@ -208,13 +208,20 @@ def sensitivity(
         return finished(figure, title, caption)
 
 
-def search_progress(curves: dict[str, pd.DataFrame], untuned: dict[str, float], names: dict[str, str], title, caption) -> Figure:
-    """Left the expected best validation accuracy against the number of points, right each arm's chance of being the best.
+def search_progress(
+    curves: dict[str, pd.DataFrame],
+    untuned: dict[str, float],
+    names: dict[str, str],
+    title: str,
+    caption: str,
+    primary: Primary = ACCURACY,
+) -> Figure:
+    """Left the expected best validation score against the number of points, right each arm's chance of being the best.
 
     Args:
         curves: per arm a frame with `points`, `expected` and `chance`, a row per number of points and sweep; the line is the
             mean over sweeps, the band their range.
-        untuned: per arm the validation accuracy of its defaults.
+        untuned: per arm the validation score of its defaults.
         names: per arm what the legend says.
     """
     arms = list(names)
@@ -229,7 +236,7 @@ def search_progress(curves: dict[str, pd.DataFrame], untuned: dict[str, float], 
                 axis.fill_between(by.mean().index, by.min(), by.max(), color=style["color"], alpha=0.12, linewidth=0)
             axis.set_xlabel("points searched")
         most = max(int(curve["points"].max()) for curve in curves.values())
-        axes[0].set_ylabel("expected best validation accuracy")
+        axes[0].set_ylabel(f"expected best {primary.turned('val')}")
         for arm, value in untuned.items():
             axes[0].plot(0, value, markersize=5, markerfacecolor="none", **{**look(arms, arm), "linestyle": "none"})
         for axis, first in zip(axes, (0, 1), strict=True):
@@ -243,8 +250,15 @@ def search_progress(curves: dict[str, pd.DataFrame], untuned: dict[str, float], 
         return finished(figure, title, caption)
 
 
-def search_sensitivity(points: pd.DataFrame, scales: dict[str, str], names: dict[str, str], title: str, caption: str) -> Figure:
-    """Validation accuracy of every point against each hyperparameter.
+def search_sensitivity(
+    points: pd.DataFrame,
+    scales: dict[str, str],
+    names: dict[str, str],
+    title: str,
+    caption: str,
+    primary: Primary = ACCURACY,
+) -> Figure:
+    """Validation score of every point against each hyperparameter.
 
     Args:
         points: rows of `sweep_….csv`.
@@ -275,7 +289,7 @@ def search_sensitivity(points: pd.DataFrame, scales: dict[str, str], names: dict
                 log_ticks(axis)
             axis.set_xlabel(name)
         for axis in axes[:, 0]:
-            axis.set_ylabel("validation accuracy")
+            axis.set_ylabel(primary.turned("val"))
         for axis in list(axes.flat)[len(scales) :]:
             axis.set_visible(False)
         handles = [Line2D([], [], markersize=4, label=names[arm], **{**look(arms, arm), "linestyle": ""}) for arm in arms]

@@ -8,10 +8,9 @@ import keras
 import numpy as np
 from keras import layers
 
+from common.augment import LUMA
 from common.splits import Split
 
-LUMA = (0.299, 0.587, 0.114)
-"""Weights of red, green and blue (ITU-R BT.601)."""
 CHUNK = 1000
 """Images at a time, for sums over a whole split."""
 

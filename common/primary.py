@@ -19,8 +19,9 @@ class Primary(NamedTuple):
     def of(cls, declaration: dict) -> "Primary":
         """That of an experiment's task; one that declares none is classification."""
         task = declaration.get("task") or {}
-        metric = task.get("metric", "accuracy")
-        return cls(metric, task.get("lower_is_better", False), task.get("label", NAMES.get(metric, metric)))
+        metric, unit = task.get("metric", "accuracy"), task.get("unit")
+        said = NAMES.get(metric, metric) + (f" ({unit})" if unit else "")
+        return cls(metric, task.get("lower_is_better", False), said)
 
     @property
     def column(self) -> str:
@@ -48,6 +49,10 @@ class Primary(NamedTuple):
     def label(self, split: str = "test") -> str:
         """On an axis."""
         return f"{NAMES.get(split, split)} {self.said}"
+
+    def turned(self, split: str) -> str:
+        """On an axis whose values are turned so that more is better."""
+        return f"minus {self.label(split)}" if self.lower_is_better else self.label(split)
 
     def gap(self, row) -> float:
         """How much better a trial, or a frame of them, does on what it was trained on; blank where it has no such score."""

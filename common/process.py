@@ -13,7 +13,8 @@ import time
 from dataclasses import dataclass, field
 
 from common.errors import Failure
-from common.plan import PROJECT, Plan, Planned
+from common.files import PROJECT
+from common.plan import Plan, Planned
 
 CONNECT_SECONDS = 120.0
 """How long the workers of several machines may take to find each other, their imports included."""

@@ -204,7 +204,7 @@ def _sweep_figures(
     points: pd.DataFrame, files: results.Files, declaration: dict, tuners: list[str]
 ) -> Iterator[tuple[str, object]]:
     spaces = {arm: space.of_json(own) for arm, own in declaration["search"].items()}
-    arms = [arm for arm in declaration["arms"] if arm in set(points["arm"])]
+    arms, primary = [arm for arm in declaration["arms"] if arm in set(points["arm"])], Primary.of(declaration)
     whole = points[points["epochs"] == points.groupby("arm")["epochs"].transform("max")]
     tried = whole[~whole["untuned"]]
     names = {arm: arm + (" (under-searched)" if _under_searched(whole[whole["arm"] == arm], spaces[arm]) else "") for arm in arms}
@@ -218,13 +218,13 @@ def _sweep_figures(
     if counts.min() >= 2:
         curves = _search_curves(tried, arms)
         untuned = whole[whole["untuned"]].groupby("arm")["score"].mean().to_dict()
-        yield "progress", plots.search_progress(curves, untuned, names, title, caption)
+        yield "progress", plots.search_progress(curves, untuned, names, title, caption, primary)
     scales = {
         name: "choice" if isinstance(entry, space.Choice) else "log" if entry.log else "linear"
         for arm in arms
         for name, entry in spaces[arm].items()
     }
-    yield "sensitivity", plots.search_sensitivity(points, scales, names, title, caption.partition(";")[0])
+    yield "sensitivity", plots.search_sensitivity(points, scales, names, title, caption.partition(";")[0], primary)
 
 
 def _search_curves(tried: pd.DataFrame, arms: list[str]) -> dict[str, pd.DataFrame]:

@@ -1,8 +1,8 @@
 """Rows: their schema, and how they are written, read, merged and set aside.
 
-One experiment in one setting folder owns four files: `<name>.csv` (a row per arm and seed), `<name>_epochs.csv`,
-`<name>_measures.csv` and `<name>_predictions.npz`; and `<name>.json`, its declaration. Each is replaced whole, under a
-lock, the rows last: what has a row is complete, and a reader sees either the old file or the new one.
+One experiment in one setting folder owns five files: `<name>.csv` (a row per arm and seed), `<name>_epochs.csv`,
+`<name>_measures.csv`, `<name>_predictions.npz` and `<name>_samples.npz`; and `<name>.json`, its declaration. Each is
+replaced whole, under a lock, the rows last: what has a row is complete, and a reader sees either the old file or the new one.
 """
 
 import csv
@@ -17,9 +17,8 @@ from typing import NamedTuple
 import numpy as np
 
 from common.errors import Failure
-from common.files import archive_bytes, array_bytes, locked, read_arrays, write_atomic
+from common.files import PROJECT, archive_bytes, array_bytes, locked, read_arrays, write_atomic
 
-PROJECT = pathlib.Path(__file__).resolve().parent.parent
 REFERENCE = PROJECT / "results" / "reference"
 PROTOCOL = 1
 """Raised by hand whenever a change in `common/` may change a result; part of every fingerprint."""
@@ -116,7 +115,7 @@ class Outcome:
     epochs: list[dict] = field(default_factory=list)
     measures: list[dict] = field(default_factory=list)
     predicted: np.ndarray | None = None
-    """Predicted class of every test image, int [n]."""
+    """Of every test image, int [n]: its predicted class; or what the task keeps: 0/1 [n, labels], or a number [n]."""
     logits: np.ndarray | None = None
     """Float32 [n, classes] of every test image."""
     samples: np.ndarray | None = None

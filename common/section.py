@@ -38,9 +38,9 @@ class Section:
 
     @functools.cached_property
     def notes(self) -> dict[str, str]:
-        """What the docstring says it varies, fixes and expects."""
-        body = self.table.declaration.get("doc", "").partition("\n\n")[2]
-        parts = re.split(r"^(Varies|Fixed|Expect)\s+", body, flags=re.MULTILINE)[1:]
+        """What the docstring's second paragraph says it varies, fixes, expects and measures."""
+        body = self.table.declaration.get("doc", "").partition("\n\n")[2].partition("\n\n")[0]
+        parts = re.split(r"^(Varies|Fixed|Expect|Measure)\s+", body, flags=re.MULTILINE)[1:]
         return {name: " ".join(text.split()) for name, text in zip(parts[::2], parts[1::2], strict=True)}
 
     def missing(self) -> list[str]:

@@ -122,7 +122,8 @@ def log_range(low, high, *, default=None, whole=False, points: int = GRID_POINTS
         default: what someone who does not tune would take; by default the middle.
         whole: whole numbers only.
         points: of the grid.
-        limits: (lowest, highest) to which the grid may grow; by default 100 times further out on either side.
+        limits: (lowest, highest) to which the grid may grow; by default 100 times further out on either side, for whole
+            numbers none.
     """
     return _range(low, high, True, default, whole, points, limits)
 

@@ -63,8 +63,12 @@ class Study:
             plan = self._plan(found, common)
             trials = self._prepare(plan)
             if self.keep:  # a done trial without a kept model is trained again: its row comes out the same
+                networks = {row["fingerprint"] for row in plan.rows() if row["status"] == "done" and row["parameters"]}
+                kept = plan.files.local
                 trials = [
-                    t for t in plan.trials if t in trials or not plan.files.local("models", t.arm, t.seed, ".keras").exists()
+                    t
+                    for t in plan.trials
+                    if t in trials or (t.fingerprint in networks and not kept("models", t.arm, t.seed, ".keras").exists())
                 ]
             self._announce(plan, trials)
             if self.dry:
@@ -133,7 +137,8 @@ class Study:
         gridded = [arm for arm in self.searched if self.experiment.tuner[arm] == "grid"]
         swept = {arm: self.experiment.tuner[arm] for arm in self.searched if arm not in gridded}
         grids = Grids(self.experiment, gridded, smoke=self.smoke)
-        cost = {arm: grids.budget(arm) * first.settings[arm].epochs for arm in gridded}
+        points = dict.fromkeys(swept, self._points) | {arm: grids.budget(arm) for arm in gridded}
+        cost = {arm: count * first.settings[arm].epochs for arm, count in points.items()}
         earlier = {} if self.smoke else tuned(first.files, self.experiment, first.bases, cost)
         found, common = earlier, None
         if earlier:
@@ -146,7 +151,7 @@ class Study:
             common = grids.common(plan) if self._has_common_rate(gridded) else None
             for arm, names in {} if self.smoke else grids.at_limit(found).items():
                 print(f"{arm} is under-searched: its best {names[0]} is the outermost allowed, {found[arm].values[names[0]]:g}")
-        if swept:
+        if swept and not earlier:
             search = self._sweep_of(first, swept, self._points, 1)
             if not self._train_sweep(trainer, first, search):
                 return None, None

@@ -1,4 +1,4 @@
-"""What changes a dataset, and tasks other than classification. NumPy alone: nothing here trains.
+"""What changes a dataset, and tasks other than classification. No TensorFlow: nothing here trains.
 
 A setting may keep some classes, make the train split long-tailed and corrupt labels; a `Task` may make other examples of
 those of the dataset. The test split is changed by the task alone, and in the same way for every trial.

@@ -22,7 +22,7 @@ class Trial:
     """One training: what `train` may know and use. It holds no test image.
 
     Attributes:
-        seed: of every stream.
+        seed: of every stream that varies between trials.
         epochs, batch_size: the setting's, overrides included.
         steps_per_epoch, steps: updates in an epoch and in the whole budget.
         input_shape: (height, width, channels); classes: the number of a model's outputs.

@@ -1,6 +1,6 @@
 """Disturb one run in every way at once, many times over; its rows must equal the undisturbed ones.
 
-    make chaos            # ROUNDS=40 SEED=0
+    make chaos            # ROUNDS=40
 
 Kills of the call, of a worker, of both; pauses; a disk that is full for a while (a limit on file sizes, which fails writes in the
 same place); two calls at the same time. Seeded, so that what it finds can be found again.

@@ -30,7 +30,8 @@ def folder(tmp_path):
         "arms": made.arms,
         "claims": [claim(better="a", worse=EVIL), claim(f"{EVIL} is best", EVIL, "a")],
         "question": f"is {EVIL} well?",
-        "doc": "Exp 90: is it?\n\nVaries   nothing much,\n         really.\nFixed    all.\nExpect   no alert.",
+        "doc": "Exp 90: is it?\n\nVaries   nothing much,\n         really.\nFixed    all.\nExpect   no alert."
+        "\nMeasure  little.\n\nMore.",
         "setting": {"dataset": "mnist"},
         "baseline": EVIL,
         "seeds": 5,
@@ -147,7 +148,7 @@ def angles(tmp_path):
         claim("a constant is not worse", "constant", "network", margin=0.5, metric=None, kind="not worse"),
         claim("the best network beats a constant", ["network", "wide"], "constant", metric=None, **family),
     ]
-    task = {"name": "rotated", "metric": "error", "lower_is_better": True, "label": "error in degrees"}
+    task = {"name": "rotated", "metric": "error", "lower_is_better": True, "unit": "degrees"}
     declaration = {"arms": arms, "claims": claims, "question": "which way up?", "baseline": "constant", "task": task}
     results.write_declaration(files, declaration | {"figures": ["steps", "mistakes"]})
     return tmp_path
@@ -166,8 +167,8 @@ def test_a_task_with_a_metric_of_its_own_is_judged_drawn_and_told_by_it(angles):
     assert (done.returncode, done.stderr) == (0, "")
     drawn = {path.stem.removeprefix("exp_91_angles_") for path in (angles / "digits").glob("*.png")}
     assert drawn == {"accuracy", "curves", "verdicts", "parameters", "seconds", "steps"}
-    assert "test error in degrees" in (angles / "index.html").read_text()
-    assert "| arm | seeds | test error in degrees |" in (angles / "REPORT.md").read_text()
+    assert "test error (degrees)" in (angles / "index.html").read_text()
+    assert "| arm | seeds | test error (degrees) |" in (angles / "REPORT.md").read_text()
     assert (angles / "digits" / "exp_91_angles_summary.csv").read_text().startswith("arm,seeds,diverged,test_error,")
 
 
@@ -220,6 +221,15 @@ def test_a_second_report_redraws_nothing_and_is_the_same(folder):
     run(folder)
     assert (folder / "index.html").read_bytes() == before
     assert figure.stat().st_mtime_ns == drawn
+
+
+def test_figures_are_drawn_again_when_measures_change_that_they_show(folder):
+    run(folder)
+    files = results.Files(folder / "mnist", "exp_90_made")
+    drawn = (folder / "mnist" / "exp_90_made_verdicts.png").stat().st_mtime_ns
+    files.measures.write_text(f"{','.join(results.MEASURE_NAMES)}\nexp_90_made,a,0,width,4,px\n")
+    run(folder)
+    assert (folder / "mnist" / "exp_90_made_verdicts.png").stat().st_mtime_ns > drawn
 
 
 BROKEN = {

@@ -12,6 +12,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.text import Text
 
 from common import answers, mistakes, plots, predictions, report, results
+from common.primary import Primary
 from common.table import Table
 from common.verdicts import NO_DATA, OPEN, REFUTED, SUPPORTED, Verdict
 
@@ -93,7 +94,9 @@ def others():
     )
     scales = {"learning_rate": "log", "width": "log", "kind": "choice", "rate": "linear"}
     yield plots.search_sensitivity(points, scales, names, TITLE, "caption")
-    yield plots.search_sensitivity(points, {"learning_rate": "log"}, names, TITLE, "caption")
+    error = Primary("error", lower_is_better=True, said="error (degrees, mean absolute)")
+    yield plots.search_progress(dict.fromkeys(names, curve), dict.fromkeys(names, 0.4), names, TITLE, "caption", error)
+    yield plots.search_sensitivity(points, {"learning_rate": "log"}, names, TITLE, "caption", error)
     yield answers.crossed(rows, {arm: (arm.split()[0], rate) for arm, rate in arms.items() if rate}, "rate", TITLE, "caption")
     about = {"kind": "superiority", "metric": "test_accuracy", "margin": 0.01, "seeds": 5, "level": 0.01, "p": 0.5}
     intervals = [(0.02, 0.01, 0.03), (-0.5, -9.0, 0.2), (0.5, 0.3, 0.7), (0.0, -np.inf, np.inf)]

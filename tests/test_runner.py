@@ -578,3 +578,19 @@ def test_smoke_and_keep(tmp_path):
     inner = keras.Model(model.inputs, model.get_layer("conv1_1").output)
     values = inner.predict(train.images.astype("float32"), verbose=0)
     assert np.allclose(model.get_layer("norm1_1").moving_variance, values.var((0, 1, 2)), rtol=1e-3)
+
+
+def test_keeping_trains_done_trials_again_that_have_a_model_to_keep(tmp_path):
+    body = """    model = trial.fit(small_cnn(trial, widths=(4,)), optimizer=optimizers.SGD(0.1))
+    return Tempered(trial, model) if tempered else model
+"""
+    head, _, tail = SCRIPT.partition("def train")
+    script = head.replace("from common.augment", "from common.calibration import Tempered\nfrom common.augment")
+    script = re.sub(r"ARMS = .*", 'ARMS = {"baseline": {"tempered": False}, "tempered": {"tempered": True}}', script)
+    script += "def train(trial, *, tempered):\n" + body + "\n\nexperiment" + tail.rpartition("experiment")[2]
+    said = []
+    for options in ([], ["--keep"], ["--keep"]):
+        done = _run(write(tmp_path, script, epochs=1), ["--results", tmp_path / "out", "--seeds", "1", *options])
+        assert done.returncode == 0, done.stderr
+        said.append(re.findall(r"^\[\d+/(\d+)\] (.*?) seed", done.stdout, re.MULTILINE))
+    assert [sorted(trials) for trials in said] == [[("2", "baseline"), ("2", "tempered")], [("1", "baseline")], []]

@@ -242,9 +242,10 @@ def test_a_killed_sweep_ends_with_the_same_points(tmp_path, tuner):
         assert (out / "digits" / f"sweep_92_search_{tuner}_{kind}.png").stat().st_size > 5000
 
 
-def test_a_run_uses_what_a_larger_sweep_has_found_and_says_so(tmp_path):
-    script, out = write(tmp_path), tmp_path / "out"
-    run(script, out, "--sweep", "--trials", "7")
+@pytest.mark.parametrize("searched_by", ["", 'tuner="random", points=3,'])
+def test_a_run_uses_what_a_larger_sweep_has_found_and_says_so(tmp_path, searched_by):
+    script, out = write(tmp_path, SCRIPT.replace("    seeds=2,", f"    {searched_by} seeds=2,")), tmp_path / "out"
+    run(script, out, "--sweep", "--trials", "7", "--tuner", "halton")
     found = json.loads((out / "digits" / "tuned_92_search.json").read_text())["arms"]
     best = {}
     for row in table(out):
