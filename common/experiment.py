@@ -263,16 +263,25 @@ class Experiment:
         return {key: value for key, value in self.arms[arm].items() if key not in FIELDS}
 
     def arm_setting(self, arm: str, setting: Setting, overridden: Sequence[str] = ()) -> Setting:
-        """The setting with the arm's own fields, except those that the user has overridden."""
-        fields = {k: v for k, v in self.arms[arm].items() if k in FIELDS and k not in overridden}
+        """The setting with the arm's own fields, except those that the user has overridden.
+
+        Epochs of an arm's own keep their ratio to the declared ones, as what it is about is how much longer it trains.
+        """
+        own = {name: value for name, value in self.arms[arm].items() if name in FIELDS}
+        fields = {name: value for name, value in own.items() if name not in overridden}
+        if "epochs" in own and "epochs" in overridden:
+            fields["epochs"] = max(round(own["epochs"] * setting.epochs / self._declared(setting).epochs), 1)
         return setting.replace(**fields)
+
+    def _declared(self, setting: Setting) -> Setting:
+        return self.quick if setting.dataset == self.quick.dataset else self.setting
 
     def folder_name(self, setting: Setting, overridden: Sequence[str] = (), dataset: str = "", smoke: dict | None = None) -> str:
         """The setting's folder: its dataset, and what differs from the declared setting of that dataset.
 
         `dataset` is its name as part of a file name, `smoke` what a smoke run overrides.
         """
-        declared = self.quick if setting.dataset == self.quick.dataset else self.setting
+        declared = self._declared(setting)
         parts = [dataset or setting.dataset] + (["smoke"] if smoke else [])
         for name in FIELDS[1:]:
             value = getattr(setting, name)

@@ -203,6 +203,8 @@ def make_plan(
             available = len(tasks.kept(datasets[key].split(Streams(0))[0], chosen.classes))
         if isinstance(chosen.train_size, float):
             chosen = chosen.replace(train_size=max(round(chosen.train_size * available), 1))
+        if smoke:
+            chosen = chosen.replace(epochs=setting.epochs)
         if smoke and chosen.train_size is not None:
             images = min(chosen.train_size, available)
             chosen = chosen.replace(train_size=images, batch_size=chosen.batch_size and min(chosen.batch_size, images))

@@ -1,7 +1,7 @@
 """Exp 12: how many examples should an update see, at equal passes over the data and at equal updates?
 
 Varies   the batch, from one example (on a part of the data, with a control) to all; the epochs, equal or such that the updates
-         are equal to those of the baseline; each at its own best rate.
+         are equal to those of the baseline, on the part to those of single examples; each at its own best rate.
 Fixed    architecture, plain SGD, the images.
 Expect   at equal passes the fewer updates the worse, full-batch descent by far the worst; at equal updates larger batches not
          worse, with diminishing returns (Shallue et al. 2019); the best rate grows with the batch (Goyal et al. 2017).

@@ -1,7 +1,8 @@
 """Exp 14: what keeps gradients from vanishing or exploding in a deep network?
 
-Varies   the initial weights (He's, or half or twice as wide), the activation, the depth, residual connections, the
-         optimizer and a penalty, each arm at a learning rate of its own; a penalty's strength is searched with it.
+Varies   the initial weights (He's, or half or twice as wide; LeCun's for tanh and the sigmoid), the activation, the depth,
+         residual connections, the optimizer and a penalty, each arm at a learning rate of its own; a penalty's strength is
+         searched with it.
 Fixed    six dense layers of 64 (two where shallow), ReLU, SGD without momentum unless the arm says otherwise.
 Expect   gradients shrink or grow by a factor a layer unless the weights have He's variance (He et al. 2015); the sigmoid loses
          most (Glorot & Bengio 2010), residual connections next to nothing. Adam, which divides by the gradient's own size,

@@ -75,6 +75,12 @@ def test_arms_set_arguments_and_fields_and_the_user_overrides_both():
     assert one.arm_setting("small", SETTING.replace(batch_size=4), ["batch_size"]).batch_size == 4
 
 
+def test_an_arm_that_trains_longer_does_so_under_other_epochs_too():
+    one = experiment(arms={"baseline": {}, "longer": {"epochs": 60}})  # of 20
+    assert [one.arm_setting("longer", SETTING.replace(epochs=n), ["epochs"]).epochs for n in (20, 2, 5)] == [60, 6, 15]
+    assert one.arm_setting("baseline", SETTING.replace(epochs=2), ["epochs"]).epochs == 2
+
+
 @pytest.mark.parametrize(
     ("setting", "overridden", "name"),
     [
