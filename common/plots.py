@@ -236,7 +236,7 @@ def search_progress(
                 axis.fill_between(by.mean().index, by.min(), by.max(), color=style["color"], alpha=0.12, linewidth=0)
             axis.set_xlabel("points searched")
         most = max(int(curve["points"].max()) for curve in curves.values())
-        axes[0].set_ylabel(f"expected best {primary.turned('val')}")
+        axes[0].set_ylabel(wrapped(f"expected best {primary.turned('val')}", 40))
         for arm, value in untuned.items():
             axes[0].plot(0, value, markersize=5, markerfacecolor="none", **{**look(arms, arm), "linestyle": "none"})
         for axis, first in zip(axes, (0, 1), strict=True):
@@ -289,7 +289,7 @@ def search_sensitivity(
                 log_ticks(axis)
             axis.set_xlabel(name)
         for axis in axes[:, 0]:
-            axis.set_ylabel(primary.turned("val"))
+            axis.set_ylabel(wrapped(primary.turned("val"), 30))
         for axis in list(axes.flat)[len(scales) :]:
             axis.set_visible(False)
         handles = [Line2D([], [], markersize=4, label=names[arm], **{**look(arms, arm), "linestyle": ""}) for arm in arms]
