@@ -159,8 +159,8 @@ def _shared_name(arms: dict[str, float], number: str) -> str:
     names = [arm for arm, value in arms.items() if value > 0]
     before = _shared_start(names)
     after = _shared_start([name[len(before) :][::-1] for name in names])[::-1]
-    shared = re.sub(r"[\s,=:]*[\d.e+-]*$", "", before) + re.sub(r"^[\d.e+-]*\s*(%|:1$)?", "", after)
-    return shared.lstrip(" ,") or number
+    head, tail = re.sub(r"[\s,=:]*[\d.e+-]*$", "", before), re.sub(r"^[\d.e+-]*\s*(%|:1$)?", "", after).lstrip()
+    return (head + " " * tail[:1].isalnum() + tail).lstrip(" ,") or number
 
 
 def _shared_start(names: list[str]) -> str:

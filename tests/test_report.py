@@ -294,6 +294,7 @@ def test_arms_that_make_the_same_mistakes_have_a_scale_of_whole_percents():
         (("l2=1e-5", "l2=1e-4"), "l2"),
         (("dropout 0.2, longer", "dropout 0.3, longer"), "dropout, longer"),
         (("CE, 20 %", "CE, 40 %"), "CE"),
+        (("CNN, 100 examples", "CNN, 300 examples"), "CNN examples"),
         (("focal, 1:1", "focal, 10:1", "focal, 100:1"), "focal"),
         (("10 %, equal steps", "3 %, equal steps"), "equal steps"),
         (("0.1", "0.3"), "rate"),
