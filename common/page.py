@@ -18,7 +18,7 @@ from common.errors import Failure, Misuse, OneLineParser
 from common.files import write_atomic
 from common.section import Section
 from common.table import Table
-from common.verdicts import REFUTED
+from common.verdicts import REFUTED, interval, signed
 
 TEMPLATES = pathlib.Path(__file__).parent / "templates"
 README = results.PROJECT / "README.md"
@@ -53,6 +53,7 @@ def build(folder: pathlib.Path) -> tuple[pathlib.Path, list[str]]:
     broken += figures.redraw([section.files for section in sections])
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["interval"] = _interval
+    environment.filters["signed"] = signed
     rates = ledger.discovery_rates(found)
     lines = [(entry, rates.get(i), ledger.single(found, entry)) for i, entry in enumerate(found)]
     lines.sort(key=lambda line: line[0].demonstration)  # what decides comes first
@@ -92,7 +93,7 @@ def _interval(bounds: tuple[float, float]) -> str:
     low, high = bounds
     if low is None or math.isnan(low):
         return ""
-    return f"{low:+.4f} to {high:+.4f}" if math.isfinite(low + high) else "endless"
+    return interval(low, high)
 
 
 def _packed(text: str) -> str:

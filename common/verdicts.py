@@ -18,6 +18,16 @@ ALPHA = 0.05
 SUPPORTED, REFUTED, OPEN, NO_DATA = "supported", "refuted", "not distinguishable", "no data"
 
 
+def signed(value: float, form: str = "+.4f") -> str:
+    """A difference as people read it: in thousands without decimals."""
+    return f"{value:+,.0f}" if abs(value) >= 1000 else format(value, form)
+
+
+def interval(low: float, high: float, form: str = "+.4f") -> str:
+    """Its interval, likewise."""
+    return f"{signed(low, form)} to {signed(high, form)}" if math.isfinite(low + high) else "endless"
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What the rows say of one claim."""
@@ -49,8 +59,8 @@ class Verdict:
 
     def numbers(self) -> str:
         """The difference and its interval."""
-        ends = f"{self.low:+.4g} to {self.high:+.4g}" if math.isfinite(self.low + self.high) else "endless"
-        return f"{self.metric} {self.difference:+.4g}, interval {ends}, margin {self.margin:g}, {self.seeds} seeds"
+        told = f"{self.metric} {signed(self.difference, '+.4g')}, interval {interval(self.low, self.high, '+.4g')}"
+        return f"{told}, margin {self.margin:,g}, {self.seeds} seeds"
 
     def sentence(self) -> str:
         """One line for people."""

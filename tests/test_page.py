@@ -368,3 +368,17 @@ def test_the_page_works_from_disk_without_a_network(folder, browser):
     asked = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
     assert asked
     assert not [address for address in asked if not address.startswith(("file:", "data:", "blob:", "about:"))]
+
+
+def test_on_a_phone_the_page_does_not_scroll_sideways_and_filters_as_well(folder, browser):
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    run(folder)
+    browser.set_window_size(500, 1000)
+    browser.get((folder / "index.html").as_uri())
+    root = browser.find_element(By.TAG_NAME, "html")
+    assert int(root.get_property("scrollWidth")) <= int(root.get_property("clientWidth")) < 640
+    browser.find_element(By.ID, "filter").send_keys("supported a beats")
+    rows = browser.find_elements(By.CSS_SELECTOR, "#ledger tbody tr")
+    WebDriverWait(browser, 30).until(lambda _: [row.is_displayed() for row in rows] == [True, False])

@@ -10,7 +10,7 @@ import pytest
 from conftest import PROJECT
 
 from common import ledger, results
-from common.verdicts import NO_DATA, OPEN, REFUTED, SUPPORTED, Table, judge
+from common.verdicts import NO_DATA, OPEN, REFUTED, SUPPORTED, Table, interval, judge, signed
 
 LABELS = np.arange(400) % 10
 CHECKSUM = "c" * 64
@@ -293,3 +293,8 @@ def test_an_experiment_without_claims_says_so(made, tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (0, "experiment 90 makes no claims\n", "")
     done = subprocess.run([*command, "--nonsense"], capture_output=True, text=True, cwd=PROJECT)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+
+
+def test_differences_are_told_in_digits_that_people_read():
+    assert [signed(-0.00125), signed(842_134.5), signed(0.1, "+.4g")] == ["-0.0013", "+842,134", "+0.1"]
+    assert [interval(-0.5, 1234.0), interval(0.0, float("inf"))] == ["-0.5000 to +1,234", "endless"]
