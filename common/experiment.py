@@ -165,11 +165,16 @@ class Claim:
         return [arm for side in (self.better, self.worse) for arm in ([side] if isinstance(side, str) else side)]
 
 
+def less(text: str, better: str, worse: str, metric: str, margin: float) -> Claim:
+    """The claim that an arm has less of a metric than another, by at least a margin."""
+    return Claim(text, better, worse, margin, metric=metric, lower_is_better=True)
+
+
 def overfits_less(better: str, worse: str, margin: float = 0.005) -> tuple[Claim, Claim]:
     """Both halves of the claim that an arm overfits less: a smaller gap, and a test accuracy that is not worse."""
     text = f"{better} reduces overfitting against {worse}"
     return (
-        Claim(f"{text}: gap", better, worse, margin, metric="gap", lower_is_better=True),
+        less(f"{text}: gap", better, worse, "gap", margin),
         Claim(f"{text}: accuracy", better, worse, margin, kind="not worse"),
     )
 

@@ -12,7 +12,7 @@ Measure  by layer, the norm of the loss' gradient at its output, on 256 training
 
 from keras import initializers, optimizers, regularizers
 
-from common.experiment import Claim, Experiment, Setting
+from common.experiment import Claim, Experiment, Setting, less
 from common.gradients import record_layer_norms
 from common.models import deep_dense
 from common.space import choice, log_range
@@ -59,11 +59,6 @@ def train(
     return model
 
 
-def evener(text, better, worse):
-    """The claim that gradients of an untrained network differ less between its first and last layer."""
-    return Claim(text, better, worse, margin=0.5, metric=DECADES, lower_is_better=True)
-
-
 experiment = Experiment(
     train,
     arms=ARMS,
@@ -76,9 +71,9 @@ experiment = Experiment(
         *(Claim(f"{name} relieves exploding gradients", f"large weights, {name}", "large weights", 0.005) for name in HELP),
         Claim("residual connections relieve vanishing gradients", "residual", "small weights", 0.005),
         Claim("a shallow network suffers less from vanishing gradients", "shallow", "small weights", 0.005),
-        evener("He's weights keep gradients even", "He", "small weights"),
-        evener("residual connections keep gradients even", "residual", "small weights"),
-        evener("gradients vanish less through tanh than through the sigmoid", "tanh", "sigmoid"),
+        less("He's weights keep gradients even", "He", "small weights", DECADES, 0.5),
+        less("residual connections keep gradients even", "residual", "small weights", DECADES, 0.5),
+        less("gradients vanish less through tanh than through the sigmoid", "tanh", "sigmoid", DECADES, 0.5),
     ],
 )
 

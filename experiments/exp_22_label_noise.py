@@ -8,7 +8,7 @@ Expect   cross-entropy memorises (Zhang et al. 2017) and is best before (Arpit e
 
 from keras import callbacks, losses, optimizers
 
-from common.experiment import Claim, Experiment, Setting
+from common.experiment import Claim, Experiment, Setting, less
 from common.losses import generalized_cross_entropy, softmax_absolute_error, symmetric_cross_entropy
 from common.models import small_cnn
 from common.space import log_range
@@ -64,12 +64,9 @@ experiment = Experiment(
             kind="interaction",
             margin=0.005,
         ),
-        Claim(
+        less(
             "generalized CE learns fewer wrong labels by heart than cross-entropy at 40 % noise",
-            *("generalized CE, 40 %", "CE, 40 %"),
-            metric="memorised",
-            lower_is_better=True,
-            margin=0.05,
+            *("generalized CE, 40 %", "CE, 40 %", "memorised", 0.05),
         ),
         Claim("early stopping beats training on at 40 % noise", "early-stopped CE, 40 %", "CE, 40 %", margin=0.005),
     ],
