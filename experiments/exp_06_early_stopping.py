@@ -8,7 +8,7 @@ Expect   a smaller gap at about equal accuracy for a part of the budget; the mor
 
 from keras import callbacks, optimizers
 
-from common.experiment import Claim, Experiment, Setting, overfits_less
+from common.experiment import Claim, Experiment, Setting, less, overfits_less
 from common.models import small_cnn
 
 ARMS = {
@@ -37,7 +37,7 @@ experiment = Experiment(
     claims=[
         *overfits_less(STOPPED, "baseline"),
         Claim("early stopping improves accuracy", STOPPED, "baseline", margin=0.005),
-        Claim("it saves a quarter of the budget", STOPPED, "baseline", 0.25, metric="budget_used", lower_is_better=True),
+        less("it saves a quarter of the budget", STOPPED, "baseline", "budget_used", 0.25),
         Claim("restoring the best weights improves accuracy", STOPPED, "patience 5", margin=0.005),
         Claim("a patience of 2 is not worse than one of 10", HASTY, PATIENT, margin=0.005, kind="not worse"),
     ],

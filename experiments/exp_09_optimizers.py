@@ -8,7 +8,7 @@ Expect   momentum, Nesterov and the Adam family within a point of each other onc
 
 from keras import optimizers
 
-from common.experiment import Claim, Experiment, Setting
+from common.experiment import Claim, Experiment, Setting, less
 from common.models import small_cnn
 from common.space import log_range
 
@@ -50,10 +50,7 @@ experiment = Experiment(
         Claim("mini-batches beat full-batch descent at equal passes", better="SGD", worse="gradient descent", margin=0.005),
         Claim("Adam at its default beats SGD at its default", better="Adam, default", worse="SGD, default", margin=0.005),
         Claim("momentum converges faster than plain SGD", "momentum", "SGD", margin=10, metric="steps_to_target", target=0.5),
-        *(
-            Claim(f"{name} reaches a lower training loss than SGD", name, "SGD", 0.01, metric="train_nll", lower_is_better=True)
-            for name in ("Adam", "AdaGrad")
-        ),
+        *(less(f"{name} reaches a lower training loss than SGD", name, "SGD", "train_nll", 0.01) for name in ("Adam", "AdaGrad")),
         Claim("tuned momentum is not worse than tuned Adam", better="momentum", worse="Adam", margin=0.005, kind="not worse"),
     ],
 )

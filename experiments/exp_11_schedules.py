@@ -10,7 +10,7 @@ from keras import callbacks
 from keras.optimizers import SGD
 
 from common import optimizers
-from common.experiment import Claim, Experiment, Setting
+from common.experiment import Claim, Experiment, Setting, less
 from common.models import small_cnn
 from common.space import log_range
 
@@ -53,7 +53,7 @@ experiment = Experiment(
             margin=0.005,
         ),
         Claim("so does lowering it on plateau", better="on plateau", worse="constant", margin=0.005),
-        Claim("a decay reaches a lower training loss", "cosine", "constant", 0.01, metric="train_nll", lower_is_better=True),
+        less("a decay reaches a lower training loss", "cosine", "constant", "train_nll", 0.01),
         Claim("cosine is not worse than step decay", "cosine", "step", margin=0.005, kind="not worse"),
         Claim("a warm-up improves on cosine alone", better="warm-up + cosine", worse="cosine", margin=0.005),
     ],

@@ -13,7 +13,7 @@ import numpy as np
 from keras import optimizers
 
 from common import metrics, tasks
-from common.experiment import Claim, Experiment, Setting
+from common.experiment import Claim, Experiment, Setting, less
 from common.models import small_cnn
 
 ARMS = {
@@ -48,7 +48,7 @@ def train(trial, *, folds, used, repeats=1):
 def errs_less(better, worse):
     """The claim that one estimate is nearer to the truth."""
     text = f"{better} estimate accuracy better than {worse}"
-    return Claim(text, better, worse, metric="estimate_error", lower_is_better=True, margin=0.005)
+    return less(text, better, worse, "estimate_error", 0.005)
 
 
 experiment = Experiment(

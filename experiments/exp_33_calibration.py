@@ -10,7 +10,7 @@ from keras import losses, optimizers
 
 from common.augment import mixup
 from common.calibration import Tempered
-from common.experiment import Claim, Experiment, Setting
+from common.experiment import Claim, Experiment, Setting, less
 from common.models import small_cnn
 from common.space import log_range
 
@@ -24,7 +24,7 @@ ARMS = {
 
 def lowers_ece(arm):
     """The claim that an arm's expected calibration error is the smaller one."""
-    return Claim(f"{arm} lowers ECE", better=arm, worse="baseline", margin=0.005, metric="test_ece", lower_is_better=True)
+    return less(f"{arm} lowers ECE", arm, "baseline", "test_ece", 0.005)
 
 
 def train(trial, *, learning_rate, temperature=False, smoothing=0.0, alpha=0.0):
@@ -50,7 +50,7 @@ experiment = Experiment(
     quick=Setting("digits", epochs=15, batch_size=32, train_size=300),
     claims=[
         *map(lowers_ece, ("temperature", "label smoothing", "mixup")),
-        Claim("temperature lowers NLL", "temperature", "baseline", margin=0.01, metric="test_nll", lower_is_better=True),
+        less("temperature lowers NLL", "temperature", "baseline", "test_nll", 0.01),
         Claim("temperature leaves accuracy as it is", better="temperature", worse="baseline", margin=0.005, kind="same"),
         *(
             Claim(f"{arm} costs no accuracy", better=arm, worse="baseline", margin=0.005, kind="not worse")
