@@ -48,7 +48,7 @@ setup: ## Create .venv with the locked packages, if that is not done yet (GPU=1:
 	  cp $(LOCK) .venv/installed.lock; }
 
 list: setup ## Number, question and progress of every experiment
-	@$(PY) -m common.catalogue $(call option,RESULTS,results)
+	@$(PY) -m common.commands.list $(call option,RESULTS,results)
 
 # Runs experiment NN with the options that its target adds.
 define run
@@ -63,34 +63,34 @@ exp-%: setup ## Train experiment NN (01, 03, …) where rows are missing, then d
 	$(call run)
 
 all: setup ## All experiments one after the other, where rows are missing; one that fails does not stop the rest
-	@$(PY) -m common.everything $(OPTIONS)
+	@$(PY) -m common.commands.all $(OPTIONS)
 
 sweep-%: setup ## Search the hyperparameters of experiment NN with keras-tuner, for later runs of it
 	$(call run,--sweep)
 
 verdict-%: setup ## What the rows say of the claims of experiment NN, at 5, 10 or 20 seeds
-	@$(PY) -m common.ledger --number '$*' $(call option,RESULTS,results)
+	@$(PY) -m common.verdicts.ledger --number '$*' $(call option,RESULTS,results)
 
 verdicts: setup ## The same for all experiments that have rows
-	@$(PY) -m common.ledger $(call option,RESULTS,results)
+	@$(PY) -m common.verdicts.ledger $(call option,RESULTS,results)
 
 report: setup ## results/index.html, REPORT.md and a table per experiment (RESULTS=results/reference: README's table too)
-	@$(PY) -m common.page $(call option,RESULTS,results)
+	@$(PY) -m common.report.page $(call option,RESULTS,results)
 
 reproduce: setup ## Run one published or own trial again and compare (ROW=first digits of its fingerprint)
-	@$(PY) -m common.reproduce $(call option,ROW,row) $(call option,RESULTS,results)
+	@$(PY) -m common.commands.reproduce $(call option,ROW,row) $(call option,RESULTS,results)
 
 check: setup ## Fail when README states other results than the published rows
-	@$(PY) -m common.page --check
+	@$(PY) -m common.report.page --check
 
 plots: setup ## Draw the figures of all experiments that have rows
-	@$(PY) -m common.report $(call option,RESULTS,results)
+	@$(PY) -m common.figures.draw $(call option,RESULTS,results)
 
 test: setup ## Run the tests (ARGS="-k name" for some)
 	@$(PY) -m pytest -q $(ARGS)
 
 chaos: setup ## Disturb a run in every way at once for some minutes; its rows must stay the same (ROUNDS=40)
-	@PYTHONPATH=. $(PY) tests/chaos.py $(call option,ROUNDS,rounds)
+	@PYTHONPATH=.:tests $(PY) tests/running/chaos.py $(call option,ROUNDS,rounds)
 
 bench: setup ## Trials per hour against plain model.fit (and PyTorch, if installed), on CIFAR-10 (REPEATS=3 PRECISION=p TRAIN=n)
 	@PYTHONPATH=. $(PY) benchmarks/throughput.py $(call option,REPEATS,repeats) $(call option,PRECISION,precision) $(call option,TRAIN,train)

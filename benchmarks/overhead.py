@@ -11,8 +11,8 @@ import sys
 import tempfile
 import time
 
-from common import results
-from common.devices import cores
+from common.rows import store
+from common.running.devices import cores
 
 PROJECT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -29,7 +29,7 @@ def main() -> None:
         subprocess.run([*command, "--results", folder], cwd=PROJECT, check=True, stdout=subprocess.DEVNULL)
         wall = time.perf_counter() - start
         (path,) = pathlib.Path(folder).glob("*/exp_01_baseline_cnn.csv")
-        rows = results.read_rows(results.Files(path.parent, "exp_01_baseline_cnn"))
+        rows = store.read_rows(store.Files(path.parent, "exp_01_baseline_cnn"))
 
     def total(name):
         return sum(float(row[f"{name}_seconds"]) for row in rows)

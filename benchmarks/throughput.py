@@ -21,19 +21,20 @@ EPOCHS, BATCH = 1, 64
 
 def images(train_size):
     """Train, val and test images and labels as plain NumPy arrays."""
-    from common import data, tasks
+    from common import tasks
+    from common.data.dataset import load
+    from common.data.streams import Streams
     from common.experiment import Setting
-    from common.streams import Streams
 
-    dataset, setting = data.load("cifar10"), vars(Setting("cifar10", epochs=EPOCHS, train_size=train_size))
+    dataset, setting = load("cifar10"), vars(Setting("cifar10", epochs=EPOCHS, train_size=train_size))
     train, val, _ = tasks.examples(dataset, setting, tasks.classification, Streams(0))
     return [(split.images, split.labels) for split in (train, val, dataset.test())]
 
 
 def suite(train_size, precision) -> float:
     """Seconds per trial, as many at a time as there are cores."""
-    from common import results
-    from common.devices import cores
+    from common.rows import store
+    from common.running.devices import cores
 
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "experiments.exp_01_baseline_cnn", "--arms", "loss_tuning", "--dataset", "cifar10"]
@@ -41,7 +42,7 @@ def suite(train_size, precision) -> float:
         command += ["--train", str(train_size)] if train_size else []
         subprocess.run(command, cwd=PROJECT, check=True, stdout=subprocess.DEVNULL)
         (path,) = pathlib.Path(folder).glob("*/exp_01_baseline_cnn.csv")
-        rows = results.read_rows(results.Files(path.parent, "exp_01_baseline_cnn"))
+        rows = store.read_rows(store.Files(path.parent, "exp_01_baseline_cnn"))
     return statistics.fmean(float(row["total_seconds"]) for row in rows) / cores()
 
 

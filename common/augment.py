@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
+from common.data.streams import Streams
 from common.errors import Misuse
-from common.streams import Streams
 
 UNIFORMS = 8
 """Numbers that each augmentation may use per example."""

@@ -3,7 +3,8 @@
 import numpy as np
 from scipy import optimize
 
-from common import metrics, scoring
+from common import metrics
+from common.training import scoring
 
 COLDEST, HOTTEST = 0.05, 20.0
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from common import space, tasks
+from common.data.streams import STREAMS
 from common.errors import Misuse
-from common.results import file_name
-from common.streams import STREAMS
+from common.rows.store import file_name
 
 TUNERS = ("grid", "halton", "random", "bayesian", "hyperband")
 FIGURES = ("steps", "mistakes")
@@ -314,10 +314,11 @@ class Experiment:
 
     def main(self) -> None:
         """The command line of the script."""
-        from common import command, declaration
+        from common.commands import run
+        from common.running import scripts
 
-        declaration.use_modules()
-        command.main(self)
+        scripts.use_modules()
+        run.main(self)
 
     def _check_names(self) -> None:
         try:

@@ -9,7 +9,7 @@ import numpy as np
 from keras import layers
 
 from common.augment import LUMA
-from common.splits import Split
+from common.data.split import Split
 
 CHUNK = 1000
 """Images at a time, for sums over a whole split."""

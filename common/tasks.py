@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common import data, metrics
+from common import metrics
+from common.data.dataset import Dataset
+from common.data.split import Split
+from common.data.streams import Streams, stratified_order
 from common.errors import Misuse
-from common.splits import Split
-from common.streams import Streams, stratified_order
 
 LARGEST_ANGLE = 45
 """Degrees, either way, of the task `rotated`."""
@@ -60,7 +61,7 @@ class Task:
 # --- what a setting changes ------------------------------------------------------------------------------------------
 
 
-def examples(dataset: data.Dataset, setting: dict, task: Task, streams: Streams) -> tuple[Split, Split, Split]:
+def examples(dataset: Dataset, setting: dict, task: Task, streams: Streams) -> tuple[Split, Split, Split]:
     """Train, val and the train examples of the classes that are not kept, under a setting's fields. Raises `Misuse`."""
     classes = setting["classes"]
     train, val = dataset.split(streams)
@@ -79,7 +80,7 @@ def _named(train: Split, val: Split) -> tuple[tuple[str, Split], ...]:
     return ("train", train), ("val", val)
 
 
-def test(dataset: data.Dataset, classes: tuple[int, ...] | None, task: Task) -> Split:
+def test(dataset: Dataset, classes: tuple[int, ...] | None, task: Task) -> Split:
     """The test split of the kept classes, as the task has it: the same for every trial."""
     return task.change(kept(dataset.test(), classes), Streams(0).generator("corrupt", task.name, "test"))
 

@@ -9,7 +9,7 @@ import keras
 from keras import layers
 from keras.src.utils.file_utils import config as keras_config
 
-from common import data
+from common.data.dataset import network_answers
 from common.errors import Unavailable
 from common.files import locked
 
@@ -81,7 +81,7 @@ def imagenet_weights() -> str:
     if path.exists():
         return str(path)
     remedy = f"put {IMAGENET_URL} into {folder}"
-    if not data.network_answers():
+    if not network_answers():
         raise Unavailable(f"the ImageNet weights are not on this machine and the network does not answer: {remedy}")
     with locked(folder):
         temporary = path.with_suffix(f".{os.getpid()}.tmp")

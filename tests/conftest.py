@@ -9,17 +9,19 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import pytest
 
-from common import data, tasks
+from common import tasks
+from common.data.dataset import load
+from common.data.streams import Streams
 from common.experiment import Setting
-from common.streams import Streams
 
 PROJECT = pathlib.Path(__file__).resolve().parent.parent
 
 # What runs a script that lies outside the package as `python -m experiments.…` would.
 RUN = """
 import pathlib, sys
-from common import command, declaration
-command.main(declaration.declared(pathlib.Path(sys.argv[1])), sys.argv[2:])
+from common.commands import run
+from common.running import scripts
+run.main(scripts.declared(pathlib.Path(sys.argv[1])), sys.argv[2:])
 """
 
 
@@ -40,13 +42,13 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def digits(cache):
-    return data.load("digits")
+    return load("digits")
 
 
 @pytest.fixture
 def make_trial(digits, tmp_path):
     """Trials on a few digits; `options` are those of `Trial` and the subset's size."""
-    from common.training import Trial
+    from common.training.trial import Trial
 
     def make(seed=0, train_size=64, folder=None, **options):
         streams = options.pop("streams", Streams(seed))

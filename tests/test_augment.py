@@ -4,8 +4,8 @@ import tensorflow as tf
 from scipy import stats
 
 from common import augment
+from common.data.streams import Streams
 from common.errors import Misuse
-from common.streams import Streams
 
 ALL = [augment.flip(), augment.rotation(), augment.translation(), augment.crop()]
 

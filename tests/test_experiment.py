@@ -4,9 +4,12 @@ import sys
 import pytest
 from conftest import PROJECT
 
-from common import catalogue, declaration, results, tasks
+from common import tasks
+from common.commands import list as list_command
 from common.errors import Misuse
 from common.experiment import Claim, Experiment, Setting
+from common.rows import store
+from common.running import scripts
 
 SETTING = Setting("cifar10", epochs=20, batch_size=128)
 QUICK = Setting("digits", epochs=20, batch_size=32, train_size=300)
@@ -132,8 +135,8 @@ def test_a_claim_is_about_the_tasks_primary_metric():
 
 def test_a_script_is_read_without_importing_keras():
     code = (
-        "import sys, pathlib; from common import declaration\n"
-        "for path in declaration.scripts(): print(declaration.declared(path).question)\n"
+        "import sys, pathlib; from common.running import scripts\n"
+        "for path in scripts.scripts(): print(scripts.declared(path).question)\n"
         "assert not {'keras', 'tensorflow', 'pandas', 'sklearn'} & set(sys.modules), 'slow import'\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True)
@@ -144,7 +147,7 @@ def test_a_script_is_read_without_importing_keras():
 def test_placeholders_leave_nothing_behind():
     import keras
 
-    declaration.declared(PROJECT / "experiments" / "exp_03_l2.py")
+    scripts.declared(PROJECT / "experiments" / "exp_03_l2.py")
     import common.models
 
     assert isinstance(keras, type(sys)) and keras.__version__
@@ -169,7 +172,7 @@ experiment = Experiment(train, arms=ARMS, claims=[1])
 
 
 def test_the_code_hash_sees_what_train_reaches_and_nothing_else():
-    before = declaration.code_hash(SOURCE)
+    before = scripts.code_hash(SOURCE)
     for old, new in (
         ('"""Doc."""', '"""Other."""'),
         ("# comment", ""),
@@ -178,20 +181,20 @@ def test_the_code_hash_sees_what_train_reaches_and_nothing_else():
         ('{"baseline": {}}', '{"baseline": {}, "b": {}}'),
         ("\n\ndef train", "\n\n\n\ndef train"),
     ):
-        assert declaration.code_hash(SOURCE.replace(old, new)) == before, old
+        assert scripts.code_hash(SOURCE.replace(old, new)) == before, old
     for old, new in (
         ("RATE = 0.1", "RATE = 0.2"),
         ("x * RATE", "x + RATE"),
         ("import keras\n", "import keras\nkeras.config.x()\n"),
     ):
-        assert declaration.code_hash(SOURCE.replace(old, new)) != before, old
+        assert scripts.code_hash(SOURCE.replace(old, new)) != before, old
 
 
 def test_list_is_fast_and_shows_progress(tmp_path):
     import time
 
     start = time.perf_counter()
-    command = [sys.executable, "-m", "common.catalogue", "--results", str(tmp_path)]
+    command = [sys.executable, "-m", "common.commands.list", "--results", str(tmp_path)]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
     assert time.perf_counter() - start < 2
     assert done.returncode == 0
@@ -206,18 +209,16 @@ def test_importing_the_package_elsewhere_keeps_the_real_keras():
 
 
 def test_list_ends_quietly_when_nobody_reads_on():
-    command = f"{sys.executable} -m common.catalogue | head -n 1"
+    command = f"{sys.executable} -m common.commands.list | head -n 1"
     done = subprocess.run(["bash", "-c", command], cwd=PROJECT, capture_output=True, text=True)
     assert (done.stdout.count("\n"), done.stderr) == (1, "")
 
 
 def test_list_counts_each_arm_and_seed_once(tmp_path):
-    experiment = declaration.declared(PROJECT / "experiments" / "exp_03_l2.py")
-    files = results.Files(tmp_path / "digits", experiment.name)
+    experiment = scripts.declared(PROJECT / "experiments" / "exp_03_l2.py")
+    files = store.Files(tmp_path / "digits", experiment.name)
     identity = {"experiment": experiment.name, "status": "done"}
     for seed in range(25):
-        results.store(files, results.Outcome(row={**identity, "arm": "baseline", "seed": seed}), list(experiment.arms))
-    results.store(
-        files, results.Outcome(row={**identity, "arm": "l2=1e-4", "seed": 0, "status": "failed"}), list(experiment.arms)
-    )
-    assert dict(catalogue.progress(experiment, tmp_path))["digits"] == "5 of 25, 1 failed"
+        store.store(files, store.Outcome(row={**identity, "arm": "baseline", "seed": seed}), list(experiment.arms))
+    store.store(files, store.Outcome(row={**identity, "arm": "l2=1e-4", "seed": 0, "status": "failed"}), list(experiment.arms))
+    assert dict(list_command.progress(experiment, tmp_path))["digits"] == "5 of 25, 1 failed"

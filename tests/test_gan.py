@@ -8,10 +8,10 @@ from conftest import arrays_equal
 from keras import optimizers
 
 from common import gan
+from common.data.split import Split
+from common.data.streams import seeded_weights
 from common.errors import Misuse
-from common.progress import Display
-from common.splits import Split
-from common.streams import seeded_weights
+from common.running.progress import Display
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 
 from common import models, preprocessing
-from common.splits import Split
-from common.training import Trial
+from common.data.split import Split
+from common.training.trial import Trial
 
 
 @pytest.fixture

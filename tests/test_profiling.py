@@ -3,10 +3,11 @@ import numpy as np
 import pytest
 from keras import optimizers
 
-from common import loop, models, profiling
+from common import models, profiling
+from common.data.streams import seeded_weights
 from common.errors import Misuse
 from common.experiment import Setting
-from common.streams import seeded_weights
+from common.training import loop
 
 
 def watched(trial, **options):

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from common import tasks
+from common.data.split import Split
+from common.data.streams import Streams
 from common.errors import Misuse
 from common.experiment import Setting
-from common.splits import Split
-from common.streams import Streams
 
 
 def examples(digits, seed=0, task=tasks.classification, vary=None, **fields):

@@ -1,0 +1,1 @@
+"""One module per make target. Nothing imports them."""

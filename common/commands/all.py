@@ -1,0 +1,151 @@
+"""`make all`: every experiment one after the other, or `python -m common.commands.all --seeds 3`. What is done is not run again.
+
+Each runs in a process of its own, as `make exp-NN` would; what it says goes to a log. One that fails does not stop the rest.
+"""
+
+import pathlib
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+
+from rich.text import Text
+
+from common.commands.run import INTERRUPTED
+from common.errors import Failure, Misuse, OneLineParser
+from common.rows import store
+from common.running import scripts
+from common.running.plan import search_name
+from common.running.progress import Display, duration
+
+COUNTED = re.compile(r"^\[(\d+)/(\d+)\]")
+"""How a run's line about a finished trial begins."""
+ROWS = re.compile(r"; rows in (.+)\.csv$")
+"""How the line ends in which a run says where its rows are."""
+
+
+class Progress:
+    """The one line of the whole catalogue, redrawn on a terminal; elsewhere a line per finished experiment is all."""
+
+    def __init__(self, names: Sequence[str], display: Display):
+        self.names, self.weights, self.display = names, weights(names), display
+        self.started = time.perf_counter()
+
+    def show(self, position: int, done: int, total: int) -> None:
+        """Where the catalogue is: in its experiment number `position`, so many of its trials being done."""
+        if self.display.live:
+            self.display.live.update(Text(self.line(position, done, total), style="dim"), refresh=True)
+
+    def line(self, position: int, done: int, total: int) -> str:
+        """In words, with the time left as far as published rows tell how long the experiments take."""
+        passed = sum(self.weights[:position]) + self.weights[position] * (done / total if total else 0)
+        seconds = time.perf_counter() - self.started
+        left = f", about {duration(seconds * (sum(self.weights) - passed) / passed)} left" if done and passed else ""
+        trials = f", trial {done} of {total}" if total else ""
+        return f"experiment {position + 1} of {len(self.names)}, {self.names[position]}{trials}; {duration(seconds)}{left}"
+
+
+def weights(names: Sequence[str]) -> list[float]:
+    """How long each experiment takes, in the seconds of its published trials; a usual one where there are none."""
+    seconds = {}
+    for name in names:
+        rows = []
+        for folder in sorted(store.REFERENCE.glob("*")):
+            for own in (name, search_name(name)):
+                rows += store.read_rows(store.Files(folder, own))
+        seconds[name] = sum(float(row["total_seconds"] or 0) for row in rows)
+    known = [value for value in seconds.values() if value]
+    return [seconds[name] or (statistics.median(known) if known else 1.0) for name in names]
+
+
+def run_one(name: str, options: Sequence[str], log: pathlib.Path, progress: Progress, position: int) -> tuple[int, str]:
+    """Run one experiment. Returns its exit status, and what became of its trials or the last line that it said."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    last, done, total, rows = "", 0, 0, None
+    with log.open("w", encoding="utf-8") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", f"experiments.{name}", *options],
+            cwd=store.PROJECT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        try:
+            for line in process.stdout:
+                file.write(line)
+                file.flush()
+                last = line.strip() or last
+                if said := ROWS.search(line.rstrip()):
+                    rows = pathlib.Path(said.group(1))
+                if counted := COUNTED.match(line):
+                    done, total = map(int, counted.groups())
+                progress.show(position, done, total)
+        except BaseException:
+            process.send_signal(signal.SIGTERM)  # Ctrl-C has reached it already, unless Ctrl-C is ignored
+            process.wait()
+            raise
+    status = process.wait()
+    if status or rows is None:
+        return status, last
+    counts = Counter(row["status"] for row in store.read_rows(store.Files(rows.parent, rows.name)))
+    return status, ", ".join(f"{count} {name}" for name, count in counts.items()) or last
+
+
+def run(options: Sequence[str], folder: pathlib.Path) -> int:
+    """Run the catalogue. Returns the exit status: 1 if anything failed."""
+    names = [path.stem for path in scripts.scripts()]
+    failed = []
+    with Display() as display:
+        progress = Progress(names, display)
+        for position, name in enumerate(names):
+            progress.show(position, 0, 0)
+            began = time.perf_counter()
+            log = folder / "logs" / f"{name}.log"
+            status, said = run_one(name, options, log, progress, position)
+            if status in (INTERRUPTED, -signal.SIGINT):
+                raise KeyboardInterrupt
+            if status == Misuse.status and position == 0:
+                raise Misuse(said)  # the same for all
+            said = f"failed: {said} (more in {log})" if status else said
+            display.say(f"[{position + 1}/{len(names)}] {name}: {said}, {duration(time.perf_counter() - began)}")
+            if status:
+                failed.append(name)
+        took = duration(time.perf_counter() - progress.started)
+        display.say(f"{len(names) - len(failed)} of {len(names)} experiments done in {took}")
+    if failed:
+        many = f"{len(failed)} experiments" if len(failed) > 1 else "one experiment"
+        raise Failure(f"{many} failed ({', '.join(failed)}): the same command tries them again")
+    return 0
+
+
+def main() -> None:
+    parser = OneLineParser(description=__doc__.partition("\n")[0], add_help=False, allow_abbrev=False)
+    parser.add_argument("--results", default="results")
+    parser.add_argument("--arms")
+    status = 0
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        given, rest = parser.parse_known_args()
+        if given.arms is not None:
+            raise Misuse(f"arms belong to one experiment: make exp-NN ARMS=… Received: {given.arms}")
+        folder = pathlib.Path(given.results).expanduser().resolve()
+        status = run([*rest, "--results", str(folder)], folder)
+    except (Misuse, Failure) as error:
+        print(error, file=sys.stderr)
+        status = error.status
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from the last finished epochs", file=sys.stderr)
+        status = INTERRUPTED
+    sys.exit(status)
+
+
+def _interrupt(*_) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""`make list`: number, question and how far the rows of each setting are. Imports no TensorFlow and no pandas."""
+
+import pathlib
+import sys
+
+from common.errors import Failure, Misuse, OneLineParser, end_with_the_reader
+from common.rows import store
+from common.running import scripts
+
+
+def progress(experiment, folder: pathlib.Path) -> list[tuple[str, str]]:
+    """(setting folder's name, how far) of one experiment: its two declared settings, then whatever else has rows."""
+    declared = [experiment.folder_name(experiment.quick), experiment.folder_name(experiment.setting)]
+    others = [p.parent.name for p in sorted(folder.glob(f"*/{experiment.name}.csv"))]
+    return [(name, _how_far(experiment, folder / name)) for name in dict.fromkeys([*declared, *others])]
+
+
+def _how_far(experiment, folder: pathlib.Path) -> str:
+    try:
+        rows = store.read_rows(store.Files(folder, experiment.name))
+    except Failure as error:
+        return f"unreadable: {error}"
+    seeds = 1 if "-smoke" in folder.name else experiment.seeds
+    counted = [row for row in rows if row["arm"] in experiment.arms and int(row["seed"]) < seeds]
+    done = [row for row in counted if row["status"] in store.FINAL]
+    failed = sum(row["status"] == "failed" for row in counted)
+    expected = len(experiment.arms) * seeds
+    said = "none" if not done else "complete" if len(done) >= expected else f"{len(done)} of {expected}"
+    return said + (f", {failed} failed" if failed else "")
+
+
+def main() -> None:
+    end_with_the_reader()
+    parser = OneLineParser(description="List the experiments and how far their rows are.")
+    parser.add_argument("--results", default="results", help="folder that holds the setting folders")
+    try:
+        folder = pathlib.Path(parser.parse_args().results)
+    except Misuse as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.status)
+    status = 0
+    for path in scripts.scripts():
+        try:
+            experiment = scripts.declared(path)
+        except Misuse as error:
+            print(error, file=sys.stderr)
+            status = error.status
+            continue
+        print(f"{experiment.name.split('_')[1]}  {experiment.question}")
+        for name, said in progress(experiment, folder):
+            print(f"      {name}: {said}")
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

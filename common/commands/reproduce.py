@@ -1,0 +1,122 @@
+"""Receipts: `make reproduce ROW=5fdad8ed`, which trains the trial of a row again and compares."""
+
+import json
+import pathlib
+import statistics
+import sys
+import tempfile
+
+from common.errors import Failure, Misuse, OneLineParser
+from common.experiment import Setting
+from common.rows import store
+from common.rows.metric import ACCURACY, Primary
+from common.running import scripts
+from common.running.devices import Devices
+from common.running.plan import Variant, base_arm, make_plan, provenance
+from common.running.progress import Display
+from common.running.runner import Runner
+
+NOISE = 2.0
+"""A test accuracy so many standard deviations of its arm's seeds away is no longer noise."""
+CONTEXT = ("versions", "device")
+"""What may change the last bits of a result."""
+
+
+def find(prefix: str, folders: list[pathlib.Path]) -> tuple[store.Files, dict]:
+    """The row whose fingerprint begins so. Raises `Misuse` where there is none, or more than one trial."""
+    found = {}
+    for folder in folders:
+        for path in sorted(folder.rglob("*_*.json")):
+            files = store.Files(path.parent, path.stem)
+            for row in store.read_rows(files):
+                if row["fingerprint"].startswith(prefix):
+                    found.setdefault(row["fingerprint"], (files, row))
+    if len(found) != 1:
+        among = " or ".join(map(str, folders))
+        how = f"{len(found)} rows in {among} begin with it" if found else f"no row in {among} does"
+        raise Misuse(f"ROW must be the first digits of one row's fingerprint: {how}. Received: {prefix!r}")
+    return next(iter(found.values()))
+
+
+def run_again(row: dict, folder: pathlib.Path) -> dict:
+    """Train a row's trial anew, its files in a folder. Returns the new row. Raises `Failure` if it cannot be the same trial."""
+    try:
+        experiment = scripts.declared(scripts.EXPERIMENTS / f"{row['experiment']}.py")
+    except FileNotFoundError:
+        raise Failure(f"the experiment is not here any more. Received: {row['experiment']}") from None
+    fields = json.loads(row["setting"])
+    setting = Setting(**fields)
+    arm, arguments = base_arm(row["arm"]), json.loads(row["arguments"])
+    if arm not in experiment.arms:
+        raise Failure(f"DIFFERS: {row['experiment']} has no arm {arm!r} any more")
+    own = experiment.arguments(arm)
+    found = {name: value for name, value in arguments.items() if name not in own}
+    variant = Variant(arm, row["arm"], found, search=row["search"], tuning=row["tuning"])
+    overridden = [name for name in fields if name != "vary"]
+    plan = make_plan(experiment, setting, folder, trials=[(variant, int(row["seed"]))], overridden=overridden)
+    (trial,) = plan.trials
+    if trial.dataset.checksum != row["data_checksum"]:
+        raise Failure(f"DIFFERS: {trial.dataset.name} holds other images or labels here (SHA-256 {trial.dataset.checksum[:12]})")
+    if trial.fingerprint != row["fingerprint"]:
+        raise Failure(f"DIFFERS: the experiment's code, or the protocol, is not that of the row (commit {row['commit'][:12]})")
+    devices = Devices.here(1)
+    reason = devices.lack(trial.setting.replicas, trial.setting.workers)
+    if reason:
+        raise Failure(f"cannot run here: {reason}")
+    with Display() as display, Runner(devices=devices, jobs=1, display=display) as runner:
+        display.expect(1)
+        runner.run(plan, plan.trials)
+    (again,) = store.read_rows(plan.files)
+    if again["status"] == "failed":
+        raise Failure(f"it failed: {again['reason']}")
+    return again
+
+
+def compare(row: dict, again: dict, scores: list[float], column: str = ACCURACY.column) -> str:
+    """IDENTICAL, WITHIN NOISE (z = …) or DIFFERS (where). `scores` are those of the arm's seeds in the primary column."""
+    outcomes = [known.name for known in store.COLUMNS if known.kind == "outcome"]  # the settings have one fingerprint
+    different = [name for name in outcomes if row[name] != again[name]]
+    if not different:
+        return "IDENTICAL"
+    where = ", ".join(different)
+    if row["status"] == again["status"] == "done" and len(scores) > 1 and statistics.stdev(scores) > 0:
+        z = (float(again[column]) - float(row[column])) / statistics.stdev(scores)
+        if abs(z) <= NOISE:
+            return f"WITHIN NOISE (z = {z:+.2f}; {where} differ)"
+    return f"DIFFERS ({where})"
+
+
+def main() -> None:
+    parser = OneLineParser(description="Run the trial of a row again and compare.")
+    parser.add_argument("--row", default="", help="first digits of its fingerprint")
+    parser.add_argument("--results", default="results", help="folder below which the row lies (default results)")
+    try:
+        given = parser.parse_args()
+        folders = [pathlib.Path(given.results)]
+        if not given.row:
+            raise Misuse("ROW must be the first digits of a row's fingerprint: make reproduce ROW=5fdad8ed. Received: ''")
+        files, row = find(given.row, folders)
+        print(f"{row['experiment']}, {row['arm']} seed {row['seed']}, from {files.rows}")
+        origin = provenance()
+        if origin["commit"] != row["commit"] or origin["dirty"]:
+            now = origin["commit"][:12] + (" and changes" if origin["dirty"] else "")
+            print(f"commit: {row['commit'][:12] or 'none'} then, {now or 'none'} now")
+        with tempfile.TemporaryDirectory(prefix="reproduce-") as folder:
+            again = run_again(row, pathlib.Path(folder))
+        for name in CONTEXT:
+            if row[name] != again[name]:
+                print(f"{name}: {row[name]} then, {again[name]} now")
+        own = [r for r in store.read_rows(files) if r["arm"] == row["arm"] and r["status"] == "done"]
+        column = Primary.of(store.read_declaration(files)).column
+        said = compare(row, again, [float(r[column]) for r in own if r[column]], column)
+        print(said)
+        sys.exit(Failure.status if said.startswith("DIFFERS") else 0)
+    except (Failure, Misuse) as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.status)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

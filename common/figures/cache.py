@@ -1,0 +1,89 @@
+"""The figures beside the rows: redrawn where rows have changed, on all cores, and a smaller copy of each for the page."""
+
+import hashlib
+import io
+import multiprocessing
+import pathlib
+from concurrent.futures import ProcessPoolExecutor
+
+from PIL import Image
+
+from common.errors import Failure
+from common.figures import answers, draw, mistakes, plots, predictions
+from common.files import write_atomic
+from common.rows import metric, store, table
+from common.running.devices import cores
+from common.search import oracles
+from common.verdicts import judge, stats
+
+SHOWN = (
+    *("verdicts", "measures", "curves", "sensitivity", "crossed", "steps", "survival", "parameters", "seconds"),
+    *("confusion", "reliability", "mistakes", "samples"),
+)
+"""Kinds of figures on the page; the dots are drawn there."""
+PHOTOGRAPHS = ("mistakes", "samples")
+"""Kinds that need more than a few colours."""
+COLOURS = 64
+DRAWING = (answers, draw, judge, metric, mistakes, oracles, plots, predictions, stats, table)
+"""The code that decides what a figure shows."""
+
+
+def redraw(experiments: list[store.Files]) -> list[str]:
+    """Redraw the figures whose rows, or whose code, have changed. Returns a line about each experiment that cannot be drawn."""
+    changed = []
+    drawing = [hashlib.sha256(pathlib.Path(module.__file__).read_bytes()).digest() for module in DRAWING]
+    for files in experiments:
+        parts = (files.rows, files.epochs, files.measures, files.predictions, files.samples, files.declaration)
+        parts += (oracles.table_path(files),)
+        content = b"".join([*(hashlib.sha256(path.read_bytes()).digest() for path in parts if path.exists()), *drawing])
+        digest = hashlib.sha256(content).hexdigest()
+        if not _stamp(files).exists() or _stamp(files).read_text() != digest:
+            changed.append((files, digest))
+    if not changed:
+        return []
+    changed.sort(key=lambda pair: -pair[0].rows.stat().st_size if pair[0].rows.exists() else 0)  # the longest first
+    if min(cores(), len(changed)) == 1:  # a process of its own would only import everything once more
+        return [line for line in map(_redraw, changed) if line]
+    with ProcessPoolExecutor(min(cores(), len(changed)), mp_context=multiprocessing.get_context("spawn")) as pool:
+        return [line for line in pool.map(_redraw, changed) if line]
+
+
+def _redraw(changed: tuple[store.Files, str]) -> str | None:
+    """Draw one experiment's figures. Returns a line if that fails."""
+    files, digest = changed
+    try:
+        draw.draw(files)
+        draw.draw_sweep(files)
+        for kind, path in paths(files):
+            small(kind, path)
+        write_atomic(_stamp(files), digest.encode())
+    except Failure as error:
+        return str(error)
+    return None
+
+
+def _stamp(files: store.Files) -> pathlib.Path:
+    return files.folder / ".figures" / f"{files.experiment}.sha256"
+
+
+def paths(files: store.Files) -> list[tuple[str, pathlib.Path]]:
+    """Kind and path of each figure that the page shows, as far as they are there."""
+    there = [(kind, files.folder / f"{files.experiment}_{kind}.png") for kind in SHOWN]
+    stem = files.experiment.replace("exp_", "sweep_", 1)
+    there += [(path.stem.removeprefix(f"{stem}_"), path) for path in sorted(files.folder.glob(f"{stem}_*.png"))]
+    return [(kind, path) for kind, path in there if path.exists()]
+
+
+def small(kind: str, path: pathlib.Path) -> bytes:
+    """A figure as WebP in few colours, a fifth of the size and none the worse. Kept for as long as the figure is the same."""
+    original = path.read_bytes()
+    kept = path.parent / ".figures" / f"{hashlib.sha256(original).hexdigest()[:16]}-{COLOURS}.webp"
+    if not kept.exists():
+        image, buffer = Image.open(path).convert("RGB"), io.BytesIO()
+        if kind in PHOTOGRAPHS:
+            image.save(buffer, "webp", quality=75, method=4)
+        else:
+            few = image.quantize(COLOURS, method=Image.Quantize.FASTOCTREE)  # the others merge the colours of arms
+            few.convert("RGB").save(buffer, "webp", lossless=True, quality=60, method=4)
+        write_atomic(kept, buffer.getvalue())
+    return kept.read_bytes()

@@ -1,0 +1,64 @@
+"""The report for a code host, and README's table of results."""
+
+import html
+
+import numpy as np
+
+from common.errors import Misuse
+from common.figures.cache import SHOWN
+from common.report.section import Section
+from common.verdicts import ledger
+from common.verdicts.judge import REFUTED
+
+BEGIN, END = "<!-- results: written by make report RESULTS=results/reference -->", "<!-- end of results -->"
+
+
+def page(sections: list[Section], found: list[ledger.Entry], broken: list[str]) -> str:
+    """The report for a code host."""
+    lines = ["# What the rows say", "", "| claim | experiment | data | verdict |", "|---|---|---|---|"]
+    for entry in found:
+        lines.append(f"| {_cell(entry.verdict.text)} | {entry.experiment} | {entry.folder} | {_cell(entry.verdict.status)} |")
+    refuted = [entry.verdict for entry in found if entry.verdict.status == REFUTED]
+    if refuted:
+        lines += ["", "## What disagrees with what was claimed", ""]
+        lines += [f"- {_cell(verdict.text)}: {verdict.disagreement()} ({_cell(verdict.numbers())})" for verdict in refuted]
+    for section in sections:
+        lines += ["", f"## {section.files.experiment}, {section.files.folder.name}", "", f"{_cell(section.question)}", ""]
+        if "Expect" in section.notes:
+            lines += [f"Expected: {_cell(section.notes['Expect'])}", ""]
+        lines += [_cell(section.answer), "", f"| arm | seeds | {section.primary.label()} | difference to the baseline |"]
+        lines += ["|---|---|---|---|"]
+        for row in section.summary.itertuples():
+            spread = f" ± {row.deviation:.4f}" if row.seeds > 1 else ""
+            difference = ""
+            if not np.isnan(row.difference):
+                difference = f"{row.difference:+.4f} ({row.difference_low:+.4f} to {row.difference_high:+.4f})"
+            lines.append(f"| {_cell(row.arm)} | {row.seeds} | {row.score:.4f}{spread} | {difference} |")
+        lines += [""] + [f"- {_cell(verdict.sentence())}" for verdict in section.verdicts]
+        for kind in ("accuracy", *SHOWN):
+            path = section.files.folder / f"{section.files.experiment}_{kind}.png"
+            if path.exists():
+                lines += ["", f"![{kind}]({section.files.folder.name}/{path.name})"]
+    lines += [""] + [f"- not read: {_cell(line)}" for line in broken]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _cell(text: str) -> str:
+    return html.escape(text, quote=False).replace("|", "\\|").replace("\n", " ")
+
+
+def table(sections: list[Section]) -> str:
+    """README's results: an answer per experiment and setting, each from rows."""
+    lines = ["| experiment | data | question | what the rows say |", "|---|---|---|---|"]
+    for s in sections:
+        lines.append(f"| {s.files.experiment[4:6]} | {s.files.folder.name} | {_cell(s.question)} | {_cell(s.answer)} |")
+    return "\n".join(lines)
+
+
+def with_results(text: str, table: str) -> str:
+    """README with the table between its markers. Raises `Misuse` where they are missing."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise Misuse(f"README needs its two markers, {BEGIN} and {END}")
+    return f"{before}{BEGIN}\n\n{table}\n\n{END}{after}"

@@ -1,0 +1,144 @@
+"""Rows to the report: `make report`, or `python -m common.report.page --results DIR`.
+
+One page that opens from disk and fetches nothing, a Markdown version of it, and a table per experiment as CSV and LaTeX.
+"""
+
+import base64
+import gzip
+import json
+import math
+import pathlib
+import sys
+
+from jinja2 import Environment, FileSystemLoader
+from plotly.offline import get_plotlyjs
+
+from common.errors import Failure, Misuse, OneLineParser
+from common.figures import cache
+from common.files import write_atomic
+from common.report import markdown
+from common.report.section import Section
+from common.rows import store
+from common.rows.table import Table
+from common.running import scripts
+from common.verdicts import ledger, summary
+from common.verdicts.judge import REFUTED, interval, signed
+
+TEMPLATES = pathlib.Path(__file__).parent / "templates"
+README = store.PROJECT / "README.md"
+
+
+def read(folder: pathlib.Path) -> tuple[list[Section], list[ledger.Entry], list[str]]:
+    """Sections, the verdicts of all of them, and a line about each file that cannot be read."""
+    sections, broken = [], []
+    for setting in store.setting_folders(folder):
+        for files in store.experiments(setting):
+            try:
+                table = Table.read(files)
+                sections.append(Section(table, ledger.judge(table)))
+            except Failure as error:
+                broken.append(str(error))
+    sections.sort(key=lambda section: (section.files.experiment, section.files.folder.name))
+    found = [ledger.Entry.of(section.table, verdict) for section in sections for verdict in section.verdicts]
+    return sections, found, broken
+
+
+def missing(sections: list[Section]) -> list[str]:
+    """What is not there: experiments without rows, and what each section lacks."""
+    there = {section.files.experiment for section in sections if len(section.table.rows)}
+    without = [path.stem for path in scripts.scripts() if path.stem not in there]
+    lines = [f"experiments without rows: {', '.join(without)}"] if without else []
+    return lines + [line for section in sections for line in section.missing()]
+
+
+def build(folder: pathlib.Path) -> tuple[pathlib.Path, list[str]]:
+    """Write the report. Returns the page's path and a line about each file that could not be read."""
+    sections, found, broken = read(folder)
+    broken += cache.redraw([section.files for section in sections])
+    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["interval"] = _interval
+    environment.filters["signed"] = signed
+    rates = ledger.discovery_rates(found)
+    lines = [(entry, rates.get(i), ledger.single(found, entry)) for i, entry in enumerate(found)]
+    lines.sort(key=lambda line: line[0].demonstration)  # what decides comes first
+    page = environment.get_template("report.html").render(
+        sections=sections,
+        lines=lines,
+        rates=rates,
+        disagreeing=[entry for entry, *_ in lines if entry.verdict.status == REFUTED],
+        photographs=cache.PHOTOGRAPHS,
+        expecting=_expecting(sections),
+        missing=missing(sections),
+        broken=broken,
+        rows=sum(len(section.table.rows) for section in sections),
+        newest=max((str(v) for section in sections for v in section.table.rows["finished"].dropna()), default=""),
+        style=(TEMPLATES / "report.css").read_text(),
+        script=(TEMPLATES / "report.js").read_text(),
+        plotly=_packed(get_plotlyjs()),
+        data=_packed(json.dumps({section.identity: section.data() for section in sections}, allow_nan=False)),
+    )
+    path = folder / "index.html"
+    write_atomic(path, page.encode())
+    write_atomic(folder / "REPORT.md", markdown.page(sections, found, broken).encode())
+    for section in sections:
+        stem = section.files.folder / f"{section.files.experiment}_summary"
+        write_atomic(stem.with_suffix(".csv"), summary.to_csv(section.table, section.summary).encode())
+        write_atomic(stem.with_suffix(".tex"), summary.to_tex(section.table, section.summary).encode())
+    return path, broken
+
+
+def _expecting(sections: list[Section]) -> list[Section]:
+    """The sections whose script says what it expects, those of which a claim is refuted first."""
+    return sorted((section for section in sections if "Expect" in section.notes), key=lambda section: -section.count(REFUTED))
+
+
+def _interval(bounds: tuple[float, float]) -> str:
+    """An interval in words; blank where there is none."""
+    low, high = bounds
+    if low is None or math.isnan(low):
+        return ""
+    return interval(low, high)
+
+
+def _packed(text: str) -> str:
+    """Text as the page's script unpacks it, a quarter as long: gzip in base64, in which nothing can end an element."""
+    return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
+
+
+def readme(folder: pathlib.Path) -> str:
+    """README as the rows of a folder would have it."""
+    sections, _, broken = read(folder)
+    if broken:
+        raise Failure(broken[0])
+    return markdown.with_results(README.read_text(), markdown.table(sections))
+
+
+def main() -> None:
+    parser = OneLineParser(description="Build the report from rows.")
+    parser.add_argument("--results", default="results", help="folder that holds the setting folders")
+    parser.add_argument("--check", action="store_true", help="only check that README says what the published rows say")
+    status = 0
+    try:
+        given = parser.parse_args()
+        folder = pathlib.Path(given.results)
+        if given.check:
+            if readme(store.REFERENCE) != README.read_text():
+                raise Failure("README's results are not those of the rows: make report RESULTS=results/reference")
+            return
+        if not store.setting_folders(folder):
+            raise Misuse(f"no experiment has rows: run one first (make exp-NN). Received: {folder}")
+        path, broken = build(folder)
+        for line in broken:
+            print(line, file=sys.stderr)
+            status = Failure.status
+        print(path)
+        if folder.resolve() == store.REFERENCE:
+            write_atomic(README, readme(folder).encode())
+    except (Failure, Misuse) as error:
+        print(error, file=sys.stderr)
+        status = error.status
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""The rows of one experiment in one setting, and what one trial's value of a metric is. Nothing here judges."""
+
+import json
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from common import metrics
+from common.files import read_arrays
+from common.rows import store
+from common.rows.metric import Primary
+
+TIMES = ("s", "ms", "images/s", "log2 images/s")
+"""Units of measures that other trials at the same time would spoil."""
+RANKED = ("epochs_to_target", "steps_to_target")
+"""Metrics that are censored where training ends first."""
+
+
+class NoData(Exception):
+    """A claim that the rows cannot speak about, and why."""
+
+
+@dataclass
+class Table:
+    """The rows of one experiment in one setting, as claims need them."""
+
+    files: store.Files
+    rows: pd.DataFrame
+    epochs: pd.DataFrame
+    measures: pd.DataFrame
+    arrays: dict[str, np.ndarray]
+    declaration: dict
+    undone: list[dict] = field(default_factory=list)
+    """Rows, as text, of trials that failed or were unavailable."""
+
+    def __post_init__(self):
+        self.primary = Primary.of(self.declaration)
+        absent = [self.primary.on(split) for split in ("train", "val", "test") if self.primary.on(split) not in self.rows]
+        if absent:  # of a task whose metric no row has yet
+            self.rows = self.rows.assign(**dict.fromkeys(absent, math.nan))
+        self.by_trial = {(row["arm"], row["seed"]): row for row in self.rows.to_dict("records")}
+        self.places = self.epochs.groupby(["arm", "seed"]).indices if len(self.epochs) else {}
+        self.columns = {name: self.epochs[name].to_numpy() for name in self.epochs if name not in store.KEY}
+        self.outcomes: dict[tuple[str, int], np.ndarray | None] = {}
+
+    @classmethod
+    def read(cls, files: store.Files) -> "Table":
+        """Everything there is. Raises `Failure` for a damaged file."""
+        undone = [row for row in store.read_rows(files) if row["status"] not in store.FINAL]  # and checks every line
+        rows = pd.read_csv(files.rows) if files.rows.exists() else pd.DataFrame(columns=store.NAMES)
+        rows = rows[rows["status"].isin(store.FINAL)]
+        return cls(
+            files,
+            rows,
+            store.read_epochs(files),
+            store.read_measures(files),
+            read_arrays(files.predictions),
+            store.read_declaration(files),
+            undone,
+        )
+
+    def of(self, arm: str, seed: int) -> dict:
+        """The row of one trial."""
+        return self.by_trial[arm, seed]
+
+    def epochs_of(self, arm: str, seed: int) -> dict[str, np.ndarray]:
+        """The columns of one trial's epochs; none where there are none."""
+        places = self.places.get((arm, seed))
+        return {} if places is None else {name: values[places] for name, values in self.columns.items()}
+
+    def scores(self, arm: str, column: str) -> np.ndarray:
+        """One column of an arm's trials, seed by seed, float [n]; blank where a trial has no such number."""
+        own = sorted((seed, row.get(column, math.nan)) for (name, seed), row in self.by_trial.items() if name == arm)
+        return np.array([value for _, value in own], float)
+
+    def seeds_of(self, arms: list[str]) -> list[int]:
+        """Seeds that all the arms have, from 0 on without a gap: a later seed must not stand in for a missing one."""
+        there = [{seed for name, seed in self.by_trial if name == arm} for arm in arms]
+        shared = set.intersection(*there) if there else set()
+        return list(range(next(i for i in range(len(shared) + 1) if i not in shared)))
+
+    def correct(self, arm: str, seed: int) -> np.ndarray | None:
+        """Whether each test image was classified rightly, float [m]; None where that is not known, or no question of classes."""
+        predicted, labels = self.predicted(arm, seed), self.labels(arm, seed)
+        return None if predicted is None else (predicted == labels).astype(float)
+
+    def by_image(self, arm: str, seed: int) -> np.ndarray | None:
+        """What the primary metric is the mean of, float [m]; None where that is not known, or it is no mean over test images."""
+        if (arm, seed) not in self.outcomes:
+            found = self.correct(arm, seed) if self.primary.metric == "accuracy" else None
+            if self.primary.metric == "error":
+                said, truth = self.arrays.get(f"{arm}/{seed}"), self._truth(arm, seed)
+                if said is not None and truth is not None and said.shape == truth.shape and said.ndim == 1:
+                    found = np.abs(said.astype(float) - truth)
+            self.outcomes[arm, seed] = found
+        return self.outcomes[arm, seed]
+
+    def _truth(self, arm: str, seed: int) -> np.ndarray | None:
+        """What is kept of the labels of the test images that a trial was scored on."""
+        row = self.of(arm, seed)
+        setting = row.get("setting")
+        classes = json.loads(setting).get("classes") if isinstance(setting, str) else None  # else an old row or none
+        return self.arrays.get(store.labels_key(str(row["data_checksum"]), classes))
+
+    def labels(self, arm: str, seed: int) -> np.ndarray | None:
+        """The classes of the test images that a trial was scored on; None where it is no question of classes."""
+        labels = self._truth(arm, seed)
+        return labels if labels is not None and labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer) else None
+
+    def predicted(self, arm: str, seed: int) -> np.ndarray | None:
+        """The class of each test image that a trial says; None where it or the labels are missing."""
+        predicted, labels = self.arrays.get(f"{arm}/{seed}"), self.labels(arm, seed)
+        return predicted if predicted is not None and labels is not None and predicted.shape == labels.shape else None
+
+    def confusion(self, arm: str, seed: int) -> np.ndarray | None:
+        """Counts [classes, classes] of one trial, rows true, columns predicted."""
+        predicted, labels = self.predicted(arm, seed), self.labels(arm, seed)
+        if predicted is None:
+            return None
+        return metrics.confusion(predicted.astype(int), labels.astype(int), 1 + int(max(labels.max(), predicted.max())))
+
+    def value(self, metric: str, arm: str, seed: int, target: float | None) -> float:
+        """One trial's value of a metric; NaN where it has none."""
+        row = self.of(arm, seed)
+        if metric == "gap":
+            return float(self.primary.gap(row))
+        if metric == "survival":
+            return float(row["status"] == "done")
+        if metric == "worst_class_accuracy":
+            right, labels = self.correct(arm, seed), self.labels(arm, seed)
+            return math.nan if right is None else min(right[labels == c].mean() for c in np.unique(labels))
+        if metric == "seconds":
+            return float(row["train_seconds"]) + float(row["input_seconds"]) if row["beside"] == 0 else math.nan
+        if metric in RANKED:
+            seen = np.asarray(self.epochs_of(arm, seed).get(self.primary.on("val"), ()), float)
+            reached = np.flatnonzero(self.primary.sign * seen >= self.primary.sign * target)
+            epochs = reached[0] + 1 if len(reached) else math.inf
+            return float(epochs * (row["steps"] / max(row["final_epoch"], 1) if metric == "steps_to_target" else 1))
+        if metric in self.rows:
+            return float(row[metric])
+        own = self.measures[(self.measures["arm"] == arm) & (self.measures["seed"] == seed) & (self.measures["name"] == metric)]
+        if not len(own) and not (self.measures["name"] == metric).any():
+            raise NoData(f"no column and no measure is called {metric!r}")
+        if not len(own) or (self.is_timed(metric) and row["beside"] != 0):
+            return math.nan
+        return float(own["value"].iloc[0])
+
+    def is_timed(self, metric: str) -> bool:
+        """Whether a metric is one of time, which only trials that ran alone can tell."""
+        units = self.measures.loc[self.measures["name"] == metric, "unit"]
+        return metric == "seconds" or units.isin(TIMES).any()

@@ -1,0 +1,104 @@
+"""A machine that is not the chief: trains what the chief says, with a worker that writes nothing."""
+
+import selectors
+from collections.abc import Callable
+
+from common.errors import Failure
+from common.running.cluster import Cluster
+from common.running.devices import Devices
+from common.running.plan import Plan, Planned, Variant, known_columns
+from common.running.process import Worker, job
+from common.running.progress import Display
+from common.running.runner import STALL_SECONDS
+
+
+class Follower:
+    """Runs this machine's part of each trial until the chief is done."""
+
+    def __init__(
+        self,
+        make_plan: Callable[..., Plan],
+        *,
+        devices: Devices,
+        display: Display,
+        cluster: Cluster,
+        stall_seconds: float = STALL_SECONDS,
+    ):
+        self.make_plan, self.devices, self.display, self.cluster = make_plan, devices, display, cluster
+        self.stall_seconds = stall_seconds
+        self.worker: Worker | None = None
+        self.round = 0
+
+    def run(self) -> int:
+        """Follow. Returns the chief's exit status. Raises `Failure` when a machine, or this one's worker, is lost."""
+        try:
+            while True:
+                self.cluster.check()
+                said = self.cluster.others[0].said
+                if said["state"] == "done":
+                    return said["status"]
+                if said["state"] == "leads" and said["round"] > self.round:
+                    self._begin(said)
+                self._listen()
+        finally:
+            self._stop()
+
+    def _begin(self, said: dict) -> None:
+        plan = self.make_plan(trials=[(Variant(**said["variant"]), said["seed"])], searching=said["searching"])
+        (trial,) = plan.trials
+        if trial.fingerprint != said["fingerprint"]:
+            raise Failure(
+                "the chief trains another trial than this machine would: all must have the same code, data and options. "
+                f"Received: fingerprint {said['fingerprint'][:12]}, here {trial.fingerprint[:12]}"
+            )
+        busy = self.worker is not None and self.worker.trial is not None
+        if busy and not said["fresh"]:
+            return  # the chief was a little faster
+        self.round = said["round"]
+        self.cluster.say(state="follows", round=self.round)
+        if said["fresh"]:
+            self._stop()
+        self.worker = self.worker or self._start(plan, trial)
+        row = known_columns(trial, plan.experiment.name, {})
+        self.worker.give(trial, job(plan, trial, row, keep=None, checkpoint_steps=None, writes=False))
+
+    def _start(self, plan: Plan, trial: Planned) -> Worker:
+        setting = trial.setting
+        gpus = self.devices.take(setting.replicas // setting.workers)
+        return Worker.start(trial.fits, gpus, plan.files.folder / "logs")
+
+    def _stop(self) -> None:
+        if self.worker is not None:
+            self.devices.free(self.worker.gpus)
+            self.worker.stop()
+            self.worker = None
+
+    def _listen(self) -> None:
+        worker = self.worker
+        with selectors.DefaultSelector() as selector:
+            if worker is not None:
+                selector.register(worker.process.stdout, selectors.EVENT_READ)
+            heard = selector.select(timeout=0.2)
+        if worker is None:
+            return
+        worker.refuse_slow_start()
+        if not heard:
+            if worker.trial and worker.silent() > self.stall_seconds:
+                raise Failure(f"its worker was silent for {self.stall_seconds:g} s")
+            self.display.update([(worker.trial, worker.progress)] if worker.trial else [], 0)
+            return
+        events = worker.events()
+        if events is None:
+            raise Failure(f"its worker died ({worker.how_it_ended()}); the same command on all machines goes on")
+        for event in events:
+            kind = event.pop("event")
+            if kind == "ready":
+                worker.ready = True
+            elif kind == "progress":
+                worker.progress = event
+            elif kind == "failed":
+                self.cluster.say(state="failed", round=self.round, reason=event["reason"])
+                worker.trial = None
+            else:
+                self.display.followed(worker.trial)
+                worker.trial = None

@@ -1,0 +1,147 @@
+"""A worker process, as its parent sees it."""
+
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+
+from common.errors import Failure
+from common.files import PROJECT
+from common.running.plan import Plan, Planned
+
+CONNECT_SECONDS = 120.0
+"""How long the workers of several machines may take to find each other, their imports included."""
+STOP_SECONDS = 5.0
+"""How long the end of a killed worker is waited for."""
+
+
+@dataclass
+class Worker:
+    """A worker process and what it is doing."""
+
+    process: subprocess.Popen
+    fits: tuple[int, int, int, bool]
+    """Threads, replicas, machines and determinism: fixed once TensorFlow has started."""
+    gpus: list[str]
+    log: pathlib.Path
+    scratch: pathlib.Path
+    """Its temporary files: TensorFlow leaves many."""
+    trial: Planned | None = None
+    given: int = 0
+    """Trials handed to it so far."""
+    beside: int = 0
+    ready: bool = False
+    reached: bool = True
+    """Whether the last trial given to it arrived."""
+    buffer: bytes = b""
+    progress: dict = field(default_factory=dict)
+    heard: float = field(default_factory=time.monotonic)
+    """When it last said anything."""
+    stalled: bool = False
+    started: float = field(default_factory=time.monotonic)
+
+    @classmethod
+    def start(cls, fits: tuple[int, int, int, bool], gpus: list[str], logs: pathlib.Path) -> "Worker":
+        """Start a process for the trials that it fits; what it prints goes to a log."""
+        logs.mkdir(parents=True, exist_ok=True)
+        handle, log = tempfile.mkstemp(prefix="worker-", suffix=".log", dir=logs)
+        scratch = tempfile.mkdtemp(prefix="worker-")
+        environment = {
+            **os.environ,
+            "KERAS_BACKEND": "tensorflow",
+            "OMP_NUM_THREADS": str(fits[0]),
+            "PYTHONHASHSEED": "0",
+            "TMPDIR": scratch,
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+            "CUDA_VISIBLE_DEVICES": ",".join(gpus) or "-1",
+        }
+        process = subprocess.Popen(
+            [sys.executable, "-u", "-m", "common.running.worker", *(str(int(value)) for value in fits)],
+            cwd=PROJECT,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=handle,
+        )
+        os.close(handle)
+        os.set_blocking(process.stdout.fileno(), False)
+        return cls(process, fits, gpus, pathlib.Path(log), pathlib.Path(scratch))
+
+    def give(self, trial: Planned, job: dict) -> None:
+        """Hand over a trial."""
+        self.trial, self.progress, self.heard = trial, {}, time.monotonic()
+        self.given += 1
+        try:
+            self.process.stdin.write((json.dumps(job) + "\n").encode())
+            self.process.stdin.flush()
+        except BrokenPipeError:  # it died while idle: its end of file follows
+            self.reached = False
+
+    def events(self) -> list[dict] | None:
+        """The events that have arrived; None when the process has ended."""
+        self.heard = time.monotonic()
+        chunk = self.process.stdout.read()
+        if chunk == b"":
+            return None
+        *lines, self.buffer = (self.buffer + (chunk or b"")).split(b"\n")
+        return [json.loads(line) for line in lines]
+
+    def silent(self) -> float:
+        """Seconds since it was last heard of."""
+        return time.monotonic() - self.heard
+
+    def refuse_slow_start(self) -> None:
+        """Raises `Failure` for one that waits for other machines in vain."""
+        if not self.ready and time.monotonic() - self.started > CONNECT_SECONDS:
+            raise Failure(
+                f"its worker could not reach the others within {CONNECT_SECONDS:g} s: can each machine reach every address of "
+                f"TF_CONFIG? Received: {os.environ.get('TF_CONFIG')}"
+            )
+
+    def how_it_ended(self) -> str:
+        """In words. Raises `Failure` for one that never started and was not killed: the next would fare no better."""
+        status = self.process.wait()
+        how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+        if not self.ready and status >= 0:
+            last = (self.log.read_text(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
+            raise Failure(f"a worker could not start ({how}): {last}")
+        return how
+
+    def stop(self) -> None:
+        """End it at once: what it had not saved is not needed."""
+        self.process.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # it waits for a slow disk, and ends when that answers
+            self.process.wait(STOP_SECONDS)
+        with contextlib.suppress(OSError):  # what could not be sent is still buffered
+            self.process.stdin.close()
+        self.process.stdout.close()
+        self.log.unlink(missing_ok=True)
+        shutil.rmtree(self.scratch, ignore_errors=True)
+
+
+def job(plan: Plan, trial: Planned, row: dict, *, keep: pathlib.Path | None, checkpoint_steps: int | None, writes=True) -> dict:
+    """What a worker is told of a trial: all that `execution.run_trial` needs, as plain values.
+
+    `row` holds the columns known beforehand, `keep` is where the model goes; `writes` is false for a worker whose chief is
+    on another machine.
+    """
+    return {
+        "script": str(plan.experiment.path),
+        "seed": trial.seed,
+        "arguments": trial.arguments,
+        "setting": vars(trial.setting),
+        "dataset": trial.dataset.to_json(),
+        "folder": str((plan.files.state / trial.folder_name).resolve()),
+        "keep": str(keep.resolve()) if keep else None,
+        "checkpoint_steps": checkpoint_steps,
+        "writes": writes,
+        "scores_test": not plan.searching,
+        "row": row,
+    }

@@ -1,0 +1,302 @@
+"""Trials to worker processes: one trial at a time each, workers reused, what crashed tried once more."""
+
+import contextlib
+import fcntl
+import os
+import pathlib
+import selectors
+import shutil
+import time
+from collections.abc import Sequence
+from typing import IO
+
+from common.errors import Failure
+from common.rows import store
+from common.running.cluster import Cluster
+from common.running.devices import Devices
+from common.running.plan import Plan, Planned, known_columns, provenance
+from common.running.process import Worker, job
+from common.running.progress import Display
+
+ATTEMPTS = 2
+"""Times a trial whose worker died is started within one call."""
+STALL_SECONDS = 900
+"""How long a trial may be silent before it is taken for dead."""
+TRIALS_PER_WORKER = 50
+"""After so many a worker is replaced: TensorFlow's runtime keeps 1 to 2 MB of every trial, outside of Python's reach."""
+POLL_SECONDS = 1.0
+"""Between two looks at trials that another call is running."""
+
+
+class Runner:
+    """Runs trials and writes a row for each; a context manager, whose workers live until its end."""
+
+    def __init__(
+        self,
+        *,
+        devices: Devices,
+        jobs: int,
+        display: Display,
+        keep: bool = False,
+        checkpoint_steps: int | None = None,
+        stall_seconds: float = STALL_SECONDS,
+        cluster: Cluster | None = None,
+    ):
+        self.devices, self.jobs, self.display = devices, jobs, display
+        self.keep, self.checkpoint_steps, self.stall_seconds = keep, checkpoint_steps, stall_seconds
+        self.cluster, self.round = cluster, 0
+        self.origin = provenance()
+        self.workers: list[Worker] = []
+        self.selector = selectors.DefaultSelector()
+        self.attempts: dict[str, int] = {}
+
+    def __enter__(self) -> "Runner":
+        return self
+
+    def __exit__(self, *_) -> None:
+        for worker in self.workers:
+            worker.stop()
+        self.selector.close()
+        for folder in {worker.log.parent for worker in self.workers}:
+            _remove_empty(folder)
+
+    def run(self, plan: Plan, trials: Sequence[Planned]) -> list[dict]:
+        """Run trials of a plan in order. Returns their rows. `KeyboardInterrupt` passes through."""
+        self.plan, self.claims = plan, Claims(plan)
+        rows: list[dict] = []
+        waiting = list(trials)
+        try:
+            while waiting or any(worker.trial for worker in self.workers):
+                rows += self._assign(waiting)
+                self._kill_stalled()
+                rows += self._attend()
+                self.display.update([(w.trial, w.progress) for w in self.workers if w.trial], len(waiting))
+                for key, _ in self.selector.select(timeout=0.2):
+                    rows += self._listen(key.data, waiting)
+        except BaseException:
+            for worker in self.workers:  # before the claims are given back
+                worker.process.kill()
+            raise
+        finally:
+            self.claims.release_all()
+            for folder in (plan.files.state, plan.files.state.parent):
+                _remove_empty(folder)
+        return rows
+
+    def _assign(self, waiting: list[Planned]) -> list[dict]:
+        """Give every idle worker the next trial, starting workers while there is room. Returns rows that need none.
+
+        A trial that another call is running is passed over, and looked at again when nothing else is left.
+        """
+        rows = []
+        for trial in list(waiting):
+            idle = [w for w in self.workers if w.trial is None]
+            if not idle and len(self.workers) >= self.jobs:
+                break
+            if not self.claims.take(trial):
+                continue
+            waiting.remove(trial)
+            if self.claims.done_elsewhere(trial):
+                self.claims.release(trial)
+                self.display.elsewhere(trial)
+                continue
+            reason = self.devices.lack(trial.setting.replicas, trial.setting.workers)
+            if reason:
+                rows.append(self._without_training(trial, "unavailable", reason))
+                continue
+            worker = next((w for w in idle if w.fits == trial.fits and w.given < TRIALS_PER_WORKER), None)
+            if self.cluster:
+                self.round += 1
+                told = {"fingerprint": trial.fingerprint, "variant": vars(trial.variant), "seed": trial.seed}
+                self.cluster.say(state="leads", round=self.round, fresh=worker is None, searching=self.plan.searching, **told)
+            worker = worker or self._start(trial.fits, idle)
+            worker.give(trial, self._job(trial))
+            running = [w for w in self.workers if w.trial]
+            worker.beside = 0
+            for other in running:
+                other.beside = max(other.beside, len(running) - 1)
+        if waiting and not any(w.trial for w in self.workers):
+            time.sleep(POLL_SECONDS)  # all that is left is being run by another call
+        return rows
+
+    def _start(self, fits: tuple[int, int, int, bool], idle: list[Worker]) -> Worker:
+        spent = [worker for worker in idle if worker.given >= TRIALS_PER_WORKER]
+        if spent or len(self.workers) >= self.jobs:
+            self._drop([*spent, *idle][0])
+        worker = Worker.start(fits, self.devices.take(fits[1] // fits[2]), self.plan.files.folder / "logs")
+        self.workers.append(worker)
+        self.selector.register(worker.process.stdout, selectors.EVENT_READ, worker)
+        return worker
+
+    def _kill_stalled(self) -> None:
+        for worker in self.workers:
+            if worker.trial and worker.silent() > self.stall_seconds:
+                worker.stalled = True
+                worker.process.kill()
+
+    def _attend(self) -> list[dict]:
+        """See to the other machines. Returns the row of a trial that failed on any. Raises `Failure` when one has ended."""
+        if self.cluster is None:
+            return []
+        self.cluster.check()
+        rows = []
+        for worker in list(self.workers):
+            worker.refuse_slow_start()
+            reason = self.cluster.given_up(self.round)
+            if reason is not None:
+                if worker.trial is not None:
+                    rows.append(self._fail(worker.trial, reason, worker))
+                self._drop(worker)  # the machines' collectives may be out of step: the next trial begins with fresh workers
+        return rows
+
+    def _job(self, trial: Planned) -> dict:
+        kept = self.plan.files.local("models", trial.arm, trial.seed, ".keras")
+        row = known_columns(trial, self.plan.experiment.name, self.origin)
+        return job(self.plan, trial, row, keep=kept if self.keep else None, checkpoint_steps=self.checkpoint_steps)
+
+    def _listen(self, worker: Worker, waiting: list[Planned]) -> list[dict]:
+        """Act on a worker's events. Returns the rows that they completed."""
+        events = worker.events()
+        if events is None:
+            return self._died(worker, waiting)
+        rows = []
+        for event in events:
+            kind = event.pop("event")
+            if kind == "ready":
+                worker.ready = True
+            elif kind == "progress" and "warning" in event:
+                self.display.say(event["warning"])
+            elif kind == "progress":
+                worker.progress = event
+            elif kind in ("finished", "failed", "unavailable"):
+                if self.cluster and kind == "failed":
+                    self.cluster.give_up(self.round, event["reason"])
+                    break  # `_attend` goes on, when it is known whether another machine is the cause
+                trial, worker.trial = worker.trial, None
+                if kind == "failed":
+                    rows.append(self._fail(trial, event["reason"], worker))
+                elif kind == "unavailable":
+                    rows.append(self._without_training(trial, kind, event["reason"]))
+                else:
+                    rows += self._finish(trial, worker.beside)
+        return rows
+
+    def _finish(self, trial: Planned, beside: int | str) -> list[dict]:
+        outcome = pending_outcome(self.plan, trial)
+        if outcome is None:
+            return [self._without_training(trial, "failed", "its outcome cannot be read: the disk may be full or failing")]
+        outcome.row["beside"] = beside
+        store.store(self.plan.files, outcome, list(self.plan.experiment.arms))
+        shutil.rmtree(self.plan.files.state / trial.folder_name, ignore_errors=True)
+        self.claims.release(trial)
+        self.display.finished(outcome.row)
+        return [outcome.row]
+
+    def _fail(self, trial: Planned, reason: str, worker: Worker) -> dict:
+        """A `failed` row and its log; checkpoints stay, so that the next call goes on from them."""
+        log = self.plan.files.local("logs", trial.arm, trial.seed, ".log")
+        with contextlib.suppress(OSError):
+            log.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(worker.log, log)
+        return self._without_training(trial, "failed", reason, worker.beside)
+
+    def _without_training(self, trial: Planned, status: str, reason: str, beside: int | str = "") -> dict:
+        row = known_columns(trial, self.plan.experiment.name, self.origin)
+        row |= {"status": status, "reason": reason, "beside": beside}
+        store.store(self.plan.files, store.Outcome(row=row), list(self.plan.experiment.arms))
+        self.claims.release(trial)
+        self.display.finished(row)
+        return row
+
+    def _died(self, worker: Worker, waiting: list[Planned]) -> list[dict]:
+        how = f"silent for {self.stall_seconds:g} s" if worker.stalled else worker.how_it_ended()
+        if self.cluster:
+            raise Failure(f"its worker died ({how}); the same command on all machines goes on from the last finished epochs")
+        trial = worker.trial
+        rows = []
+        if trial is not None and not worker.reached:
+            waiting.insert(0, trial)
+        elif trial is not None:
+            self.attempts[trial.fingerprint] = self.attempts.get(trial.fingerprint, 0) + 1
+            if self.attempts[trial.fingerprint] < ATTEMPTS:
+                self.display.say(f"{trial.arm} seed {trial.seed}: its worker died ({how}); trying once more")
+                waiting.insert(0, trial)
+            else:
+                rows.append(self._fail(trial, f"its worker died {ATTEMPTS} times ({how})", worker))
+        self._drop(worker)
+        return rows
+
+    def _drop(self, worker: Worker) -> None:
+        self.devices.free(worker.gpus)
+        self.selector.unregister(worker.process.stdout)
+        self.workers.remove(worker)
+        worker.stop()
+
+
+def _remove_empty(folder: pathlib.Path) -> None:
+    with contextlib.suppress(OSError):  # it is not empty, or another call was faster
+        folder.rmdir()
+
+
+class Claims:
+    """Which trials this call has in hand, so that two calls on one results folder share the work.
+
+    A claim is a lock on a file beside the trial's checkpoints. It ends with the process that holds it: none is ever stale.
+    """
+
+    def __init__(self, plan: Plan):
+        self.plan = plan
+        self.held: dict[str, IO] = {}
+        self.missing = {trial.fingerprint for trial in plan.missing()}
+
+    def take(self, trial: Planned) -> bool:
+        """Claim a trial; False while another call has it."""
+        if trial.fingerprint in self.held:
+            return True
+        path = self._path(trial)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            file = path.open("w")
+        except FileNotFoundError:  # another call has just ended, and tidied up
+            return False
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(file.fileno()).st_ino != path.stat().st_ino:
+                raise FileNotFoundError  # it was released between opening and locking
+        except (BlockingIOError, FileNotFoundError):
+            file.close()
+            return False
+        self.held[trial.fingerprint] = file
+        return True
+
+    def _path(self, trial: Planned) -> pathlib.Path:
+        return self.plan.files.state / f"{trial.folder_name}.lock"
+
+    def done_elsewhere(self, trial: Planned) -> bool:
+        """Whether another call has finished a claimed trial since this one planned it."""
+        missing = {t.fingerprint for t in self.plan.missing()}
+        return trial.fingerprint in self.missing - missing
+
+    def release(self, trial: Planned) -> None:
+        """Give a claim back."""
+        self._path(trial).unlink(missing_ok=True)
+        self.held.pop(trial.fingerprint).close()
+
+    def release_all(self) -> None:
+        """Give all claims back."""
+        for trial in [trial for trial in self.plan.trials if trial.fingerprint in self.held]:
+            self.release(trial)
+
+
+def pending_outcome(plan: Plan, trial: Planned) -> store.Outcome | None:
+    """The outcome that a trial left when the parent was killed before it could write the row; None where there is none."""
+    return store.load_outcome(plan.files.state / trial.folder_name)
+
+
+def collect_pending(plan: Plan) -> None:
+    """Write the rows of trials that ended while nobody was there to write them."""
+    for trial in plan.missing():
+        outcome = pending_outcome(plan, trial)
+        if outcome is not None:
+            store.store(plan.files, outcome, list(plan.experiment.arms))
+            shutil.rmtree(plan.files.state / trial.folder_name, ignore_errors=True)

@@ -1,0 +1,153 @@
+"""Each arm's own best values, on `val` and with seeds that no result uses: all points of a grid, or what a sweep has found."""
+
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from common import space
+from common.experiment import COMMON, Experiment
+from common.running.plan import Plan, Variant
+from common.tasks import Task
+
+FIRST_SEED = 1000
+GRID_SEEDS = (1000, 1001)
+
+
+@dataclass(frozen=True)
+class Score:
+    """How a point did: means over its seeds."""
+
+    value: float
+    """Of the task's primary metric on val, turned so that more is better."""
+    nll: float
+    """0 for a task without one; of equal values the lower is the better."""
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        return self.value, -self.nll
+
+    @classmethod
+    def of(cls, rows: Sequence[dict], task: Task) -> "Score":
+        """Of the trials of one point. A diverged one counts as the constant prediction, as which it was scored."""
+        mean = statistics.fmean
+        value = task.better(mean(float(row[f"val_{task.metric}"]) for row in rows))
+        return cls(value, mean(float(row["val_nll"] or 0) for row in rows))
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search chose for an arm."""
+
+    values: dict
+    tuning: str
+    """How, in words; stands in the rows."""
+
+
+class Grids:
+    """The grids of the arms; those with equal spaces share one, so that it grows for all of them alike."""
+
+    def __init__(self, experiment: Experiment, arms: Sequence[str], *, smoke: bool = False):
+        self.arms = {arm: experiment.search[arm] for arm in arms}
+        self.smoke, self.task = smoke, experiment.task
+        self.seeds = GRID_SEEDS[:1] if smoke else GRID_SEEDS
+        self.grids: dict[str, space.Grid] = {}
+        for own in self.arms.values():
+            grid = self.grids.setdefault(space.grid_hash(own), space.Grid(own))
+            if smoke:
+                grid.axes = {name: [axis[0], axis[len(axis) // 2]] for name, axis in grid.axes.items()}
+
+    def grid(self, arm: str) -> space.Grid:
+        return self.grids[space.grid_hash(self.arms[arm])]
+
+    def trials(self) -> list[tuple[Variant, int]]:
+        """All points of all arms, seed by seed with the arms interleaved."""
+        points = {arm: list(self.grid(arm).points()) for arm in self.arms}
+        longest = max(map(len, points.values()), default=0)
+        return [
+            (Variant.tried(arm, points[arm][i]), seed)
+            for seed in self.seeds
+            for i in range(longest)
+            for arm in self.arms
+            if i < len(points[arm])
+        ]
+
+    def scores(self, plan: Plan) -> dict[str, dict[str, Score]]:
+        """Per arm, of each point (as JSON) that has all its rows."""
+        by_label: dict[str, list[dict]] = {}
+        for row in plan.rows():
+            by_label.setdefault(row["arm"], []).append(row)
+        found: dict[str, dict[str, Score]] = {arm: {} for arm in self.arms}
+        for arm in self.arms:
+            for values in self.grid(arm).points():
+                rows = by_label.get(Variant.tried(arm, values).label, [])
+                if len(rows) == len(self.seeds):
+                    found[arm][json.dumps(values)] = Score.of(rows, self.task)
+        return found
+
+    def extend(self, plan: Plan) -> bool:
+        """Grow the grids beyond the edges at which an arm is at its best. Returns whether any did."""
+        if self.smoke:
+            return False
+        best = {arm: json.loads(_best(scores)) for arm, scores in self.scores(plan).items()}
+        grown = [
+            grid.extend([best[arm] for arm in self.arms if self.grid(arm) is grid])
+            for grid in self.grids.values()  # each of them, also after the first has grown
+        ]
+        return any(grown)
+
+    def found(self, plan: Plan) -> dict[str, Found]:
+        """The best point of each arm."""
+        return {arm: Found(json.loads(_best(scores)), self._how(arm)) for arm, scores in self.scores(plan).items()}
+
+    def common(self, plan: Plan) -> dict | None:
+        """The point that is best on average over the arms; None where they share none."""
+        scores = self.scores(plan)
+        shared = [values for values in next(iter(scores.values()), {}) if all(values in own for own in scores.values())]
+        if not shared:
+            return None
+
+        def mean(values):
+            own = [scores[arm][values] for arm in scores]
+            return statistics.fmean(s.value for s in own), -statistics.fmean(s.nll for s in own)
+
+        return json.loads(max(shared, key=mean))
+
+    def at_limit(self, found: dict[str, Found]) -> dict[str, list[str]]:
+        """Per arm, the names whose best value is still the grid's outermost: its limit, or all that a smoke run tries."""
+        outermost = {}
+        for arm, chosen in found.items():
+            axes = {n: axis for n, axis in self.grid(arm).axes.items() if isinstance(self.arms[arm].get(n), space.Range)}
+            names = [name for name, axis in axes.items() if chosen.values[name] in (min(axis), max(axis))]
+            if names:
+                outermost[arm] = names
+        return outermost
+
+    def budget(self, arm: str) -> int:
+        """Trials that the arm's grid takes."""
+        return sum(1 for _ in self.grid(arm).points()) * len(self.seeds)
+
+    def _how(self, arm: str) -> str:
+        count = sum(1 for _ in self.grid(arm).points())
+        return f"grid of {count} points, {len(self.seeds)} seed{'s' if len(self.seeds) > 1 else ''}"
+
+
+def _best(scores: dict[str, Score]) -> str:
+    """The best point; of equals the first."""
+    return max(scores, key=lambda values: scores[values].rank)
+
+
+def final_variants(experiment: Experiment, arms: Sequence[str], found: dict[str, Found], common: dict | None) -> list[Variant]:
+    """What is trained for the result: each arm with its own best values, then those of the common rate."""
+    variants = []
+    for arm in arms:
+        chosen = found.get(arm)
+        if chosen is None:
+            variants.append(Variant(arm, arm))
+        else:
+            own = space.space_hash(experiment.search[arm])
+            variants.append(Variant(arm, arm, chosen.values, search=own, tuning=chosen.tuning))
+    for arm in found if common else ():
+        own = space.space_hash(experiment.search[arm])
+        variants.append(Variant(arm, arm + COMMON, common, search=own, tuning=f"best on average over {len(found)} arms"))
+    return variants

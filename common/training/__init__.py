@@ -1,0 +1,1 @@
+"""One trial, from its data to its outcome: the loop, checkpoints, scoring, what adapts Keras. Imports data, tasks and rows."""

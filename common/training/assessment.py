@@ -1,0 +1,121 @@
+"""All scores of a trial: what its row says of the predictor that `train` returned, on splits that `train` never saw whole."""
+
+import pathlib
+
+import keras
+import numpy as np
+
+from common import metrics, tasks
+from common.data.split import Split
+from common.training import scoring
+from common.training.loop import Fit
+from common.training.trial import Trial
+
+
+def assess(trial: Trial, test: Split | None, predictor, fit: Fit | None, keep: str | None, shifted: bool) -> tuple[dict, dict]:
+    """The scores, and the outputs of each split. Without a predictor (diverged) those of the best constant prediction.
+
+    A search's trial has no test split, so that nothing can be chosen on it. Train and test labels are the clean ones.
+
+    Args:
+        fit: which the predictor comes from: its best validation epoch is scored as well.
+        keep: where the model is saved as it was scored, batch-norm statistics included.
+        shifted: whether shifted test images are scored as well, as measures of the trial.
+    """
+    task = trial.task
+    splits = {"train": trial.train, "val": trial.val} | ({"test": test} if test else {})
+    labels = {name: split.clean_labels if name == "train" else split.labels for name, split in splits.items()}
+    constant = {name: task.constant(trial.train.labels, trial.classes, len(split)) for name, split in splits.items()}
+    outputs = constant if predictor is None else _outputs(trial, predictor, splits)
+    if keep and isinstance(predictor, keras.Model):
+        pathlib.Path(keep).parent.mkdir(parents=True, exist_ok=True)
+        predictor.save(keep)
+    row = {}
+    for name in splits:
+        if predictor is None and name == "train":
+            continue  # a trial that diverged has no gap between train and test
+        row |= {f"{name}_{score}": value for score, value in task.scores(outputs[name], labels[name]).items()}
+    judged = "test" if test else "val"
+    row["untrained"] = _untrained(task, row[f"{judged}_{task.metric}"], constant[judged], labels[judged])
+    if test and task is tasks.classification:
+        names = ("test_precision", "test_recall", "test_f1")
+        row |= zip(names, metrics.macro_scores(outputs["test"].argmax(axis=1), test.labels, trial.classes), strict=True)
+        row["test_ece"] = metrics.ece(outputs["test"], test.labels)
+    if predictor is not None:
+        _measure(trial, outputs["train"])
+        if test:
+            _judge_estimate(trial, row[f"test_{task.metric}"])
+        if test and shifted:
+            _score_shifted(trial, test, predictor)
+    if predictor is None:
+        best = outputs
+    elif isinstance(predictor, keras.Model) and fit and fit.best:
+        predictor.set_weights(fit.best["weights"])
+        best = _outputs(trial, predictor, {name: split for name, split in splits.items() if name != "train"})
+        row["best_epoch"] = fit.best["epoch"]
+    else:
+        return row, outputs
+    for name in splits.keys() - {"train"}:
+        scores = task.scores(best[name], labels[name])
+        row[f"best_{name}_{task.metric}"] = scores[task.metric]
+        if name == "val" and task is tasks.classification:
+            row["best_val_nll"] = scores["nll"]
+    return row, outputs
+
+
+def _untrained(task: tasks.Task, score: float, constant: np.ndarray, labels: np.ndarray) -> bool:
+    """Whether a score is no better than that of a constant prediction: for classes, the judged split's most frequent one."""
+    floor = task.scores(constant, labels)[task.metric]
+    if task is tasks.classification:
+        floor = np.bincount(labels).max() / len(labels)
+    return bool(task.better(score) <= task.better(floor))
+
+
+def _measure(trial: Trial, outputs: np.ndarray) -> None:
+    """The share of wrong training labels that were learned by heart, where there are any."""
+    wrong = trial.train.labels != trial.train.clean_labels
+    if wrong.any() and trial.task is tasks.classification:
+        trial.record("memorised", float((outputs.argmax(axis=1) == trial.train.labels)[wrong].mean()), "of wrong labels")
+
+
+def _judge_estimate(trial: Trial, truth: float) -> None:
+    """How far off the measure `estimated_<metric>` is, where `train` has recorded one, which never sees the truth.
+
+    `estimate_bias` is the estimate less the score on the test split, `estimate_error` its absolute value.
+    """
+    for estimate in [value for name, value, _ in trial.measures if name == f"estimated_{trial.task.metric}"]:
+        trial.record("estimate_bias", estimate - truth)
+        trial.record("estimate_error", abs(estimate - truth))
+
+
+def _score_shifted(trial: Trial, test: Split, predictor) -> None:
+    """Measures `<shift>_accuracy <level>`, their mean over levels `<shift>_accuracy`, and that over all, `shifted_accuracy`."""
+    metric, means = trial.task.metric, []
+    call = _call(predictor)
+    for shift in tasks.SHIFTS:
+        found = []
+        for level in tasks.LEVELS:
+            images = tasks.shifted(test, shift, level)
+            found.append(trial.task.scores(scoring.predict(call, images), test.labels)[metric])
+            trial.record(f"{shift}_{metric} {level}", found[-1])
+        means.append(float(np.mean(found)))
+        trial.record(f"{shift}_{metric}", means[-1])
+    trial.record(f"shifted_{metric}", float(np.mean(means)))
+
+
+def _outputs(trial: Trial, predictor, splits: dict[str, Split]) -> dict[str, np.ndarray]:
+    """Outputs for each split, after the batch-norm statistics of the models at work have been re-estimated."""
+    models = [predictor] if isinstance(predictor, keras.Model) else trial.models.values()
+    order = trial.streams.generator("order", "scoring").permutation(len(trial.train))
+    for model in models:
+        if model.input_shape[1:] == trial.input_shape:  # others do not see images
+            scoring.reestimate_batch_norm(model, trial.train, order, trial.batch_size)
+    call = _call(predictor)
+    return {name: scoring.predict(call, split) for name, split in splits.items()}
+
+
+def _call(predictor):
+    """The predictor as a function: images uint8 [n, h, w, c] -> outputs [n, …]."""
+    if isinstance(predictor, keras.Model):
+        return scoring.forward(predictor)
+    return lambda images: np.asarray(predictor.predict(images))

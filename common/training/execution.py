@@ -1,0 +1,197 @@
+"""One trial from its data to its outcome: split, strategy, model, training, scores, provenance."""
+
+import contextlib
+import gc
+import hashlib
+import importlib.util
+import pathlib
+import platform
+import resource
+import sys
+import time
+from datetime import UTC, datetime
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tensorflow.python.framework.ops import gradient_registry
+
+from common import tasks
+from common.data.dataset import Dataset, reopen
+from common.data.streams import Streams, seeded_weights
+from common.errors import Misuse
+from common.rows import store
+from common.training.assessment import assess
+from common.training.loop import Diverged
+from common.training.trial import Trial
+
+
+def load_script(path: str):
+    """Import an experiment's script by its path."""
+    spec = importlib.util.spec_from_file_location(pathlib.Path(path).stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.experiment
+
+
+def run_trial(job: dict, strategy: tf.distribute.Strategy, report) -> store.Outcome:
+    """Train and score one trial. Raises what `train` raises, except divergence, which is an outcome."""
+    known = set(gradient_registry.list())
+    try:
+        return _run_trial(job, strategy, report)
+    finally:
+        for name in set(gradient_registry.list()) - known:
+            del gradient_registry._registry[name]  # TensorFlow never does, and each of them keeps a trial's whole graph
+
+
+def _run_trial(job: dict, strategy: tf.distribute.Strategy, report) -> store.Outcome:
+    _reset_peak_memory()
+    keras.utils.clear_session(free_memory=True)
+    gc.collect()
+    setting = job["setting"]
+    keras.config.set_dtype_policy(setting["precision"])
+    dataset = reopen(Dataset.from_json(job["dataset"]))
+    streams = Streams(job["seed"] + setting["seed_offset"], tuple(setting["vary"]))
+    keras.utils.set_random_seed(streams.key("init", "global"))
+    experiment = load_script(job["script"])
+    task = experiment.task
+    train, val, others = tasks.examples(dataset, setting, task, streams)
+    trial = Trial(
+        streams=streams,
+        train=train,
+        val=val,
+        others=others,
+        task=task,
+        input_shape=train.batch(np.arange(1)).shape[1:],
+        classes=task.outputs(len(setting["classes"] or dataset.class_names)),
+        epochs=setting["epochs"],
+        batch_size=setting["batch_size"] or len(train),
+        official_size=dataset.train_size,
+        full_size=dataset.split_sizes()[0] - len(others),
+        folder=pathlib.Path(job["folder"]),
+        strategy=strategy,
+        checkpoint_steps=job["checkpoint_steps"],
+        writes=job["writes"],
+        xla=setting["xla"],
+        report=report,
+    )
+    predictor, diverged = None, None
+    with strategy.scope(), seeded_weights(streams):
+        try:
+            predictor = experiment.train(trial, **job["arguments"])
+        except Diverged as error:
+            diverged = str(error)
+    if diverged is None and not (isinstance(predictor, keras.Model) or hasattr(predictor, "predict")):
+        raise Misuse(f"train must return a model or something with predict(images) -> scores. Received: {predictor!r}")
+    report(stage="scoring", done=1.0)
+    return _outcome(job, trial, dataset, predictor, diverged)
+
+
+def start(threads: int, replicas: int, workers: int, deterministic: bool) -> tf.distribute.Strategy:
+    """Set TensorFlow up, once in a process. Returns the strategy of all its trials.
+
+    With several workers it waits until those that `TF_CONFIG` names have come.
+
+    A second strategy would reuse the collectives' keys of the first.
+    """
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
+    gpus = tf.config.list_physical_devices("GPU")
+    for gpu in gpus:
+        tf.config.experimental.set_memory_growth(gpu, True)
+    kind = "gpu" if gpus else "cpu"
+    if workers > 1:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    if replicas == 1:
+        return tf.distribute.OneDeviceStrategy(f"/{kind}:0")
+    if not gpus:
+        devices = [tf.config.LogicalDeviceConfiguration()] * replicas
+        tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], devices)
+    return tf.distribute.MirroredStrategy([f"/{kind}:{i}" for i in range(replicas)])
+
+
+def _outcome(job: dict, trial: Trial, dataset: Dataset, predictor, diverged: str | None) -> store.Outcome:
+    stages = [stage for stage, model in trial.models.items() if predictor in (model, None)]  # None: it diverged
+    fit = trial.fits[stages[-1]] if stages else None
+    model = predictor if isinstance(predictor, keras.Model) else trial.models[stages[-1]] if stages else None
+    row = {**job["row"], "status": "diverged" if diverged else "done", "reason": diverged or "", "seed": job["seed"]}
+    row |= {"train_size": len(trial.train), "val_size": len(trial.val)}
+    if model is not None:
+        row["parameters"] = model.count_params()
+        row["weights"] = _weights_hash(model)
+    if trial.fits:
+        row["steps"] = sum(f.steps for f in trial.fits.values())
+        row["final_epoch"] = sum(f.epoch for f in trial.fits.values())
+    started = time.perf_counter()
+    setting = job["setting"]
+    test = tasks.test(dataset, setting["classes"], trial.task) if job["scores_test"] else None
+    if test:
+        row["test_size"] = len(test)
+    scored, outputs = assess(trial, test, predictor, fit, job["keep"], setting["shifted"])
+    trial.clocks["eval"] += time.perf_counter() - started
+    trial.lap()
+    row |= scored
+    seconds = trial.clocks["input"] + trial.clocks["train"]
+    row |= {f"{name}_seconds": round(value, 3) for name, value in trial.clocks.items()}
+    row["images_per_second"] = round(trial.timed_images / seconds, 1) if trial.timed_images else ""
+    row |= {
+        "peak_memory_mb": round(_peak_memory() / 1e6),
+        "device": _device(),
+        "resumes": trial.resumes,
+        "versions": _versions(),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    identity = {name: row[name] for name in ("experiment", "arm", "seed")}
+    epochs = [{**identity, "stage": stage, **epoch} for stage, f in trial.fits.items() for epoch in f.history]
+    measures = [{**identity, "name": name, "value": value, "unit": unit} for name, value, unit in trial.measures]
+    return store.Outcome(
+        row=row,
+        epochs=epochs,
+        measures=measures,
+        predicted=trial.task.predicted(outputs["test"]) if test else None,
+        logits=outputs["test"].astype(np.float32) if test else None,
+        samples=trial.samples if job["seed"] == 0 else None,
+    )
+
+
+def _weights_hash(model: keras.Model) -> str:
+    digest = hashlib.sha256()
+    for weight in model.get_weights():
+        digest.update(np.ascontiguousarray(weight).tobytes())
+    return digest.hexdigest()[:16]
+
+
+# --- provenance ------------------------------------------------------------------------------------------------------
+
+
+def _reset_peak_memory() -> None:
+    with contextlib.suppress(OSError):  # not Linux: the peak is then that of the worker's life
+        pathlib.Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak_memory() -> float:
+    """Bytes."""
+    try:
+        status = pathlib.Path("/proc/self/status").read_text()
+        return 1024 * int(status.split("VmHWM:")[1].split()[0])
+    except (OSError, IndexError):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _device() -> str:
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        return tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+        model = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+        vectors = "AVX-512" if "avx512f" in next(line for line in lines if line.startswith("flags")) else "AVX2"
+        return f"{model}, {vectors}"
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _versions() -> str:
+    return f"python {platform.python_version()}, tensorflow {tf.__version__}, keras {keras.__version__}, numpy {np.__version__}"

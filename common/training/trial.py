@@ -1,0 +1,159 @@
+"""`Trial`: what an experiment's `train` is handed, and `Trial.fit`, the only way to train."""
+
+import pathlib
+import time
+from collections.abc import Callable, Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from common.augment import Augmentation
+from common.data.split import Split
+from common.data.streams import Streams
+from common.errors import Misuse
+from common.tasks import Task, classification
+from common.training import scoring
+from common.training.loop import Fit, Loop, Step
+from common.training.objective import per_example
+
+
+class Trial:
+    """One training: what `train` may know and use. It holds no test image.
+
+    Attributes:
+        seed: of every stream that varies between trials.
+        epochs, batch_size: the setting's, overrides included.
+        steps_per_epoch, steps: updates in an epoch and in the whole budget.
+        input_shape: (height, width, channels); classes: the number of a model's outputs.
+        train, val: `Split`; others: the train examples of classes that are not kept.
+        full_size: examples there are for training, of which `train` may be a part.
+        task: what is learned.
+        replicas: devices that share a batch; workers: machines that they are on.
+        streams: for an experiment that draws something itself.
+        distinct_devices: whether each replica has a device of its own.
+    """
+
+    def __init__(
+        self,
+        *,
+        streams: Streams,
+        train: Split,
+        val: Split,
+        others: Split | None = None,
+        task: Task = classification,
+        input_shape: tuple[int, int, int],
+        classes: int,
+        epochs: int,
+        batch_size: int,
+        official_size: int,
+        full_size: int | None = None,
+        folder: pathlib.Path,
+        strategy: tf.distribute.Strategy | None = None,
+        checkpoint_steps: int | None = None,
+        writes: bool = True,
+        xla: bool = False,
+        report: Callable[..., None] = lambda **_: None,
+    ):
+        self.seed = streams.seed
+        self.streams = streams
+        self.train, self.val, self.others = train, val, others
+        self.full_size = full_size or len(train)
+        self.task, self.xla = task, xla
+        self.input_shape, self.classes = tuple(input_shape), classes
+        self.epochs, self.batch_size = epochs, batch_size
+        self.steps_per_epoch = -(-len(train) // batch_size)
+        self.steps = self.steps_per_epoch * epochs
+        self.strategy = strategy or tf.distribute.OneDeviceStrategy("/cpu:0")
+        self.replicas = self.strategy.num_replicas_in_sync
+        resolver = self.strategy.cluster_resolver
+        jobs = resolver.cluster_spec().as_dict() if resolver else {}
+        self.workers = max(1, sum(map(len, jobs.values())))
+        self.distinct_devices = self.replicas <= max(len(tf.config.list_physical_devices("GPU")), 1) * self.workers
+        self.fits: dict[str, Fit] = {}
+        self.models: dict[str, keras.Model] = {}
+        self.measures: list[tuple[str, float, str]] = []
+        self.samples: np.ndarray | None = None
+        self.clocks = dict.fromkeys(("compile", "input", "train", "eval", "total"), 0.0)
+        self.timed_images = 0
+        self.resumes = 0
+        self._calls: dict[int, tuple[Callable, keras.Model]] = {}
+        self._official_size = official_size
+        self._folder = folder
+        self._checkpoint_steps = checkpoint_steps
+        self._writes = writes
+        self._report = report
+        self._since = time.perf_counter()
+
+    def record(self, name: str, value: float, unit: str = "") -> None:
+        """Keep a number that the rows do not have, in `…_measures.csv`."""
+        self.measures.append((name, float(value), unit))
+
+    def fit(
+        self,
+        model: keras.Model,
+        *,
+        optimizer: keras.optimizers.Optimizer | dict[str, keras.optimizers.Optimizer],
+        loss: keras.losses.Loss | Callable | None = None,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+        class_weight: dict[int, float] | Sequence[float] | None = None,
+        augment: Sequence[Augmentation] = (),
+        stage: str = "fit",
+        epochs: int | None = None,
+        step: Step | None = None,
+        on: Split | None = None,
+        validate: Split | None = None,
+    ) -> keras.Model:
+        """Train a model on `train`, validating on `val` after each epoch. Returns it.
+
+        The gradient of each update is that of (mean loss over the examples in the batch) + (the model's penalties).
+
+        Args:
+            model: emits logits.
+            optimizer: built afresh. A dict of several where `step` plays several losses against each other.
+            loss: a `keras.losses.Loss` on logits, or f(targets, logits) -> losses [batch], with one-hot targets [batch,
+                classes]; integer labels for `SparseCategoricalCrossentropy`. By default cross-entropy. Where the task is no
+                classification, targets are its labels, and a loss must be given.
+            callbacks: whose fields are plain values, or `checkpoint.unsaved`.
+            class_weight: factor of each class' losses.
+            augment: augmentations (see `common.augment`), applied in order.
+            stage: names the call; a second call needs a name of its own. A finished stage is loaded after a kill.
+            epochs: by default the setting's.
+            step: f(model, images, targets, seed) -> (losses [batch], outputs or None), in place of loss(targets, model(images));
+                seed int32 [2] is for `tf.random.stateless_*` and `keras.random`, another one in each update.
+                Where `optimizer` is a dict, losses is a dict with the same names; each trains the layer of that name.
+            on, validate: other examples in the place of `train` and `val`.
+
+        Raises:
+            Misuse: a loss that cannot be meant, a callback that cannot be saved.
+            Diverged: loss or weights became infinite or NaN.
+        """
+        if stage in self.fits:
+            raise Misuse(f"each fit of a trial needs a stage name of its own. Received: stage={stage!r} twice")
+        if loss is None and step is None and self.task is not classification:
+            raise Misuse(f"the task {self.task.name} needs a loss of its own. Received: loss=None")
+        epochs = self.epochs if epochs is None else epochs
+        if keras.config.dtype_policy().name == "mixed_float16" and not isinstance(optimizer, dict):
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+        data = (self.train if on is None else on, self.val if validate is None else validate)
+        loop = Loop(self, model, optimizer, per_example(loss), callbacks, class_weight, augment, stage, epochs, step, *data)
+        self.models[stage] = model
+        self.fits[stage] = loop.fit
+        loop.run()
+        return model
+
+    def predict(self, model: keras.Model, images: np.ndarray | Split) -> np.ndarray:
+        """Outputs float32 [n, …] in inference mode, for images uint8 [n, height, width, channels] or a split."""
+        split = images if isinstance(images, Split) else Split.of(images, np.zeros(len(images), np.int64), None)
+        if id(model) not in self._calls:
+            self._calls[id(model)] = scoring.forward(model), model  # kept, so that no other takes its number
+        return scoring.predict(self._calls[id(model)][0], split)
+
+    def seconds(self) -> float:
+        """Seconds spent on this trial so far, over all its resumes."""
+        return self.clocks["total"] + time.perf_counter() - self._since
+
+    def lap(self) -> None:
+        """Bring the clock `total` up to now."""
+        self.clocks["total"] = self.seconds()
+        self._since = time.perf_counter()

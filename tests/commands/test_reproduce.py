@@ -1,0 +1,81 @@
+"""Receipts: a row's trial, run again."""
+
+import csv
+import subprocess
+import sys
+
+import pytest
+from conftest import PROJECT
+
+from common.commands import reproduce
+from common.rows import store
+
+
+def call(module, *options):
+    return subprocess.run([sys.executable, "-m", module, *options], capture_output=True, text=True, cwd=PROJECT, timeout=200)
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    """Two seeds of one arm: their folder, and the file."""
+    folder = tmp_path_factory.mktemp("rows")
+    options = ["--arms", "l2=1e-4", "--seeds", "2", "--epochs", "1", "--train", "64", "--results", str(folder), "--jobs", "1"]
+    done = call("experiments.exp_03_l2", *options)
+    assert done.returncode == 0, done.stderr
+    (path,) = folder.glob("*/exp_03_l2.csv")
+    return folder, path
+
+
+def read(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_row_is_identical_when_its_trial_is_run_again(rows):
+    folder, path = rows
+    row = read(path)[1]
+    done = call("common.commands.reproduce", "--row", row["fingerprint"][:8], "--results", str(folder))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == "IDENTICAL"
+    assert done.stdout.startswith(f"exp_03_l2, l2=1e-4 seed 1, from {path}")
+
+
+def test_what_differs_is_named(rows):
+    _, path = rows
+    first, second = read(path)
+    accuracies = [0.2, 0.3]
+    assert reproduce.compare(first, dict(first), accuracies) == "IDENTICAL"
+    near = {**first, "weights": "other", "test_accuracy": str(float(first["test_accuracy"]) + 0.05)}
+    assert reproduce.compare(first, near, accuracies) == "WITHIN NOISE (z = +0.71; weights, test_accuracy differ)"
+    far = {**first, "test_accuracy": str(float(first["test_accuracy"]) + 0.5)}
+    assert reproduce.compare(first, far, accuracies) == "DIFFERS (test_accuracy)"
+    assert reproduce.compare(first, {**first, "status": "diverged"}, accuracies) == "DIFFERS (status)"
+    assert reproduce.compare(first, far, [0.2]) == "DIFFERS (test_accuracy)"
+    other_clock = {**first, "total_seconds": "9", "device": second["device"] + "!"}
+    assert reproduce.compare(first, other_clock, accuracies) == "IDENTICAL"
+
+
+def test_other_data_or_code_is_told_before_anything_is_trained(rows, tmp_path):
+    _, path = rows
+    row = read(path)[0]
+    with pytest.raises(reproduce.Failure, match="DIFFERS: digits holds other images"):
+        reproduce.run_again({**row, "data_checksum": "0" * 64}, tmp_path)
+    with pytest.raises(reproduce.Failure, match="DIFFERS: the experiment's code, or the protocol"):
+        reproduce.run_again({**row, "fingerprint": "0" * 32}, tmp_path)
+    with pytest.raises(reproduce.Failure, match="has no arm 'gone' any more"):
+        reproduce.run_again({**row, "arm": "gone"}, tmp_path)
+    with pytest.raises(reproduce.Failure, match="not here any more. Received: exp_99_gone"):
+        reproduce.run_again({**row, "experiment": "exp_99_gone"}, tmp_path)
+    assert not list(tmp_path.rglob("*.csv"))
+
+
+def test_a_prefix_must_name_one_row(rows):
+    folder, path = rows
+    fingerprints = [row["fingerprint"] for row in read(path)]
+    assert reproduce.find(fingerprints[0], [folder])[1]["seed"] == "0"
+    for prefix, said in (("zz", "no row in"), ("", "2 rows in")):
+        with pytest.raises(reproduce.Misuse, match=said):
+            reproduce.find(prefix, [folder])
+    done = call("common.commands.reproduce", "--results", str(folder))
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert store.Files(path.parent, "exp_03_l2").rows == path

@@ -1,0 +1,229 @@
+"""That the arms of the experiments on architecture are what their names say."""
+
+import math
+import types
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from common import gradients, models
+from common.running import scripts
+from common.training.execution import load_script
+
+SCRIPTS = {path.stem[4:6]: path for path in scripts.scripts()}
+SHAPES = pytest.mark.parametrize("shape", [(28, 28, 1), (32, 32, 3)], ids=["digits and MNIST", "CIFAR-10"])
+
+
+def script(number):
+    """The experiment of a number, and the functions of its script."""
+    experiment = load_script(str(SCRIPTS[number]))
+    return experiment, experiment.train.__globals__
+
+
+class Spy:
+    """A trial that keeps what `train` hands to `fit`."""
+
+    replicas, classes, epochs, steps = 1, 10, 3, 100
+
+    def __init__(self, shape=(28, 28, 1)):
+        self.input_shape = shape
+
+    def fit(self, model, **options):
+        self.model, self.options = model, options
+        return model
+
+
+def fitted(number, arm, learning_rate=0.1, shape=(28, 28, 1)):
+    experiment, _ = script(number)
+    trial = Spy(shape)
+    experiment.train(trial, **experiment.arguments(arm), learning_rate=learning_rate)
+    return trial
+
+
+def kinds(model):
+    return [type(layer).__name__ for layer in model.layers]
+
+
+# --- 14: vanishing gradients ---
+
+
+def test_gradient_norms_are_those_of_back_propagation_by_hand():
+    trial = types.SimpleNamespace(input_shape=(1, 2, 1), classes=2)
+    model = models.deep_dense(trial, depth=2, width=2, activation="linear")
+    second, out = np.array([[2.0, 0.0], [0.0, 0.5]]), np.array([[1.0, -1.0], [3.0, 2.0]])
+    for name, kernel in (("dense1", np.eye(2)), ("dense2", second), ("logits", out)):
+        model.get_layer(name).set_weights([kernel, np.zeros(2)])
+    norms = gradients.layer_norms(model, np.zeros((1, 1, 2, 1)), np.array([0]), "dense")
+    # Both logits are 0, so that the gradient of the cross-entropy at them is (½, ½) − (1, 0).
+    last = out @ [-0.5, 0.5]
+    assert np.allclose(norms, [np.linalg.norm(second @ last), np.linalg.norm(last)], rtol=1e-5)
+
+
+@pytest.mark.parametrize(("variance", "factor"), [(0.5, 0.5), (2.0, 1.0), (8.0, 2.0)])
+def test_initial_weights_have_the_variance_that_decides_how_gradients_grow(variance, factor):
+    """A ReLU lets half of the variance through: a layer scales a gradient by the root of variance / 2."""
+    trial = types.SimpleNamespace(input_shape=(8, 8, 1), classes=10)
+    keras.utils.set_random_seed(0)
+    model = models.deep_dense(
+        trial, depth=6, width=256, kernel_initializer=keras.initializers.VarianceScaling(variance, "fan_in")
+    )
+    for i in range(2, 7):
+        kernel = model.get_layer(f"dense{i}").get_weights()[0]
+        assert kernel.var() == pytest.approx(variance / 256, rel=0.05)
+    images = np.random.default_rng(0).uniform(0, 255, (64, 8, 8, 1))
+    norms = gradients.layer_norms(model, images, np.arange(64) % 10, "dense")
+    assert np.log2(norms[0] / norms[-1]) == pytest.approx(5 * math.log2(factor), abs=1)
+
+
+def test_gradients_are_measured_on_training_images_before_and_after(make_trial):
+    experiment, _ = script("14")
+    trial = make_trial(epochs=1)
+    experiment.train(trial, **experiment.arguments("small weights"), learning_rate=0.1)
+    values = {name: value for name, value, _ in trial.measures}
+    assert len(values) == 2 * (6 + 1)
+    assert all(claim.metric in (*values, "test_accuracy") for claim in experiment.claims)
+    first, last = (values[f"gradient norm of layer {i}, untrained"] for i in (1, 6))
+    assert values["decades between first and last layer, untrained"] == pytest.approx(abs(math.log10(first / last)))
+
+
+# --- 15: activations ---
+
+
+@pytest.mark.parametrize(
+    ("arm", "formula"),
+    [
+        ("ReLU", lambda x: max(x, 0)),
+        ("sigmoid", lambda x: 1 / (1 + math.exp(-x))),
+        ("tanh", math.tanh),
+        ("leaky ReLU", lambda x: x if x > 0 else 0.2 * x),
+        ("ELU", lambda x: x if x > 0 else math.exp(x) - 1),
+        ("GELU", lambda x: x * (1 + math.erf(x / math.sqrt(2))) / 2),
+        ("swish", lambda x: x / (1 + math.exp(-x))),
+    ],
+)
+def test_each_activation_is_its_formula(arm, formula):
+    activations = [layer for layer in fitted("15", arm).model.layers if isinstance(layer, layers.Activation)]
+    assert len(activations) == 3
+    for layer in activations:
+        assert np.allclose(layer(np.array([-2.0, -0.5, 0.0, 1.5])), [formula(x) for x in (-2.0, -0.5, 0.0, 1.5)], atol=1e-6)
+
+
+# --- 16: normalisation ---
+
+
+@pytest.mark.parametrize(
+    ("arm", "axes", "groups"), [("batch norm", (0, 1, 2), 16), ("layer norm", (1, 2, 4), 1), ("group norm", (1, 2, 4), 8)]
+)
+def test_each_normalisation_leaves_its_own_parts_with_mean_0_and_variance_1(arm, axes, groups):
+    norm = fitted("16", f"{arm}, large batches").model.get_layer("norm1_1")
+    x = np.random.default_rng(0).normal(3.0, 2.0, (4, 28, 28, 16)).astype("float32")
+    y = np.array(norm(x, training=True) if arm == "batch norm" else norm(x))
+    if arm == "batch norm":
+        by_hand = (x - x.mean(axes)) / np.sqrt(x.var(axes) + 1e-3)
+    else:
+        parts = x.reshape(4, 28, 28, groups, -1)
+        by_hand = (parts - parts.mean(axes, keepdims=True)) / np.sqrt(parts.var(axes, keepdims=True) + 1e-3)
+    assert np.allclose(y, by_hand.reshape(x.shape), atol=1e-4)
+
+
+def test_without_normalisation_there_is_none():
+    assert not any("Normalization" in kind for kind in kinds(fitted("16", "none, small batches").model))
+
+
+# --- 17 and 18: pooling and kernel size, at matched parameters ---
+
+
+@SHAPES
+@pytest.mark.parametrize("number", ["17", "18"])
+def test_matched_arms_have_the_parameters_of_the_baseline(number, shape):
+    experiment, functions = script(number)
+    counts = {arm: functions["build"](Spy(shape), **experiment.arguments(arm)).count_params() for arm in experiment.arms}
+    matched = [arm for arm in counts if arm.endswith("matched")]
+    assert len(matched) == 3
+    for arm in matched:
+        assert counts[arm] == pytest.approx(counts[experiment.baseline], rel=0.05), arm
+        assert counts[arm.removesuffix(", matched")] != pytest.approx(counts[experiment.baseline], rel=0.02), arm
+
+
+def test_pooling_and_strided_convolutions_halve_the_image_and_no_pooling_does_not():
+    for arm, side in (("max", 7), ("average", 7), ("strided", 7), ("none", 28)):
+        assert fitted("17", arm).model.get_layer("flatten").input.shape[1:] == (side, side, 32), arm
+    assert fitted("17", "global average").model.get_layer("global_pool").output.shape[1:] == (32,)
+
+
+@pytest.mark.parametrize(("arm", "field"), [("3x3", 3), ("5x5", 5), ("7x7", 7), ("two 3x3", 5)])
+def test_an_impulse_shows_the_receptive_field_of_a_block(arm, field):
+    experiment, _ = script("18")
+    arguments = experiment.arguments(arm)
+    model = models.small_cnn(Spy(), kernel_initializer="ones", pooling=None, widths=(2,), **arguments)
+    seen = keras.Model(model.input, model.get_layer("flatten").input)
+    image = np.zeros((1, 28, 28, 1), np.float32)
+    image[0, 14, 14] = 255
+    response = np.array(seen(image))
+    assert response.shape == (1, 28, 28, 2)  # `same` padding
+    rows, columns = np.nonzero(response[0, :, :, 0])
+    assert (rows.min(), rows.max()) == (columns.min(), columns.max()) == (14 - field // 2, 14 + field // 2)
+    assert len(rows) == field**2
+
+
+# --- 19: capacity ---
+
+
+def test_capacity_grows_along_both_ladders():
+    ladders = [["width=4", "width=8", "baseline", "width=32", "width=64"], ["baseline", "depth=2", "depth=3"]]
+    for ladder in ladders:
+        counts = [fitted("19", arm).model.count_params() for arm in ladder]
+        assert counts == sorted(set(counts))
+    assert kinds(fitted("19", "depth=3").model).count("Conv2D") == 6
+
+
+def test_a_claim_about_overfitting_comes_with_one_about_accuracy():
+    experiment, _ = script("19")
+    gaps = {(claim.better, claim.worse) for claim in experiment.claims if claim.metric == "gap"}
+    kept = {(claim.better, claim.worse) for claim in experiment.claims if claim.kind == "not worse"}
+    assert gaps == kept
+
+
+# --- 34: the whole recipe ---
+
+
+def ingredients(trial):
+    """Those that can be seen in what was fitted."""
+    optimizer = trial.options["optimizer"]
+    ends = float(optimizer._learning_rate(trial.steps)) if callable(optimizer._learning_rate) else None
+    signs = {
+        "batch norm": kinds(trial.model).count("BatchNormalization") == 2,
+        "augmentation": [a.__name__ for a in trial.options["augment"]] == ["translation", "rotation"],
+        "dropout": "Dropout" in kinds(trial.model),
+        "L2": len(trial.model.losses) == 3,
+        "cosine": ends is not None and abs(ends) < 1e-8,
+    }
+    return {name for name, there in signs.items() if there}
+
+
+def test_each_recipe_holds_the_ingredients_that_its_name_says():
+    experiment, _ = script("34")
+    names = {"batch norm", "augmentation", "dropout", "L2", "cosine"}
+    expected = (
+        {"baseline": set(), "all": names} | {f"+ {n}": {n} for n in names} | {f"all without {n}": names - {n} for n in names}
+    )
+    assert {arm: ingredients(fitted("34", arm)) for arm in experiment.arms} == expected
+
+
+# --- 38: optimizers and scale ---
+
+
+@pytest.mark.parametrize(("side", "network"), [(14, "resnet8"), (28, "resnet8"), (32, "resnet20")])
+def test_the_complex_network_is_the_larger_where_images_are(side, network):
+    assert fitted("38", "SGD, more images, complex", shape=(side, side, 1)).model.name == network
+
+
+def test_each_optimizer_is_the_one_named_and_few_images_are_seen_more_often():
+    expected = {"SGD": ("SGD", 0.0), "momentum": ("SGD", 0.9), "AdaGrad": ("Adagrad", None), "RMSprop": ("RMSprop", 0.0)}
+    for name, (kind, momentum) in expected.items():
+        few, everything = (fitted("38", f"{name}, {images} images, simple").options for images in ("100", "more"))
+        assert (few["epochs"], everything["epochs"]) == (5 * Spy.epochs, Spy.epochs)
+        assert type(few["optimizer"]).__name__ == kind
+        assert getattr(few["optimizer"], "momentum", None) == momentum

@@ -1,0 +1,281 @@
+"""What the experiments on data, tasks and losses train is what they say."""
+
+import numpy as np
+import pytest
+from keras import losses as keras_losses
+from keras import optimizers
+
+from common import losses, models, tasks
+from common.data.split import Split
+from common.data.streams import Streams, seeded_weights
+from common.errors import Misuse
+from common.experiment import Setting
+from common.running.scripts import EXPERIMENTS
+from common.training.assessment import assess
+from common.training.execution import load_script
+from common.training.trial import Trial
+
+
+def trained(trial, number, **arguments):
+    """What `train` of an experiment returns."""
+    (path,) = EXPERIMENTS.glob(f"exp_{number}_*.py")
+    with seeded_weights(trial.streams):
+        return load_script(str(path)).train(trial, **arguments)
+
+
+def handed_to_fit(trial, number, **arguments):
+    """The options with which `train` of an experiment calls `trial.fit`, which does not run."""
+    options = {}
+    trial.fit = lambda model, **given: options.update(given)
+    trained(trial, number, **arguments)
+    return options
+
+
+def measures(trial):
+    return {name: value for name, value, _ in trial.measures}
+
+
+@pytest.fixture
+def task_trial(digits, tmp_path):
+    """Trials of a task on few digits."""
+
+    def make(task, **options):
+        setting = vars(Setting("digits", epochs=1, train_size=64))
+        train, val, _ = tasks.examples(digits, setting, task, Streams(0))
+        shape = train.batch(np.arange(1)).shape[1:]
+        return Trial(
+            streams=Streams(0),
+            train=train,
+            val=val.take(np.arange(40)),
+            task=task,
+            input_shape=shape,
+            classes=task.outputs(10),
+            epochs=1,
+            batch_size=16,
+            official_size=digits.train_size,
+            folder=tmp_path / "state",
+            **options,
+        )
+
+    return make
+
+
+# --- 20: training-set size ---
+
+
+def test_a_share_of_the_images_is_a_number_of_them_in_the_plan(digits, tmp_path):
+    from common.running.plan import Variant, make_plan
+
+    (path,) = EXPERIMENTS.glob("exp_20_*.py")
+    experiment = load_script(str(path))
+    plan = make_plan(experiment, experiment.quick, tmp_path, trials=[(Variant(arm, arm), 0) for arm in experiment.arms])
+    sizes = {trial.arm: trial.setting.train_size for trial in plan.trials}
+    assert (sizes["all images"], sizes["10 %, equal steps"], sizes["1 %, equal epochs"]) == (None, 115, 12)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, 1.5, -0.1])
+def test_a_share_lies_between_0_and_1(share):
+    with pytest.raises(Misuse, match="train_size must"):
+        Setting("digits", epochs=1, train_size=share)
+
+
+def test_repeated_images_make_an_epoch_of_the_full_length(make_trial):
+    few, all_alike = make_trial(train_size=16, full_size=64), make_trial(train_size=16, full_size=64, folder=None)
+    trained(few, "20", repeated=True)
+    assert few.fits["fit"].steps == few.epochs * 64 // 16
+    all_alike._folder = few._folder / "other"
+    trained(all_alike, "20", repeated=False)
+    assert all_alike.fits["fit"].steps == all_alike.epochs
+
+
+# --- 22 and 23: losses against noise and skew ---
+
+
+def test_early_stopping_returns_the_weights_of_the_lowest_validation_loss(make_trial):
+    trial = make_trial(epochs=12)
+    model = trained(trial, "22", loss="early-stopped CE", learning_rate=0.3)
+    history = [row["val_loss"] for row in trial.fits["fit"].history]
+    outputs = trial.predict(model, trial.val)
+    assert -np.log(_softmax(outputs)[np.arange(len(trial.val)), trial.val.labels]).mean() == pytest.approx(min(history), rel=1e-4)
+
+
+def _softmax(z):
+    e = np.exp(z - z.max(axis=1, keepdims=True))
+    return e / e.sum(axis=1, keepdims=True)
+
+
+def test_class_weights_weigh_the_rare_ones_and_leave_a_balanced_set_alone(digits, make_trial):
+    trial = make_trial()
+    setting = vars(Setting("digits", epochs=1, train_size=100, imbalance=20.0))
+    trial.train, _, _ = tasks.examples(digits, setting, tasks.classification, Streams(0))
+    counts = np.bincount(trial.train.labels)
+    weights = handed_to_fit(trial, "23", loss="class weights", learning_rate=0.1)["class_weight"]
+    assert weights * counts == pytest.approx(np.full(10, 10.0))  # each class weighs the same, the mean loss keeps its scale
+    rarer = handed_to_fit(trial, "23", loss="class-balanced", learning_rate=0.1)["class_weight"]
+    assert 1 < rarer[9] / rarer[0] < weights[9] / weights[0]
+    assert handed_to_fit(trial, "23", loss="cross-entropy", learning_rate=0.1)["class_weight"] is None
+    assert losses.class_balanced_weights([10] * 10, 0.99) == pytest.approx(np.ones(10))
+    balanced = losses.logit_adjusted([0.1] * 10)
+    targets, logits = np.eye(10, dtype=np.float32)[:3], np.random.default_rng(0).normal(size=(3, 10)).astype(np.float32)
+    plain = keras_losses.CategoricalCrossentropy(from_logits=True).call(targets, logits)
+    assert balanced(targets, logits).numpy() == pytest.approx(plain.numpy(), rel=1e-5)
+
+
+@pytest.mark.parametrize("loss", ["class weights", "focal", "class-balanced", "logit adjustment", "hinge"])
+def test_every_loss_for_skewed_classes_trains(digits, make_trial, loss):
+    trial = make_trial()
+    setting = vars(Setting("digits", epochs=1, train_size=64, imbalance=20.0))
+    trial.train, _, _ = tasks.examples(digits, setting, tasks.classification, Streams(0))
+    trained(trial, "23", loss=loss, learning_rate=0.05)
+    first, last = (row["train_loss"] for row in trial.fits["fit"].history)
+    assert last < first
+
+
+# --- 24 and 25: other tasks ---
+
+
+def test_softmax_says_present_from_half_of_the_smallest_share(task_trial):
+    trial = task_trial(tasks.tiles)
+    model = trained(trial, "24", loss="softmax", cut="fixed", learning_rate=0.1)
+    outputs = trial.predict(model, trial.val)
+    shares = np.exp(outputs) / 6
+    assert shares.sum(axis=1) == pytest.approx(np.ones(len(shares)), rel=1e-4)
+    assert np.array_equal(outputs > 0, shares > 1 / 6)
+
+
+def test_a_cut_chosen_on_val_is_no_worse_there(task_trial):
+    trial = task_trial(tasks.tiles)
+    predictor = trained(trial, "24", loss="binary", cut="val", learning_rate=0.3)
+    plain = trial.predict(trial.models["fit"], trial.val)
+    own = predictor.predict(trial.val.images)
+    assert own == pytest.approx(plain - measures(trial)["cut"], abs=1e-5)
+    f1 = [tasks.tiles.scores(outputs, trial.val.labels)["f1"] for outputs in (own, plain)]
+    assert f1[0] >= f1[1]
+
+
+@pytest.mark.parametrize("loss", ["MSE", "MAE", "Huber"])
+def test_angles_are_learned(task_trial, loss):
+    trial = task_trial(tasks.rotated)
+    trial.epochs = 8
+    trained(trial, "25", loss=loss, learning_rate=0.02)
+    history = trial.fits["fit"].history
+    assert history[-1]["train_loss"] < history[0]["train_loss"]
+    assert min(row["val_error"] for row in history) < 22.5  # what the constant 0 scores
+
+
+def test_outliers_move_the_mean_more_than_the_median(task_trial):
+    # Nine targets of 0 and one of 1: MSE is lowest at 0.1, MAE at 0, Huber (δ = 0.1) where 9 c = 0.1, at 0.011.
+    targets = np.array([[0.0]] * 9 + [[1.0]], np.float32)
+    places = np.linspace(-0.2, 0.5, 701, dtype=np.float32)
+    trial = task_trial(tasks.rotated)
+    made = {name: handed_to_fit(trial, "25", loss=name, learning_rate=0.1)["loss"] for name in ("MSE", "MAE", "Huber")}
+    best = {
+        name: places[np.argmin([float(np.mean(loss.call(targets, np.full_like(targets, c)))) for c in places])]
+        for name, loss in made.items()
+    }
+    assert best == pytest.approx({"MSE": 0.1, "MAE": 0.0, "Huber": 0.011}, abs=1e-3)
+
+
+# --- 26: combined losses ---
+
+
+def test_centre_loss_draws_features_together_and_centres_follow(make_trial):
+    spreads = []
+    for weight in (0.0, 0.3):
+        trial = make_trial(train_size=128, epochs=20, folder=None)
+        trial._folder = trial._folder / f"{weight:g}"
+        model = trained(trial, "26", added="centre", weight=weight, learning_rate=0.05)
+        centres = model.get_layer("centres").centres.numpy()
+        assert centres.shape == (10, 32)
+        assert np.abs(centres).max() > 0.1
+        assert model.output_shape == (None, 10)
+        features = _features(model, trial.train)
+        means = np.stack([features[trial.train.labels == c].mean(axis=0) for c in range(10)])
+        within = np.square(features - means[trial.train.labels]).sum() / np.square(features - features.mean(axis=0)).sum()
+        spreads.append(within)
+        if weight:
+            assert np.linalg.norm(centres - means) < 0.5 * np.linalg.norm(means)
+    assert spreads[1] < spreads[0]
+
+
+def _features(model, split):
+    import keras
+
+    part = keras.Model(model.input, model.get_layer("dense_activation1").output)
+    return np.asarray(part(split.images.astype(np.float32)))
+
+
+@pytest.mark.parametrize("added", ["MSE", "hinge", "confidence penalty"])
+def test_an_added_loss_is_in_what_is_trained(make_trial, added):
+    alone, both = make_trial(epochs=1), make_trial(epochs=1)
+    both._folder = alone._folder / "both"
+    trained(alone, "26", added="nothing", weight=0.0, learning_rate=1e-9)
+    trained(both, "26", added=added, weight=0.3, learning_rate=1e-9)  # so small that both networks stay as they begin
+    difference = both.fits["fit"].history[0]["train_loss"] - alone.fits["fit"].history[0]["train_loss"]
+    # Untrained, p is nearly 1/10 each: MSE 0.09, hinge 1, −H = −log 10.
+    assert difference == pytest.approx(0.3 * {"MSE": 0.09, "hinge": 1.0, "confidence penalty": -np.log(10)}[added], rel=0.1)
+
+
+# --- 28: cross-validation ---
+
+
+def test_folds_are_trained_on_the_rest_and_judge_what_they_have_not_seen(make_trial, monkeypatch):
+    trial = make_trial(train_size=60, epochs=1)
+    seen = []
+    original = trial.fit
+
+    def spy(model, *, on=None, validate=None, stage="fit", **options):
+        seen.append((stage, None if on is None else set(on.ids), None if validate is None else set(validate.ids)))
+        return original(model, on=on, validate=validate, stage=stage, **options)
+
+    monkeypatch.setattr(trial, "fit", spy)
+    model = trained(trial, "28", folds=5, used=5)
+    assert [stage for stage, _, _ in seen] == ["final", *(f"fold {i}" for i in range(1, 6))]
+    assert seen[0][1:] == (None, None)  # all of train, validated on val
+    for _, on, held_out in seen[1:]:
+        assert not on & held_out
+        assert on | held_out == set(trial.train.ids)
+    assert set.union(*(held_out for _, _, held_out in seen[1:])) == set(trial.train.ids)
+    assert model is trial.models["final"]
+    assert 0 <= measures(trial)["estimated_accuracy"] <= 1
+
+
+def test_the_final_model_is_the_same_however_it_is_judged(make_trial):
+    weights = []
+    for used in (0, 1):
+        trial = make_trial(train_size=40, epochs=1)
+        trial._folder = trial._folder / str(used)
+        weights.append(trained(trial, "28", folds=5, used=used).get_weights())
+    assert all(np.array_equal(a, b) for a, b in zip(*weights, strict=True))
+
+
+def test_repeated_hold_outs_differ():
+    first, second = (tasks.folds(20, 5, Streams(0), repeat)[0][1] for repeat in (0, 1))
+    assert first.tolist() != second.tolist()
+
+
+def test_the_error_of_an_estimate_is_its_distance_from_the_test_accuracy(digits, make_trial):
+    trial = make_trial(epochs=1)
+    model = trial.fit(models.small_cnn(trial), optimizer=optimizers.SGD(0.01))
+    trial.record("estimated_accuracy", 0.75)
+    row, _ = assess(trial, digits.test(), model, trial.fits["fit"], None, False)
+    found = measures(trial)
+    assert found["estimate_bias"] == pytest.approx(0.75 - row["test_accuracy"])
+    assert found["estimate_error"] == pytest.approx(abs(0.75 - row["test_accuracy"]))
+    searched = make_trial(epochs=1, folder=trial._folder / "search")
+    model = searched.fit(models.small_cnn(searched), optimizer=optimizers.SGD(0.01))
+    searched.record("estimated_accuracy", 0.75)
+    assess(searched, None, model, searched.fits["fit"], None, False)
+    assert "estimate_error" not in measures(searched)  # a search sees no test image
+
+
+# --- 37: shifted images ---
+
+
+def test_an_image_freed_of_its_brightness_is_classified_alike_when_brighter(make_trial):
+    trial = make_trial()
+    model = trained(trial, "37", augmented=False, normalisation="image", learning_rate=0.05)
+    darker = (trial.val.images // 2).astype(np.uint8)
+    brighter = Split.of(darker + 60, trial.val.labels, 10)
+    same = trial.predict(model, darker).argmax(axis=1) == trial.predict(model, brighter).argmax(axis=1)
+    assert same.all()

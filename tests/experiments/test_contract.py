@@ -1,0 +1,64 @@
+"""What holds for every experiment, the ones of tomorrow included."""
+
+import ast
+import inspect
+import re
+
+import pytest
+
+from common.experiment import FIELDS
+from common.running import scripts
+from common.training.execution import load_script
+
+SCRIPTS = scripts.scripts()
+EACH = pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+
+
+def test_numbers_are_unique_and_in_the_names():
+    numbers = [re.fullmatch(r"exp_(\d\d)_[a-z0-9_]+", path.stem).group(1) for path in SCRIPTS]
+    assert len(set(numbers)) == len(numbers) >= 4
+
+
+@EACH
+def test_the_docstring_tells_question_varies_fixed_and_expect(path):
+    doc = load_script(str(path)).doc
+    first, *rest = doc.splitlines()
+    assert re.fullmatch(rf"Exp {path.stem[4:6]}: .*\?", first)
+    for label in ("Varies", "Fixed", "Expect"):
+        assert sum(line.startswith(f"{label}  ") for line in rest) == 1, label
+
+
+@EACH
+def test_the_declaration_is_the_same_with_and_without_keras(path):
+    real, read = load_script(str(path)), scripts.declared(path)
+    assert real.declare(real.quick) == read.declare(read.quick)
+
+
+@EACH
+def test_arms_bind_and_differ(path):
+    experiment = load_script(str(path))  # raises where an arm or a claim does not fit
+    arms = [(repr(arm), experiment.tuner.get(name)) for name, arm in experiment.arms.items()]
+    assert len(set(arms)) == len(arms)
+    parameters = list(inspect.signature(experiment.train).parameters)
+    assert parameters[0] == "trial"
+    assert not set(parameters) & set(FIELDS)
+
+
+@EACH
+def test_an_experiment_loads_no_data_and_imports_no_other(path):
+    tree = ast.parse(path.read_text())
+    froms = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    imported = [name for node in froms for name in (node.module, *(f"{node.module}.{alias.name}" for alias in node.names))]
+    imported += [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+    assert not [name for name in imported if name.startswith("experiments")]
+    assert not {"common.data.dataset", "common.data.sources", "tensorflow_datasets"} & set(imported)
+    assert "load" not in {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    assert not {"load", "test"} & {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+
+
+@EACH
+def test_train_writes_no_epochs_steps_or_batch_size(path):
+    function = next(n for n in ast.parse(path.read_text()).body if isinstance(n, ast.FunctionDef) and n.name == "train")
+    for call in (node for node in ast.walk(function) if isinstance(node, ast.Call)):
+        literal = [k.arg for k in call.keywords if k.arg in ("epochs", "batch_size") and isinstance(k.value, ast.Constant)]
+        assert not literal

@@ -1,0 +1,305 @@
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import PROJECT
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PathCollection
+from matplotlib.text import Text
+
+from common.figures import answers, draw, mistakes, plots, predictions
+from common.rows import store
+from common.rows.metric import Primary
+from common.rows.table import Table
+from common.verdicts.judge import NO_DATA, OPEN, REFUTED, SUPPORTED, Verdict
+
+ARMS = {"baseline": {}, "a rather long name of an arm": {}, "diverging": {}}
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Rows of three arms and three seeds, one of them diverged, one failed."""
+    files = store.Files(tmp_path / "digits", "exp_90_x")
+    generator = np.random.default_rng(0)
+    for seed in range(3):
+        for i, arm in enumerate(ARMS):
+            identity = {"experiment": files.experiment, "arm": arm, "seed": seed}
+            diverged = arm == "diverging" and seed == 1
+            row = {**identity, "status": "diverged" if diverged else "done", "test_accuracy": 0.9 + 0.01 * i + 0.01 * seed}
+            row |= {"train_size": 300, "epochs": 5, "batch_size": 32, "test_size": 359}
+            losses = [2.0 / (1 + e) for e in range(5)] if not diverged else [2.0, float("inf")]
+            epochs = [
+                {**identity, "stage": "fit", "epoch": e + 1, "train_loss": loss, "val_accuracy": 1 - loss / 4}
+                for e, loss in enumerate(losses)
+            ]
+            samples = generator.integers(0, 255, (8, 28, 28, 1), dtype=np.uint8) if seed == 0 else None
+            store.store(files, store.Outcome(row=row, epochs=epochs, samples=samples), list(ARMS))
+    failed = {"experiment": files.experiment, "arm": "baseline", "seed": 3, "status": "failed", "reason": "x"}
+    store.store(files, store.Outcome(row=failed), list(ARMS))
+    store.write_declaration(
+        files, {"arms": ARMS, "question": "does a figure stand whatever its rows are, and how long may a question be?"}
+    )
+    return files
+
+
+def texts(figure):
+    """Text boxes of a drawn figure, in pixels."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    renderer = canvas.get_renderer()
+    undrawn = set()  # labels of ticks beyond the axes' limits
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            undrawn |= {id(tick.label1) for tick in axis.get_major_ticks() if not low <= tick.get_loc() <= high}
+    found = figure.findobj(Text)
+    shown = [t for t in found if t.get_text().strip() and t.get_visible() and id(t) not in undrawn]
+    return [(t.get_text(), t.get_window_extent(renderer)) for t in shown]
+
+
+def test_each_figure_is_drawn_beside_the_rows(files):
+    paths = draw.draw(files)
+    assert [path.name for path in paths] == [f"exp_90_x_{kind}.png" for kind in ("accuracy", "curves", "survival", "samples")]
+    assert all(path.read_bytes()[:4] == b"\x89PNG" for path in paths)
+
+
+def test_drawing_twice_gives_the_same_bytes(files):
+    before = [path.read_bytes() for path in draw.draw(files)]
+    assert before == [path.read_bytes() for path in draw.draw(files)]
+
+
+TITLE = "exp_90_x: does a figure stand whatever its rows are, and how long may a question be if it is to stay within the figure?"
+
+
+def others():
+    """Figures of experiments that vary a number or search."""
+    rates = [10.0**-i for i in range(5)]
+    arms = {f"{name} {rate:g}": rate for name in ("SGD", "Adam") for rate in rates} | {"none": 0.0}
+    rows = pd.DataFrame([{"arm": arm, "seed": s, "test_accuracy": 0.9 - s / 50} for arm in arms for s in range(3)])
+    groups = {name: {arm: rate for arm, rate in arms.items() if arm.startswith(name)} for name in ("SGD", "Adam")}
+    groups = {f"{name} with a rather long name: 1.3 decades": own for name, own in groups.items()} | {"l2": {"none": 0.0}}
+    yield plots.sensitivity(rows, groups, "learning_rate", TITLE, "caption")
+    names = {f"arm {i}": f"arm {i} (under-searched)" for i in range(12)}
+    curve = pd.DataFrame({"points": range(1, 9), "expected": np.linspace(0.5, 0.9, 8), "chance": np.linspace(0, 0.2, 8)})
+    yield plots.search_progress(dict.fromkeys(names, curve), dict.fromkeys(names, 0.4), names, TITLE, "caption")
+    points = pd.DataFrame(
+        [
+            {"arm": arm, "score": 0.5, "learning_rate": 10**-i, "width": 8 + i, "kind": ["none", "batch"][i % 2], "rate": i / 9}
+            for arm in names
+            for i in range(9)
+        ]
+    )
+    scales = {"learning_rate": "log", "width": "log", "kind": "choice", "rate": "linear"}
+    yield plots.search_sensitivity(points, scales, names, TITLE, "caption")
+    error = Primary("error", lower_is_better=True, said="error (degrees, mean absolute)")
+    yield plots.search_progress(dict.fromkeys(names, curve), dict.fromkeys(names, 0.4), names, TITLE, "caption", error)
+    yield plots.search_sensitivity(points, {"learning_rate": "log"}, names, TITLE, "caption", error)
+    yield answers.crossed(rows, {arm: (arm.split()[0], rate) for arm, rate in arms.items() if rate}, "rate", TITLE, "caption")
+    about = {"kind": "superiority", "metric": "test_accuracy", "margin": 0.01, "seeds": 5, "level": 0.01, "p": 0.5}
+    intervals = [(0.02, 0.01, 0.03), (-0.5, -9.0, 0.2), (0.5, 0.3, 0.7), (0.0, -np.inf, np.inf)]
+    text = "a claim that is rather long, as claims tend to be once they say what they mean"
+    yield answers.forest(
+        [
+            Verdict(text, status=status, difference=d, low=low, high=high, **about)
+            for (d, low, high), status in zip(intervals, (SUPPORTED, REFUTED, OPEN, NO_DATA), strict=True)
+        ],
+        TITLE,
+        "caption",
+    )
+    trials = [
+        {"arm": arm, "seed": s, "test_accuracy": 0.9 - s / 50, "seconds": 1 + i, "status": "diverged" if s == i else "done"}
+        for i, arm in enumerate(names)
+        for s in range(5)
+    ]
+    yield answers.cost(pd.DataFrame(trials), list(names), "seconds", "seconds of training", TITLE, "caption")
+    yield answers.survival(pd.DataFrame(trials), list(names), TITLE, "caption")
+    counts = np.random.default_rng(0).integers(0, 30, (10, 10)) + 300 * np.eye(10, dtype=int)
+    yield mistakes.confusions({"baseline": counts, "an arm with quite a long name, as some have": counts[::-1]}, TITLE, "caption")
+    line = np.linspace(0.1, 1, 10)
+    yield mistakes.reliability(dict.fromkeys(names, (line, line**2)), list(names), TITLE, "caption")
+    steps = [
+        {"arm": arm, "seed": s, "target": t, "steps": 10 * 4**s + i, "reached": s < 2, "diverged": s == 3}
+        for i, arm in enumerate(names)
+        for s in range(5)
+        for t in (0.5, 0.9)
+    ]
+    yield answers.steps_to_target(pd.DataFrame(steps), list(names), TITLE, "caption")
+    measures = [
+        {"arm": arm, "name": name, "value": 10.0**i * seed, "unit": "of a unit with a long name"}
+        for i, arm in enumerate(names)
+        for seed in range(5)
+        for name in ("a measure", "decades between first and last layer, untrained", "third", "fourth")
+    ]
+    yield answers.measured(pd.DataFrame(measures), list(names), TITLE, "caption")
+    mistake = mistakes.Mistake(np.zeros((8, 8, 3), np.uint8), "a class with a long name", "another class", 0.999)
+    yield mistakes.most_confident({"baseline": [mistake] * 8, "an arm with quite a long name": [mistake] * 3}, TITLE, "caption")
+
+
+def test_no_text_overlaps_another_or_leaves_the_figure(files):
+    for figure in [*(figure for _, figure in draw._figures(files)), *others()]:
+        boxes = texts(figure)
+        for i, (text, box) in enumerate(boxes):
+            assert box.x0 >= -1 and box.y0 >= -1, text
+            assert box.x1 <= figure.bbox.x1 + 1 and box.y1 <= figure.bbox.y1 + 1, text
+            for other, other_box in boxes[:i]:
+                assert not box.padded(-1).overlaps(other_box.padded(-1)), (text, other)
+
+
+def test_the_accuracy_figure_shows_every_seed_and_the_mean(files):
+    rows = pd.read_csv(files.rows)
+    figure = plots.final_scores(rows[rows["status"] != "failed"], list(ARMS), "title", "caption")
+    dots = np.concatenate(
+        [c.get_offsets().data[:, 0] for c in figure.axes[0].collections if len(c.get_offsets()) and hasattr(c, "get_sizes")]
+    )
+    assert sorted(np.round(dots, 6)) == sorted(np.round(0.9 + 0.01 * i + 0.01 * s, 6) for i in range(3) for s in range(3))
+
+
+def test_an_arm_has_the_same_look_everywhere_and_no_two_share_one():
+    arms = [f"arm {i}" for i in range(24)]
+    looks = [tuple(plots.look(arms, arm).values()) for arm in arms]
+    assert len(set(looks)) == 24
+
+
+def test_an_arm_at_the_common_rate_has_the_look_of_its_own_and_hollow_dots():
+    arms = ["a", "b", "b, common rate", "a, common rate"]
+    assert plots.look(arms, "a, common rate") == plots.look(arms, "a") != plots.look(arms, "b, common rate")
+    rows = pd.DataFrame([{"arm": arm, "seed": s, "test_accuracy": s / 5, "status": "done"} for arm in arms for s in range(3)])
+    (axis,) = plots.final_scores(rows, arms, "title", "caption").axes
+    filled = [
+        len(dots.get_facecolors()) > 0
+        for dots in axis.collections
+        if isinstance(dots, PathCollection) and len(dots.get_offsets())
+    ]
+    assert filled == [True, True, False, False]
+
+
+@pytest.mark.parametrize(("numbers", "ticks"), [((3, 5, 7), ["3", "5", "7"]), ((0.1, 0.101, 1), ["0.1", "0.2", "0.5", "1"])])
+def test_a_sensitivity_marks_the_numbers_that_were_tried_where_they_have_room(numbers, ticks):
+    rows = pd.DataFrame([{"arm": str(n), "seed": s, "test_accuracy": s / 5} for n in numbers for s in range(3)])
+    (axis,) = plots.sensitivity(rows, {"all": {str(n): n for n in numbers}}, "size", "title", "caption").axes
+    assert [tick.get_text() for tick in axis.get_xticklabels()] == ticks
+
+
+def test_steps_to_target_count_updates_and_say_who_never_got_there(files):
+    rows = pd.read_csv(files.rows).query("status != 'failed'").assign(steps=50.0, final_epoch=5, val_accuracy=0.8)
+    declaration = {"arms": ARMS, "question": "?", "baseline": "baseline"}
+    table = Table(files, rows, store.read_epochs(files), store.read_measures(files), {}, declaration)
+    # Epoch e has a validation accuracy of 1 - 0.5 / e, so that 0.76 (95 % of 0.8) is first passed in epoch 3.
+    targets, said = draw._targets(table, rows, ["steps"])
+    assert targets == [0.76]
+    assert said == "target: 95 % of what baseline ends with, in the mean"
+    found = draw._steps(table, rows, list(ARMS), targets).set_index(["arm", "seed"])
+    assert found.loc[("baseline", 0), ["steps", "reached"]].tolist() == [30.0, True]
+    assert found.loc[("diverging", 1), ["steps", "reached", "diverged"]].tolist() == [50.0, False, True]
+    assert len(found) == 9
+    assert draw._targets(table, rows, []) == ([], "")
+    declaration["claims"] = [{"metric": "epochs_to_target", "target": 0.6}]
+    assert draw._targets(table, rows, [])[0] == [0.6]
+
+
+@pytest.fixture
+def told(tmp_path, monkeypatch):
+    """Logits of two seeds of one arm on three test images, and a cache that holds these images."""
+    files = store.Files(tmp_path / "rows", "exp_90_x")
+    labels = np.array([0, 1, 1])
+    for seed in range(2):
+        logits = np.log(np.array([[0.9, 0.1], [0.7, 0.3], [0.8 - 0.4 * seed, 0.2 + 0.4 * seed]], np.float32))
+        row = {"experiment": "exp_90_x", "arm": "baseline", "seed": seed, "status": "done", "test_accuracy": 1 / 3}
+        row["data_checksum"] = "c" * 64
+        store.store(files, store.Outcome(row=row, predicted=logits.argmax(1), logits=logits), ["baseline"])
+    store.write_labels(files, store.labels_key("c" * 64), labels)
+    store.write_declaration(files, {"arms": {"baseline": {}}, "question": "?", "baseline": "baseline"})
+    cached = tmp_path / "cache" / "some"
+    cached.mkdir(parents=True)
+    np.save(cached / "test_images.npy", np.arange(12, dtype=np.uint8).reshape(3, 2, 2, 1))
+    np.save(cached / "test_labels.npy", labels)
+    (cached / "meta.json").write_text(json.dumps({"checksum": "c" * 64, "class_names": ["cat", "dog"]}))
+    monkeypatch.setenv("CACHE_DIR", str(tmp_path / "cache"))
+    return files
+
+
+def test_the_most_confident_mistakes_are_those_of_all_seeds_together(told):
+    (mistake, second) = predictions.mistakes(Table.read(told), ["baseline"])["baseline"]
+    # Mean probabilities of cat: 0.9, 0.7, 0.6 (the second seed alone is right there); the last two are dogs.
+    assert (mistake.label, mistake.predicted, second.label) == ("dog", "cat", "dog")
+    assert (mistake.confidence, second.confidence) == pytest.approx((0.7, 0.6))
+    assert mistake.image.ravel().tolist() == [4, 5, 6, 7]
+
+
+def test_without_logits_or_images_there_are_no_mistakes_to_show(told, tmp_path):
+    (tmp_path / "cache" / "some" / "meta.json").write_text('{"checksum": "of other data"}')
+    assert predictions.mistakes(Table.read(told), ["baseline"]) == {}
+    shutil.rmtree(told.folder / "logits")
+    assert predictions.mistakes(Table.read(told), ["baseline"]) == {}
+
+
+def test_a_diverging_arm_does_not_flatten_the_others(files):
+    epochs = store.read_epochs(files)
+    epochs.loc[epochs["arm"] == "diverging", "train_loss"] = 1e6
+    figure = plots.learning_curves(epochs, list(ARMS), "title", "caption")
+    assert figure.axes[0].get_ylim()[1] < 100
+
+
+def test_plots_need_no_tensorflow_and_a_damaged_file_costs_only_its_own_figures(files):
+    folder = files.folder.parent
+    broken = store.Files(files.folder, "exp_91_y")
+    store.write_declaration(broken, {"arms": ARMS, "question": "?"})
+    broken.rows.write_text("not,ours\n1,2\n")
+    code = (
+        f"import sys; sys.argv = ['report', '--results', {str(folder)!r}]\n"
+        "import runpy, atexit\n"
+        "atexit.register(lambda: print('slow:', sorted({'tensorflow', 'keras', 'sklearn'} & set(sys.modules))))\n"
+        "runpy.run_module('common.figures.draw', run_name='__main__')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "slow: []" in done.stdout
+    assert done.stdout.count(".png") == 4
+    assert done.stderr.count("\n") == 1
+    assert "exp_91_y.csv line 1" in done.stderr
+
+
+def test_a_missing_results_folder_is_one_line(tmp_path):
+    command = [sys.executable, "-m", "common.figures.draw", "--results", str(tmp_path / "none")]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+
+
+def test_curves_compare_the_stage_that_all_arms_have():
+    stages = [("a", "fit"), ("b", "pretrain"), ("b", "fit"), ("b, common rate", "fit")]
+    epochs = pd.DataFrame([{"arm": arm, "stage": stage, "epoch": e} for arm, stage in stages for e in (1, 2)])
+    for arms in (["a", "b"], ["b"]):
+        compared, said = draw._compared_epochs(epochs, arms)
+        assert set(zip(compared["arm"], compared["stage"], strict=True)) == {(arm, "fit") for arm in arms}
+        assert said == "; stage fit, which all arms have"
+    apart = epochs.replace("fit", "first fold")
+    for own, arms, number in ((epochs, ["a"], 2), (apart, ["b"], 4)):  # one stage alone; two, none of which is the fit
+        compared, said = draw._compared_epochs(own, arms)
+        assert (len(compared), said) == (number, "")
+
+
+def test_arms_that_make_the_same_mistakes_have_a_scale_of_whole_percents():
+    counts = 10 * np.eye(3, dtype=int)
+    *_, scale = mistakes.confusions({"a": counts, "b": counts}, "title", "caption").axes
+    assert scale.get_ylim() == (-1, 1)
+
+
+@pytest.mark.parametrize(
+    ("arms", "name"),
+    [
+        (("Adam, 0.1", "Adam, 0.03", "Adam, 1"), "Adam"),
+        (("l2=1e-5", "l2=1e-4"), "l2"),
+        (("dropout 0.2, longer", "dropout 0.3, longer"), "dropout, longer"),
+        (("CE, 20 %", "CE, 40 %"), "CE"),
+        (("CNN, 100 examples", "CNN, 300 examples"), "CNN examples"),
+        (("focal, 1:1", "focal, 10:1", "focal, 100:1"), "focal"),
+        (("10 %, equal steps", "3 %, equal steps"), "equal steps"),
+        (("0.1", "0.3"), "rate"),
+    ],
+)
+def test_a_group_of_arms_is_called_what_they_share_but_for_their_number(arms, name):
+    assert draw._shared_name(dict.fromkeys(arms, 1.0), "rate") == name

@@ -1,0 +1,62 @@
+"""Rows that are made up, so that a reader knows what they must come to."""
+
+import numpy as np
+
+from common.rows import store
+from common.verdicts.judge import Table, judge
+
+LABELS = np.arange(400) % 10
+
+
+CHECKSUM = "c" * 64
+
+
+def claim(text="a beats b", better="a", worse="b", margin=0.02, **changes):
+    fields = {"kind": "superiority", "metric": "test_accuracy", "lower_is_better": False, "within": None, "target": None}
+    return {"text": text, "better": better, "worse": worse, "margin": margin, **fields, **changes}
+
+
+class Made:
+    """An experiment whose arms have stated accuracies; arms share their mistakes as far as they can."""
+
+    def __init__(self, folder):
+        self.files = store.Files(folder / "mnist", "exp_90_made")
+        self.arms = {}
+
+    def add(self, arm, accuracies, *, statuses=None, noise=0.0, arguments=None, **columns):
+        self.arms[arm] = arguments or {}
+        for seed, accuracy in enumerate(accuracies):
+            generator = np.random.default_rng(seed)
+            wrong = generator.permutation(len(LABELS))[: round(len(LABELS) * (1 - accuracy))]
+            predicted = LABELS.copy()
+            predicted[wrong] = (predicted[wrong] + 1) % 10
+            identity = {"experiment": self.files.experiment, "arm": arm, "seed": seed}
+            row = {
+                **identity,
+                "status": (statuses or {}).get(seed, "done"),
+                "data_checksum": CHECKSUM,
+                "fingerprint": f"{arm}{seed}",
+            }
+            row |= {"test_accuracy": np.mean(predicted == LABELS), "test_size": len(LABELS), "train_size": 100, "epochs": 5}
+            row |= {"val_accuracy": accuracy + noise, "val_nll": 1.0, "train_accuracy": 0.99, "steps": 50, "final_epoch": 5}
+            row |= {"beside": 0, "train_seconds": 3.0, "input_seconds": 0.0}
+            row |= {name: values[seed] for name, values in columns.items()}
+            epochs = [
+                {**identity, "stage": "fit", "epoch": e + 1, "val_accuracy": accuracy - 0.1 + 0.03 * e, "train_loss": 1.0}
+                for e in range(5)
+            ]
+            outcome = store.Outcome(row=row, epochs=epochs, predicted=predicted.astype(np.uint8))
+            store.store(self.files, outcome, list(self.arms))
+        store.write_labels(self.files, store.labels_key(CHECKSUM), LABELS)
+
+    def judge(self, *claims):
+        declaration = {"arms": self.arms, "claims": list(claims), "question": "?", "setting": {"dataset": "mnist"}}
+        store.write_declaration(self.files, declaration)
+        return judge(Table.read(self.files))
+
+
+SPREAD = [0.0, 0.005, -0.005, 0.01, -0.01]
+
+
+def around(mean, n=5):
+    return [mean + SPREAD[i % 5] for i in range(n)]

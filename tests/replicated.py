@@ -1,0 +1,76 @@
+"""An experiment whose arms use all that has to be summed over replicas."""
+
+import csv
+import subprocess
+import sys
+
+from conftest import PROJECT, RUN
+
+from common.rows import store
+
+SCRIPT = '''"""Exp 91: do replicas agree?
+
+Varies   what has to be summed over them.
+Fixed    all else; the last batch of each epoch has 2 examples, fewer than 4 replicas.
+Expect   equal losses.
+"""
+from keras import callbacks, optimizers, regularizers
+
+from common.augment import flip
+from common.experiment import Experiment, Setting
+from common.models import small_cnn
+
+ARMS = {
+    "baseline": {},
+    "penalty": {"l2": 0.01},
+    "adamw": {"optimizer": "adamw"},
+    "clipped by global norm": {"clip": {"global_clipnorm": 0.3}},
+    "clipped by norm": {"clip": {"clipnorm": 0.1}},
+    "clipped by value": {"clip": {"clipvalue": 0.01}},
+    "batch norm": {"normalization": "batch"},
+    "class weights": {"class_weight": [3, 1, 1, 1, 0.2, 1, 1, 1, 1, 1]},
+    "callbacks": {"patience": 1},
+    "augmented": {"augment": True},
+    "moving average": {"clip": {"use_ema": True}},
+}
+
+
+def train(trial, *, l2=0.0, optimizer="sgd", clip=None, normalization=None, class_weight=None, patience=None, augment=False):
+    """One arm."""
+    model = small_cnn(trial, widths=(4, 8), normalization=normalization, kernel_regularizer=regularizers.L2(l2))
+    made = optimizers.SGD(0.01, momentum=0.9, **(clip or {}))
+    if optimizer == "adamw":
+        made = optimizers.AdamW(0.001, weight_decay=0.1)
+    watch = []
+    if patience:
+        watch.append(callbacks.ReduceLROnPlateau("val_loss", patience=patience, min_delta=1.0, factor=0.5))
+        watch.append(callbacks.EarlyStopping("val_loss", patience=2, min_delta=1.0, restore_best_weights=True))
+    return trial.fit(model, optimizer=made, callbacks=watch, class_weight=class_weight, augment=[flip()] if augment else [])
+
+
+experiment = Experiment(train, arms=ARMS, setting=Setting("digits", epochs=3, batch_size=16, train_size=50), seeds=1)
+'''
+
+
+def run(folder, replicas):
+    """Epoch rows and rows of all arms, by arm."""
+    script = folder / "exp_91_replicas.py"
+    script.write_text(SCRIPT)
+    command = [
+        sys.executable,
+        "-c",
+        RUN,
+        str(script),
+        "--results",
+        str(folder / "out"),
+        "--replicas",
+        str(replicas),
+        "--jobs",
+        "1",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500, cwd=PROJECT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    name = "digits" if replicas == 1 else f"digits-replicas={replicas}"
+    files = store.Files(folder / "out" / name, "exp_91_replicas")
+    rows = {row["arm"]: row for row in store.read_rows(files)}
+    return rows, list(csv.DictReader(files.epochs.open()))

@@ -1,0 +1,386 @@
+"""The report: what is in it, that nothing in rows can break it, and that it works in a browser without a network."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import PROJECT
+from made import SPREAD, Made, around, claim
+
+from common.errors import Misuse
+from common.report import markdown, page
+from common.rows import store
+from common.rows.table import Table
+from common.verdicts import summary
+from common.verdicts.judge import REFUTED, SUPPORTED
+
+EVIL = "</script><script>alert(1)</script> & <b>"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    made = Made(tmp_path)
+    made.add("a", around(0.95))
+    made.add(EVIL, around(0.85))
+    made.add("diverging", around(0.1), statuses={1: "diverged"})
+    declaration = {
+        "arms": made.arms,
+        "claims": [claim(better="a", worse=EVIL), claim(f"{EVIL} is best", EVIL, "a")],
+        "question": f"is {EVIL} well?",
+        "doc": "Exp 90: is it?\n\nVaries   nothing much,\n         really.\nFixed    all.\nExpect   no alert."
+        "\nMeasure  little.\n\nMore.",
+        "setting": {"dataset": "mnist"},
+        "baseline": EVIL,
+        "seeds": 5,
+    }
+    store.write_declaration(made.files, declaration)
+    return tmp_path
+
+
+def run(folder, *options):
+    command = [sys.executable, "-m", "common.report.page", "--results", str(folder), *options]
+    return subprocess.run(command, capture_output=True, text=True, cwd=PROJECT)
+
+
+def test_the_summary_is_what_a_reader_would_compute(folder):
+    table = Table.read(store.Files(folder / "mnist", "exp_90_made"))
+    lines = summary.summarize(table).set_index("arm")
+    assert lines.loc["a", "score"] == pytest.approx(0.95)
+    assert lines.loc["a", "deviation"] == pytest.approx(np.std(SPREAD, ddof=1))
+    assert lines.loc["a", "difference"] == pytest.approx(0.1)
+    assert lines.loc["a", "difference_low"] < 0.1 < lines.loc["a", "difference_high"]
+    assert np.isnan(lines.loc[EVIL, "difference"])
+    assert lines.loc["diverging", "diverged"] == 1
+    said = summary.answer(table, lines.reset_index(), summary.contrasts(table))
+    assert said.startswith(
+        f"a has the highest mean test accuracy, 0.9500 over 5 seeds, +0.1000 against {EVIL} (exploratory 95 % interval"
+    )
+    assert said.endswith("1 trial diverged.")
+
+
+def test_any_two_arms_are_compared_and_their_order_only_turns_the_sign(folder):
+    found = summary.contrasts(Table.read(store.Files(folder / "mnist", "exp_90_made")))
+    assert len(found) == 6
+    difference, low, high = found["a", EVIL]
+    assert difference == pytest.approx(0.1)
+    assert found[EVIL, "a"] == (-difference, -high, -low)
+
+
+def test_without_a_baseline_the_answer_compares_the_best_two(folder):
+    table = Table.read(store.Files(folder / "mnist", "exp_90_made"))
+    table.declaration["baseline"] = None
+    differences = summary.contrasts(table)
+    said = summary.answer(table, summary.summarize(table, differences), differences)
+    assert said.startswith(
+        f"a has the highest mean test accuracy, 0.9500 over 5 seeds, before {EVIL} with 0.8500 (exploratory 95 %"
+    )
+
+
+def test_what_disagrees_and_what_is_missing_is_told(folder):
+    files = store.Files(folder / "mnist", "exp_90_made")
+    declaration = store.read_declaration(files)
+    declaration["claims"] += [claim("c beats a", "c", "a"), claim("a much beats it", "a", EVIL, margin=0.2)]
+    declaration["arms"] |= {"c": {}, "d": {}}
+    store.write_declaration(files, declaration)
+    for seed, status in enumerate(("failed", "unavailable", "unavailable")):
+        row = {"experiment": files.experiment, "arm": "c", "seed": seed, "status": status, "reason": f"{status} because"}
+        store.store(files, store.Outcome(row=row), list(declaration["arms"]))
+    (section,), found, _ = page.read(folder)
+    lines = page.missing([section])
+    assert lines[0].startswith("experiments without rows: exp_00_noise_floor, exp_01_baseline_cnn, ")
+    assert lines[1:] == [
+        "mnist/exp_90_made: arms without rows: d",
+        "mnist/exp_90_made: 1 trial failed: c (failed because)",
+        "mnist/exp_90_made: 2 trials unavailable: c (unavailable because)",
+        "mnist/exp_90_made: 1 of 4 claims without a verdict: c beats a (no rows of c)",
+    ]
+    said = [entry.verdict.disagreement() for entry in found if entry.verdict.status == REFUTED]
+    assert said == ["the other way round", "by less than 0.2, if at all"]
+    run(folder)
+    disagreeing = (folder / "index.html").read_text().partition('id="disagreeing"')[2].partition("</section>")[0]
+    assert "the other way round</strong> (test_accuracy -0.1, interval -0.1" in disagreeing
+    assert "no alert." in disagreeing
+    assert "Expected: no alert." in (folder / "REPORT.md").read_text()
+
+
+def test_an_experiment_that_cannot_run_here_at_all_is_shown_as_such(tmp_path):
+    files = store.Files(tmp_path / "digits", "exp_90_made")
+    row = {"experiment": files.experiment, "arm": "a", "seed": 0, "status": "unavailable", "reason": "needs a GPU"}
+    store.store(files, store.Outcome(row=row), ["a"])
+    declaration = {
+        "arms": {"a": {}, "b": {}},
+        "claims": [claim()],
+        "question": "?",
+        "baseline": "a",
+        "figures": ["steps", "mistakes"],
+    }
+    store.write_declaration(files, declaration)
+    done = run(tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    text = (tmp_path / "index.html").read_text()
+    assert "No arm could be run here." in text
+    assert "1 trial unavailable: a (needs a GPU)" in text
+
+
+@pytest.fixture
+def angles(tmp_path):
+    """A regression: errors in degrees, of two networks and of a predictor that has no steps, epochs or parameters."""
+    files = store.Files(tmp_path / "digits", "exp_91_angles")
+    arms = {"network": {"width": 8}, "constant": {}, "wide": {"width": 16}}
+    for seed in range(5):
+        for arm, error in (("network", 4.0), ("constant", 9.0), ("wide", 3.0)):
+            identity = {"experiment": files.experiment, "arm": arm, "seed": seed}
+            row = {**identity, "status": "done", "test_size": 90, "fingerprint": f"{arm}{seed}", "total_seconds": 2.0}
+            row |= {
+                f"{split}_error": error + SPREAD[(seed + len(arm)) % 5] + (split == "test") for split in ("train", "val", "test")
+            }
+            epochs = []
+            if arm != "constant":
+                row |= {"parameters": 10 * len(arm), "steps": 50, "final_epoch": 5, "train_seconds": 1.0, "beside": 0}
+                epochs = [{**identity, "stage": "fit", "epoch": e, "train_loss": 1 / e, "val_error": 20 / e} for e in range(1, 6)]
+            store.store(files, store.Outcome(row=row, epochs=epochs), list(arms))
+    family = {"kind": "best of family", "margin": 0.5}
+    claims = [
+        claim("a network beats a constant", "network", "constant", margin=0.5, metric="test_error", lower_is_better=True),
+        claim("a constant is not worse", "constant", "network", margin=0.5, metric=None, kind="not worse"),
+        claim("the best network beats a constant", ["network", "wide"], "constant", metric=None, **family),
+    ]
+    task = {"name": "rotated", "metric": "error", "lower_is_better": True, "unit": "degrees"}
+    declaration = {"arms": arms, "claims": claims, "question": "which way up?", "baseline": "constant", "task": task}
+    store.write_declaration(files, declaration | {"figures": ["steps", "mistakes"]})
+    return tmp_path
+
+
+def test_a_task_with_a_metric_of_its_own_is_judged_drawn_and_told_by_it(angles):
+    (section,), found, broken = page.read(angles)
+    assert broken == []
+    assert [entry.verdict.status for entry in found] == [SUPPORTED, REFUTED, SUPPORTED]
+    assert [entry.verdict.difference for entry in found] == pytest.approx([5.0, -5.0, 6.0])
+    assert found[2].verdict.judged == "means, wide the best on val"
+    said = "wide has the lowest mean test error, 4.0000 over 5 seeds, -6.0000 against constant (exploratory"
+    assert section.answer.startswith(said)
+    assert section.summary["gap"].tolist() == pytest.approx([1.0, 1.0, 1.0])
+    done = run(angles)
+    assert (done.returncode, done.stderr) == (0, "")
+    drawn = {path.stem.removeprefix("exp_91_angles_") for path in (angles / "digits").glob("*.png")}
+    assert drawn == {"accuracy", "curves", "verdicts", "parameters", "seconds", "steps"}
+    assert "test error (degrees)" in (angles / "index.html").read_text()
+    assert "| arm | seeds | test error (degrees) |" in (angles / "REPORT.md").read_text()
+    assert (angles / "digits" / "exp_91_angles_summary.csv").read_text().startswith("arm,seeds,diverged,test_error,")
+
+
+def test_steps_to_an_error_are_those_until_it_is_low_enough(angles):
+    table = Table.read(store.Files(angles / "digits", "exp_91_angles"))
+    # The error of epoch e is 20 / e, 10 updates each.
+    assert table.value("steps_to_target", "wide", 0, 7.0) == 30
+    assert table.value("epochs_to_target", "wide", 0, 1.0) == np.inf
+
+
+def test_an_error_is_judged_over_images_where_angles_are_kept(angles):
+    files = store.Files(angles / "digits", "exp_91_angles")
+    table = Table.read(files)
+    truth = np.array([1.0, -2.0, 3.0], np.float32)
+    table.arrays |= {store.labels_key("nan"): truth, "wide/0": truth + 2, "network/0": -truth}
+    assert table.by_image("wide", 0).tolist() == [2, 2, 2]
+    assert table.by_image("network", 0).tolist() == [2, 4, 6]
+    assert table.by_image("constant", 0) is None
+    assert table.labels("wide", 0) is None
+
+
+def test_tables_for_papers_and_spreadsheets(folder):
+    done = run(folder)
+    assert done.returncode == 0, done.stderr
+    tex = (folder / "mnist" / "exp_90_made_summary.tex").read_text()
+    assert tex.count(r"\\") == 4
+    assert r"\& <b> & 5 & 0.8500" in tex
+    assert r"</script>" in (folder / "mnist" / "exp_90_made_summary.csv").read_text()
+    markdown = (folder / "REPORT.md").read_text()
+    assert "| a | 5 | 0.9500 ± " in markdown
+    assert "<script>" not in markdown
+    assert "![curves](mnist/exp_90_made_curves.png)" in markdown
+
+
+def test_the_page_is_one_file_and_escapes_what_rows_say(folder):
+    run(folder)
+    text = (folder / "index.html").read_text()
+    assert "<script>alert(1)" not in text
+    assert "&lt;script&gt;alert(1)" in text
+    assert not re.findall(r"""(?:src|href)=["'](?!#|data:)""", text.partition('<script id="plotly"')[0])
+    assert "@import" not in text
+    assert "nothing much, really." in text
+    assert len(text) < 6_000_000
+
+
+def test_a_second_report_redraws_nothing_and_is_the_same(folder):
+    run(folder)
+    figure = folder / "mnist" / "exp_90_made_curves.png"
+    before, drawn = (folder / "index.html").read_bytes(), figure.stat().st_mtime_ns
+    run(folder)
+    assert (folder / "index.html").read_bytes() == before
+    assert figure.stat().st_mtime_ns == drawn
+
+
+def test_figures_are_drawn_again_when_measures_change_that_they_show(folder):
+    run(folder)
+    files = store.Files(folder / "mnist", "exp_90_made")
+    drawn = (folder / "mnist" / "exp_90_made_verdicts.png").stat().st_mtime_ns
+    files.measures.write_text(f"{','.join(store.MEASURE_NAMES)}\nexp_90_made,a,0,width,4,px\n")
+    run(folder)
+    assert (folder / "mnist" / "exp_90_made_verdicts.png").stat().st_mtime_ns > drawn
+
+
+BROKEN = {
+    "cut in half": (lambda text: text[: len(text) // 2], "cut short|fields instead of"),
+    "wrong columns": (lambda text: text.replace("status", "stature", 1), "knows no 'stature'"),
+    "someone else's": (lambda text: "name,age\nx,3\n", "not the columns of this version"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_damaged_file_is_one_line_and_the_rest_is_built(folder, kind):
+    spoil, said = BROKEN[kind]
+    other = store.Files(folder / "mnist", "exp_91_other")
+    for path in sorted((folder / "mnist").glob("exp_90_made*")):
+        shutil.copy(path, path.with_name(path.name.replace("exp_90_made", "exp_91_other")))
+    other.rows.write_text(spoil(other.rows.read_text()))
+    done = run(folder)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert re.search(said, line)
+    assert re.search(r"exp_91_other\.csv line \d+", line)
+    text = (folder / "index.html").read_text()
+    assert "exp_91_other.csv line" in text
+    assert 'id="mnist/exp_90_made"' in text
+
+
+def test_an_empty_file_is_an_experiment_without_rows(folder):
+    other = store.Files(folder / "mnist", "exp_91_other")
+    shutil.copy(folder / "mnist" / "exp_90_made.json", other.declaration)
+    other.rows.write_text("")
+    done = run(folder)
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert "exp_91_other.csv line 1" in done.stderr
+
+
+def test_no_rows_at_all_is_one_line(tmp_path):
+    done = run(tmp_path)
+    assert (done.returncode, done.stderr) == (2, f"no experiment has rows: run one first (make exp-NN). Received: {tmp_path}\n")
+
+
+def test_readmes_table_stands_between_its_markers():
+    text = f"before\n{markdown.BEGIN}\nold\n{markdown.END}\nafter\n"
+    assert markdown.with_results(text, "| new |") == f"before\n{markdown.BEGIN}\n\n| new |\n\n{markdown.END}\nafter\n"
+    with pytest.raises(Misuse, match="two markers"):
+        markdown.with_results("nothing", "| new |")
+
+
+def test_readme_states_what_the_published_rows_say():
+    done = run(PROJECT / "results", "--check")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+# --- in a browser ---
+
+
+@pytest.fixture
+def browser():
+    from selenium import webdriver
+    from selenium.common.exceptions import WebDriverException
+
+    binary = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    driver = shutil.which("chromedriver")
+    if not (binary and driver):
+        pytest.skip("no Chromium with its ChromeDriver is installed (Debian: apt-get install chromium chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    quiet = ("disable-gpu", "no-first-run", "disable-background-networking", "disable-component-update", "disable-sync")
+    for option in ("headless=new", "no-sandbox", "window-size=1200,1000", *quiet):
+        options.add_argument(f"--{option}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    try:
+        started = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    except WebDriverException as error:
+        pytest.skip(f"the browser does not start: {error.msg.splitlines()[0]}")
+    yield started
+    started.quit()
+
+
+def test_the_page_works_from_disk_without_a_network(folder, browser):
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import Select, WebDriverWait
+
+    def arms_of(rows):
+        return [row.get_attribute("data-arm") for row in rows]
+
+    def find(selector):
+        return browser.find_elements(By.CSS_SELECTOR, selector)
+
+    def wait(condition):
+        WebDriverWait(browser, 30).until(lambda _: condition())
+
+    run(folder)
+    browser.get((folder / "index.html").as_uri())
+    browser.execute_script("document.querySelector('.dots').scrollIntoView()")
+    wait(lambda: len(find(".dots .point")) == 15)
+
+    find(".experiment th button")[0].click()
+    arms = [row.find_element(By.TAG_NAME, "td").text for row in find(".experiment .wide tbody tr")]
+    assert arms == sorted(arms, key=str.lower)
+    header = find(".experiment th")[3]
+    header.find_element(By.TAG_NAME, "button").click()
+    scores = [row.find_elements(By.TAG_NAME, "td")[3].text for row in find(".experiment .wide tbody tr")]
+    assert scores == sorted(scores, key=float)
+    assert header.get_attribute("aria-sort") == "ascending"
+    assert "sort=" in browser.current_url
+
+    def differences():
+        return [row.find_elements(By.TAG_NAME, "td")[5].text for row in find(".arms tbody tr")]
+
+    assert sorted(differences())[0] == ""  # the baseline against itself
+    Select(find(".against select")[0]).select_by_visible_text("a")
+    against = dict(zip(arms_of(find(".arms tbody tr")), differences(), strict=True))
+    assert (against["a"], against[EVIL]) == ("", "-0.1000")
+    assert "against=" in browser.current_url
+
+    browser.execute_script("document.querySelector('.dots').emit('plotly_click', {points: [{customdata: ['a', 2]}]})")
+    trial = find(".trial")[0]
+    wait(trial.is_displayed)
+    assert "a, seed 2" in trial.text
+    assert "make reproduce ROW=a2" in trial.text
+    assert len(find(".trial .confusion tr")) == 10
+    assert sum(int(c.text) for c in find(".trial .confusion td") if c.text != "·") == 400
+
+    find("#filter")[0].send_keys("supported a beats")
+    wait(lambda: [row.is_displayed() for row in find("#ledger tbody tr")] == [True, False])
+    url = browser.current_url
+    browser.get("about:blank")
+    browser.get(url)
+    wait(lambda: find(".trial")[0].is_displayed() or "seed 2" in find(".trial")[0].get_attribute("textContent"))
+    assert [row.is_displayed() for row in find("#ledger tbody tr")] == [True, False]
+    assert Select(find(".against select")[0]).first_selected_option.get_attribute("textContent") == "a"
+    assert dict(zip(arms_of(find(".arms tbody tr")), differences(), strict=True)) == against
+
+    assert browser.get_log("browser") == []
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    asked = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
+    assert asked
+    assert not [address for address in asked if not address.startswith(("file:", "data:", "blob:", "about:"))]
+
+
+def test_on_a_phone_the_page_does_not_scroll_sideways_and_filters_as_well(folder, browser):
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    run(folder)
+    browser.set_window_size(500, 1000)
+    browser.get((folder / "index.html").as_uri())
+    root = browser.find_element(By.TAG_NAME, "html")
+    assert int(root.get_property("scrollWidth")) <= int(root.get_property("clientWidth")) < 640
+    browser.find_element(By.ID, "filter").send_keys("supported a beats")
+    rows = browser.find_elements(By.CSS_SELECTOR, "#ledger tbody tr")
+    WebDriverWait(browser, 30).until(lambda _: [row.is_displayed() for row in rows] == [True, False])

@@ -1,0 +1,180 @@
+import contextlib
+import multiprocessing
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from common import files as atomic
+from common.errors import Failure
+from common.rows import store
+
+
+def outcome(arm="baseline", seed=0, accuracy=0.5, predicted=(1, 2)):
+    identity = {"experiment": "exp_90_x", "arm": arm, "seed": seed}
+    return store.Outcome(
+        row={**identity, "status": "done", "fingerprint": f"{arm}{seed}", "test_accuracy": accuracy},
+        epochs=[{**identity, "stage": "fit", "epoch": 1, "train_loss": 0.25}],
+        measures=[{**identity, "name": "norm", "value": 0.1, "unit": ""}],
+        predicted=np.array(predicted, np.uint8),
+        logits=np.zeros((2, 3), np.float32),
+        samples=np.zeros((1, 2, 2, 1), np.uint8) if seed == 0 else None,
+    )
+
+
+@pytest.fixture
+def files(tmp_path):
+    return store.Files(tmp_path / "digits", "exp_90_x")
+
+
+ORDER = ["baseline", "b"]
+
+
+def test_rows_are_kept_seed_by_seed_in_the_arms_order_whatever_the_order_of_arrival(files, tmp_path):
+    outcomes = [outcome("b", 1), outcome("baseline", 1), outcome("b", 0), outcome("baseline", 0)]
+    for one in outcomes:
+        store.store(files, one, ORDER)
+    assert [(r["seed"], r["arm"]) for r in store.read_rows(files)] == [
+        ("0", "baseline"),
+        ("0", "b"),
+        ("1", "baseline"),
+        ("1", "b"),
+    ]
+    other = store.Files(tmp_path / "other", "exp_90_x")
+    for one in reversed(outcomes):
+        store.store(other, one, ORDER)
+    for name in ("rows", "epochs", "measures", "predictions", "samples"):
+        assert getattr(files, name).read_bytes() == getattr(other, name).read_bytes()
+
+
+def test_a_new_row_replaces_the_old_one_everywhere(files):
+    store.store(files, outcome(accuracy=0.5), ORDER)
+    store.store(files, outcome(accuracy=1 / 3, predicted=(0, 0)), ORDER)
+    (row,) = store.read_rows(files)
+    assert float(row["test_accuracy"]) == 1 / 3  # all digits are kept
+    assert len(pd.read_csv(files.epochs)) == len(pd.read_csv(files.measures)) == 1
+    assert atomic.read_arrays(files.predictions)["baseline/0"].tolist() == [0, 0]
+
+
+def test_pandas_reads_every_file_without_arguments(files):
+    store.store(files, outcome(), ORDER)
+    for path, names in (
+        (files.rows, store.NAMES),
+        (files.epochs, store.EPOCH_NAMES),
+        (files.measures, store.MEASURE_NAMES),
+    ):
+        assert tuple(pd.read_csv(path).columns) == names
+    store.write_declaration(files, {"arms": {}})
+    assert store.read(files.folder.parent)["test_accuracy"].tolist() == [0.5]
+
+
+def test_every_column_has_a_kind_and_a_name_of_its_own():
+    assert {column.kind for column in store.COLUMNS} == {"outcome", "setting", "measurement"}
+    assert len(set(store.NAMES)) == len(store.NAMES)
+
+
+def test_stale_rows_move_aside_with_their_epochs(files):
+    store.store(files, outcome("baseline", 0), ORDER)
+    store.store(files, outcome("b", 0), ORDER)
+    stale = [row for row in store.read_rows(files) if row["arm"] == "b"]
+    path = store.supersede(files, stale)
+    assert path.parent.name == "superseded"
+    assert [row["arm"] for row in store.read_rows(files)] == ["baseline"]
+    assert pd.read_csv(path)["arm"].tolist() == ["b"]
+    assert pd.read_csv(path.with_name("exp_90_x.1_epochs.csv"))["arm"].tolist() == ["b"]
+    assert pd.read_csv(files.epochs)["arm"].tolist() == ["baseline"]
+    assert list(atomic.read_arrays(files.predictions)) == ["baseline/0"]
+    assert list(atomic.read_arrays(files.samples)) == ["baseline"]
+
+
+def test_a_failed_trial_keeps_no_predictions_of_an_earlier_one(files):
+    store.store(files, outcome(), ORDER)
+    store.store(files, store.Outcome(row={**outcome().row, "status": "failed"}), ORDER)
+    assert atomic.read_arrays(files.predictions) == atomic.read_arrays(files.samples) == {}
+    assert not files.local("logits", "baseline", 0, ".npy").exists()
+
+
+def test_files_of_before_a_column_was_added_are_read_with_blanks(files):
+    store.store(files, outcome(), ORDER)
+    frame = pd.read_csv(files.rows, dtype=str).drop(columns=["test_ece"])
+    frame.to_csv(files.rows, index=False)
+    assert store.read_rows(files)[0]["test_ece"] == ""
+    store.store(files, outcome("b"), ORDER)
+    assert tuple(pd.read_csv(files.rows).columns) == store.NAMES
+
+
+def test_any_flipped_byte_in_an_archive_is_one_kind_of_error(files):
+    store.store(files, outcome(), ORDER)
+    whole = files.predictions.read_bytes()
+    for position in range(0, len(whole), 3):
+        damaged = bytearray(whole)
+        damaged[position] ^= 0x55
+        files.predictions.write_bytes(damaged)
+        with contextlib.suppress(Failure):  # some bytes, such as a time, mean nothing
+            atomic.read_arrays(files.predictions)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda text: text[:-40], r"line 2: \d+ fields instead of"),
+        (lambda text: text[:-1], "line 2: cut short"),
+        (lambda text: "\n", "line 1: not the columns .* needs experiment, arm, seed"),
+        (lambda text: text.replace("test_accuracy", "acc"), "line 1: .*knows no 'acc'"),
+        (lambda text: text.replace(",done,", ",fine,"), "line 2: status 'fine'"),
+        (lambda text: text.replace(",0,done", ",zero,done"), "line 2: .*seed 'zero'"),
+    ],
+    ids=["cut", "newline", "empty", "other columns", "status", "seed"],
+)
+def test_a_damaged_row_file_is_named_with_its_line(files, damage, said):
+    store.store(files, outcome(), ORDER)
+    before = damage(files.rows.read_text())
+    files.rows.write_text(before)
+    with pytest.raises(Failure, match=said) as caught:
+        store.store(files, outcome("b"), ORDER)
+    assert str(files.rows) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert files.rows.read_text() == before  # nothing is thrown away
+
+
+def _store_many(folder, arm):
+    files = store.Files(folder, "exp_90_x")
+    for seed in range(15):
+        store.store(files, outcome(arm, seed), ORDER)
+
+
+def test_two_processes_lose_no_row(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_store_many, args=(tmp_path, arm)) for arm in ORDER]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    files = store.Files(tmp_path, "exp_90_x")
+    assert len(store.read_rows(files)) == len(atomic.read_arrays(files.predictions)) == 30
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "rows.csv"
+    atomic.write_atomic(path, b"old")
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(atomic.os, "fsync", full)
+    with pytest.raises(Failure, match=r"cannot write .*rows.csv \(No space left on device\)"):
+        atomic.write_atomic(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_outcomes_survive_on_disk_and_damaged_ones_are_none(tmp_path):
+    one = outcome()
+    store.save_outcome(tmp_path, one)
+    back = store.load_outcome(tmp_path)
+    assert (back.row, back.epochs, back.measures) == (one.row, one.epochs, one.measures)
+    assert np.array_equal(back.predicted, one.predicted)
+    path = tmp_path / store.OUTCOME
+    path.write_bytes(path.read_bytes()[:-30])
+    assert store.load_outcome(tmp_path) is None
+    assert store.load_outcome(tmp_path / "none") is None

@@ -1,0 +1,239 @@
+"""Two machines on one: two calls with a `TF_CONFIG` each that share a results folder."""
+
+import csv
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import PROJECT, RUN
+from processes import alive, wait_until_gone, workers_of
+from replicated import SCRIPT, run
+
+from common.errors import Failure, Misuse
+from common.rows import store
+from common.running import cluster
+from common.running.cluster import Cluster
+from common.running.devices import Devices
+
+NAME = "exp_91_replicas"
+LINES = ("--arms", "baseline,clipped by global norm,batch norm,callbacks,augmented")
+
+
+def free_ports():
+    sockets = [socket.socket() for _ in range(2)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def start(folder, index, ports, *options, text=SCRIPT):
+    """The call of one machine."""
+    script = folder / f"{NAME}.py"
+    script.write_text(text)
+    addresses = [f"127.0.0.1:{port}" for port in ports]
+    config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
+    return subprocess.Popen(
+        [sys.executable, "-c", RUN, str(script), "--results", str(folder / "out"), *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=PROJECT,
+        env={**os.environ, "TF_CONFIG": json.dumps(config)},
+    )
+
+
+def finish(calls, seconds=240):
+    """(exit status, stdout, stderr) of each."""
+    ended = []
+    for call in calls:
+        try:
+            out, errors = call.communicate(timeout=seconds)
+        finally:
+            call.kill()
+        ended.append((call.returncode, out, errors))
+    return ended
+
+
+def files_in(folder):
+    return store.Files(folder / "out" / "digits-replicas=2-workers=2", NAME)
+
+
+def losses(files):
+    names = ("arm", "epoch", "train_loss", "val_loss", "val_nll", "gradient_norm")
+    return [[epoch[name] for name in names] for epoch in csv.DictReader(files.epochs.open())]
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("together")
+    ports = free_ports()
+    ended = finish([start(folder, index, ports, *LINES) for index in (0, 1)])
+    assert [status for status, _, _ in ended] == [0, 0], ended
+    return folder, ended
+
+
+def test_two_machines_give_the_result_of_one_process(together, tmp_path):
+    folder, ended = together
+    _, one = run(tmp_path, 1)
+    arms = {epoch["arm"] for epoch in csv.DictReader(files_in(folder).epochs.open())}
+    assert arms == set(LINES[1].split(","))
+    shared = losses(files_in(folder))
+    alone = [e for e in one if e["arm"] in arms]
+    assert len(shared) == len(alone)
+    for theirs, ours in zip(shared, alone, strict=True):
+        assert theirs[:2] == [ours["arm"], ours["epoch"]]
+        expected = [float(ours[name]) for name in ("train_loss", "val_loss", "val_nll", "gradient_norm")]
+        assert [float(value) for value in theirs[2:]] == pytest.approx(expected, rel=1e-5), theirs[:2]
+    for row in store.read_rows(files_in(folder)):
+        assert (row["status"], row["replicas"], row["workers"]) == ("done", "2", "2")
+    assert "the chief writes its row" in ended[1][1]
+    assert not (folder / "out" / ".cluster").exists()
+
+
+LONG = SCRIPT.replace("epochs=3", "epochs=60")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    ports = free_ports()
+    ended = finish([start(folder, index, ports, "--arms", "batch norm", text=LONG) for index in (0, 1)])
+    assert [status for status, _, _ in ended] == [0, 0], ended
+    return folder
+
+
+@pytest.mark.parametrize("victim", ["the chief", "the worker of a worker"])
+def test_a_lost_machine_ends_all_calls_and_a_restart_resumes(tmp_path, undisturbed, victim):
+    ports = free_ports()
+    options = ("--arms", "batch norm")
+    calls = [start(tmp_path, index, ports, *options, text=LONG) for index in (0, 1)]
+    limit = time.monotonic() + 120
+    while len(list((tmp_path / "out").rglob("fit-*.npz"))) < 2:
+        assert time.monotonic() < limit, finish(calls, 1)
+        time.sleep(0.05)
+    index = 0 if "chief" in victim else 1
+    workers = [workers_of(call.pid)[0] for call in calls]
+    os.kill(workers[index] if victim.startswith("the worker") else calls[index].pid, signal.SIGKILL)
+    killed = time.monotonic()
+    ended = finish(calls, 60)
+    assert time.monotonic() - killed < 60
+    for number, (status, _, errors) in enumerate(ended):
+        if number == index and not victim.startswith("the worker"):
+            assert status == -signal.SIGKILL
+            continue
+        assert status == 1
+        (line,) = errors.splitlines()
+        told = "its worker died (signal SIGKILL)" if number == index else ("the chief" if index == 0 else "worker 1")
+        assert told in line
+    wait_until_gone(workers)
+    assert not store.read_rows(files_in(tmp_path))
+    again = finish([start(tmp_path, index, ports, *options, text=LONG) for index in (0, 1)])
+    assert [status for status, _, _ in again] == [0, 0], again
+    (row,) = store.read_rows(files_in(tmp_path))
+    assert (row["status"], row["resumes"]) == ("done", "1")
+    assert losses(files_in(tmp_path)) == losses(files_in(undisturbed))
+    (other,) = store.read_rows(files_in(undisturbed))
+    assert [row[name] for name in store.REPRODUCIBLE] == [other[name] for name in store.REPRODUCIBLE]
+
+
+def test_a_machine_lost_while_it_starts_ends_all_calls(tmp_path):
+    ports = free_ports()
+    calls = [start(tmp_path, index, ports) for index in (0, 1)]
+    limit = time.monotonic() + 60
+    while not workers_of(calls[1].pid):
+        assert time.monotonic() < limit
+        time.sleep(0.01)
+    os.kill(workers_of(calls[1].pid)[0], signal.SIGKILL)  # long before it has imported TensorFlow
+    killed = time.monotonic()
+    ended = finish(calls, 60)
+    assert time.monotonic() - killed < 60
+    assert [status for status, _, _ in ended] == [1, 1]
+    assert all(len(errors.splitlines()) == 1 for _, _, errors in ended)
+    assert not any(alive(worker) for call in calls for worker in workers_of(call.pid))
+
+
+def test_a_machine_that_does_not_come_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "JOIN_SECONDS", 0.5)
+    alone = Cluster(["here:1", "there:2"], 0)
+    alone.open(tmp_path / "out" / ".cluster" / NAME)
+    alone.say(state="ready")
+    with pytest.raises(Failure, match=r"worker 1 \(there:2\) has not come within 0.5 s"):
+        alone.join()
+
+
+def test_a_silent_machine_is_lost_and_what_an_earlier_call_left_is_not_news(tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "BEAT_SECONDS", 0.05)
+    monkeypatch.setattr(cluster, "SILENT_SECONDS", 0.5)
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    (folder / "0.json").write_text('{"call": "old", "beat": 7, "state": "ended", "reason": "long ago"}')
+    chief, worker = Cluster(["a:1", "b:2"], 0), Cluster(["a:1", "b:2"], 1)
+    worker.open(folder)
+    worker.check()
+    chief.open(folder)
+    for one in (chief, worker):
+        one.say(state="ready")
+    chief.join()
+    worker.join()
+    chief.leaving.set()  # as if it were killed
+    with pytest.raises(Failure, match="the chief .* has been silent for 0.5 s"):
+        for _ in range(40):
+            worker.check()
+            time.sleep(0.05)
+
+
+def test_a_round_has_failed_when_all_have_or_when_nobody_turns_out_to_be_lost(tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "SILENT_SECONDS", 0.2)
+    monkeypatch.setattr(cluster, "BEAT_SECONDS", 0.05)
+    chief = Cluster(["a:1", "b:2"], 0)
+    assert chief.given_up(1) is None
+    chief.give_up(1, "no memory")
+    assert chief.given_up(1) is None
+    time.sleep(0.3)
+    assert chief.given_up(1) == "no memory"
+    assert chief.given_up(2) is None
+    chief.others[1].said = {"state": "failed", "round": 2, "reason": "no disk"}
+    assert chief.given_up(2) == "on worker 1 (b:2): no disk"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        "{}",
+        '{"cluster": {"ps": ["a:1", "b:1"]}, "task": {"type": "ps", "index": 0}}',
+        '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 2}}',
+        '{"cluster": {"worker": ["a", "b"]}, "task": {"type": "worker", "index": 0}}',
+    ],
+)
+def test_a_wrong_tf_config_is_a_misuse(monkeypatch, text):
+    monkeypatch.setenv("TF_CONFIG", text)
+    with pytest.raises(Misuse, match="TF_CONFIG must name all machines"):
+        Cluster.here()
+
+
+def test_tf_config_names_a_chief_and_workers(monkeypatch):
+    config = {"cluster": {"chief": ["a:1"], "worker": ["b:1", "c:1"]}, "task": {"type": "worker", "index": 1}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(config))
+    here = Cluster.here()
+    assert (here.addresses, here.index, here.chief, here.size) == (["a:1", "b:1", "c:1"], 2, False, 3)
+    config["cluster"] = {"worker": ["a:1"]}
+    monkeypatch.setenv("TF_CONFIG", json.dumps({**config, "task": {"type": "worker", "index": 0}}))
+    assert Cluster.here() is None
+
+
+def test_what_cannot_run_on_the_machines_there_are():
+    assert Devices([], workers=2).lack(2, 2) is None
+    assert Devices([]).lack(2, 2) == "needs 2 machines, TF_CONFIG names none"
+    assert "is one replica" in Devices([], workers=2).lack(4, 2)
+    assert Devices(["0", "1"], workers=2).lack(4, 2) is None
+    assert Devices(["0"], workers=2).lack(4, 2) == "needs 2 GPUs, 1 are here"

@@ -1,0 +1,524 @@
+"""Runs for real: an experiment's script in a process of its own, its workers in theirs, killed as users kill them."""
+
+import csv
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from conftest import PROJECT, RUN
+from processes import alive, run_script, wait_until_gone, workers_of
+from survival import SCRIPT, files_in, reproducible, write
+
+from common import tasks
+from common.data.dataset import load
+from common.data.streams import Streams
+from common.files import read_arrays
+from common.rows import store
+
+KILLS = int(os.environ.get("KILLS", "4"))
+"""SIGKILLs in the test of exact resume: `KILLS=20 make test ARGS=\"-k killed\"` sends 20."""
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """One run with JOBS=2 that nobody disturbs: (folder, seconds it took)."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    command = ["--results", str(folder / "out"), "--jobs", "2"]
+    start = time.perf_counter()
+    done = run_script(write(folder), command)
+    assert done.returncode == 0, done.stderr
+    return folder / "out", time.perf_counter() - start, done.stdout
+
+
+def test_a_run_writes_a_complete_row_for_every_trial(undisturbed):
+    folder, _, out = undisturbed
+    rows = store.read_rows(files_in(folder))
+    assert [(r["arm"], r["seed"], r["status"]) for r in rows] == [
+        ("baseline", "0", "done"),
+        ("dropout", "0", "done"),
+        ("baseline", "1", "done"),
+        ("dropout", "1", "done"),
+    ]
+    blank = {name for row in rows for name in store.NAMES if row[name] == ""}
+    of_other_tasks = {name for name in store.NAMES if name.endswith(("_f1", "_error"))} - {"test_f1"}
+    assert blank - {"reason", "search", "tuning", "commit", "dirty"} == of_other_tasks
+    labels, predicted = load("digits").test().labels, read_arrays(files_in(folder).predictions)
+    for row in rows:
+        assert float(row["test_accuracy"]) == np.mean(predicted[f"{row['arm']}/{row['seed']}"] == labels)
+        assert 1 <= int(row["best_epoch"]) <= 8
+        assert int(row["peak_memory_mb"]) > 100
+    assert "[4/4]" in out
+    assert "test accuracy" in out
+    for kind in ("accuracy", "curves", "samples"):
+        assert (folder / "digits" / f"exp_90_survive_{kind}.png").stat().st_size > 5000
+    assert not list(folder.rglob(".state/*/*"))
+    logits = np.load(files_in(folder).local("logits", "dropout", 1, ".npy"))
+    assert np.array_equal(logits.argmax(1), read_arrays(files_in(folder).predictions)["dropout/1"])
+
+
+def test_what_is_done_is_not_run_again(undisturbed):
+    folder, _, _ = undisturbed
+    before = files_in(folder).rows.read_bytes()
+    start = time.perf_counter()
+    done = run_script(folder.parent / "exp_90_survive.py", ["--results", folder])
+    assert "all 4 trials are done" in done.stdout
+    assert files_in(folder).rows.read_bytes() == before
+    assert time.perf_counter() - start < 10  # no worker was started
+
+
+def test_one_job_and_two_give_the_same_bits(undisturbed, tmp_path):
+    done = run_script(write(tmp_path), ["--results", tmp_path / "out", "--jobs", "1"])
+    assert done.returncode == 0, done.stderr
+    assert reproducible(tmp_path / "out") == reproducible(undisturbed[0])
+
+
+def test_killed_at_random_moments_it_ends_with_the_same_rows(undisturbed, tmp_path):
+    """Kill the parent, a worker or both, at a random moment of training; begin anew whenever all rows are there."""
+    chance = random.Random(0)
+    script, out = write(tmp_path), tmp_path / "out"
+    arguments = ["--results", out, "--jobs", "2", "--checkpoint-steps", "5"]
+    kills, resumes = {"parent": 0, "worker": 0, "both": 0}, 0
+    process = None
+    while sum(kills.values()) < KILLS:
+        if process is None or process.poll() is not None:
+            rows = store.read_rows(files_in(out)) if process else []
+            if len(rows) == 4:
+                assert reproducible(out) == reproducible(undisturbed[0])
+                resumes += sum(int(row["resumes"]) for row in rows)
+                shutil.rmtree(out)
+            process = run_script(script, arguments, wait=False)
+        while not workers_of(process.pid) and process.poll() is None:
+            time.sleep(0.02)
+        before = sum(1 for _ in out.rglob(".state/*/*/*.npz"))
+        limit = time.perf_counter() + 20
+        while sum(1 for _ in out.rglob(".state/*/*/*.npz")) == before and process.poll() is None and time.perf_counter() < limit:
+            time.sleep(0.01)  # until a trial has gone on since the last kill
+        time.sleep(chance.uniform(0, 1.5))
+        workers = workers_of(process.pid)
+        if process.poll() is not None or not workers:
+            continue
+        victims = min(kills, key=lambda kind: (kills[kind], chance.random()))
+        for target in {"parent": [process.pid], "worker": workers[:1], "both": [process.pid, *workers]}[victims]:
+            os.kill(target, signal.SIGKILL)
+        kills[victims] += 1
+        if victims != "worker":
+            process.communicate()
+            wait_until_gone(workers)
+    process.communicate(timeout=300)
+    done = run_script(script, arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert reproducible(out) == reproducible(undisturbed[0])
+    resumes += sum(int(row["resumes"]) for row in store.read_rows(files_in(out)))
+    print(f"{kills} kills, {resumes} resumes from a checkpoint")
+    assert resumes >= sum(kills.values()) / 2
+
+
+def test_ctrl_c_stops_within_seconds_with_one_line_and_leaves_no_worker(tmp_path):
+    endless = write(tmp_path, SCRIPT.replace("patience=4", "patience=1000"), epochs=1000)
+    process = run_script(endless, ["--results", tmp_path / "out"], wait=False, start_new_session=True)
+    limit = time.perf_counter() + 60
+    while not list((tmp_path / "out").rglob("warm-*.npz")):
+        assert time.perf_counter() < limit, process.stdout.read()
+        time.sleep(0.1)
+    workers = workers_of(process.pid)
+    assert workers
+    os.killpg(process.pid, signal.SIGINT)
+    out, _ = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert out.splitlines()[-1].endswith(b"goes on from the last finished epochs")
+    assert b"Traceback" not in out
+    assert not any(alive(worker) for worker in workers)
+
+
+TROUBLE = '''"""Exp 90: what becomes of trials that go wrong?
+
+Varies   how.
+Fixed    all else.
+Expect   a row each.
+"""
+import os
+import signal
+
+from keras import optimizers
+
+from common.errors import Misuse
+from common.experiment import Experiment, Setting
+from common.models import small_cnn
+
+ARMS = {
+    "baseline": {"how": ""},
+    "diverges": {"how": "rate"},
+    "raises": {"how": "raise"},
+    "dies": {"how": "die"},
+    "deep": {"how": "deep"},
+}
+
+
+def train(trial, *, how):
+    """Go wrong as told."""
+    if how == "raise":
+        raise ZeroDivisionError("on purpose\\nand more")
+    if how == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    model = small_cnn(trial, widths=(4,) * 6 if how == "deep" else (4, 8))
+    return trial.fit(model, optimizer=optimizers.SGD(1e30 if how == "rate" else 0.1))
+
+
+experiment = Experiment(train, arms=ARMS, setting=Setting("digits", epochs=2, batch_size=16, train_size=64), seeds=1)
+'''
+
+
+def test_trials_that_go_wrong_have_rows_and_the_others_go_on(tmp_path):
+    script = write(tmp_path, TROUBLE)
+    done = run_script(script, ["--results", tmp_path / "out", "--jobs", "1"])
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "3 of 5 trials failed" in done.stderr
+    rows = {row["arm"]: row for row in store.read_rows(files_in(tmp_path / "out"))}
+    assert {arm: row["status"] for arm, row in rows.items()} == {
+        "baseline": "done",
+        "diverges": "diverged",
+        "raises": "failed",
+        "dies": "failed",
+        "deep": "failed",
+    }
+    assert rows["raises"]["reason"].startswith("ZeroDivisionError: on purpose (exp_90_survive.py:")
+    assert rows["dies"]["reason"] == "its worker died 2 times (signal SIGKILL)"
+    assert "too deep for these images" in rows["deep"]["reason"]
+    diverged = rows["diverges"]
+    assert re.fullmatch(r"the (loss is|weights are) not finite at epoch 1, step \d", diverged["reason"])
+    assert 0.05 < float(diverged["test_accuracy"]) < 0.15  # a constant prediction
+    assert diverged["train_accuracy"] == ""
+    assert diverged["untrained"] == "True"
+    log = files_in(tmp_path / "out").local("logs", "raises", 0, ".log").read_text()
+    assert "ZeroDivisionError: on purpose" in log
+
+    script.write_text(script.read_text().replace('raise ZeroDivisionError("on purpose\\nand more")', "pass"))
+    done = run_script(script, ["--results", tmp_path / "out", "--arms", "baseline,raises"])
+    assert done.returncode == 0
+    assert "5 rows of an earlier code, setting or data moved to" in done.stdout
+    assert (tmp_path / "out" / "digits" / "superseded" / "exp_90_survive.1.csv").exists()
+
+
+SETTINGS = '''"""Exp 90: what do the fields of a setting change?
+
+Varies   the field.
+Fixed    all else.
+Expect   as told.
+"""
+from keras import optimizers
+
+from common.errors import Unavailable
+from common.experiment import Experiment, Setting
+from common.models import small_cnn
+
+ARMS = {
+    "baseline": {},
+    "noisy": {"label_noise": 0.5},
+    "shifted": {"shifted": True},
+    "other seeds": {"seed_offset": 1},
+    "two classes": {"classes": [3, 8], "train_size": 40},
+    "free": {"deterministic": False},
+    "elsewhere": {"here": False},
+}
+
+
+def train(trial, *, here=True):
+    """An epoch, if it can be had."""
+    if not here:
+        raise Unavailable("its weights are not here: copy them")
+    return trial.fit(small_cnn(trial, widths=(4,)), optimizer=optimizers.SGD(0.1))
+
+
+experiment = Experiment(
+    train, arms=ARMS, setting=Setting("digits", epochs=2, batch_size=16, train_size=64), seeds=2, alone=True
+)
+'''
+
+
+def test_fields_of_a_setting_reach_the_trial(tmp_path):
+    done = run_script(write(tmp_path, SETTINGS), ["--results", tmp_path / "out", "--seeds", "2"])
+    assert done.returncode == 0, done.stderr
+    assert "with 1 at a time" in done.stdout  # the script says that its trials run alone
+    files = files_in(tmp_path / "out")
+    rows = {(row["arm"], row["seed"]): row for row in store.read_rows(files)}
+    measured = {(m["arm"], m["name"]) for m in store.read_measures(files).to_dict("records")}
+    assert {name for arm, name in measured if arm == "noisy"} == {"memorised"}
+    shifts = {name for arm, name in measured if arm == "shifted"}
+    assert {"shifted_accuracy", "blur_accuracy", "blur_accuracy 3"} <= shifts
+    assert len(shifts) == 6 * 4 + 1
+    # Seed 0 of the arm whose seeds are moved by one is the baseline's seed 1.
+    assert rows["other seeds", "0"]["weights"] == rows["baseline", "1"]["weights"]
+    assert rows["shifted", "0"]["weights"] == rows["baseline", "0"]["weights"]
+    assert rows["noisy", "0"]["weights"] != rows["baseline", "0"]["weights"]
+    pair = rows["two classes", "0"]
+    there = tasks.test(load("digits"), (3, 8), tasks.classification)
+    assert (pair["train_size"], pair["test_size"]) == ("40", str(len(there)))
+    assert (rows["free", "0"]["deterministic"], rows["baseline", "0"]["deterministic"]) == ("False", "True")
+    elsewhere = rows["elsewhere", "1"]
+    assert (elsewhere["status"], elsewhere["reason"]) == ("unavailable", "its weights are not here: copy them")
+    assert elsewhere["test_accuracy"] == ""
+
+
+def test_two_calls_at_once_share_the_work(undisturbed, tmp_path):
+    script, arguments = write(tmp_path), ["--results", tmp_path / "out", "--jobs", "1"]
+    calls = [run_script(script, arguments, wait=False) for _ in range(2)]
+    said = [call.communicate(timeout=300)[0].decode() for call in calls]
+    assert [call.returncode for call in calls] == [0, 0], said
+    assert reproducible(tmp_path / "out") == reproducible(undisturbed[0])
+    trained = [sum(": test accuracy" in line for line in text.splitlines()) for text in said]
+    assert sum(trained) == 4  # none twice
+    assert min(trained) >= 1  # and each call trained some
+
+
+def test_a_claim_ends_with_the_process_that_holds_it(undisturbed, tmp_path):
+    """A call is killed while it trains; another, which waits for its trials, takes them over."""
+    script, arguments = write(tmp_path), ["--results", tmp_path / "out", "--jobs", "2"]
+    first = run_script(script, arguments, wait=False)
+    while not list((tmp_path / "out").rglob("warm-*.npz")):
+        time.sleep(0.05)
+    second = run_script(script, arguments, wait=False)
+    time.sleep(3)
+    first.kill()
+    first.communicate()
+    said = second.communicate(timeout=300)[0].decode()
+    assert second.returncode == 0, said
+    assert reproducible(tmp_path / "out") == reproducible(undisturbed[0])
+
+
+def test_a_silent_trial_is_given_up(tmp_path):
+    text = TROUBLE.replace('"die"}', '"sleep"}').replace(
+        'if how == "die":', 'if how == "sleep":\n        time.sleep(3600)\n    if how == "die":'
+    )
+    script = write(tmp_path, text.replace("import signal\n", "import signal\nimport time\n"))
+    done = run_script(script, ["--results", tmp_path / "out", "--arms", "baseline,dies", "--stall-seconds", "20", "--jobs", "2"])
+    assert done.returncode == 1
+    rows = {row["arm"]: row for row in store.read_rows(files_in(tmp_path / "out"))}
+    assert rows["baseline"]["status"] == "done"
+    assert rows["dies"]["reason"] == "its worker died 2 times (silent for 20 s)"
+
+
+def test_more_replicas_than_gpus_are_unavailable_not_failed(tmp_path):
+    from common.running import runner, scripts
+    from common.running.devices import Devices
+    from common.running.plan import Variant, make_plan
+    from common.running.progress import Display
+
+    experiment = scripts.declared(write(tmp_path, epochs=1))
+    setting = experiment.setting.replace(replicas=3)
+    trials = [(Variant("baseline", "baseline"), 0)]
+    plan = make_plan(experiment, setting, tmp_path / "out", trials=trials, overridden=["replicas"])
+    with Display(1) as display, runner.Runner(devices=Devices(["0", "1"]), jobs=1, display=display) as running:
+        (row,) = running.run(plan, plan.trials)
+    assert (row["status"], row["reason"]) == ("unavailable", "needs 3 GPUs, 2 are here")
+    assert plan.missing() == plan.trials  # looked at again by the next call
+
+
+SECRETS = '''"""Exp 90: what can train() see?
+
+Varies   nothing.
+Fixed    all.
+Expect   no test image.
+"""
+import gc
+
+import numpy as np
+
+from common.data.dataset import Dataset, load
+from common.experiment import Experiment, Setting
+
+
+class Constant:
+    """Predicts class 3."""
+
+    def predict(self, images):
+        return np.tile(np.eye(10)[3], (len(images), 1))
+
+
+def train(trial):
+    """Walk through everything that the trial refers to, and look for a test image."""
+    tests = load("digits").test().images
+    known = {image.tobytes() for image in tests}
+    seen, found, arrays, datasets = set(), 0, 0, 0
+    stack = [trial]
+    while stack:
+        thing = stack.pop()
+        if id(thing) in seen or isinstance(thing, type(gc) | type) or thing is tests:
+            continue
+        seen.add(id(thing))
+        if isinstance(thing, np.ndarray) and thing.ndim == 4:
+            arrays += 1
+            found += sum(image.tobytes() in known for image in thing)
+        datasets += isinstance(thing, Dataset)
+        if type(thing).__module__.startswith(("common", "builtins", "numpy", "pathlib")):
+            stack += gc.get_referents(thing)
+    trial.record("datasets", datasets)
+    trial.record("arrays", arrays)
+    trial.record("test_images", found)
+    trial.record("known", len(known))
+    return Constant()
+
+
+experiment = Experiment(train, arms={"baseline": {}}, setting=Setting("digits", epochs=1), seeds=1)
+'''
+
+
+def test_train_is_handed_no_test_image_and_may_return_any_predictor(tmp_path):
+    done = run_script(write(tmp_path, SECRETS), ["--results", tmp_path / "out"])
+    assert done.returncode == 0, done.stdout + done.stderr
+    files = files_in(tmp_path / "out")
+    measures = {row["name"]: float(row["value"]) for row in csv.DictReader(files.measures.open())}
+    assert measures["arrays"] >= 1
+    assert measures["known"] > 300
+    assert measures["test_images"] == measures["datasets"] == 0
+    (row,) = store.read_rows(files)
+    assert set(read_arrays(files.predictions)["baseline/0"]) == {3}
+    assert float(row["test_accuracy"]) == pytest.approx(0.1, abs=0.02)
+    assert row["best_epoch"] == row["weights"] == ""
+
+
+def test_a_worker_that_dies_while_idle_costs_nothing(tmp_path):
+    """The parent's next trial cannot reach it; another worker takes that trial, and no attempt is counted."""
+    from common.running import runner, scripts
+    from common.running.devices import Devices
+    from common.running.plan import Variant, make_plan
+    from common.running.progress import Display
+
+    experiment = scripts.declared(write(tmp_path, epochs=1))
+    trials = [(Variant("baseline", "baseline"), seed) for seed in range(2)]
+    plan = make_plan(experiment, experiment.setting, tmp_path / "out", trials=trials)
+    with Display(2) as display, runner.Runner(devices=Devices([]), jobs=1, display=display) as running:
+        give = runner.Worker.give
+
+        def kill_first(worker, trial, job):
+            if trial.seed == 1 and len(killed) == 0:
+                killed.append(worker.process.pid)
+                worker.process.kill()
+                worker.process.wait()
+            give(worker, trial, job)
+
+        killed = []
+        runner.Worker.give = kill_first
+        try:
+            rows = running.run(plan, plan.trials)
+        finally:
+            runner.Worker.give = give
+    assert killed
+    assert [row["status"] for row in rows] == ["done", "done"]
+    assert running.attempts == {}
+
+
+def test_a_worker_keeps_no_graph_of_a_finished_trial(tmp_path):
+    """With the graphs that TensorFlow's gradient registry holds it grows by 4 MB a trial, without by 1.5 MB (in its runtime)."""
+    one = SCRIPT.replace("train_size=200", "train_size=32").replace("epochs=2", "epochs=1").replace("seeds=2", "seeds=30")
+    out = tmp_path / "out"
+    run_script(write(tmp_path, one, epochs=1), ["--results", out, "--jobs", "1", "--arms", "dropout"])
+    rows = store.read_rows(files_in(out))
+    assert [row["status"] for row in rows] == ["done"] * 30
+    memory = [int(row["peak_memory_mb"]) for row in rows]
+    assert statistics.median(memory[20:]) < 1.08 * statistics.median(memory[:10])
+
+
+def test_a_worker_is_replaced_after_its_share_of_trials(tmp_path, monkeypatch):
+    from common.running import runner, scripts
+    from common.running.devices import Devices
+    from common.running.plan import Variant, make_plan
+    from common.running.progress import Display
+
+    monkeypatch.setattr(runner, "TRIALS_PER_WORKER", 2)
+    experiment = scripts.declared(write(tmp_path, epochs=1))
+    trials = [(Variant("baseline", "baseline"), seed) for seed in range(3)]
+    plan = make_plan(experiment, experiment.setting, tmp_path / "out", trials=trials)
+    started = []
+    start = runner.Worker.start
+    monkeypatch.setattr(runner.Worker, "start", lambda *arguments: started.append(start(*arguments)) or started[-1])
+    with Display() as display, runner.Runner(devices=Devices([]), jobs=1, display=display) as running:
+        rows = running.run(plan, plan.trials)
+    assert [row["status"] for row in rows] == ["done"] * 3
+    assert [worker.given for worker in started] == [2, 1]
+    assert started[0].process.poll() is not None
+
+
+def test_a_worker_ends_with_its_parent_also_before_tensorflow_is_there(tmp_path):
+    slow = tmp_path / "slow"
+    slow.mkdir()
+    (slow / "tensorflow.py").write_text("import time\ntime.sleep(600)")
+    environment = {**os.environ, "PYTHONPATH": f"{slow}:{PROJECT}"}
+    command = [sys.executable, "-m", "common.running.worker", "1", "1", "1", "1"]
+    worker = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment, cwd=PROJECT, stderr=subprocess.DEVNULL)
+    time.sleep(2)
+    assert worker.poll() is None
+    worker.stdin.close()
+    assert worker.wait(timeout=5) == 0
+
+
+def test_a_worker_that_is_killed_while_it_starts_costs_its_trial_one_retry(tmp_path):
+    process = run_script(
+        write(tmp_path, epochs=1), ["--results", tmp_path / "out", "--jobs", "1", "--arms", "baseline"], wait=False
+    )
+    while not workers_of(process.pid):
+        time.sleep(0.01)
+    os.kill(workers_of(process.pid)[0], signal.SIGKILL)  # long before TensorFlow has been imported
+    said = process.communicate(timeout=120)[0].decode()
+    assert process.returncode == 0, said
+    assert "its worker died (signal SIGKILL); trying once more" in said
+
+
+def test_a_worker_that_cannot_start_ends_the_call_with_its_last_words(tmp_path):
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "tensorflow.py").write_text("raise ImportError('no such library')")
+    script = write(tmp_path)
+    command = [sys.executable, "-c", RUN, str(script), "--results", str(tmp_path / "out")]
+    environment = {**os.environ, "PYTHONPATH": f"{broken}:{PROJECT}"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "a worker could not start (exit status 1): ImportError: no such library" in done.stderr
+    assert store.read_rows(files_in(tmp_path / "out")) == []
+
+
+def test_smoke_and_keep(tmp_path):
+    import keras
+
+    script = write(tmp_path, SCRIPT.replace("train_size=200", "train_size=300"))
+    done = run_script(script, ["--results", tmp_path / "out", "--smoke", "--keep", "--arms", "baseline"])
+    assert done.returncode == 0, done.stderr
+    files = store.Files(tmp_path / "out" / "digits-smoke", "exp_90_survive")
+    (row,) = store.read_rows(files)
+    assert (row["epochs"], row["train_size"]) == ("1", "256")
+    model = keras.models.load_model(files.local("models", "baseline", 0, ".keras"))
+    assert model.count_params() == int(row["parameters"])
+    # It is kept as it was scored: with batch-norm statistics of the whole train split, not with moving averages.
+    dataset = load("digits")
+    logits = model.predict(dataset.test().images.astype("float32"), verbose=0)
+    assert np.allclose(logits, np.load(files.local("logits", "baseline", 0, ".npy")), atol=1e-4)
+    train, _, _ = tasks.examples(dataset, json.loads(row["setting"]), tasks.classification, Streams(0))
+    inner = keras.Model(model.inputs, model.get_layer("conv1_1").output)
+    values = inner.predict(train.images.astype("float32"), verbose=0)
+    assert np.allclose(model.get_layer("norm1_1").moving_variance, values.var((0, 1, 2)), rtol=1e-3)
+
+
+def test_keeping_trains_done_trials_again_that_have_a_model_to_keep(tmp_path):
+    body = """    model = trial.fit(small_cnn(trial, widths=(4,)), optimizer=optimizers.SGD(0.1))
+    return Tempered(trial, model) if tempered else model
+"""
+    head, _, tail = SCRIPT.partition("def train")
+    script = head.replace("from common.augment", "from common.calibration import Tempered\nfrom common.augment")
+    script = re.sub(r"ARMS = .*", 'ARMS = {"baseline": {"tempered": False}, "tempered": {"tempered": True}}', script)
+    script += "def train(trial, *, tempered):\n" + body + "\n\nexperiment" + tail.rpartition("experiment")[2]
+    said = []
+    for options in ([], ["--keep"], ["--keep"]):
+        done = run_script(write(tmp_path, script, epochs=1), ["--results", tmp_path / "out", "--seeds", "1", *options])
+        assert done.returncode == 0, done.stderr
+        said.append(re.findall(r"^\[\d+/(\d+)\] (.*?) seed", done.stdout, re.MULTILINE))
+    assert [sorted(trials) for trials in said] == [[("2", "baseline"), ("2", "tempered")], [("1", "baseline")], []]

@@ -1,0 +1,302 @@
+"""Searches: on a grid and by keras-tuner's oracles, whole, killed and resumed."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from conftest import PROJECT, RUN
+from processes import wait_until_gone, workers_of
+from scipy.stats import qmc
+
+from common import space
+from common.rows import store
+from common.search import oracles
+from common.search.oracles import Searcher
+from common.space import choice, log_range
+
+SCRIPT = '''"""Exp 92: does a search survive?
+
+Varies   the optimizer.
+Fixed    all else.
+Expect   equal points.
+"""
+from keras import optimizers
+
+from common.experiment import Experiment, Setting
+from common.models import small_cnn
+from common.space import choice, log_range
+
+ARMS = {"baseline": {"momentum": 0.0}, "momentum": {"momentum": 0.9}, "fixed": {"momentum": 0.9, "learning_rate": 0.01}}
+
+
+def train(trial, *, momentum, learning_rate):
+    """One arm."""
+    model = small_cnn(trial, widths=(4, 8))
+    return trial.fit(model, optimizer=optimizers.SGD(learning_rate, momentum=momentum))
+
+
+experiment = Experiment(
+    train,
+    arms=ARMS,
+    search={"learning_rate": log_range(0.001, 0.1, points=3, limits=(0.001, 1.0), default=0.02)},
+    setting=Setting("digits", epochs=3, batch_size=16, train_size=60),
+    seeds=2,
+)
+'''
+NAME = "exp_92_search"
+
+
+def write(folder, text=SCRIPT):
+    path = folder / f"{NAME}.py"
+    path.write_text(text)
+    return path
+
+
+def start(script, out, *options):
+    command = [sys.executable, "-c", RUN, str(script), "--results", str(out), "--jobs", "1", *options]
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=PROJECT)
+
+
+def run(script, out, *options, status=0):
+    """What it says."""
+    call = start(script, out, *options)
+    said, errors = call.communicate(timeout=300)
+    assert call.returncode == status, said + errors
+    return said, errors
+
+
+def table(out):
+    with (out / "digits" / "sweep_92_search.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def points(out):
+    """What must not depend on kills and clocks."""
+    names = (
+        "arm",
+        "tuner",
+        "sweep",
+        "point",
+        "untuned",
+        "learning_rate",
+        "epochs",
+        "seed",
+        "status",
+        "score",
+        "nll",
+        "fingerprint",
+    )
+    return [[row[name] for name in names] for row in table(out)]
+
+
+# --- the grid ---
+
+
+@pytest.fixture(scope="module")
+def tuned_by_grid(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("grid")
+    said, errors = run(write(folder), folder / "out")
+    assert errors == ""
+    return folder, said
+
+
+def test_each_arm_is_trained_at_its_own_best_rate_and_at_the_common_one(tuned_by_grid):
+    folder, _ = tuned_by_grid
+    out = folder / "out" / "digits"
+    tried = store.read_rows(store.Files(out, "sweep_92_search_trials"))
+    assert {row["seed"] for row in tried} == {"1000", "1001"}
+    assert all(row["test_accuracy"] == row["test_nll"] == row["best_test_accuracy"] == "" for row in tried)
+    assert not list(out.glob("sweep_*predictions*"))
+    rates = {float(json.loads(row["arguments"])["learning_rate"]) for row in tried}
+    assert rates >= {0.001, 0.01, 0.1}
+    means = {}
+    for arm in ("baseline", "momentum"):
+        for rate in rates:
+            own = [r for r in tried if r["arm"] == f"{arm} @ learning_rate={rate:g}"]
+            assert len(own) == 2
+            means[arm, rate] = (np.mean([float(r["val_accuracy"]) for r in own]), -np.mean([float(r["val_nll"]) for r in own]))
+    rows = store.read_rows(store.Files(out, NAME))
+    chosen = {row["arm"]: float(json.loads(row["arguments"])["learning_rate"]) for row in rows}
+    for arm in ("baseline", "momentum"):
+        best = max(rates, key=lambda rate: means[arm, rate])
+        assert chosen[arm] == best
+        assert best < max(rates) or best == 1.0  # inside, or at the stated limit
+    common = max(rates, key=lambda rate: [np.mean([means[arm, rate][i] for arm in ("baseline", "momentum")]) for i in (0, 1)])
+    assert chosen["baseline, common rate"] == chosen["momentum, common rate"] == common
+    assert chosen["fixed"] == 0.01
+    assert {row["seed"] for row in rows} == {"0", "1"}
+    hashes = {row["arm"]: row["search"] for row in rows}
+    assert hashes["fixed"] == ""
+    assert len(hashes["baseline"]) == 12
+    assert {row["tuning"] for row in rows if row["arm"] == "momentum"} == {f"grid of {len(rates)} points, 2 seeds"}
+
+
+def test_a_second_call_trains_nothing(tuned_by_grid):
+    folder, first = tuned_by_grid
+    assert "search trials to run, then at most 10 of the result" in first
+    said, _ = run(folder / f"{NAME}.py", folder / "out")
+    assert "all 10 trials are done" in said
+    assert "search trials" not in said
+
+
+def test_a_dry_run_tells_the_search_and_trains_nothing(tmp_path):
+    said, _ = run(write(tmp_path), tmp_path / "out", "--dry")
+    assert "12 search trials to run, then at most 10 of the result" in said
+    assert not list((tmp_path / "out").rglob("*.csv"))
+
+
+# --- the oracles ---
+
+
+def searcher(tuner, *, sweep=0, count=8, arm="a", **entries):
+    entries = entries or {"rate": log_range(1e-4, 1.0), "kind": choice("x", "y", "z")}
+    return Searcher("exp_92_search", arm, entries, tuner, sweep, 9, count)
+
+
+def play(one):
+    """All points of a search whose score is the rate's closeness to 0.01."""
+    while not one.finished:
+        one.ask()
+        rows = {}
+        for point in one.points:
+            score = 1 - abs(np.log10(point.values["rate"]) + 2) / 4
+            rows[one.variant(point).label, one.seed] = {"val_accuracy": str(score), "val_nll": str(-score)}
+        one.tell(rows)
+    return [(point.number, point.values, point.epochs) for point in one.points]
+
+
+@pytest.mark.parametrize("tuner", ["halton", "random", "bayesian", "hyperband"])
+def test_an_oracle_plays_the_same_search_again_and_another_in_another_sweep(tuner):
+    first = play(searcher(tuner))
+    assert play(searcher(tuner)) == first
+    assert play(searcher(tuner, sweep=1)) != first
+    assert first[0] == (0, {"rate": 0.01, "kind": "x"}, 9)
+    assert sum(epochs for number, _, epochs in first if number > 0) <= 8 * 9
+    values = [json.dumps(values) for _, values, _ in first]
+    assert len(set(values)) > 4
+    if tuner != "hyperband":
+        assert len(first) == 9
+        assert {epochs for _, _, epochs in first} == {9}
+    else:
+        assert len({epochs for _, _, epochs in first}) > 1
+    # Sweeps 0 and 1 must not be one sequence shifted by a draw.
+    other = [json.dumps(values) for _, values, _ in play(searcher(tuner, sweep=1))]
+    assert len(set(values[1:]) & set(other[1:])) <= 1
+
+
+def test_halton_points_are_scipys_and_the_same_for_every_arm():
+    entries = {"rate": log_range(1e-4, 1.0), "width": log_range(8, 128, whole=True)}
+    mine = [values for _, values, _ in play(searcher("halton", **entries))][1:]
+    assert mine == [values for _, values, _ in play(searcher("halton", arm="b", **entries))][1:]
+    narrow = {"rate": log_range(1e-3, 1e-1), "width": log_range(8, 128, whole=True)}
+    theirs = [values for _, values, _ in play(searcher("halton", arm="c", **narrow))][1:]
+    for a, b in zip(mine, theirs, strict=True):
+        assert entries["rate"].place(a["rate"]) == pytest.approx(narrow["rate"].place(b["rate"]), abs=0.005)
+    seed = searcher("halton").oracle.seed
+    expected = qmc.Halton(2, scramble=True, rng=seed).random(8)
+    assert mine == [space.at(entries, place) for place in expected]
+    # Unscrambled, the first coordinates are 0, 1/2, 1/4, 3/4, …: scrambled or not, each quarter holds as many points.
+    quarters = np.floor(4 * np.array([entries["rate"].place(values["rate"]) for values in mine]))
+    assert sorted(quarters) == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+def test_a_diverged_point_scores_as_chance_and_stops_nothing():
+    one = searcher("random")
+    one.ask()
+    rows = {(one.variant(p).label, one.seed): {"val_accuracy": "0.1", "val_nll": "2.3"} for p in one.points}
+    one.tell(rows)
+    one.ask()
+    assert one.finished
+    assert all(point.row is not None for point in one.points)
+    assert one.best().number == 0  # of equals the first
+
+
+@pytest.mark.parametrize("tuner", ["halton", "random", "bayesian", "hyperband"])
+def test_a_killed_sweep_ends_with_the_same_points(tmp_path, tuner):
+    options = ("--sweep", "--tuner", tuner, "--trials", "3")
+    script, whole, out = write(tmp_path), tmp_path / "whole", tmp_path / "out"
+    run(script, whole, *options)
+    call = start(script, out, *options)
+    rows = out / "digits" / "sweep_92_search_trials.csv"
+    limit = time.monotonic() + 90
+    while not rows.exists() or len(rows.read_text().splitlines()) <= 3:
+        assert time.monotonic() < limit
+        assert call.poll() is None, call.communicate()
+        time.sleep(0.01)
+    workers = workers_of(call.pid)
+    os.kill(call.pid, signal.SIGKILL)
+    call.communicate()
+    wait_until_gone(workers)
+    run(script, out, *options)
+    assert points(out) == points(whole)
+    assert len({row["arm"] for row in table(out)}) == 2  # the arm that sets the rate itself is not searched
+    assert [row["point"] for row in table(out) if row["untuned"] == "True"] == ["0", "0"]
+    assert (out / "digits" / "tuned_92_search.json").read_bytes() == (whole / "digits" / "tuned_92_search.json").read_bytes()
+    for kind in ("sensitivity",):
+        assert (out / "digits" / f"sweep_92_search_{tuner}_{kind}.png").stat().st_size > 5000
+
+
+@pytest.mark.parametrize("searched_by", ["", 'tuner="random", points=3,'])
+def test_a_run_uses_what_a_larger_sweep_has_found_and_says_so(tmp_path, searched_by):
+    script, out = write(tmp_path, SCRIPT.replace("    seeds=2,", f"    {searched_by} seeds=2,")), tmp_path / "out"
+    run(script, out, "--sweep", "--trials", "7", "--tuner", "halton")
+    found = json.loads((out / "digits" / "tuned_92_search.json").read_text())["arms"]
+    best = {}
+    for row in table(out):
+        key = (float(row["score"]), -float(row["nll"]))
+        best[row["arm"]] = max(best.get(row["arm"], ((-1.0, 0.0), None)), (key, float(row["learning_rate"])), key=lambda b: b[0])
+    assert {arm: own["values"]["learning_rate"] for arm, own in found.items()} == {arm: rate for arm, (_, rate) in best.items()}
+    said, _ = run(script, out)
+    assert "values from a larger search: halton, 7 points" in said
+    rows = store.read_rows(store.Files(out / "digits", NAME))
+    for row in rows:
+        if row["arm"] in found:
+            assert json.loads(row["arguments"])["learning_rate"] == found[row["arm"]]["values"]["learning_rate"]
+            assert row["tuning"] == "halton, 7 points"
+    # Of a smaller search, or one of another space, nothing is used.
+    files = store.Files(out / "digits", NAME)
+    from common.running import scripts
+
+    experiment = scripts.declared(script)
+    bases = {arm: own["basis"] for arm, own in found.items()}
+    assert oracles.tuned(files, experiment, bases, dict.fromkeys(found, 3)).keys() == found.keys()
+    assert oracles.tuned(files, experiment, bases, dict.fromkeys(found, 10**6)) == {}
+    assert oracles.tuned(files, experiment, dict.fromkeys(bases, "other code"), dict.fromkeys(found, 3)) == {}
+    other = scripts.declared(write(tmp_path, SCRIPT.replace("log_range(0.001, 0.1", "log_range(0.001, 0.2")))
+    assert oracles.tuned(files, other, bases, dict.fromkeys(found, 3)) == {}
+
+
+def test_somebody_elses_table_is_not_overwritten(tmp_path):
+    path = tmp_path / "out" / "digits" / "sweep_92_search.csv"
+    path.parent.mkdir(parents=True)
+    path.write_text("a,b\n1,2\n")
+    _, errors = run(write(tmp_path), tmp_path / "out", "--sweep", "--trials", "1", status=1)
+    assert errors.splitlines() == [
+        f"{NAME}: {path} line 2: not a point of a sweep. Move the file away and run again: its trials are kept"
+    ]
+    assert path.read_text() == "a,b\n1,2\n"
+    shutil.rmtree(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--tuner", "halton"], "tuner is an option of a sweep"),
+        (["--trials", "3"], "trials is an option of a sweep"),
+        (["--sweep", "--tuner", "grid"], "tuner must be one of halton, random, bayesian, hyperband. Received: 'grid'"),
+        (["--sweep", "--trials", "0"], "trials must be a whole number of at least 1. Received: 0"),
+        (["--sweep", "--arms", "fixed"], "searches nothing for these arms"),
+    ],
+)
+def test_misuses_of_a_sweep(tmp_path, options, said):
+    _, errors = run(write(tmp_path), tmp_path / "out", *options, status=2)
+    (line,) = errors.splitlines()
+    assert said in line

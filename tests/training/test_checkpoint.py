@@ -1,0 +1,103 @@
+import keras
+import numpy as np
+import pytest
+
+from common.errors import Misuse
+from common.training import checkpoint
+
+
+class Counting(keras.callbacks.Callback):
+    def __init__(self, field):
+        super().__init__()
+        self.field = field
+
+
+def test_values_come_back_exactly():
+    value = {
+        "floats": [0.1, float("inf"), np.float32(1 / 3), np.int64(2**60)],
+        "nested": {"tuple": (1, "a", None, True)},
+        "array": np.arange(6, dtype=np.int8).reshape(2, 3),
+        "function": keras.ops.less,
+    }
+    arrays = []
+    back = checkpoint.unpack(checkpoint.pack(value, arrays), arrays)
+    assert back["floats"] == value["floats"]
+    assert [type(v) for v in back["floats"]] == [type(v) for v in value["floats"]]
+    assert back["nested"] == value["nested"]
+    assert np.array_equal(back["array"], value["array"])
+    assert back["function"] is keras.ops.less
+
+
+@pytest.mark.parametrize("field", [{1, 2}, object(), np.random.default_rng(0)], ids=["set", "object", "generator"])
+def test_a_callback_that_cannot_be_saved_is_named(field):
+    with pytest.raises(Misuse, match="Counting holds `field`.*unsaved") as caught:
+        checkpoint.callback_state(Counting(field))
+    assert "\n" not in str(caught.value)
+    assert checkpoint.callback_state(checkpoint.unsaved(Counting(field))) is None
+
+
+def test_functions_may_be_held_unless_they_close_over_changing_state():
+    seen = []
+    assert "field" not in checkpoint.callback_state(Counting(lambda epoch: 0.1 / (1 + epoch)))
+    with pytest.raises(Misuse, match="Counting holds `field`"):
+        checkpoint.callback_state(Counting(lambda epoch: seen.append(epoch)))
+
+
+def test_keras_callbacks_can_be_saved():
+    for callback in (
+        keras.callbacks.EarlyStopping(patience=2, restore_best_weights=True),
+        keras.callbacks.ReduceLROnPlateau(),
+        keras.callbacks.LearningRateScheduler(lambda epoch: 0.1),
+        keras.callbacks.LearningRateScheduler(keras.optimizers.schedules.CosineDecay(0.1, 10)),
+    ):
+        assert isinstance(checkpoint.callback_state(callback), dict)
+    assert checkpoint.callback_state(keras.callbacks.TensorBoard("logs")) is None
+
+
+@pytest.fixture
+def variable():
+    return keras.Variable(np.arange(4.0), name="v")
+
+
+def save(folder, variable, value, position):
+    variable.assign(np.full(4, value))
+    checkpoint.save(folder, "fit", position, {"value": value}, {"model": [variable]})
+
+
+def restore(folder, variable):
+    said = []
+    return checkpoint.restore(folder, "fit", {"model": [variable]}, said.append), said
+
+
+def test_the_newest_of_two_generations_is_restored(tmp_path, variable):
+    for position in (1, 2, 3):
+        save(tmp_path, variable, float(position), position)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["fit-000000002.npz", "fit-000000003.npz"]
+    variable.assign(np.zeros(4))
+    assert restore(tmp_path, variable) == ({"value": 3.0}, [])
+    assert np.array_equal(variable.numpy(), np.full(4, 3.0))
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "other model"])
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, variable, damage):
+    save(tmp_path, variable, 1.0, 1)
+    save(tmp_path, variable, 2.0, 2)
+    path = tmp_path / "fit-000000002.npz"
+    content = bytearray(path.read_bytes())
+    if damage == "flip":
+        content[content.index(np.full(4, 2.0, variable.dtype).tobytes())] ^= 1
+        path.write_bytes(content)
+    elif damage == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    else:
+        checkpoint.save(tmp_path, "fit", 2, {"value": 2.0}, {"model": [keras.Variable(np.zeros(7))]})
+    variable.assign(np.zeros(4))
+    state, said = restore(tmp_path, variable)
+    assert state == {"value": 1.0}
+    assert np.array_equal(variable.numpy(), np.full(4, 1.0))
+    assert len(said) == 1
+    assert "fit-000000002.npz is damaged" in said[0]
+
+
+def test_nothing_to_restore(tmp_path, variable):
+    assert restore(tmp_path, variable) == (None, [])

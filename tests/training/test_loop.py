@@ -1,0 +1,499 @@
+import functools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import arrays_equal
+from keras import layers, losses, optimizers
+
+from common import augment, metrics, models, tasks
+from common.data.streams import Streams, seeded_weights
+from common.errors import Misuse
+from common.rows import store
+from common.training import checkpoint, scoring
+from common.training.loop import Diverged
+
+# The values of `_golden`, by protocol number. When this test fails, results have changed: raise
+# PROTOCOL in common/rows/store.py and add its line here.
+GOLDEN = {1: [2.3416909, 2.3420637, 2.2974209, 2.3174579, 2.3010264, 2.290348, 2.8020309, 2.8554317, 2.3870252]}
+
+
+def linear(trial, **options):
+    """Softmax regression: small enough for NumPy."""
+    inputs = keras.Input(trial.input_shape)
+    x = layers.Flatten(name="flatten")(layers.Rescaling(1 / 255, name="rescale")(inputs))
+    return keras.Model(inputs, layers.Dense(trial.classes, name="logits", **options)(x))
+
+
+def seeded(trial, build, **options):
+    with seeded_weights(trial.streams):
+        return build(trial, **options)
+
+
+def fit(trial, model, **options):
+    trial.fit(model, **{"optimizer": optimizers.SGD(0.1), **options})
+    return trial.fits[options.get("stage", "fit")]
+
+
+def test_the_loss_at_initialisation_is_near_ln_classes(make_trial):
+    trial = make_trial(batch_size=64, epochs=1)
+    for build in (models.small_cnn, models.loss_tuning, models.speed_accuracy):
+        trial = make_trial(batch_size=64, epochs=1)
+        history = fit(trial, seeded(trial, build)).history
+        assert history[0]["train_loss"] == pytest.approx(np.log(10), abs=0.35)
+
+
+def test_one_batch_can_be_overfitted(make_trial):
+    trial = make_trial(train_size=16, batch_size=16, epochs=60)
+    history = fit(trial, seeded(trial, models.small_cnn), optimizer=optimizers.Adam(0.01)).history
+    assert history[-1]["train_accuracy"] == 1.0
+    assert history[-1]["train_loss"] < 0.05
+
+
+def numpy_epoch(trial, weights, bias, rate, l2=0.0, momentum=0.0, clip=None, class_weight=None):
+    """Softmax regression trained for an epoch, with the mean loss + l2·Σw² and Keras' momentum; also the mean gradient norm."""
+    x_all = trial.train.images.reshape(len(trial.train), -1) / 255
+    y_all = np.eye(trial.classes)[trial.train.labels]
+    factor = np.ones(trial.classes) if class_weight is None else np.asarray(class_weight)
+    order = trial.streams.generator("order", 0).permutation(len(trial.train))
+    velocity, norms, total = [0.0, 0.0], [], 0.0
+    for first in range(0, len(order), trial.batch_size):
+        batch = order[first : first + trial.batch_size]
+        x, y = x_all[batch], y_all[batch]
+        z = x @ weights + bias
+        log_q = z - z.max(1, keepdims=True)
+        log_q -= np.log(np.exp(log_q).sum(1, keepdims=True))
+        scale = (y @ factor)[:, None]
+        total += len(batch) * (-(scale * y * log_q).sum(1).mean() + l2 * (weights**2).sum())
+        d = scale * (np.exp(log_q) - y) / len(batch)
+        gradients = [x.T @ d + 2 * l2 * weights, d.sum(0)]
+        norm = np.sqrt(sum((g**2).sum() for g in gradients))
+        norms.append(norm)
+        if clip:
+            gradients = [g * min(1, clip / norm) for g in gradients]
+        velocity = [momentum * v - rate * g for v, g in zip(velocity, gradients, strict=True)]
+        weights, bias = weights + velocity[0], bias + velocity[1]
+    return weights, bias, total / len(order), np.mean(norms)
+
+
+@pytest.mark.parametrize(
+    ("options", "fit_options", "reference"),
+    [
+        ({}, {}, {}),
+        ({"kernel_regularizer": keras.regularizers.L2(0.01)}, {}, {"l2": 0.01}),
+        ({}, {"optimizer": lambda: optimizers.SGD(0.1, momentum=0.9)}, {"momentum": 0.9}),
+        ({}, {"optimizer": lambda: optimizers.SGD(0.1, global_clipnorm=0.05)}, {"clip": 0.05}),
+        ({}, {"class_weight": {0: 3.0, 4: 0.5}}, {"class_weight": [3, 1, 1, 1, 0.5, 1, 1, 1, 1, 1]}),
+        ({}, {"loss": losses.SparseCategoricalCrossentropy(from_logits=True)}, {}),
+    ],
+    ids=["plain", "l2", "momentum", "clipped", "class weights", "sparse labels"],
+)
+def test_an_epoch_agrees_with_numpy(make_trial, options, fit_options, reference):
+    trial = make_trial(train_size=50, batch_size=16, epochs=1)  # the last batch has 2 examples, and counts by them
+    model = seeded(trial, linear, **options)
+    weights, bias = model.get_weights()
+    made = {key: value() if key == "optimizer" else value for key, value in fit_options.items()}
+    history = fit(trial, model, **made).history
+    expected = numpy_epoch(trial, weights.astype(float), bias.astype(float), 0.1, **reference)
+    assert np.allclose(model.get_weights()[0], expected[0], atol=2e-6)
+    assert np.allclose(model.get_weights()[1], expected[1], atol=2e-6)
+    assert history[0]["train_loss"] == pytest.approx(expected[2], rel=1e-5)
+    assert history[0]["gradient_norm"] == pytest.approx(expected[3], rel=1e-5)
+
+
+def test_two_trials_are_bit_identical(make_trial, tmp_path):
+    finals = []
+    for run in range(2):
+        keras.utils.clear_session()
+        trial = make_trial(folder=tmp_path / str(run))
+        model = seeded(trial, models.small_cnn, dropout=0.5, normalization="batch")
+        history = fit(trial, model, augment=[augment.flip(), augment.rotation()]).history
+        finals.append((model.get_weights(), [{**row, "seconds": 0} for row in history]))
+    assert arrays_equal(finals[0][0], finals[1][0])
+    assert finals[0][1] == finals[1][1]
+
+
+def test_dropout_masks_follow_the_seed_and_the_layer_not_the_construction_order(make_trial):
+    def build(trial, extra):
+        inputs = keras.Input(trial.input_shape)
+        x = layers.Dropout(0.0, name="extra")(inputs) if extra else inputs
+        x = layers.Flatten(name="flatten")(layers.Rescaling(1 / 255, name="rescale")(x))
+        return keras.Model(inputs, layers.Dense(trial.classes, name="logits")(layers.Dropout(0.5, name="dropout")(x)))
+
+    weights = []
+    for seed, extra in ((0, False), (0, True), (1, False)):
+        trial = make_trial(seed, folder=None, epochs=1, streams=Streams(seed, vary=("noise",)))
+        trial._folder = trial._folder / f"{seed}{extra}"
+        model = seeded(trial, build, extra=extra)
+        fit(trial, model)
+        weights.append(model.get_weights()[0])
+    assert np.array_equal(weights[0], weights[1])
+    assert not np.array_equal(weights[0], weights[2])
+
+
+def test_epochs_are_shuffled_anew_and_by_seed(make_trial):
+    trial = make_trial()
+    orders = [trial.streams.generator("order", epoch).permutation(64) for epoch in (0, 1)]
+    assert not np.array_equal(*orders)
+
+
+def test_callbacks_work_as_in_keras(make_trial, tmp_path):
+    rates = []
+
+    class Watch(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            rates.append(round(float(self.model.optimizer.learning_rate), 6))
+            assert {"loss", "accuracy", "val_loss", "val_accuracy"} <= set(logs)
+
+    stop = keras.callbacks.EarlyStopping("val_accuracy", patience=2, min_delta=1.0, restore_best_weights=True)
+    trial = make_trial(epochs=9)
+    model = seeded(trial, models.small_cnn)
+    done = fit(
+        trial,
+        model,
+        callbacks=[
+            keras.callbacks.LearningRateScheduler(lambda epoch: 0.1 / 2**epoch),
+            Watch(),
+            stop,
+            keras.callbacks.TensorBoard(tmp_path / "board"),
+        ],
+    )
+    assert rates == [0.1, 0.05, 0.025]  # the first epoch always improves, then two that do not
+    assert done.epoch == 3
+    assert list((tmp_path / "board").rglob("events*"))
+    assert arrays_equal(model.get_weights(), stop.best_weights)
+    assert [row["learning_rate"] for row in done.history] == pytest.approx(rates)
+
+
+def test_reduce_on_plateau_lowers_the_rate(make_trial):
+    plateau = keras.callbacks.ReduceLROnPlateau("val_loss", factor=0.5, patience=1, min_delta=100.0)
+    trial = make_trial(epochs=4)
+    history = fit(trial, seeded(trial, linear), callbacks=[plateau]).history
+    assert [row["learning_rate"] for row in history] == pytest.approx([0.1, 0.1, 0.05, 0.025])
+
+
+def test_a_schedule_ends_with_the_run(make_trial):
+    trial = make_trial(epochs=3)
+    rate = optimizers.schedules.PolynomialDecay(0.1, trial.steps, end_learning_rate=0.0)
+    history = fit(trial, seeded(trial, linear), optimizer=optimizers.SGD(rate)).history
+    assert trial.steps == 12
+    assert history[-1]["learning_rate"] == pytest.approx(0.0, abs=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("loss", "said"),
+    [
+        ("categorical_crossentropy", "Received: 'categorical_crossentropy'"),
+        (losses.CategoricalCrossentropy(), "Received: CategoricalCrossentropy"),
+        (losses.categorical_crossentropy, "Received: categorical_crossentropy"),
+        (losses.sparse_categorical_crossentropy, "Received: sparse_categorical_crossentropy"),
+        (losses.KLDivergence(), "Received: KLDivergence"),
+        (losses.kl_divergence, "Received: kl_divergence"),
+        (losses.MeanSquaredError(reduction="sum"), "reduction='sum'"),
+    ],
+)
+def test_a_loss_that_would_train_wrongly_is_refused(make_trial, loss, said):
+    trial = make_trial()
+    with pytest.raises(Misuse, match=said):
+        trial.fit(linear(trial), optimizer=optimizers.SGD(), loss=loss)
+
+
+def test_a_function_that_was_told_to_take_logits_is_a_loss(make_trial):
+    trial = make_trial()
+    loss = functools.partial(losses.categorical_crossentropy, from_logits=True)
+    assert fit(trial, seeded(trial, linear), loss=loss).history[0]["train_loss"] < 4
+
+
+def test_divergence_names_epoch_and_step(make_trial):
+    trial = make_trial(epochs=5)
+    with pytest.raises(Diverged, match=r"the (loss is|weights are) not finite at epoch 1, step \d"):
+        fit(trial, seeded(trial, models.small_cnn, depth=2), optimizer=optimizers.SGD(1e30))
+
+
+def test_weights_that_are_not_finite_diverge_even_when_the_loss_is(make_trial):
+    @tf.custom_gradient
+    def poisoned(outputs):
+        return tf.ones_like(outputs[:, 0]), lambda _: np.nan * outputs
+
+    trial = make_trial()
+    with pytest.raises(Diverged, match="the weights are not finite at epoch 1, step 1"):
+        fit(trial, seeded(trial, linear), loss=lambda targets, outputs: poisoned(outputs))
+
+
+def test_the_best_epoch_is_the_one_of_highest_val_accuracy_then_lowest_nll(make_trial):
+    trial = make_trial(epochs=6)
+    done = fit(trial, seeded(trial, models.small_cnn), optimizer=optimizers.SGD(0.05, momentum=0.9))
+    ranked = sorted(done.history, key=lambda row: (-row["val_accuracy"], row["val_nll"], row["epoch"]))
+    assert done.best["epoch"] == ranked[0]["epoch"]
+
+
+def test_stages_need_names_of_their_own(make_trial):
+    trial = make_trial(epochs=1)
+    model = seeded(trial, linear)
+    fit(trial, model, stage="first")
+    fit(trial, model, stage="second", epochs=2)
+    assert [trial.fits[name].epoch for name in ("first", "second")] == [1, 2]
+    with pytest.raises(Misuse, match="stage='second' twice"):
+        fit(trial, model, stage="second")
+
+
+def test_a_finished_stage_is_loaded_not_repeated(make_trial, tmp_path):
+    first = make_trial(epochs=2)
+    model = seeded(first, linear)
+    fit(first, model, stage="pretrain")
+    again = make_trial(epochs=2)
+    other = seeded(again, linear)
+    loaded = fit(again, other, stage="pretrain")
+    assert arrays_equal(model.get_weights(), other.get_weights())
+    assert loaded.history == first.fits["pretrain"].history
+    assert again.resumes == 1
+    assert again.clocks["compile"] == first.clocks["compile"]
+
+
+class Interrupted(Exception):
+    """Stands for SIGKILL within one process."""
+
+
+@pytest.mark.parametrize("at", [3, 6, 8, 11])
+def test_interrupted_within_an_epoch_it_goes_on_bit_for_bit(make_trial, tmp_path, at):
+    """Dropout, augmentation, batch norm, callbacks with state and a step that draws noise; 4 updates an epoch."""
+
+    def run(folder, stop_at=None):
+        class Stop(keras.callbacks.Callback):
+            made = 0
+
+            def on_train_batch_end(self, batch, logs=None):
+                Stop.made += 1
+                if Stop.made == stop_at:
+                    raise Interrupted
+
+        def step(model, images, targets, seed):
+            logits = model(images + tf.random.stateless_normal(tf.shape(images), seed), training=True)
+            return losses.categorical_crossentropy(targets, logits, from_logits=True), logits
+
+        keras.utils.clear_session()
+        trial = make_trial(folder=folder, epochs=5, checkpoint_steps=1 if at % 2 else 3)
+        model = seeded(trial, models.small_cnn, widths=(4,), dropout=0.5, normalization="batch")
+        plateau = keras.callbacks.ReduceLROnPlateau("val_loss", factor=0.5, patience=1, min_delta=0.5)
+        early = keras.callbacks.EarlyStopping("val_loss", patience=2, min_delta=0.05, restore_best_weights=True)
+        done = fit(
+            trial,
+            model,
+            optimizer=optimizers.Adam(0.01),
+            callbacks=[plateau, early, checkpoint.unsaved(Stop())],
+            augment=[augment.flip(), augment.translation()],
+            step=step,
+        )
+        rows = [{**row, "seconds": 0} for row in done.history]
+        return model.get_weights(), rows, {**done.best, "weights": None}, plateau.wait, early.best, trial.resumes
+
+    undisturbed = run(tmp_path / "a")
+    with pytest.raises(Interrupted):
+        run(tmp_path / "b", stop_at=at)
+    resumed = run(tmp_path / "b")
+    assert arrays_equal(undisturbed[0], resumed[0])
+    assert undisturbed[1:-1] == resumed[1:-1]
+    assert (undisturbed[-1], resumed[-1]) == (0, 1)
+
+
+def test_noise_from_keras_global_generator_is_refused(make_trial):
+    def step(model, images, targets, seed):
+        logits = model(images + keras.random.normal((1,)), training=True)
+        return losses.categorical_crossentropy(targets, logits, from_logits=True), logits
+
+    trial = make_trial()
+    with pytest.raises(Misuse, match="global random generator"):
+        fit(trial, seeded(trial, linear), step=step)
+    keras.utils.clear_session()
+
+
+def test_a_moving_average_becomes_the_weights(make_trial, tmp_path):
+    finals = []
+    for average in (False, True):
+        trial = make_trial(folder=tmp_path / str(average), epochs=1)
+        model = seeded(trial, linear)
+        fit(trial, model, optimizer=optimizers.SGD(0.1, use_ema=average, ema_momentum=0.5))
+        finals.append(model.get_weights()[0])
+    assert not np.allclose(finals[0], finals[1], atol=1e-5)
+
+
+def test_a_callback_may_stop_within_an_epoch(make_trial):
+    class StopAtTwo(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 1:
+                self.model.stop_training = True
+
+    trial = make_trial(epochs=3)
+    done = fit(trial, seeded(trial, linear), callbacks=[StopAtTwo()])
+    assert (done.steps, done.epoch, len(done.history)) == (2, 1, 1)
+
+
+def test_activity_penalties_and_unbuilt_models_train(make_trial):
+    trial = make_trial(epochs=2)
+    stack = [
+        layers.Rescaling(1 / 255, name="rescale"),
+        layers.Flatten(name="flatten"),
+        layers.Dense(8, activity_regularizer=keras.regularizers.L2(1e-8), name="hidden"),
+        layers.Dense(10, name="logits"),
+    ]
+    with seeded_weights(trial.streams):
+        assert len(fit(trial, keras.Sequential(stack)).history) == 2
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_trains_float32_weights_to_about_the_same_losses(make_trial, tmp_path, precision):
+    histories = []
+    for policy in ("float32", precision):
+        keras.config.set_dtype_policy(policy)
+        try:
+            trial = make_trial(folder=tmp_path / policy)
+            model = seeded(trial, models.small_cnn)
+            histories.append(fit(trial, model, optimizer=optimizers.SGD(0.01)).history)
+        finally:
+            keras.config.set_dtype_policy("float32")
+    assert model.compute_dtype == precision.removeprefix("mixed_")
+    assert model.get_weights()[0].dtype == np.float32
+    for exact, rounded in zip(*histories, strict=True):
+        for name in ("train_loss", "val_nll", "gradient_norm"):  # unscaled, where the loss is scaled
+            assert rounded[name] == pytest.approx(exact[name], rel=0.03)
+    assert histories[0][0]["train_loss"] != histories[1][0]["train_loss"]
+
+
+def test_stages_do_not_repeat_each_others_order_or_masks(make_trial):
+    trial = make_trial(epochs=1)
+    asked = []
+    original = trial.streams.generator
+    trial.streams.generator = lambda *key: asked.append(key) or original(*key)
+    model = seeded(trial, models.small_cnn, dropout=0.5)
+    states = []
+    for stage in ("one", "two"):
+        fit(trial, model, stage=stage)
+        states.append(int(model.get_layer("dropout").seed_generator.state.numpy()[0]))
+    assert asked == [("order", 0), ("order", 1)]
+    assert states[0] != states[1]
+
+
+def test_distillation_is_a_step_function(make_trial, tmp_path):
+    trial = make_trial(epochs=1)
+    teacher, student = seeded(trial, models.small_cnn), seeded(trial, linear)
+    before = teacher.get_weights()
+
+    def step(model, images, targets, seed):
+        logits = model(images, training=True)
+        soft = keras.ops.softmax(teacher(images, training=False))
+        return keras.losses.categorical_crossentropy(soft, logits, from_logits=True), logits
+
+    history = fit(trial, student, step=step).history
+    assert arrays_equal(before, teacher.get_weights())
+    assert 0 < history[0]["train_accuracy"] < 1
+    assert history[0]["train_loss"] == pytest.approx(np.log(10), abs=0.5)
+
+
+def test_a_stage_may_train_and_validate_on_other_examples(make_trial):
+    trial = make_trial(train_size=64, batch_size=16, epochs=2)
+    half, rest = trial.train.take(np.arange(24)), trial.train.take(np.arange(24, 64))
+    model = seeded(trial, linear)
+    history = fit(trial, model, on=half, validate=rest).history
+    assert trial.fits["fit"].steps == 4  # two epochs of 16 + 8
+    outputs = trial.predict(model, rest)
+    assert history[-1]["val_accuracy"] == pytest.approx(metrics.accuracy(outputs, rest.labels))
+    assert np.array_equal(trial.predict(model, rest.images), outputs)
+
+
+def test_the_last_stage_sees_what_it_would_see_without_another(make_trial, tmp_path):
+    alone, after = (make_trial(folder=tmp_path / name, epochs=2) for name in ("alone", "after"))
+    fit(after, seeded(after, linear), stage="pretrain", on=after.val)
+    noisy = functools.partial(models.small_cnn, widths=(4,), dropout=0.5)
+    augmentations = [augment.translation(0.2)]
+    first, second = (fit(trial, seeded(trial, noisy), augment=augmentations).history for trial in (alone, after))
+    assert [row["train_loss"] for row in first] == [row["train_loss"] for row in second]
+
+
+def test_the_norm_of_each_update_is_kept(make_trial):
+    trial = make_trial(train_size=64, batch_size=16, epochs=2)
+    done = fit(trial, seeded(trial, linear))
+    assert len(done.norms) == done.steps == 8
+    assert done.history[0]["gradient_norm"] == pytest.approx(np.mean(done.norms[:4]))
+
+
+def test_a_regression_is_trained_validated_and_ranked_by_its_error(digits, make_trial):
+    trial = make_trial(epochs=3)
+    generator = np.random.default_rng(0)
+    trial.task, trial.classes = tasks.rotated, 1
+    trial.train, trial.val = (tasks.rotated.change(split, generator) for split in (trial.train, trial.val))
+    with pytest.raises(Misuse, match="the task rotated needs a loss"):
+        fit(trial, seeded(trial, linear), stage="without")
+    model = seeded(trial, linear)
+    done = fit(trial, model, loss=losses.MeanAbsoluteError())
+    error = tasks.rotated.scores(trial.predict(model, trial.val), trial.val.labels)["error"]
+    assert done.history[-1]["val_error"] == pytest.approx(error)
+    assert done.history[-1]["val_loss"] == pytest.approx(error / 45, rel=1e-5)
+    assert done.best["val_error"] == min(row["val_error"] for row in done.history)
+    assert done.history[-1]["train_accuracy"] is None
+
+
+def test_two_players_each_train_their_own_layers(make_trial):
+    trial = make_trial(epochs=1)
+    inputs = keras.Input(trial.input_shape)
+    x = layers.Flatten(name="flatten")(inputs)
+    up, down = layers.Dense(1, name="up"), layers.Dense(1, name="down")
+    model = keras.Model(inputs, [up(x), down(x)])
+
+    def step(model, images, targets, seed):
+        a, b = model(images, training=True)
+        total = keras.ops.sum(a + b, axis=-1)
+        return {"up": -total, "down": total}, None
+
+    history = fit(trial, model, optimizer={"up": optimizers.SGD(0.1), "down": optimizers.SGD(0.1)}, step=step).history
+    # The bias' gradient is −1 or +1 in each of the 4 updates.
+    assert model.get_layer("up").get_weights()[1] == pytest.approx([0.4])
+    assert model.get_layer("down").get_weights()[1] == pytest.approx([-0.4])
+    assert "val_accuracy" not in history[0]  # it is no predictor
+
+
+def test_batch_norm_statistics_are_those_of_the_train_split(make_trial):
+    trial = make_trial(epochs=1)
+    model = seeded(trial, models.small_cnn, widths=(4,), normalization="batch", dropout=0.5)
+    fit(trial, model)
+    scoring.reestimate_batch_norm(model, trial.train, np.arange(len(trial.train)), 16)
+    inner = keras.Model(model.inputs, model.get_layer("conv1_1").output)
+    values = inner.predict(trial.train.images.astype("float32"), verbose=0)
+    norm = model.get_layer("norm1_1")
+    assert np.allclose(norm.moving_mean, values.mean((0, 1, 2)), atol=1e-4)
+    assert np.allclose(norm.moving_variance, values.var((0, 1, 2)), rtol=1e-3, atol=1e-5)
+    assert norm.momentum == 0.9
+
+
+def test_frozen_batch_norm_keeps_its_statistics(make_trial):
+    trial = make_trial(epochs=1)
+    model = seeded(trial, models.small_cnn, widths=(4,), normalization="batch")
+    model.get_layer("norm1_1").trainable = False
+    fit(trial, model)
+    scoring.reestimate_batch_norm(model, trial.train, np.arange(len(trial.train)), 16)
+    assert np.array_equal(model.get_layer("norm1_1").moving_mean, np.zeros(4))
+
+
+def _golden(make_trial):
+    """A few steps with all that PROTOCOL stands for: streams, augmentations, penalties, optimizers, batch norm, scores."""
+    values = []
+    penalty = {"dropout": 0.3, "kernel_regularizer": keras.regularizers.L2(1e-3)}
+    for name, build, optimizer, options in (
+        ("a", models.small_cnn, optimizers.SGD(0.01, momentum=0.9), penalty),
+        ("b", models.loss_tuning, optimizers.Adam(1e-3), {}),
+        ("c", models.small_cnn, optimizers.SGD(0.001), {"normalization": "batch", "spatial_dropout": 0.1}),
+    ):
+        keras.utils.clear_session()
+        trial = make_trial(epochs=2)
+        trial._folder = trial._folder / name
+        model = seeded(trial, build, **options)
+        augmentations = [augment.flip(), augment.crop(), augment.rotation(), augment.translation()]
+        history = fit(trial, model, optimizer=optimizer, augment=augmentations).history
+        scoring.reestimate_batch_norm(model, trial.train, np.arange(len(trial.train)), 16)
+        logits = scoring.predict(scoring.forward(model), trial.val)
+        values += [history[0]["train_loss"], history[1]["train_loss"], metrics.nll(logits, trial.val.labels)]
+    return values
+
+
+def test_the_same_protocol_gives_the_same_losses(make_trial):
+    assert _golden(make_trial) == pytest.approx(GOLDEN[store.PROTOCOL], rel=1e-4)

@@ -1,0 +1,247 @@
+"""Verdicts from rows that are made up so that a reader knows what they must be."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+from conftest import PROJECT
+from made import Made, around, claim
+
+from common.rows import store
+from common.verdicts import ledger
+from common.verdicts.judge import NO_DATA, OPEN, REFUTED, SUPPORTED, interval, signed
+
+
+@pytest.fixture
+def made(tmp_path):
+    return Made(tmp_path)
+
+
+def test_superiority_is_supported_refuted_or_open(made):
+    made.add("a", around(0.95))
+    made.add("b", around(0.85))
+    made.add("c", around(0.85))
+    made.add("d", [0.95, 0.75, 0.96, 0.74, 0.9])
+    better, worse, equal, noisy = made.judge(
+        claim(), claim("b beats a", "b", "a"), claim("b beats c", "b", "c"), claim("d beats b", "d", "b")
+    )
+    assert (better.status, worse.status, equal.status, noisy.status) == (SUPPORTED, REFUTED, REFUTED, OPEN)
+    assert better.difference == pytest.approx(0.1)
+    assert better.low > 0
+    assert better.seeds == 5
+    assert better.p < better.level
+    assert noisy.p > noisy.level
+    assert noisy.low < 0.02 < noisy.high
+    few, many = map(int, re.match(r"(\d+) to (\d+) seeds would settle 0\.02", noisy.settled_by).groups())
+    assert 5 < few < many
+    assert noisy.settled_by in noisy.sentence()
+
+
+def test_an_estimate_below_the_margin_is_not_supported_however_sure(made):
+    made.add("a", around(0.86))
+    made.add("b", around(0.85))
+    (verdict,) = made.judge(claim(margin=0.05))
+    assert verdict.status == REFUTED
+    assert verdict.high < 0.05
+
+
+def test_far_from_the_same_is_judged_by_the_nearer_margin(made):
+    made.add("a", [0.9, 0.84, 0.93, 0.86, 0.92])
+    made.add("b", [0.85, 0.85, 0.85, 0.85, 0.85])
+    (verdict,) = made.judge(claim(kind="same", margin=0.01))
+    assert verdict.status == OPEN
+    assert verdict.p > verdict.level
+
+
+def test_not_worse_same_and_interaction(made):
+    made.add("a", around(0.85))
+    made.add("b", around(0.85))
+    made.add("c", around(0.95))
+    made.add("d", around(0.75))
+    not_worse, far, same, different, interaction = made.judge(
+        claim("a is not worse than b", kind="not worse"),
+        claim("d is not worse than b", "d", "b", kind="not worse"),
+        claim("a is b", kind="same"),
+        claim("c is b", "c", "b", kind="same"),
+        claim("a gains more over d than c over b", ["c", "d"], ["a", "b"], kind="interaction"),
+    )
+    assert [v.status for v in (not_worse, far, same, different)] == [SUPPORTED, REFUTED, SUPPORTED, REFUTED]
+    assert interaction.difference == pytest.approx((0.95 - 0.75) - (0.85 - 0.85))
+    assert interaction.status == SUPPORTED
+
+
+def test_the_best_of_a_family_is_chosen_on_val_and_judged_on_test(made):
+    made.add("a", around(0.95), noise=-0.3)
+    made.add("b", around(0.80))
+    made.add("c", around(0.90), noise=0.05)
+    (verdict,) = made.judge(claim("some beat b", ["a", "c"], "b", kind="best of family"))
+    assert verdict.judged == "means, c the best on val"
+    assert verdict.difference == pytest.approx(0.10)
+
+
+def test_there_is_no_verdict_before_the_first_look_and_between_looks_that_of_the_last(made):
+    made.add("a", around(0.95, 4))
+    made.add("b", around(0.85, 4))
+    (early,) = made.judge(claim())
+    assert early.status == NO_DATA
+    assert early.reason.startswith("4 of the 5 seeds")
+    assert early.low < early.difference < early.high
+    made.add("a", around(0.95, 7))
+    made.add("b", around(0.85, 7))
+    (between,) = made.judge(claim())
+    assert (between.status, between.seeds) == (SUPPORTED, 5)
+
+
+def test_what_diverged_is_judged_by_ranks_with_survival_beside(made):
+    made.add("a", around(0.95, 10))
+    made.add("b", around(0.85, 10), statuses={3: "diverged"})
+    accuracy, survival = made.judge(claim(), claim("a survives", metric="survival", margin=0.5))
+    assert accuracy.judged == "ranks"
+    assert accuracy.status == SUPPORTED
+    assert "diverged: b 1 of 10" in accuracy.reason
+    assert survival.status in (REFUTED, OPEN)
+    assert "survival 10 against 9 of 10" in survival.reason
+
+
+def test_other_metrics(made):
+    made.add("a", around(0.95, 10))
+    made.add("b", around(0.85, 10))
+    made.add("beside", around(0.85, 10), beside=[1] * 10)
+    gap, worst, epochs, late, seconds, missing = made.judge(
+        claim("a has the smaller gap", metric="gap", lower_is_better=True),
+        claim("a's worst class is better", metric="worst_class_accuracy", margin=0.001),
+        claim("a is faster to 0.85", metric="epochs_to_target", target=0.85, margin=0.5),
+        claim("b is faster to 0.999", "b", "a", metric="epochs_to_target", target=0.999, margin=0.5),
+        claim("a is faster than what ran beside others", "a", "beside", metric="seconds", lower_is_better=True),
+        claim("a has more of what nobody measured", metric="nonsense"),
+    )
+    assert gap.difference == pytest.approx(0.1)
+    assert gap.status == SUPPORTED
+    assert worst.difference > 0
+    # Accuracy reaches 0.85 from its first epoch on, 0.1 below the last: at epoch 1 or so for a, and later for b.
+    assert epochs.judged == "ranks"
+    assert epochs.status == SUPPORTED
+    assert late.difference == 0
+    assert "target reached: b 0 of 10, a 0 of 10" in late.reason
+    assert (seconds.status, missing.status) == (NO_DATA, NO_DATA)
+    assert "only trials that ran alone count" in seconds.reason
+    assert "'nonsense'" in missing.reason
+
+
+def test_measures_that_count_and_measures_of_time(made):
+    for arm, size, time in (("a", 100_000, 1.0), ("b", 400_000, 2.0), ("beside", 1, 0.1)):
+        made.add(arm, around(0.9), beside=[int(arm == "beside")] * 5)
+        for seed in range(5):
+            own = {"experiment": made.files.experiment, "arm": arm, "seed": seed}
+            row = next(r for r in store.read_rows(made.files) if (r["arm"], r["seed"]) == (arm, str(seed)))
+            measured = [("size_bytes", size, "bytes"), ("latency", time * (1 + seed / 100), "ms")]
+            measures = [own | dict(zip(("name", "value", "unit"), one, strict=True)) for one in measured]
+            store.store(made.files, store.Outcome(row=row, measures=measures), list(made.arms))
+    smaller, sooner, crowded = made.judge(
+        claim("a is smaller", metric="size_bytes", lower_is_better=True, margin=1000),
+        claim("a answers sooner", metric="latency", lower_is_better=True, margin=0.1),
+        claim("what ran beside others answers sooner", "beside", "a", metric="latency", lower_is_better=True, margin=0.1),
+    )
+    assert smaller.status == SUPPORTED  # though no seed differs: a byte is the smallest step
+    assert sooner.status == SUPPORTED
+    assert crowded.status == NO_DATA
+    assert "only trials that ran alone count" in crowded.reason
+
+
+def test_flatness_counts_decades(made):
+    for rate in (0.001, 0.01, 0.1):
+        made.add(f"flat {rate:g}", around(0.9), arguments={"learning_rate": rate})
+        made.add(f"steep {rate:g}", around(0.9 if rate == 0.01 else 0.5), arguments={"learning_rate": rate})
+    flat, steep = ([f"{name} {rate:g}" for rate in (0.001, 0.01, 0.1)] for name in ("flat", "steep"))
+    (verdict,) = made.judge(claim("flat is flatter", flat, steep, kind="flatness", margin=0.5, within=0.02))
+    assert verdict.difference == pytest.approx(2 - 2 * 0.02 / 0.4, abs=0.01)
+    assert verdict.status == SUPPORTED
+
+
+def test_missing_arms_and_seeds_are_no_data(made):
+    made.add("a", around(0.95))
+    verdict, other = made.judge(claim(), claim("x", "x", "y"))
+    assert (verdict.status, verdict.reason) == (NO_DATA, "no rows of b")
+    assert other.status == NO_DATA
+
+
+def test_a_claim_changed_after_its_rows_is_marked(made):
+    made.add("a", around(0.95))
+    made.add("b", around(0.85))
+    first = claim()
+    assert not made.judge(first)[0].changed
+    assert made.judge({**first, "margin": 0.01})[0].changed
+    assert made.judge({**first, "margin": 0.01})[0].changed  # and stays so
+
+
+def test_holm_holds_over_the_claims_of_an_experiment(made):
+    made.add("a", around(0.95))
+    made.add("b", around(0.85))
+    alone = made.judge(claim())[0]
+    among = made.judge(claim(), *(claim(f"again {i}") for i in range(3)))
+    assert alone.level == pytest.approx(0.05 / 3)
+    assert min(v.level for v in among) == pytest.approx(0.05 / 3 / 4)
+    untrained = made.judge(claim(), *(claim(f"later {i}", "x", "y") for i in range(3)))
+    assert untrained[0].level == pytest.approx(0.05 / 3 / 4)
+
+
+def test_the_ledger_prints_every_claim_and_names_damaged_files(made, tmp_path):
+    made.add("a", around(0.95))
+    made.add("b", around(0.85))
+    made.judge(claim(), claim("b beats a", "b", "a"))
+    broken = tmp_path / "cifar10" / "exp_91_broken.csv"
+    broken.parent.mkdir()
+    broken.write_text("experiment,arm,seed\nx\n")
+    broken.with_suffix(".json").write_text(json.dumps({"arms": {}, "claims": [], "question": "?"}))
+    done = subprocess.run(
+        [sys.executable, "-m", "common.verdicts.ledger", "--results", str(tmp_path)], capture_output=True, text=True, cwd=PROJECT
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        f"{broken} line 2: 1 fields instead of 3. Remove the line and run again: its trial is then repeated"
+    ]
+    assert done.stdout.splitlines()[0] == "exp_90_made, mnist"
+    assert "a beats b: supported (test_accuracy +0.1, interval" in done.stdout
+    assert "; on mnist alone" in done.stdout
+    assert "b beats a: refuted" in done.stdout
+
+
+def test_digits_and_overridden_settings_are_demonstrations(made, tmp_path):
+    made.add("a", around(0.95))
+    made.add("b", around(0.85))
+    made.judge(claim())
+    (entry,) = ledger.entries(tmp_path)
+    assert not entry.demonstration
+    assert ledger.discovery_rates([entry]).keys() == {0}
+    made.judge(claim(datasets=["cifar10"]))
+    (entry,) = ledger.entries(tmp_path)
+    assert entry.demonstration  # the claim is about other images
+    made.judge(claim(datasets=["mnist"]))
+    (tmp_path / "mnist").rename(tmp_path / "mnist-epochs=2")
+    (entry,) = ledger.entries(tmp_path)
+    assert entry.demonstration
+    assert ledger.discovery_rates([entry]) == {}
+
+
+def test_an_experiment_without_rows_is_one_line(tmp_path):
+    command = [sys.executable, "-m", "common.verdicts.ledger", "--results", str(tmp_path), "--number", "03"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT)
+    assert done.returncode == 2
+    assert done.stderr == f"there are no rows of experiment 03: run it first (make exp-NN). Received: {tmp_path}\n"
+
+
+def test_an_experiment_without_claims_says_so(made, tmp_path):
+    made.add("a", around(0.95))
+    made.judge()
+    command = [sys.executable, "-m", "common.verdicts.ledger", "--results", str(tmp_path), "--number", "90"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "experiment 90 makes no claims\n", "")
+    done = subprocess.run([*command, "--nonsense"], capture_output=True, text=True, cwd=PROJECT)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+
+
+def test_differences_are_told_in_digits_that_people_read():
+    assert [signed(-0.00125), signed(842_134.5), signed(0.1, "+.4g")] == ["-0.0013", "+842,134", "+0.1"]
+    assert [interval(-0.5, 1234.0), interval(0.0, float("inf"))] == ["-0.5000 to +1,234", "endless"]
