@@ -11,8 +11,8 @@ import sys
 import tempfile
 import time
 
+from common.machine import cores
 from common.rows import store
-from common.running.devices import cores
 
 PROJECT = pathlib.Path(__file__).resolve().parent.parent
 

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 from common.files import archive_bytes, array_bytes, write_atomic
+from common.machine import cores
 from common.rows import store
-from common.running.devices import cores
 
 EXPERIMENTS, ARMS, SEEDS, EPOCHS, IMAGES, CLASSES = 40, 6, 10, 20, 360, 10
 CHECKSUM = "c" * 64

@@ -33,8 +33,8 @@ def images(train_size):
 
 def suite(train_size, precision) -> float:
     """Seconds per trial, as many at a time as there are cores."""
+    from common.machine import cores
     from common.rows import store
-    from common.running.devices import cores
 
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "experiments.exp_01_baseline_cnn", "--arms", "loss_tuning", "--dataset", "cifar10"]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from common import space, tasks
 from common.data.streams import STREAMS
 from common.errors import Misuse
-from common.rows.store import file_name
+from common.text import file_name
 
 TUNERS = ("grid", "halton", "random", "bayesian", "hyperband")
 FIGURES = ("steps", "mistakes")
@@ -45,7 +45,7 @@ class Setting:
         classes: numbers of the classes that are kept; all by default.
         imbalance: how many times as frequent as the last class the first one is in the train split, in a long tail.
         label_noise: share of the labels of train and val that are wrong.
-        shifted: whether test images that are brighter, turned, noisy, … are scored as well (see `tasks.SHIFTS`).
+        shifted: whether test images that are brighter, turned, noisy, … are scored as well (see `common.data.corruptions`).
         deterministic: whether TensorFlow's operations are.
         xla: whether updates are compiled by XLA, which determinism would switch off.
     """

@@ -12,7 +12,7 @@ the claims here put to the test.
 import numpy as np
 from keras import optimizers
 
-from common import metrics, tasks
+from common import metrics
 from common.experiment import Claim, Experiment, Setting, less
 from common.models import small_cnn
 
@@ -35,8 +35,7 @@ def train(trial, *, folds, used, repeats=1):
         return metrics.accuracy(trial.predict(model, split), split.labels)
 
     final = fitted("final")
-    n = len(trial.train)
-    held = [part for repeat in range(repeats) for part in tasks.folds(n, folds, trial.streams, repeat)[:used]]
+    held = [part for repeat in range(repeats) for part in trial.folds(folds, repeat)[:used]]
     found = []
     for i, (rest, held_out) in enumerate(held, start=1):
         part = trial.train.take(held_out)

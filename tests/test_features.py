@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from common import features, tasks
+from common import features
+from common.data.corruptions import kept
 
 
 def image(pixels):
@@ -89,7 +90,7 @@ def test_a_class_that_was_not_there_is_never_predicted(make_trial):
 
 def test_two_classes_share_a_line_and_have_a_score_each(make_trial):
     trial = make_trial(train_size=200)
-    trial.train, trial.val = (tasks.kept(split, (0, 1)) for split in (trial.train, trial.val))
+    trial.train, trial.val = (kept(split, (0, 1)) for split in (trial.train, trial.val))
     trial.classes = 2
     for build in (features.hog_svm, features.pixel_regression):
         scores = build(trial).predict(trial.val.images)

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from common import tasks
-from common.data.split import Split
+from common.data.corruptions import LEVELS, SHIFTS, shifted
+from common.data.split import Split, folds
 from common.data.streams import Streams
 from common.errors import Misuse
 from common.experiment import Setting
@@ -159,39 +160,39 @@ def test_the_tasks_test_split_is_the_same_for_every_trial(digits):
 # --- shifts and folds ---
 
 
-@pytest.mark.parametrize("shift", tasks.SHIFTS)
+@pytest.mark.parametrize("shift", SHIFTS)
 def test_a_shift_grows_with_its_level_and_is_the_same_each_time(digits, shift):
     test = digits.test().take(np.arange(40))
-    changed = [tasks.shifted(test, shift, level).images.astype(float) for level in tasks.LEVELS]
+    changed = [shifted(test, shift, level).images.astype(float) for level in LEVELS]
     away = [np.abs(images - test.images).mean() for images in changed]
     assert 0 < away[0] < away[1] < away[2]
-    assert np.array_equal(changed[1], tasks.shifted(test, shift, 2).images)
+    assert np.array_equal(changed[1], shifted(test, shift, 2).images)
 
 
 def test_shifts_do_what_they_are_called():
     image = np.zeros((1, 33, 33, 1), np.uint8)
     image[0, 8:25, 8:25] = 100
     split = Split.of(image, np.zeros(1, np.int64), 1)
-    assert tasks.shifted(split, "brightness", 1).images[0, 0, 0, 0] == 30
+    assert shifted(split, "brightness", 1).images[0, 0, 0, 0] == 30
     mean = 100 * 17 * 17 / 33**2
-    assert tasks.shifted(split, "contrast", 2).images[0, 16, 16, 0] == round(mean + 0.35 * (100 - mean))
-    small = tasks.shifted(split, "scale", 3).images[0, :, :, 0] > 50
+    assert shifted(split, "contrast", 2).images[0, 16, 16, 0] == round(mean + 0.35 * (100 - mean))
+    small = shifted(split, "scale", 3).images[0, :, :, 0] > 50
     assert small.sum(axis=0).max() in (9, 10)  # 17 · 0.55 = 9.35
-    assert tasks.shifted(split, "blur", 1).images[0, 16, 8, 0] < 100
-    inside = tasks.shifted(split, "noise", 1).images[0, 8:25, 8:25]
+    assert shifted(split, "blur", 1).images[0, 16, 8, 0] < 100
+    inside = shifted(split, "noise", 1).images[0, 8:25, 8:25]
     assert inside.std() == pytest.approx(20, abs=2.5)  # 289 draws
-    corner = tasks.shifted(split, "rotation", 3).images[0, :, :, 0] > 50
+    corner = shifted(split, "rotation", 3).images[0, :, :, 0] > 50
     assert corner[16, 16 - 11]  # a corner of the square now points left: 8.5 · √2 = 12 from the centre
 
 
 def test_folds_are_disjoint_and_cover():
-    parts = tasks.folds(17, 5, Streams(0))
+    parts = folds(17, 5, Streams(0))
     held_out = np.concatenate([val for _, val in parts])
     assert sorted(held_out) == list(range(17))
     assert all(not set(train) & set(val) and len(train) + len(val) == 17 for train, val in parts)
     assert {len(val) for _, val in parts} == {3, 4}
     with pytest.raises(Misuse, match=r"between 2 and the 3 examples. Received: 4"):
-        tasks.folds(3, 4, Streams(0))
+        folds(3, 4, Streams(0))
 
 
 def test_joined_examples_have_names_of_their_own(digits):

@@ -20,7 +20,8 @@ from common.errors import Failure, Misuse, OneLineParser
 from common.rows import store
 from common.running import scripts
 from common.running.plan import search_name
-from common.running.progress import Display, duration
+from common.running.progress import Display
+from common.text import duration
 
 COUNTED = re.compile(r"^\[(\d+)/(\d+)\]")
 """How a run's line about a finished trial begins."""

@@ -10,15 +10,17 @@ from dataclasses import dataclass
 from common import space, tasks
 from common.errors import Failure, Misuse
 from common.experiment import Experiment, Setting
+from common.machine import lacks_bfloat16
 from common.rows import store
 from common.running.cluster import Cluster
-from common.running.devices import Devices, lacks_bfloat16
+from common.running.devices import Devices
 from common.running.follower import Follower
 from common.running.plan import Plan, Planned, Variant, make_plan
-from common.running.progress import Display, duration, size
+from common.running.progress import Display
 from common.running.runner import Runner, collect_pending
 from common.search.grid import Found, Grids, final_variants
 from common.search.oracles import Sweep, tuned
+from common.text import duration, size
 
 SAID = ("epochs", "batch_size", "train_size", "precision", "threads", "replicas")
 """Fields of a setting that a call states even where they are the usual ones."""

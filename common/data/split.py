@@ -2,6 +2,9 @@
 
 import numpy as np
 
+from common.data.streams import Streams
+from common.errors import Misuse
+
 
 class Split:
     """Some examples of one official split, or of none.
@@ -68,3 +71,18 @@ class Split:
         """The same images with other labels; unless `clean`, the former ones stay known as the clean ones."""
         kept = labels if clean else self.clean_labels
         return Split(self._source, labels, self.ids, rows=self._rows, clean_labels=kept, classes=classes or self.classes)
+
+
+def folds(n: int, k: int, streams: Streams, repeat: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Positions to train on and to validate on of each of k folds of n examples: disjoint, and together all of them.
+
+    Args:
+        repeat: which of several such partitions.
+
+    Raises:
+        Misuse: fewer than 2 folds or more folds than examples.
+    """
+    if not 2 <= k <= n:
+        raise Misuse(f"folds must lie between 2 and the {n} examples. Received: {k}")
+    parts = np.array_split(streams.generator("split", "folds", k, repeat).permutation(n), k)
+    return [(np.sort(np.concatenate(parts[:i] + parts[i + 1 :])), np.sort(parts[i])) for i in range(k)]

@@ -11,8 +11,8 @@ from PIL import Image
 from common.errors import Failure
 from common.figures import answers, draw, mistakes, plots, predictions
 from common.files import write_atomic
+from common.machine import cores
 from common.rows import metric, store, table
-from common.running.devices import cores
 from common.search import oracles
 from common.verdicts import judge, stats
 

@@ -21,8 +21,9 @@ from common.report.section import Section
 from common.rows import store
 from common.rows.table import Table
 from common.running import scripts
+from common.text import interval, signed
 from common.verdicts import ledger, summary
-from common.verdicts.judge import REFUTED, interval, signed
+from common.verdicts.judge import REFUTED
 
 TEMPLATES = pathlib.Path(__file__).parent / "templates"
 README = store.PROJECT / "README.md"

@@ -18,6 +18,7 @@ import numpy as np
 
 from common.errors import Failure
 from common.files import PROJECT, archive_bytes, array_bytes, locked, read_arrays, write_atomic
+from common.text import file_name
 
 REFERENCE = PROJECT / "results" / "reference"
 PROTOCOL = 1
@@ -165,11 +166,6 @@ class Files(NamedTuple):
     def local(self, what: str, arm: str, seed: int, suffix: str) -> pathlib.Path:
         """A file of one trial that is not committed: logits, models, logs."""
         return self.folder / what / self.experiment / f"{file_name(arm)}-{seed}{suffix}"
-
-
-def file_name(arm: str) -> str:
-    """An arm's name with what file systems dislike replaced."""
-    return "".join(c if c.isalnum() or c in "._=+-" else "_" for c in arm)
 
 
 # --- outcomes on disk ------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from common import space, tasks
+from common.data.corruptions import kept, subset
 from common.data.dataset import Dataset, load, slug
 from common.data.streams import Streams
 from common.errors import Failure, Misuse
@@ -18,6 +19,7 @@ from common.experiment import COMMON, TRIED, Experiment, Setting
 from common.files import PROJECT
 from common.rows import store
 from common.running.scripts import code_hash
+from common.text import file_name
 
 GUESSED_SECONDS_PER_PIXEL = 5e-7
 """Of one trained image, for the estimate of a first run: a CNN of 100,000 parameters on one core of 2023."""
@@ -78,7 +80,7 @@ class Planned:
     @property
     def folder_name(self) -> str:
         """Of its checkpoints."""
-        return f"{store.file_name(self.arm)}-{self.seed}-{self.fingerprint[:12]}"
+        return f"{file_name(self.arm)}-{self.seed}-{self.fingerprint[:12]}"
 
 
 @dataclass
@@ -200,7 +202,7 @@ def make_plan(
         _check_classes(chosen, datasets[key])
         available = datasets[key].split_sizes()[0]
         if chosen.classes:
-            available = len(tasks.kept(datasets[key].split(Streams(0))[0], chosen.classes))
+            available = len(kept(datasets[key].split(Streams(0))[0], chosen.classes))
         if isinstance(chosen.train_size, float):
             chosen = chosen.replace(train_size=max(round(chosen.train_size * available), 1))
         if smoke:
@@ -212,7 +214,7 @@ def make_plan(
             _check_sizes(chosen, available)
             if chosen.imbalance != 1:  # raises where a class has too few
                 train, _ = datasets[key].split(Streams(0))
-                tasks.subset(tasks.kept(train, chosen.classes), chosen.train_size, chosen.imbalance, Streams(0))
+                subset(kept(train, chosen.classes), chosen.train_size, chosen.imbalance, Streams(0))
         of_arm[arm] = (chosen, datasets[key])
 
     def planned(variant, seed):

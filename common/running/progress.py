@@ -8,27 +8,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from common.text import duration
+
 PLAIN_SECONDS = 30
 """Between two reports on a running trial where the output is not a terminal."""
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them."""
-    seconds = round(seconds)
-    if seconds < 90:
-        return f"{seconds} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
-
-
-def size(count: float) -> str:
-    """Bytes as people say them."""
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}"
-        count /= 1000
-    return f"{count:.1f} GB"
 
 
 class Display:

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from common import metrics, tasks
+from common.data.corruptions import LEVELS, SHIFTS, shifted
 from common.data.split import Split
 from common.training import scoring
 from common.training.loop import Fit
@@ -92,10 +93,10 @@ def _score_shifted(trial: Trial, test: Split, predictor) -> None:
     """Measures `<shift>_accuracy <level>`, their mean over levels `<shift>_accuracy`, and that over all, `shifted_accuracy`."""
     metric, means = trial.task.metric, []
     call = _call(predictor)
-    for shift in tasks.SHIFTS:
+    for shift in SHIFTS:
         found = []
-        for level in tasks.LEVELS:
-            images = tasks.shifted(test, shift, level)
+        for level in LEVELS:
+            images = shifted(test, shift, level)
             found.append(trial.task.scores(scoring.predict(call, images), test.labels)[metric])
             trial.record(f"{shift}_{metric} {level}", found[-1])
         means.append(float(np.mean(found)))

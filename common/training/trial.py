@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from common.augment import Augmentation
-from common.data.split import Split
+from common.data.split import Split, folds
 from common.data.streams import Streams
 from common.errors import Misuse
 from common.tasks import Task, classification
@@ -84,6 +84,10 @@ class Trial:
         self._writes = writes
         self._report = report
         self._since = time.perf_counter()
+
+    def folds(self, count: int, repeat: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Positions in `train` to fit on and to hold out, one pair per fold; `repeat` tells partitions apart. See `split.folds`."""
+        return folds(len(self.train), count, self.streams, repeat)
 
     def record(self, name: str, value: float, unit: str = "") -> None:
         """Keep a number that the rows do not have, in `…_measures.csv`."""

@@ -9,23 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from common.rows.table import RANKED, NoData, Table
-from common.running.progress import duration
+from common.text import duration, interval, signed
 from common.verdicts import stats
 
 LOOKS = (5, 10, 20)
 ALPHA = 0.05
 """Of an experiment, over all looks."""
 SUPPORTED, REFUTED, OPEN, NO_DATA = "supported", "refuted", "not distinguishable", "no data"
-
-
-def signed(value: float, form: str = "+.4f") -> str:
-    """A difference as people read it: in thousands without decimals."""
-    return f"{value:+,.0f}" if abs(value) >= 1000 else format(value, form)
-
-
-def interval(low: float, high: float, form: str = "+.4f") -> str:
-    """Its interval, likewise."""
-    return f"{signed(low, form)} to {signed(high, form)}" if math.isfinite(low + high) else "endless"
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from scipy.special import stdtrit
 
 from common.experiment import COMMON
 from common.rows.table import Table
+from common.text import seeds
 from common.verdicts import stats
 
 ALPHA = 0.05
@@ -121,10 +122,6 @@ def answer(table: Table, summary: pd.DataFrame, differences: Differences) -> str
         said += f" {low:+.4f} to {high:+.4f})" if other == baseline else f" of the difference {low:+.4f} to {high:+.4f})"
     diverged = int(summary["diverged"].sum())
     return said + (f"; {diverged} trial{'s' if diverged > 1 else ''} diverged." if diverged else ".")
-
-
-def seeds(count: int) -> str:
-    return f"{count} seed{'s' if count != 1 else ''}"
 
 
 def to_csv(table: Table, summary: pd.DataFrame) -> str:

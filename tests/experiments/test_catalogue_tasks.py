@@ -6,7 +6,7 @@ from keras import losses as keras_losses
 from keras import optimizers
 
 from common import losses, models, tasks
-from common.data.split import Split
+from common.data.split import Split, folds
 from common.data.streams import Streams, seeded_weights
 from common.errors import Misuse
 from common.experiment import Setting
@@ -250,7 +250,7 @@ def test_the_final_model_is_the_same_however_it_is_judged(make_trial):
 
 
 def test_repeated_hold_outs_differ():
-    first, second = (tasks.folds(20, 5, Streams(0), repeat)[0][1] for repeat in (0, 1))
+    first, second = (folds(20, 5, Streams(0), repeat)[0][1] for repeat in (0, 1))
     assert first.tolist() != second.tolist()
 
 

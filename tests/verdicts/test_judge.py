@@ -10,8 +10,9 @@ from conftest import PROJECT
 from made import Made, around, claim
 
 from common.rows import store
+from common.text import interval, signed
 from common.verdicts import ledger
-from common.verdicts.judge import NO_DATA, OPEN, REFUTED, SUPPORTED, interval, signed
+from common.verdicts.judge import NO_DATA, OPEN, REFUTED, SUPPORTED
 
 
 @pytest.fixture
