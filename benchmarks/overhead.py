@@ -12,7 +12,7 @@ import tempfile
 import time
 
 from common.machine import cores
-from common.rows import store
+from common.rows import schema, store
 
 PROJECT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -29,7 +29,7 @@ def main() -> None:
         subprocess.run([*command, "--results", folder], cwd=PROJECT, check=True, stdout=subprocess.DEVNULL)
         wall = time.perf_counter() - start
         (path,) = pathlib.Path(folder).glob("*/exp_01_baseline_cnn.csv")
-        rows = store.read_rows(store.Files(path.parent, "exp_01_baseline_cnn"))
+        rows = store.read_rows(schema.Files(path.parent, "exp_01_baseline_cnn"))
 
     def total(name):
         return sum(float(row[f"{name}_seconds"]) for row in rows)

@@ -15,7 +15,7 @@ import pandas as pd
 
 from common.files import archive_bytes, array_bytes, write_atomic
 from common.machine import cores
-from common.rows import store
+from common.rows import schema, store
 
 EXPERIMENTS, ARMS, SEEDS, EPOCHS, IMAGES, CLASSES = 40, 6, 10, 20, 360, 10
 CHECKSUM = "c" * 64
@@ -25,7 +25,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         for number in range(EXPERIMENTS):
-            make(store.Files(folder / "digits", f"exp_{number:02d}_made"), number)
+            make(schema.Files(folder / "digits", f"exp_{number:02d}_made"), number)
         print(f"{EXPERIMENTS} experiments of {ARMS} arms and {SEEDS} seeds, {cores()} cores")
         whole = seconds(folder)
         again = seconds(folder)
@@ -42,13 +42,13 @@ def seconds(folder: pathlib.Path) -> float:
     return time.perf_counter() - start
 
 
-def make(files: store.Files, number: int) -> None:
+def make(files: schema.Files, number: int) -> None:
     """Rows, epochs, predictions, logits, samples and a declaration of an experiment; every third varies a number."""
     generator = np.random.default_rng(number)
     labels = generator.integers(0, CLASSES, IMAGES)
     names = ["baseline", *(f"rate={10.0**-i:g}" if number % 3 == 0 else f"arm {i}" for i in range(1, ARMS))]
     arms = {arm: {"rate": 10.0**-i if i else 0.0} if number % 3 == 0 else {"kind": arm} for i, arm in enumerate(names)}
-    rows, epochs, arrays, samples = [], [], {store.labels_key(CHECKSUM): labels.astype(np.uint8)}, {}
+    rows, epochs, arrays, samples = [], [], {schema.labels_key(CHECKSUM): labels.astype(np.uint8)}, {}
     for seed in range(SEEDS):
         for i, arm in enumerate(names):
             logits = generator.normal(size=(IMAGES, CLASSES)).astype(np.float32)
@@ -81,8 +81,8 @@ def make(files: store.Files, number: int) -> None:
     doc = "Exp: does it?\n\nVaries   what it says.\nFixed    the rest.\nExpect   a small gain, as everywhere."
     declaration = {"experiment": files.experiment, "doc": doc, "question": "does it matter?", "arms": arms, "claims": claims}
     store.write_declaration(files, declaration | {"baseline": "baseline", "seeds": SEEDS, "setting": {"dataset": "digits"}})
-    pd.DataFrame(rows, columns=store.NAMES).to_csv(files.rows, index=False)
-    pd.DataFrame(epochs, columns=store.EPOCH_NAMES).to_csv(files.epochs, index=False)
+    pd.DataFrame(rows, columns=schema.NAMES).to_csv(files.rows, index=False)
+    pd.DataFrame(epochs, columns=schema.EPOCH_NAMES).to_csv(files.epochs, index=False)
     write_atomic(files.predictions, archive_bytes(arrays))
     write_atomic(files.samples, archive_bytes(samples))
 

@@ -34,7 +34,7 @@ def images(train_size):
 def suite(train_size, precision) -> float:
     """Seconds per trial, as many at a time as there are cores."""
     from common.machine import cores
-    from common.rows import store
+    from common.rows import schema, store
 
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "experiments.exp_01_baseline_cnn", "--arms", "loss_tuning", "--dataset", "cifar10"]
@@ -42,7 +42,7 @@ def suite(train_size, precision) -> float:
         command += ["--train", str(train_size)] if train_size else []
         subprocess.run(command, cwd=PROJECT, check=True, stdout=subprocess.DEVNULL)
         (path,) = pathlib.Path(folder).glob("*/exp_01_baseline_cnn.csv")
-        rows = store.read_rows(store.Files(path.parent, "exp_01_baseline_cnn"))
+        rows = store.read_rows(schema.Files(path.parent, "exp_01_baseline_cnn"))
     return statistics.fmean(float(row["total_seconds"]) for row in rows) / cores()
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from common.rows import store
+from common.rows import schema, store
 from common.verdicts.judge import Table, judge
 
 LABELS = np.arange(400) % 10
@@ -20,7 +20,7 @@ class Made:
     """An experiment whose arms have stated accuracies; arms share their mistakes as far as they can."""
 
     def __init__(self, folder):
-        self.files = store.Files(folder / "mnist", "exp_90_made")
+        self.files = schema.Files(folder / "mnist", "exp_90_made")
         self.arms = {}
 
     def add(self, arm, accuracies, *, statuses=None, noise=0.0, arguments=None, **columns):
@@ -47,7 +47,7 @@ class Made:
             ]
             outcome = store.Outcome(row=row, epochs=epochs, predicted=predicted.astype(np.uint8))
             store.store(self.files, outcome, list(self.arms))
-        store.write_labels(self.files, store.labels_key(CHECKSUM), LABELS)
+        store.write_labels(self.files, schema.labels_key(CHECKSUM), LABELS)
 
     def judge(self, *claims):
         declaration = {"arms": self.arms, "claims": list(claims), "question": "?", "setting": {"dataset": "mnist"}}

@@ -6,7 +6,7 @@ import sys
 
 from conftest import PROJECT, RUN
 
-from common.rows import store
+from common.rows import schema, store
 
 SCRIPT = '''"""Exp 91: do replicas agree?
 
@@ -71,6 +71,6 @@ def run(folder, replicas):
     done = subprocess.run(command, capture_output=True, text=True, timeout=500, cwd=PROJECT)
     assert done.returncode == 0, done.stdout + done.stderr
     name = "digits" if replicas == 1 else f"digits-replicas={replicas}"
-    files = store.Files(folder / "out" / name, "exp_91_replicas")
+    files = schema.Files(folder / "out" / name, "exp_91_replicas")
     rows = {row["arm"]: row for row in store.read_rows(files)}
     return rows, list(csv.DictReader(files.epochs.open()))

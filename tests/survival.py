@@ -3,7 +3,7 @@
 import csv
 
 from common.files import read_arrays
-from common.rows import store
+from common.rows import schema, store
 
 SCRIPT = '''"""Exp 90: does a run survive?
 
@@ -35,6 +35,9 @@ experiment = Experiment(train, arms=ARMS, setting=Setting("digits", epochs=EPOCH
 '''
 
 
+REPRODUCIBLE = tuple(column.name for column in schema.COLUMNS if column.kind != "measurement")
+
+
 def write(folder, text=SCRIPT, epochs=8):
     path = folder / "exp_90_survive.py"
     path.write_text(text.replace("EPOCHS", str(epochs)))
@@ -42,13 +45,13 @@ def write(folder, text=SCRIPT, epochs=8):
 
 
 def files_in(folder):
-    return store.Files(folder / "digits", "exp_90_survive")
+    return schema.Files(folder / "digits", "exp_90_survive")
 
 
 def reproducible(folder):
     """All that must be equal whenever a run is repeated."""
     files = files_in(folder)
-    rows = [{name: row[name] for name in store.REPRODUCIBLE} for row in store.read_rows(files)]
+    rows = [{name: row[name] for name in REPRODUCIBLE} for row in store.read_rows(files)]
     epochs = [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(files.epochs.open())]
     arrays = {**read_arrays(files.predictions), **read_arrays(files.samples)}
     return rows, epochs, files.measures.read_text(), {key: array.tobytes() for key, array in arrays.items()}

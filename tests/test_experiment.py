@@ -8,8 +8,8 @@ from common import tasks
 from common.commands import list as list_command
 from common.errors import Misuse
 from common.experiment import Claim, Experiment, Setting
-from common.rows import store
-from common.running import scripts
+from common.rows import schema, store
+from common.running import fingerprint, scripts
 
 SETTING = Setting("cifar10", epochs=20, batch_size=128)
 QUICK = Setting("digits", epochs=20, batch_size=32, train_size=300)
@@ -172,7 +172,7 @@ experiment = Experiment(train, arms=ARMS, claims=[1])
 
 
 def test_the_code_hash_sees_what_train_reaches_and_nothing_else():
-    before = scripts.code_hash(SOURCE)
+    before = fingerprint.code_hash(SOURCE)
     for old, new in (
         ('"""Doc."""', '"""Other."""'),
         ("# comment", ""),
@@ -181,13 +181,13 @@ def test_the_code_hash_sees_what_train_reaches_and_nothing_else():
         ('{"baseline": {}}', '{"baseline": {}, "b": {}}'),
         ("\n\ndef train", "\n\n\n\ndef train"),
     ):
-        assert scripts.code_hash(SOURCE.replace(old, new)) == before, old
+        assert fingerprint.code_hash(SOURCE.replace(old, new)) == before, old
     for old, new in (
         ("RATE = 0.1", "RATE = 0.2"),
         ("x * RATE", "x + RATE"),
         ("import keras\n", "import keras\nkeras.config.x()\n"),
     ):
-        assert scripts.code_hash(SOURCE.replace(old, new)) != before, old
+        assert fingerprint.code_hash(SOURCE.replace(old, new)) != before, old
 
 
 def test_list_is_fast_and_shows_progress(tmp_path):
@@ -216,7 +216,7 @@ def test_list_ends_quietly_when_nobody_reads_on():
 
 def test_list_counts_each_arm_and_seed_once(tmp_path):
     experiment = scripts.declared(PROJECT / "experiments" / "exp_03_l2.py")
-    files = store.Files(tmp_path / "digits", experiment.name)
+    files = schema.Files(tmp_path / "digits", experiment.name)
     identity = {"experiment": experiment.name, "status": "done"}
     for seed in range(25):
         store.store(files, store.Outcome(row={**identity, "arm": "baseline", "seed": seed}), list(experiment.arms))

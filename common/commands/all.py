@@ -17,7 +17,7 @@ from rich.text import Text
 
 from common.commands.run import INTERRUPTED
 from common.errors import Failure, Misuse, OneLineParser
-from common.rows import store
+from common.rows import schema, store
 from common.running import scripts
 from common.running.plan import search_name
 from common.running.progress import Display
@@ -55,9 +55,9 @@ def weights(names: Sequence[str]) -> list[float]:
     seconds = {}
     for name in names:
         rows = []
-        for folder in sorted(store.REFERENCE.glob("*")):
+        for folder in sorted(schema.REFERENCE.glob("*")):
             for own in (name, search_name(name)):
-                rows += store.read_rows(store.Files(folder, own))
+                rows += store.read_rows(schema.Files(folder, own))
         seconds[name] = sum(float(row["total_seconds"] or 0) for row in rows)
     known = [value for value in seconds.values() if value]
     return [seconds[name] or (statistics.median(known) if known else 1.0) for name in names]
@@ -92,7 +92,7 @@ def run_one(name: str, options: Sequence[str], log: pathlib.Path, progress: Prog
     status = process.wait()
     if status or rows is None:
         return status, last
-    counts = Counter(row["status"] for row in store.read_rows(store.Files(rows.parent, rows.name)))
+    counts = Counter(row["status"] for row in store.read_rows(schema.Files(rows.parent, rows.name)))
     return status, ", ".join(f"{count} {name}" for name, count in counts.items()) or last
 
 

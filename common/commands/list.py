@@ -4,7 +4,7 @@ import pathlib
 import sys
 
 from common.errors import Failure, Misuse, OneLineParser, end_with_the_reader
-from common.rows import store
+from common.rows import schema, store
 from common.running import scripts
 
 
@@ -17,12 +17,12 @@ def progress(experiment, folder: pathlib.Path) -> list[tuple[str, str]]:
 
 def _how_far(experiment, folder: pathlib.Path) -> str:
     try:
-        rows = store.read_rows(store.Files(folder, experiment.name))
+        rows = store.read_rows(schema.Files(folder, experiment.name))
     except Failure as error:
         return f"unreadable: {error}"
     seeds = 1 if "-smoke" in folder.name else experiment.seeds
     counted = [row for row in rows if row["arm"] in experiment.arms and int(row["seed"]) < seeds]
-    done = [row for row in counted if row["status"] in store.FINAL]
+    done = [row for row in counted if row["status"] in schema.FINAL]
     failed = sum(row["status"] == "failed" for row in counted)
     expected = len(experiment.arms) * seeds
     said = "none" if not done else "complete" if len(done) >= expected else f"{len(done)} of {expected}"

@@ -8,11 +8,12 @@ import tempfile
 
 from common.errors import Failure, Misuse, OneLineParser
 from common.experiment import Setting
-from common.rows import store
+from common.rows import schema, store
 from common.rows.metric import ACCURACY, Primary
 from common.running import scripts
 from common.running.devices import Devices
-from common.running.plan import Variant, base_arm, make_plan, provenance
+from common.running.fingerprint import provenance
+from common.running.plan import Variant, base_arm, make_plan
 from common.running.progress import Display
 from common.running.runner import Runner
 
@@ -22,12 +23,12 @@ CONTEXT = ("versions", "device")
 """What may change the last bits of a result."""
 
 
-def find(prefix: str, folders: list[pathlib.Path]) -> tuple[store.Files, dict]:
+def find(prefix: str, folders: list[pathlib.Path]) -> tuple[schema.Files, dict]:
     """The row whose fingerprint begins so. Raises `Misuse` where there is none, or more than one trial."""
     found = {}
     for folder in folders:
         for path in sorted(folder.rglob("*_*.json")):
-            files = store.Files(path.parent, path.stem)
+            files = schema.Files(path.parent, path.stem)
             for row in store.read_rows(files):
                 if row["fingerprint"].startswith(prefix):
                     found.setdefault(row["fingerprint"], (files, row))
@@ -74,7 +75,7 @@ def run_again(row: dict, folder: pathlib.Path) -> dict:
 
 def compare(row: dict, again: dict, scores: list[float], column: str = ACCURACY.column) -> str:
     """IDENTICAL, WITHIN NOISE (z = …) or DIFFERS (where). `scores` are those of the arm's seeds in the primary column."""
-    outcomes = [known.name for known in store.COLUMNS if known.kind == "outcome"]  # the settings have one fingerprint
+    outcomes = [known.name for known in schema.COLUMNS if known.kind == "outcome"]  # the settings have one fingerprint
     different = [name for name in outcomes if row[name] != again[name]]
     if not different:
         return "IDENTICAL"

@@ -11,7 +11,7 @@ from common import space, tasks
 from common.errors import Failure, Misuse
 from common.experiment import Experiment, Setting
 from common.machine import lacks_bfloat16
-from common.rows import store
+from common.rows import schema, store
 from common.running.cluster import Cluster
 from common.running.devices import Devices
 from common.running.follower import Follower
@@ -78,7 +78,7 @@ class Study:
                 return 0
             store.write_declaration(plan.files, self.experiment.declare(self.setting))
             for (_, classes), dataset in {(t.dataset.checksum, t.setting.classes): t.dataset for t in plan.trials}.items():
-                task, key = self.experiment.task, store.labels_key(dataset.checksum, classes)
+                task, key = self.experiment.task, schema.labels_key(dataset.checksum, classes)
                 store.write_labels(plan.files, key, task.truth(tasks.test(dataset, classes, task).labels))
             trainer.train(plan, trials)
         if self.cluster:
@@ -202,7 +202,7 @@ class Study:
                 return False
             rows = trainer.train(plan, missing)
             trainer.check()
-            reasons = [row["reason"] for row in rows if row["status"] not in store.FINAL]
+            reasons = [row["reason"] for row in rows if row["status"] not in schema.FINAL]
             if reasons:
                 raise Failure(f"{len(reasons)} search trials cannot run here: {reasons[0]}")
         return True
@@ -324,7 +324,7 @@ def _close(plan: Plan) -> None:
     from common.figures import draw
 
     rows = store.read_rows(plan.files)
-    published = store.Files(store.REFERENCE / plan.files.folder.name, plan.files.experiment)
+    published = schema.Files(schema.REFERENCE / plan.files.folder.name, plan.files.experiment)
     metric = plan.experiment.task.metric
     reference = _means(store.read_rows(published), metric) if published.rows != plan.files.rows.resolve() else {}
     means = _means(rows, metric)
@@ -343,7 +343,7 @@ def _means(rows: Sequence[dict], metric: str) -> dict[str, tuple[float, int, int
     """Per arm: mean of a metric on the test split, number of rows, how many of them diverged."""
     arms: dict[str, list[dict]] = {}
     for row in rows:
-        if row["status"] in store.FINAL:
+        if row["status"] in schema.FINAL:
             arms.setdefault(row["arm"], []).append(row)
     return {
         arm: (statistics.fmean(float(r[f"test_{metric}"]) for r in own), len(own), sum(r["status"] == "diverged" for r in own))

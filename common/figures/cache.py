@@ -12,7 +12,7 @@ from common.errors import Failure
 from common.figures import answers, draw, mistakes, plots, predictions
 from common.files import write_atomic
 from common.machine import cores
-from common.rows import metric, store, table
+from common.rows import metric, schema, table
 from common.search import oracles
 from common.verdicts import judge, stats
 
@@ -28,7 +28,7 @@ DRAWING = (answers, draw, judge, metric, mistakes, oracles, plots, predictions, 
 """The code that decides what a figure shows."""
 
 
-def redraw(experiments: list[store.Files]) -> list[str]:
+def redraw(experiments: list[schema.Files]) -> list[str]:
     """Redraw the figures whose rows, or whose code, have changed. Returns a line about each experiment that cannot be drawn."""
     changed = []
     drawing = [hashlib.sha256(pathlib.Path(module.__file__).read_bytes()).digest() for module in DRAWING]
@@ -48,7 +48,7 @@ def redraw(experiments: list[store.Files]) -> list[str]:
         return [line for line in pool.map(_redraw, changed) if line]
 
 
-def _redraw(changed: tuple[store.Files, str]) -> str | None:
+def _redraw(changed: tuple[schema.Files, str]) -> str | None:
     """Draw one experiment's figures. Returns a line if that fails."""
     files, digest = changed
     try:
@@ -62,11 +62,11 @@ def _redraw(changed: tuple[store.Files, str]) -> str | None:
     return None
 
 
-def _stamp(files: store.Files) -> pathlib.Path:
+def _stamp(files: schema.Files) -> pathlib.Path:
     return files.folder / ".figures" / f"{files.experiment}.sha256"
 
 
-def paths(files: store.Files) -> list[tuple[str, pathlib.Path]]:
+def paths(files: schema.Files) -> list[tuple[str, pathlib.Path]]:
     """Kind and path of each figure that the page shows, as far as they are there."""
     there = [(kind, files.folder / f"{files.experiment}_{kind}.png") for kind in SHOWN]
     stem = files.experiment.replace("exp_", "sweep_", 1)

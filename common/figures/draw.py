@@ -17,7 +17,7 @@ from common.errors import Failure, Misuse, OneLineParser
 from common.experiment import COMMON
 from common.figures import answers, mistakes, plots, predictions
 from common.files import read_arrays, write_atomic
-from common.rows import store
+from common.rows import schema, store
 from common.rows.metric import Primary
 from common.search import oracles
 from common.verdicts import stats
@@ -29,13 +29,13 @@ MOST_LINES = 12
 """Arms that a figure of costs or reliability can tell apart."""
 
 
-def draw(files: store.Files) -> list[pathlib.Path]:
+def draw(files: schema.Files) -> list[pathlib.Path]:
     """Draw the figures of one experiment in one setting, as PNG and SVG beside its rows. Returns the paths of the PNGs."""
     stem = files.folder / files.experiment
     return [_save(stem.with_name(f"{stem.name}_{kind}.png"), figure) for kind, figure in _figures(files)]
 
 
-def _figures(files: store.Files) -> Iterator[tuple]:
+def _figures(files: schema.Files) -> Iterator[tuple]:
     """Kind and figure of each that the rows allow."""
     table = Table.read(files)
     primary, declaration = table.primary, table.declaration
@@ -181,7 +181,7 @@ def _with_flatness(name: str, arms: dict[str, float], rows: pd.DataFrame, within
     return f"{name}: {np.mean(decades):.1f} decades" if decades else name
 
 
-def draw_sweep(files: store.Files) -> list[pathlib.Path]:
+def draw_sweep(files: schema.Files) -> list[pathlib.Path]:
     """Draw the figures of an experiment's sweeps, one set per tuner that searched the same arms. Returns their paths."""
     table = oracles.read_table(oracles.table_path(files))
     if not table:
@@ -189,7 +189,7 @@ def draw_sweep(files: store.Files) -> list[pathlib.Path]:
     declaration = store.read_declaration(files)
     points = pd.read_csv(oracles.table_path(files))
     hashes = {arm: space.space_hash(space.of_json(own)) for arm, own in declaration["search"].items()}
-    points = points[points["status"].isin(store.FINAL) & (points["search"] == points["arm"].map(hashes))]
+    points = points[points["status"].isin(schema.FINAL) & (points["search"] == points["arm"].map(hashes))]
     if not len(points):
         return []
     searched_twice = (points.groupby("arm")["tuner"].nunique() > 1).any()
@@ -205,7 +205,7 @@ def draw_sweep(files: store.Files) -> list[pathlib.Path]:
 
 
 def _sweep_figures(
-    points: pd.DataFrame, files: store.Files, declaration: dict, tuners: list[str]
+    points: pd.DataFrame, files: schema.Files, declaration: dict, tuners: list[str]
 ) -> Iterator[tuple[str, object]]:
     spaces = {arm: space.of_json(own) for arm, own in declaration["search"].items()}
     arms, primary = [arm for arm in declaration["arms"] if arm in set(points["arm"])], Primary.of(declaration)
@@ -247,7 +247,7 @@ def _under_searched(points: pd.DataFrame, searched: space.Space) -> bool:
     return bool(space.at_edges(searched, best.to_dict()))
 
 
-def _caption(files: store.Files, rows: pd.DataFrame) -> str:
+def _caption(files: schema.Files, rows: pd.DataFrame) -> str:
     counts = rows.groupby("arm").size()
     seeds = f"{counts.min()}" if counts.min() == counts.max() else f"{counts.min()}–{counts.max()}"
 

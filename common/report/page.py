@@ -18,7 +18,7 @@ from common.figures import cache
 from common.files import write_atomic
 from common.report import markdown
 from common.report.section import Section
-from common.rows import store
+from common.rows import schema, store
 from common.rows.table import Table
 from common.running import scripts
 from common.text import interval, signed
@@ -123,7 +123,7 @@ def main() -> None:
         given = parser.parse_args()
         folder = pathlib.Path(given.results)
         if given.check:
-            if readme(store.REFERENCE) != README.read_text():
+            if readme(schema.REFERENCE) != README.read_text():
                 raise Failure("README's results are not those of the rows: make report RESULTS=results/reference")
             return
         if not store.setting_folders(folder):
@@ -133,7 +133,7 @@ def main() -> None:
             print(line, file=sys.stderr)
             status = Failure.status
         print(path)
-        if folder.resolve() == store.REFERENCE:
+        if folder.resolve() == schema.REFERENCE:
             write_atomic(README, readme(folder).encode())
     except (Failure, Misuse) as error:
         print(error, file=sys.stderr)

@@ -9,7 +9,7 @@ import pandas as pd
 
 from common import metrics
 from common.files import read_arrays
-from common.rows import store
+from common.rows import schema, store
 from common.rows.metric import Primary
 
 TIMES = ("s", "ms", "images/s", "log2 images/s")
@@ -26,7 +26,7 @@ class NoData(Exception):
 class Table:
     """The rows of one experiment in one setting, as claims need them."""
 
-    files: store.Files
+    files: schema.Files
     rows: pd.DataFrame
     epochs: pd.DataFrame
     measures: pd.DataFrame
@@ -42,15 +42,15 @@ class Table:
             self.rows = self.rows.assign(**dict.fromkeys(absent, math.nan))
         self.by_trial = {(row["arm"], row["seed"]): row for row in self.rows.to_dict("records")}
         self.places = self.epochs.groupby(["arm", "seed"]).indices if len(self.epochs) else {}
-        self.columns = {name: self.epochs[name].to_numpy() for name in self.epochs if name not in store.KEY}
+        self.columns = {name: self.epochs[name].to_numpy() for name in self.epochs if name not in schema.KEY}
         self.outcomes: dict[tuple[str, int], np.ndarray | None] = {}
 
     @classmethod
-    def read(cls, files: store.Files) -> "Table":
+    def read(cls, files: schema.Files) -> "Table":
         """Everything there is. Raises `Failure` for a damaged file."""
-        undone = [row for row in store.read_rows(files) if row["status"] not in store.FINAL]  # and checks every line
-        rows = pd.read_csv(files.rows) if files.rows.exists() else pd.DataFrame(columns=store.NAMES)
-        rows = rows[rows["status"].isin(store.FINAL)]
+        undone = [row for row in store.read_rows(files) if row["status"] not in schema.FINAL]  # and checks every line
+        rows = pd.read_csv(files.rows) if files.rows.exists() else pd.DataFrame(columns=schema.NAMES)
+        rows = rows[rows["status"].isin(schema.FINAL)]
         return cls(
             files,
             rows,
@@ -102,7 +102,7 @@ class Table:
         row = self.of(arm, seed)
         setting = row.get("setting")
         classes = json.loads(setting).get("classes") if isinstance(setting, str) else None  # else an old row or none
-        return self.arrays.get(store.labels_key(str(row["data_checksum"]), classes))
+        return self.arrays.get(schema.labels_key(str(row["data_checksum"]), classes))
 
     def labels(self, arm: str, seed: int) -> np.ndarray | None:
         """The classes of the test images that a trial was scored on; None where it is no question of classes."""

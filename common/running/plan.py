@@ -1,12 +1,10 @@
 """Which trials a run consists of, which of them are done, and what the rest will cost."""
 
 import dataclasses
-import hashlib
 import json
 import pathlib
 import shutil
 import statistics
-import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -16,9 +14,9 @@ from common.data.dataset import Dataset, load, slug
 from common.data.streams import Streams
 from common.errors import Failure, Misuse
 from common.experiment import COMMON, TRIED, Experiment, Setting
-from common.files import PROJECT
-from common.rows import store
-from common.running.scripts import code_hash
+from common.rows import schema, store
+from common.running.fingerprint import PROTOCOL, code_hash
+from common.running.fingerprint import fingerprint as fingerprint_of
 from common.text import file_name
 
 GUESSED_SECONDS_PER_PIXEL = 5e-7
@@ -89,7 +87,7 @@ class Plan:
 
     experiment: Experiment
     setting: Setting
-    files: store.Files
+    files: schema.Files
     trials: list[Planned]
     searching: bool
     """Whether these are a search's trials, which see no test image."""
@@ -103,7 +101,7 @@ class Plan:
     def rows(self) -> list[dict]:
         """The final rows that its trials have, each of its own fingerprint."""
         wanted = {trial.fingerprint for trial in self.trials}
-        return [row for row in store.read_rows(self.files) if row["status"] in store.FINAL and row["fingerprint"] in wanted]
+        return [row for row in store.read_rows(self.files) if row["status"] in schema.FINAL and row["fingerprint"] in wanted]
 
     def missing(self) -> list[Planned]:
         """Trials without a final row of their own fingerprint."""
@@ -143,10 +141,10 @@ class Plan:
         names = [self.experiment.name, search_name(self.experiment.name)]
         for folder, basis in (
             (self.files.folder, "from rows here"),
-            (store.REFERENCE / self.files.folder.name, "from published rows"),
+            (schema.REFERENCE / self.files.folder.name, "from published rows"),
         ):
             try:
-                rows = [row for name in names for row in store.read_rows(store.Files(folder, name)) if row["status"] == "done"]
+                rows = [row for name in names for row in store.read_rows(schema.Files(folder, name)) if row["status"] == "done"]
             except Failure:
                 continue
             speeds: dict[str | None, list[float]] = {}
@@ -221,7 +219,7 @@ def make_plan(
         chosen, dataset = of_arm[variant.arm]
         chosen = chosen.replace(epochs=variant.epochs or chosen.epochs)
         arguments = experiment.arguments(variant.arm) | variant.values
-        fingerprint = _fingerprint(variant.label, arguments, seed, chosen, dataset, code)
+        fingerprint = fingerprint_of(variant.label, arguments, seed, chosen, dataset, code)
         return Planned(variant.label, variant, seed, chosen, dataset, arguments, fingerprint)
 
     variants = {variant.label: variant for variant, _ in trials}
@@ -237,9 +235,9 @@ def make_plan(
         return planned(variant, int(row["seed"])).fingerprint
 
     name = experiment.folder_name(setting, overridden, slug(setting.dataset), SMOKE if smoke else {})
-    files = store.Files(results_folder / name, search_name(experiment.name) if searching else experiment.name)
+    files = schema.Files(results_folder / name, search_name(experiment.name) if searching else experiment.name)
     settings = {arm: chosen for arm, (chosen, _) in of_arm.items()}
-    bases = {arm: _fingerprint(arm, experiment.arguments(arm), None, *of_arm[arm], code) for arm in of_arm}
+    bases = {arm: fingerprint_of(arm, experiment.arguments(arm), None, *of_arm[arm], code) for arm in of_arm}
     return Plan(experiment, setting, files, [planned(*trial) for trial in trials], searching, settings, bases, fingerprint)
 
 
@@ -260,41 +258,8 @@ def _check_sizes(setting: Setting, available: int) -> None:
         raise Misuse(f"batch_size must be at most the {most} training images: BATCH={most}. Received: {setting.batch_size}")
 
 
-def _fingerprint(arm: str, arguments: dict, seed: int | None, setting: Setting, dataset: Dataset, code: str) -> str:
-    """What decides a trial's outcome, hashed. A dataset counts by its content, not by its path.
-
-    A field of the setting counts where it differs from its default, so that a field of tomorrow leaves today's rows valid.
-    """
-    defaults = {field.name: field.default for field in dataclasses.fields(Setting)}
-    fields = {name: value for name, value in vars(setting).items() if value != defaults[name]}
-    decides = {
-        "arm": arm,
-        "arguments": arguments,
-        "seed": seed,
-        "setting": {**fields, "dataset": dataset.name},
-        "data": dataset.checksum,
-        "code": code,
-        "protocol": store.PROTOCOL,
-    }
-    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:32]
-
-
 def _escaped(name: str) -> str:
     return "".join(f"[{c}]" if c in "*?[" else c for c in name)
-
-
-def provenance() -> dict:
-    """Git commit and whether tracked files differ from it; blank outside a checkout."""
-
-    def git(*arguments):
-        try:
-            done = subprocess.run(["git", *arguments], cwd=PROJECT, capture_output=True, text=True, timeout=10)
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    commit, changed = git("rev-parse", "HEAD"), git("status", "--porcelain", "--untracked-files=no")
-    return {"commit": commit or "", "dirty": "" if changed is None else bool(changed)}
 
 
 def known_columns(planned: Planned, experiment: str, origin: dict) -> dict:
@@ -304,9 +269,11 @@ def known_columns(planned: Planned, experiment: str, origin: dict) -> dict:
     return {
         "experiment": experiment,
         "arm": planned.arm,
+        "rate": schema.OWN,
+        "point": "",
         "seed": planned.seed,
         "fingerprint": planned.fingerprint,
-        "protocol": store.PROTOCOL,
+        "protocol": PROTOCOL,
         "arguments": json.dumps(planned.arguments),
         "search": planned.variant.search,
         "tuning": planned.variant.tuning,

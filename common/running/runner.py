@@ -14,7 +14,8 @@ from common.errors import Failure
 from common.rows import store
 from common.running.cluster import Cluster
 from common.running.devices import Devices
-from common.running.plan import Plan, Planned, known_columns, provenance
+from common.running.fingerprint import provenance
+from common.running.plan import Plan, Planned, known_columns
 from common.running.process import Worker, job
 from common.running.progress import Display
 

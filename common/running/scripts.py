@@ -1,12 +1,10 @@
 """Reads an experiment's script without Keras, so that the command line answers at once.
 
 While a script is loaded only for what it declares, Keras and the modules of ours that import it are placeholders; the
-workers import the real ones. The same module says which part of a script decides its results.
+workers import the real ones.
 """
 
-import ast
 import contextlib
-import hashlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
@@ -94,64 +92,3 @@ def declared(path: pathlib.Path):
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         return module.experiment
-
-
-# --- what decides the results ------------------------------------------------------------------------------------------
-
-
-def code_hash(source: str, train: str = "train") -> str:
-    """A hash of the part of a script that its function `train` can reach, without comments, docstrings and layout.
-
-    Claims, settings, the arms (each trial's own is part of its fingerprint) and `Expect` are not reached. A statement
-    that only calls something is kept, as it may change how `train` works.
-    """
-    tree = ast.parse(source)
-    definitions: dict[str, list[ast.stmt]] = {}
-    kept: list[ast.stmt] = []
-    for statement in tree.body:
-        names = _defined(statement)
-        for name in names:
-            definitions.setdefault(name, []).append(statement)
-        is_docstring = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
-        if not names and not is_docstring and not _is_main_guard(statement):
-            kept.append(statement)
-    wanted = [train, *(name for statement in kept for name in _used(statement))]
-    seen: set[str] = set()
-    while wanted:
-        name = wanted.pop()
-        if name in seen:
-            continue
-        seen.add(name)
-        for statement in definitions.get(name, ()):
-            if statement not in kept:
-                kept.append(statement)
-                wanted += _used(statement)
-    order = sorted(kept, key=lambda statement: statement.lineno)
-    return hashlib.sha256("\n".join(ast.dump(_plain(statement)) for statement in order).encode()).hexdigest()
-
-
-def _defined(statement: ast.stmt) -> list[str]:
-    if isinstance(statement, ast.FunctionDef | ast.ClassDef):
-        return [statement.name]
-    if isinstance(statement, ast.Import | ast.ImportFrom):
-        return [(alias.asname or alias.name).split(".", maxsplit=1)[0] for alias in statement.names]
-    if isinstance(statement, ast.Assign | ast.AnnAssign | ast.AugAssign):
-        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-        return [node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)]
-    return []
-
-
-def _used(statement: ast.stmt) -> list[str]:
-    return [node.id for node in ast.walk(statement) if isinstance(node, ast.Name)]
-
-
-def _is_main_guard(statement: ast.stmt) -> bool:
-    return isinstance(statement, ast.If) and "__name__" in _used(statement)
-
-
-def _plain(statement: ast.stmt) -> ast.stmt:
-    """The statement without docstrings; its positions do not reach `ast.dump`."""
-    for node in ast.walk(statement):
-        if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node, clean=False) is not None:
-            node.body = node.body[1:] or [ast.Pass()]
-    return statement

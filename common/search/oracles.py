@@ -21,7 +21,7 @@ from common.data.streams import Streams
 from common.errors import Failure
 from common.experiment import Experiment
 from common.files import write_atomic
-from common.rows import store
+from common.rows import schema
 from common.running.plan import Plan, Variant
 from common.search.grid import FIRST_SEED, Found, Score
 from common.tasks import Task, classification
@@ -248,7 +248,7 @@ class Sweep:
 
     # --- files ---
 
-    def write_table(self, files: store.Files) -> pathlib.Path:
+    def write_table(self, files: schema.Files) -> pathlib.Path:
         """`sweep_NN_….csv`: a row per point that has been trained. Those of other arms and tuners stay while their space does."""
         path = table_path(files)
         names = list(dict.fromkeys(name for searcher in self.searchers for name in searcher.space))
@@ -270,11 +270,11 @@ class Sweep:
     def _row(self, searcher: Searcher, point: Point) -> dict:
         own = {"experiment": searcher.experiment, "arm": searcher.arm, "tuner": searcher.tuner, "sweep": searcher.sweep}
         own |= {"point": point.number, "untuned": point.number == 0, **point.values}
-        own |= {name: point.row[name] for name in LAST if name in store.NAMES}
+        own |= {name: point.row[name] for name in LAST if name in schema.NAMES}
         score = Score.of([point.row], searcher.task)
         return own | {"score": score.value, "nll": score.nll, "search": space.space_hash(searcher.space)}
 
-    def write_tuned(self, files: store.Files, bases: dict[str, str]) -> pathlib.Path:
+    def write_tuned(self, files: schema.Files, bases: dict[str, str]) -> pathlib.Path:
         """`tuned_NN_….json`: the best values of each arm, and what they rest on. Arms that were not searched now stay."""
         arms = _read_tuned(files)
         for arm, found in self.found().items():
@@ -296,12 +296,12 @@ class Sweep:
         return path
 
 
-def table_path(files: store.Files) -> pathlib.Path:
+def table_path(files: schema.Files) -> pathlib.Path:
     """Of the sweep's points, beside an experiment's rows."""
     return files.folder / f"{files.experiment.replace('exp_', 'sweep_', 1)}.csv"
 
 
-def tuned_path(files: store.Files) -> pathlib.Path:
+def tuned_path(files: schema.Files) -> pathlib.Path:
     """Of the tuned values, beside an experiment's rows."""
     return files.folder / f"{files.experiment.replace('exp_', 'tuned_', 1)}.json"
 
@@ -322,7 +322,7 @@ def read_table(path: pathlib.Path) -> list[dict[str, str]]:
     return rows
 
 
-def tuned(files: store.Files, experiment: Experiment, bases: dict[str, str], epochs: dict[str, int]) -> dict[str, Found]:
+def tuned(files: schema.Files, experiment: Experiment, bases: dict[str, str], epochs: dict[str, int]) -> dict[str, Found]:
     """The values of an earlier sweep, if it searched these arms' spaces under the code, data and setting of now, and for longer.
 
     Args:
@@ -342,7 +342,7 @@ def tuned(files: store.Files, experiment: Experiment, bases: dict[str, str], epo
         return {}
 
 
-def _read_tuned(files: store.Files) -> dict:
+def _read_tuned(files: schema.Files) -> dict:
     """What earlier sweeps found, by arm; nothing where there is no file, or a damaged one."""
     try:
         return dict(json.loads(tuned_path(files).read_text())["arms"])

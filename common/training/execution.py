@@ -21,6 +21,7 @@ from common.data.dataset import Dataset, reopen
 from common.data.streams import Streams, seeded_weights
 from common.errors import Misuse
 from common.rows import store
+from common.rows.schema import KEY
 from common.training.assessment import assess
 from common.training.loop import Diverged
 from common.training.trial import Trial
@@ -143,7 +144,7 @@ def _outcome(job: dict, trial: Trial, dataset: Dataset, predictor, diverged: str
         "versions": _versions(),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    identity = {name: row[name] for name in ("experiment", "arm", "seed")}
+    identity = {name: row[name] for name in KEY}
     epochs = [{**identity, "stage": stage, **epoch} for stage, f in trial.fits.items() for epoch in f.history]
     measures = [{**identity, "name": name, "value": value, "unit": unit} for name, value, unit in trial.measures]
     return store.Outcome(

@@ -86,7 +86,7 @@ class Trial:
         self._since = time.perf_counter()
 
     def folds(self, count: int, repeat: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Positions in `train` to fit on and to hold out, one pair per fold; `repeat` tells partitions apart. See `split.folds`."""
+        """Positions in `train` to fit on and to hold out, one pair per fold, in one of several partitions. See `split.folds`."""
         return folds(len(self.train), count, self.streams, repeat)
 
     def record(self, name: str, value: float, unit: str = "") -> None:

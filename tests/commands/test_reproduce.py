@@ -8,7 +8,7 @@ import pytest
 from conftest import PROJECT
 
 from common.commands import reproduce
-from common.rows import store
+from common.rows import schema
 
 
 def call(module, *options):
@@ -78,4 +78,4 @@ def test_a_prefix_must_name_one_row(rows):
             reproduce.find(prefix, [folder])
     done = call("common.commands.reproduce", "--results", str(folder))
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
-    assert store.Files(path.parent, "exp_03_l2").rows == path
+    assert schema.Files(path.parent, "exp_03_l2").rows == path

@@ -9,8 +9,8 @@ from conftest import PROJECT
 
 from common.commands import run as command
 from common.data.dataset import Dataset
-from common.rows import store
-from common.running import plan, scripts
+from common.rows import schema, store
+from common.running import fingerprint, plan, scripts
 
 SCRIPT = PROJECT / "experiments" / "exp_03_l2.py"
 
@@ -151,7 +151,7 @@ def test_fingerprints_cover_arm_setting_seed_data_code_and_protocol(experiment, 
     assert first(setting=experiment.quick.replace(epochs=3)) != before
     for target, name, value in (
         (plan, "code_hash", lambda *_: "other"),
-        (store, "PROTOCOL", 99),
+        (fingerprint, "PROTOCOL", 99),
         (plan, "load", lambda *key: Dataset(**{**vars(digits), "checksum": "other"})),
     ):
         with monkeypatch.context() as patch:
@@ -169,7 +169,7 @@ def test_a_field_at_its_default_is_not_part_of_a_fingerprint(experiment, tmp_pat
         "setting": {"dataset": "digits", "epochs": 20, "train_size": 300},
         "data": digits.checksum,
         "code": "code",
-        "protocol": store.PROTOCOL,
+        "protocol": fingerprint.PROTOCOL,
     }
     assert before == hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:32]
 
@@ -232,7 +232,7 @@ def test_checkpoints_of_another_fingerprint_are_cleared(experiment, tmp_path, di
 
 def test_the_estimate_rests_on_rows_where_there_are_some(experiment, tmp_path, digits):
     a_plan = make(experiment, tmp_path)
-    assert a_plan.estimate(a_plan.trials, 2)[2] == "a guess, no rows yet" or store.REFERENCE.exists()
+    assert a_plan.estimate(a_plan.trials, 2)[2] == "a guess, no rows yet" or schema.REFERENCE.exists()
     for trial in a_plan.trials[:5]:
         stored(a_plan, trial, final_epoch=20, total_seconds=12.0)
     seconds, disk, basis = a_plan.estimate(a_plan.trials[5:], 2)

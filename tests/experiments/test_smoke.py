@@ -10,7 +10,8 @@ from common.errors import Unavailable
 from common.figures import draw
 from common.rows import store
 from common.running import scripts
-from common.running.plan import SMOKE, Variant, known_columns, make_plan, provenance
+from common.running.fingerprint import provenance
+from common.running.plan import SMOKE, Variant, known_columns, make_plan
 from common.running.process import job
 from common.training import execution
 

@@ -12,7 +12,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.text import Text
 
 from common.figures import answers, draw, mistakes, plots, predictions
-from common.rows import store
+from common.rows import schema, store
 from common.rows.metric import Primary
 from common.rows.table import Table
 from common.verdicts.judge import NO_DATA, OPEN, REFUTED, SUPPORTED, Verdict
@@ -23,7 +23,7 @@ ARMS = {"baseline": {}, "a rather long name of an arm": {}, "diverging": {}}
 @pytest.fixture
 def files(tmp_path):
     """Rows of three arms and three seeds, one of them diverged, one failed."""
-    files = store.Files(tmp_path / "digits", "exp_90_x")
+    files = schema.Files(tmp_path / "digits", "exp_90_x")
     generator = np.random.default_rng(0)
     for seed in range(3):
         for i, arm in enumerate(ARMS):
@@ -204,14 +204,14 @@ def test_steps_to_target_count_updates_and_say_who_never_got_there(files):
 @pytest.fixture
 def told(tmp_path, monkeypatch):
     """Logits of two seeds of one arm on three test images, and a cache that holds these images."""
-    files = store.Files(tmp_path / "rows", "exp_90_x")
+    files = schema.Files(tmp_path / "rows", "exp_90_x")
     labels = np.array([0, 1, 1])
     for seed in range(2):
         logits = np.log(np.array([[0.9, 0.1], [0.7, 0.3], [0.8 - 0.4 * seed, 0.2 + 0.4 * seed]], np.float32))
         row = {"experiment": "exp_90_x", "arm": "baseline", "seed": seed, "status": "done", "test_accuracy": 1 / 3}
         row["data_checksum"] = "c" * 64
         store.store(files, store.Outcome(row=row, predicted=logits.argmax(1), logits=logits), ["baseline"])
-    store.write_labels(files, store.labels_key("c" * 64), labels)
+    store.write_labels(files, schema.labels_key("c" * 64), labels)
     store.write_declaration(files, {"arms": {"baseline": {}}, "question": "?", "baseline": "baseline"})
     cached = tmp_path / "cache" / "some"
     cached.mkdir(parents=True)
@@ -246,7 +246,7 @@ def test_a_diverging_arm_does_not_flatten_the_others(files):
 
 def test_plots_need_no_tensorflow_and_a_damaged_file_costs_only_its_own_figures(files):
     folder = files.folder.parent
-    broken = store.Files(files.folder, "exp_91_y")
+    broken = schema.Files(files.folder, "exp_91_y")
     store.write_declaration(broken, {"arms": ARMS, "question": "?"})
     broken.rows.write_text("not,ours\n1,2\n")
     code = (

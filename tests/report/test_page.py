@@ -13,7 +13,7 @@ from made import SPREAD, Made, around, claim
 
 from common.errors import Misuse
 from common.report import markdown, page
-from common.rows import store
+from common.rows import schema, store
 from common.rows.table import Table
 from common.verdicts import summary
 from common.verdicts.judge import REFUTED, SUPPORTED
@@ -48,7 +48,7 @@ def run(folder, *options):
 
 
 def test_the_summary_is_what_a_reader_would_compute(folder):
-    table = Table.read(store.Files(folder / "mnist", "exp_90_made"))
+    table = Table.read(schema.Files(folder / "mnist", "exp_90_made"))
     lines = summary.summarize(table).set_index("arm")
     assert lines.loc["a", "score"] == pytest.approx(0.95)
     assert lines.loc["a", "deviation"] == pytest.approx(np.std(SPREAD, ddof=1))
@@ -64,7 +64,7 @@ def test_the_summary_is_what_a_reader_would_compute(folder):
 
 
 def test_any_two_arms_are_compared_and_their_order_only_turns_the_sign(folder):
-    found = summary.contrasts(Table.read(store.Files(folder / "mnist", "exp_90_made")))
+    found = summary.contrasts(Table.read(schema.Files(folder / "mnist", "exp_90_made")))
     assert len(found) == 6
     difference, low, high = found["a", EVIL]
     assert difference == pytest.approx(0.1)
@@ -72,7 +72,7 @@ def test_any_two_arms_are_compared_and_their_order_only_turns_the_sign(folder):
 
 
 def test_without_a_baseline_the_answer_compares_the_best_two(folder):
-    table = Table.read(store.Files(folder / "mnist", "exp_90_made"))
+    table = Table.read(schema.Files(folder / "mnist", "exp_90_made"))
     table.declaration["baseline"] = None
     differences = summary.contrasts(table)
     said = summary.answer(table, summary.summarize(table, differences), differences)
@@ -82,7 +82,7 @@ def test_without_a_baseline_the_answer_compares_the_best_two(folder):
 
 
 def test_what_disagrees_and_what_is_missing_is_told(folder):
-    files = store.Files(folder / "mnist", "exp_90_made")
+    files = schema.Files(folder / "mnist", "exp_90_made")
     declaration = store.read_declaration(files)
     declaration["claims"] += [claim("c beats a", "c", "a"), claim("a much beats it", "a", EVIL, margin=0.2)]
     declaration["arms"] |= {"c": {}, "d": {}}
@@ -109,7 +109,7 @@ def test_what_disagrees_and_what_is_missing_is_told(folder):
 
 
 def test_an_experiment_that_cannot_run_here_at_all_is_shown_as_such(tmp_path):
-    files = store.Files(tmp_path / "digits", "exp_90_made")
+    files = schema.Files(tmp_path / "digits", "exp_90_made")
     row = {"experiment": files.experiment, "arm": "a", "seed": 0, "status": "unavailable", "reason": "needs a GPU"}
     store.store(files, store.Outcome(row=row), ["a"])
     declaration = {
@@ -130,7 +130,7 @@ def test_an_experiment_that_cannot_run_here_at_all_is_shown_as_such(tmp_path):
 @pytest.fixture
 def angles(tmp_path):
     """A regression: errors in degrees, of two networks and of a predictor that has no steps, epochs or parameters."""
-    files = store.Files(tmp_path / "digits", "exp_91_angles")
+    files = schema.Files(tmp_path / "digits", "exp_91_angles")
     arms = {"network": {"width": 8}, "constant": {}, "wide": {"width": 16}}
     for seed in range(5):
         for arm, error in (("network", 4.0), ("constant", 9.0), ("wide", 3.0)):
@@ -175,17 +175,17 @@ def test_a_task_with_a_metric_of_its_own_is_judged_drawn_and_told_by_it(angles):
 
 
 def test_steps_to_an_error_are_those_until_it_is_low_enough(angles):
-    table = Table.read(store.Files(angles / "digits", "exp_91_angles"))
+    table = Table.read(schema.Files(angles / "digits", "exp_91_angles"))
     # The error of epoch e is 20 / e, 10 updates each.
     assert table.value("steps_to_target", "wide", 0, 7.0) == 30
     assert table.value("epochs_to_target", "wide", 0, 1.0) == np.inf
 
 
 def test_an_error_is_judged_over_images_where_angles_are_kept(angles):
-    files = store.Files(angles / "digits", "exp_91_angles")
+    files = schema.Files(angles / "digits", "exp_91_angles")
     table = Table.read(files)
     truth = np.array([1.0, -2.0, 3.0], np.float32)
-    table.arrays |= {store.labels_key("nan"): truth, "wide/0": truth + 2, "network/0": -truth}
+    table.arrays |= {schema.labels_key("nan"): truth, "wide/0": truth + 2, "network/0": -truth}
     assert table.by_image("wide", 0).tolist() == [2, 2, 2]
     assert table.by_image("network", 0).tolist() == [2, 4, 6]
     assert table.by_image("constant", 0) is None
@@ -227,9 +227,9 @@ def test_a_second_report_redraws_nothing_and_is_the_same(folder):
 
 def test_figures_are_drawn_again_when_measures_change_that_they_show(folder):
     run(folder)
-    files = store.Files(folder / "mnist", "exp_90_made")
+    files = schema.Files(folder / "mnist", "exp_90_made")
     drawn = (folder / "mnist" / "exp_90_made_verdicts.png").stat().st_mtime_ns
-    files.measures.write_text(f"{','.join(store.MEASURE_NAMES)}\nexp_90_made,a,0,width,4,px\n")
+    files.measures.write_text(f"{','.join(schema.MEASURE_NAMES)}\nexp_90_made,a,0,width,4,px\n")
     run(folder)
     assert (folder / "mnist" / "exp_90_made_verdicts.png").stat().st_mtime_ns > drawn
 
@@ -244,7 +244,7 @@ BROKEN = {
 @pytest.mark.parametrize("kind", BROKEN)
 def test_a_damaged_file_is_one_line_and_the_rest_is_built(folder, kind):
     spoil, said = BROKEN[kind]
-    other = store.Files(folder / "mnist", "exp_91_other")
+    other = schema.Files(folder / "mnist", "exp_91_other")
     for path in sorted((folder / "mnist").glob("exp_90_made*")):
         shutil.copy(path, path.with_name(path.name.replace("exp_90_made", "exp_91_other")))
     other.rows.write_text(spoil(other.rows.read_text()))
@@ -259,7 +259,7 @@ def test_a_damaged_file_is_one_line_and_the_rest_is_built(folder, kind):
 
 
 def test_an_empty_file_is_an_experiment_without_rows(folder):
-    other = store.Files(folder / "mnist", "exp_91_other")
+    other = schema.Files(folder / "mnist", "exp_91_other")
     shutil.copy(folder / "mnist" / "exp_90_made.json", other.declaration)
     other.rows.write_text("")
     done = run(folder)

@@ -7,7 +7,7 @@ import pytest
 
 from common import files as atomic
 from common.errors import Failure
-from common.rows import store
+from common.rows import schema, store
 
 
 def outcome(arm="baseline", seed=0, accuracy=0.5, predicted=(1, 2)):
@@ -24,7 +24,7 @@ def outcome(arm="baseline", seed=0, accuracy=0.5, predicted=(1, 2)):
 
 @pytest.fixture
 def files(tmp_path):
-    return store.Files(tmp_path / "digits", "exp_90_x")
+    return schema.Files(tmp_path / "digits", "exp_90_x")
 
 
 ORDER = ["baseline", "b"]
@@ -40,7 +40,7 @@ def test_rows_are_kept_seed_by_seed_in_the_arms_order_whatever_the_order_of_arri
         ("1", "baseline"),
         ("1", "b"),
     ]
-    other = store.Files(tmp_path / "other", "exp_90_x")
+    other = schema.Files(tmp_path / "other", "exp_90_x")
     for one in reversed(outcomes):
         store.store(other, one, ORDER)
     for name in ("rows", "epochs", "measures", "predictions", "samples"):
@@ -59,9 +59,9 @@ def test_a_new_row_replaces_the_old_one_everywhere(files):
 def test_pandas_reads_every_file_without_arguments(files):
     store.store(files, outcome(), ORDER)
     for path, names in (
-        (files.rows, store.NAMES),
-        (files.epochs, store.EPOCH_NAMES),
-        (files.measures, store.MEASURE_NAMES),
+        (files.rows, schema.NAMES),
+        (files.epochs, schema.EPOCH_NAMES),
+        (files.measures, schema.MEASURE_NAMES),
     ):
         assert tuple(pd.read_csv(path).columns) == names
     store.write_declaration(files, {"arms": {}})
@@ -69,8 +69,8 @@ def test_pandas_reads_every_file_without_arguments(files):
 
 
 def test_every_column_has_a_kind_and_a_name_of_its_own():
-    assert {column.kind for column in store.COLUMNS} == {"outcome", "setting", "measurement"}
-    assert len(set(store.NAMES)) == len(store.NAMES)
+    assert {column.kind for column in schema.COLUMNS} == {"outcome", "setting", "measurement"}
+    assert len(set(schema.NAMES)) == len(schema.NAMES)
 
 
 def test_stale_rows_move_aside_with_their_epochs(files):
@@ -100,7 +100,7 @@ def test_files_of_before_a_column_was_added_are_read_with_blanks(files):
     frame.to_csv(files.rows, index=False)
     assert store.read_rows(files)[0]["test_ece"] == ""
     store.store(files, outcome("b"), ORDER)
-    assert tuple(pd.read_csv(files.rows).columns) == store.NAMES
+    assert tuple(pd.read_csv(files.rows).columns) == schema.NAMES
 
 
 def test_any_flipped_byte_in_an_archive_is_one_kind_of_error(files):
@@ -138,7 +138,7 @@ def test_a_damaged_row_file_is_named_with_its_line(files, damage, said):
 
 
 def _store_many(folder, arm):
-    files = store.Files(folder, "exp_90_x")
+    files = schema.Files(folder, "exp_90_x")
     for seed in range(15):
         store.store(files, outcome(arm, seed), ORDER)
 
@@ -150,7 +150,7 @@ def test_two_processes_lose_no_row(tmp_path):
         process.start()
     for process in processes:
         process.join(60)
-    files = store.Files(tmp_path, "exp_90_x")
+    files = schema.Files(tmp_path, "exp_90_x")
     assert len(store.read_rows(files)) == len(atomic.read_arrays(files.predictions)) == 30
 
 

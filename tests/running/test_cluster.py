@@ -13,9 +13,10 @@ import pytest
 from conftest import PROJECT, RUN
 from processes import alive, wait_until_gone, workers_of
 from replicated import SCRIPT, run
+from survival import REPRODUCIBLE
 
 from common.errors import Failure, Misuse
-from common.rows import store
+from common.rows import schema, store
 from common.running import cluster
 from common.running.cluster import Cluster
 from common.running.devices import Devices
@@ -63,7 +64,7 @@ def finish(calls, seconds=240):
 
 
 def files_in(folder):
-    return store.Files(folder / "out" / "digits-replicas=2-workers=2", NAME)
+    return schema.Files(folder / "out" / "digits-replicas=2-workers=2", NAME)
 
 
 def losses(files):
@@ -141,7 +142,7 @@ def test_a_lost_machine_ends_all_calls_and_a_restart_resumes(tmp_path, undisturb
     assert (row["status"], row["resumes"]) == ("done", "1")
     assert losses(files_in(tmp_path)) == losses(files_in(undisturbed))
     (other,) = store.read_rows(files_in(undisturbed))
-    assert [row[name] for name in store.REPRODUCIBLE] == [other[name] for name in store.REPRODUCIBLE]
+    assert [row[name] for name in REPRODUCIBLE] == [other[name] for name in REPRODUCIBLE]
 
 
 def test_a_machine_lost_while_it_starts_ends_all_calls(tmp_path):

@@ -22,7 +22,7 @@ from common import tasks
 from common.data.dataset import load
 from common.data.streams import Streams
 from common.files import read_arrays
-from common.rows import store
+from common.rows import schema, store
 
 KILLS = int(os.environ.get("KILLS", "4"))
 """SIGKILLs in the test of exact resume: `KILLS=20 make test ARGS=\"-k killed\"` sends 20."""
@@ -48,8 +48,8 @@ def test_a_run_writes_a_complete_row_for_every_trial(undisturbed):
         ("baseline", "1", "done"),
         ("dropout", "1", "done"),
     ]
-    blank = {name for row in rows for name in store.NAMES if row[name] == ""}
-    of_other_tasks = {name for name in store.NAMES if name.endswith(("_f1", "_error"))} - {"test_f1"}
+    blank = {name for row in rows for name in schema.NAMES if row[name] == ""}
+    of_other_tasks = {name for name in schema.NAMES if name.endswith(("_f1", "_error"))} - {"test_f1"}
     assert blank - {"reason", "search", "tuning", "commit", "dirty"} == of_other_tasks
     labels, predicted = load("digits").test().labels, read_arrays(files_in(folder).predictions)
     for row in rows:
@@ -493,7 +493,7 @@ def test_smoke_and_keep(tmp_path):
     script = write(tmp_path, SCRIPT.replace("train_size=200", "train_size=300"))
     done = run_script(script, ["--results", tmp_path / "out", "--smoke", "--keep", "--arms", "baseline"])
     assert done.returncode == 0, done.stderr
-    files = store.Files(tmp_path / "out" / "digits-smoke", "exp_90_survive")
+    files = schema.Files(tmp_path / "out" / "digits-smoke", "exp_90_survive")
     (row,) = store.read_rows(files)
     assert (row["epochs"], row["train_size"]) == ("1", "256")
     model = keras.models.load_model(files.local("models", "baseline", 0, ".keras"))

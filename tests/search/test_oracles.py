@@ -16,7 +16,7 @@ from processes import wait_until_gone, workers_of
 from scipy.stats import qmc
 
 from common import space
-from common.rows import store
+from common.rows import schema, store
 from common.search import oracles
 from common.search.oracles import Searcher
 from common.space import choice, log_range
@@ -111,7 +111,7 @@ def tuned_by_grid(tmp_path_factory):
 def test_each_arm_is_trained_at_its_own_best_rate_and_at_the_common_one(tuned_by_grid):
     folder, _ = tuned_by_grid
     out = folder / "out" / "digits"
-    tried = store.read_rows(store.Files(out, "sweep_92_search_trials"))
+    tried = store.read_rows(schema.Files(out, "sweep_92_search_trials"))
     assert {row["seed"] for row in tried} == {"1000", "1001"}
     assert all(row["test_accuracy"] == row["test_nll"] == row["best_test_accuracy"] == "" for row in tried)
     assert not list(out.glob("sweep_*predictions*"))
@@ -123,7 +123,7 @@ def test_each_arm_is_trained_at_its_own_best_rate_and_at_the_common_one(tuned_by
             own = [r for r in tried if r["arm"] == f"{arm} @ learning_rate={rate:g}"]
             assert len(own) == 2
             means[arm, rate] = (np.mean([float(r["val_accuracy"]) for r in own]), -np.mean([float(r["val_nll"]) for r in own]))
-    rows = store.read_rows(store.Files(out, NAME))
+    rows = store.read_rows(schema.Files(out, NAME))
     chosen = {row["arm"]: float(json.loads(row["arguments"])["learning_rate"]) for row in rows}
     for arm in ("baseline", "momentum"):
         best = max(rates, key=lambda rate: means[arm, rate])
@@ -256,13 +256,13 @@ def test_a_run_uses_what_a_larger_sweep_has_found_and_says_so(tmp_path, searched
     assert {arm: own["values"]["learning_rate"] for arm, own in found.items()} == {arm: rate for arm, (_, rate) in best.items()}
     said, _ = run(script, out)
     assert "values from a larger search: halton, 7 points" in said
-    rows = store.read_rows(store.Files(out / "digits", NAME))
+    rows = store.read_rows(schema.Files(out / "digits", NAME))
     for row in rows:
         if row["arm"] in found:
             assert json.loads(row["arguments"])["learning_rate"] == found[row["arm"]]["values"]["learning_rate"]
             assert row["tuning"] == "halton, 7 points"
     # Of a smaller search, or one of another space, nothing is used.
-    files = store.Files(out / "digits", NAME)
+    files = schema.Files(out / "digits", NAME)
     from common.running import scripts
 
     experiment = scripts.declared(script)

@@ -10,7 +10,7 @@ from keras import layers, losses, optimizers
 from common import augment, metrics, models, tasks
 from common.data.streams import Streams, seeded_weights
 from common.errors import Misuse
-from common.rows import store
+from common.running import fingerprint
 from common.training import checkpoint, scoring
 from common.training.loop import Diverged
 
@@ -496,4 +496,4 @@ def _golden(make_trial):
 
 
 def test_the_same_protocol_gives_the_same_losses(make_trial):
-    assert _golden(make_trial) == pytest.approx(GOLDEN[store.PROTOCOL], rel=1e-4)
+    assert _golden(make_trial) == pytest.approx(GOLDEN[fingerprint.PROTOCOL], rel=1e-4)
