@@ -13,7 +13,7 @@ import time
 import numpy as np
 import pandas as pd
 
-from common.files import archive_bytes, array_bytes, write_atomic
+from common.files import PROJECT, archive_bytes, array_bytes, write_atomic
 from common.machine import cores
 from common.rows import schema, store
 
@@ -38,7 +38,7 @@ def seconds(folder: pathlib.Path) -> float:
     """Of one report."""
     start = time.perf_counter()
     command = [sys.executable, "-m", "common.report.page", "--results", str(folder)]
-    subprocess.run(command, cwd=store.PROJECT, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(command, cwd=PROJECT, check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - start
 
 

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from common.commands.run import INTERRUPTED
 from common.errors import Failure, Misuse, OneLineParser
+from common.files import PROJECT
 from common.rows import schema, store
 from common.running import scripts
 from common.running.plan import search_name
@@ -70,7 +71,7 @@ def run_one(name: str, options: Sequence[str], log: pathlib.Path, progress: Prog
     with log.open("w", encoding="utf-8") as file:
         process = subprocess.Popen(
             [sys.executable, "-m", f"experiments.{name}", *options],
-            cwd=store.PROJECT,
+            cwd=PROJECT,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

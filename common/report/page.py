@@ -15,7 +15,7 @@ from plotly.offline import get_plotlyjs
 
 from common.errors import Failure, Misuse, OneLineParser
 from common.figures import cache
-from common.files import write_atomic
+from common.files import PROJECT, write_atomic
 from common.report import markdown
 from common.report.section import Section
 from common.rows import schema, store
@@ -26,7 +26,7 @@ from common.verdicts import ledger, summary
 from common.verdicts.judge import REFUTED
 
 TEMPLATES = pathlib.Path(__file__).parent / "templates"
-README = store.PROJECT / "README.md"
+README = PROJECT / "README.md"
 
 
 def read(folder: pathlib.Path) -> tuple[list[Section], list[ledger.Entry], list[str]]:

@@ -1,4 +1,7 @@
-"""The rows of one experiment in one setting, and what one trial's value of a metric is. Nothing here judges."""
+"""The rows of one experiment in one setting, and what one trial's value of a metric is. Nothing here judges.
+
+An *entry* is an arm at one rate, by the name that `schema.entry_name` gives it: the arm's name for its own rate.
+"""
 
 import json
 import math
@@ -40,16 +43,23 @@ class Table:
         absent = [self.primary.on(split) for split in ("train", "val", "test") if self.primary.on(split) not in self.rows]
         if absent:  # of a task whose metric no row has yet
             self.rows = self.rows.assign(**dict.fromkeys(absent, math.nan))
-        self.by_trial = {(row["arm"], row["seed"]): row for row in self.rows.to_dict("records")}
-        self.places = self.epochs.groupby(["arm", "seed"]).indices if len(self.epochs) else {}
-        self.columns = {name: self.epochs[name].to_numpy() for name in self.epochs if name not in schema.KEY}
+        self.rows, self.epochs, self.measures = map(_with_entries, (self.rows, self.epochs, self.measures))
+        self.arms = list(self.declaration["arms"])
+        self.arm_of = dict(zip(self.rows["entry"], self.rows["arm"], strict=True))
+        """The arm of each entry that has rows."""
+        self.at_common_rate = set(self.rows.loc[self.rows["rate"] == schema.COMMON, "entry"])
+        self.entries = [*self.arms, *sorted(self.at_common_rate, key=lambda entry: self.arms.index(self.arm_of[entry]))]
+        """All arms at their own rates, then those that have rows at the common one."""
+        self.by_trial = {(row["entry"], row["seed"]): row for row in self.rows.to_dict("records")}
+        self.places = self.epochs.groupby(["entry", "seed"]).indices if len(self.epochs) else {}
+        self.columns = {name: self.epochs[name].to_numpy() for name in self.epochs if name not in (*schema.KEY, "entry")}
         self.outcomes: dict[tuple[str, int], np.ndarray | None] = {}
 
     @classmethod
     def read(cls, files: schema.Files) -> "Table":
         """Everything there is. Raises `Failure` for a damaged file."""
-        undone = [row for row in store.read_rows(files) if row["status"] not in schema.FINAL]  # and checks every line
-        rows = pd.read_csv(files.rows) if files.rows.exists() else pd.DataFrame(columns=schema.NAMES)
+        undone = [row for row in store.read_rows(files) if row["status"] not in schema.FINAL]
+        rows = store.read_frame(files)
         rows = rows[rows["status"].isin(schema.FINAL)]
         return cls(
             files,
@@ -61,86 +71,88 @@ class Table:
             undone,
         )
 
-    def of(self, arm: str, seed: int) -> dict:
+    def of(self, entry: str, seed: int) -> dict:
         """The row of one trial."""
-        return self.by_trial[arm, seed]
+        return self.by_trial[entry, seed]
 
-    def epochs_of(self, arm: str, seed: int) -> dict[str, np.ndarray]:
+    def epochs_of(self, entry: str, seed: int) -> dict[str, np.ndarray]:
         """The columns of one trial's epochs; none where there are none."""
-        places = self.places.get((arm, seed))
+        places = self.places.get((entry, seed))
         return {} if places is None else {name: values[places] for name, values in self.columns.items()}
 
-    def scores(self, arm: str, column: str) -> np.ndarray:
-        """One column of an arm's trials, seed by seed, float [n]; blank where a trial has no such number."""
-        own = sorted((seed, row.get(column, math.nan)) for (name, seed), row in self.by_trial.items() if name == arm)
+    def scores(self, entry: str, column: str) -> np.ndarray:
+        """One column of an entry's trials, seed by seed, float [n]; blank where a trial has no such number."""
+        own = sorted((seed, row.get(column, math.nan)) for (name, seed), row in self.by_trial.items() if name == entry)
         return np.array([value for _, value in own], float)
 
-    def seeds_of(self, arms: list[str]) -> list[int]:
-        """Seeds that all the arms have, from 0 on without a gap: a later seed must not stand in for a missing one."""
-        there = [{seed for name, seed in self.by_trial if name == arm} for arm in arms]
+    def seeds_of(self, entries: list[str]) -> list[int]:
+        """Seeds that all the entries have, from 0 on without a gap: a later seed must not stand in for a missing one."""
+        there = [{seed for name, seed in self.by_trial if name == entry} for entry in entries]
         shared = set.intersection(*there) if there else set()
         return list(range(next(i for i in range(len(shared) + 1) if i not in shared)))
 
-    def correct(self, arm: str, seed: int) -> np.ndarray | None:
+    def correct(self, entry: str, seed: int) -> np.ndarray | None:
         """Whether each test image was classified rightly, float [m]; None where that is not known, or no question of classes."""
-        predicted, labels = self.predicted(arm, seed), self.labels(arm, seed)
+        predicted, labels = self.predicted(entry, seed), self.labels(entry, seed)
         return None if predicted is None else (predicted == labels).astype(float)
 
-    def by_image(self, arm: str, seed: int) -> np.ndarray | None:
+    def by_image(self, entry: str, seed: int) -> np.ndarray | None:
         """What the primary metric is the mean of, float [m]; None where that is not known, or it is no mean over test images."""
-        if (arm, seed) not in self.outcomes:
-            found = self.correct(arm, seed) if self.primary.metric == "accuracy" else None
+        if (entry, seed) not in self.outcomes:
+            found = self.correct(entry, seed) if self.primary.metric == "accuracy" else None
             if self.primary.metric == "error":
-                said, truth = self.arrays.get(f"{arm}/{seed}"), self._truth(arm, seed)
+                said, truth = self.arrays.get(f"{entry}/{seed}"), self._truth(entry, seed)
                 if said is not None and truth is not None and said.shape == truth.shape and said.ndim == 1:
                     found = np.abs(said.astype(float) - truth)
-            self.outcomes[arm, seed] = found
-        return self.outcomes[arm, seed]
+            self.outcomes[entry, seed] = found
+        return self.outcomes[entry, seed]
 
-    def _truth(self, arm: str, seed: int) -> np.ndarray | None:
+    def _truth(self, entry: str, seed: int) -> np.ndarray | None:
         """What is kept of the labels of the test images that a trial was scored on."""
-        row = self.of(arm, seed)
+        row = self.of(entry, seed)
         setting = row.get("setting")
         classes = json.loads(setting).get("classes") if isinstance(setting, str) else None  # else an old row or none
         return self.arrays.get(schema.labels_key(str(row["data_checksum"]), classes))
 
-    def labels(self, arm: str, seed: int) -> np.ndarray | None:
+    def labels(self, entry: str, seed: int) -> np.ndarray | None:
         """The classes of the test images that a trial was scored on; None where it is no question of classes."""
-        labels = self._truth(arm, seed)
+        labels = self._truth(entry, seed)
         return labels if labels is not None and labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer) else None
 
-    def predicted(self, arm: str, seed: int) -> np.ndarray | None:
+    def predicted(self, entry: str, seed: int) -> np.ndarray | None:
         """The class of each test image that a trial says; None where it or the labels are missing."""
-        predicted, labels = self.arrays.get(f"{arm}/{seed}"), self.labels(arm, seed)
+        predicted, labels = self.arrays.get(f"{entry}/{seed}"), self.labels(entry, seed)
         return predicted if predicted is not None and labels is not None and predicted.shape == labels.shape else None
 
-    def confusion(self, arm: str, seed: int) -> np.ndarray | None:
+    def confusion(self, entry: str, seed: int) -> np.ndarray | None:
         """Counts [classes, classes] of one trial, rows true, columns predicted."""
-        predicted, labels = self.predicted(arm, seed), self.labels(arm, seed)
+        predicted, labels = self.predicted(entry, seed), self.labels(entry, seed)
         if predicted is None:
             return None
         return metrics.confusion(predicted.astype(int), labels.astype(int), 1 + int(max(labels.max(), predicted.max())))
 
-    def value(self, metric: str, arm: str, seed: int, target: float | None) -> float:
+    def value(self, metric: str, entry: str, seed: int, target: float | None) -> float:
         """One trial's value of a metric; NaN where it has none."""
-        row = self.of(arm, seed)
+        row = self.of(entry, seed)
         if metric == "gap":
             return float(self.primary.gap(row))
         if metric == "survival":
             return float(row["status"] == "done")
         if metric == "worst_class_accuracy":
-            right, labels = self.correct(arm, seed), self.labels(arm, seed)
+            right, labels = self.correct(entry, seed), self.labels(entry, seed)
             return math.nan if right is None else min(right[labels == c].mean() for c in np.unique(labels))
         if metric == "seconds":
             return float(row["train_seconds"]) + float(row["input_seconds"]) if row["beside"] == 0 else math.nan
         if metric in RANKED:
-            seen = np.asarray(self.epochs_of(arm, seed).get(self.primary.on("val"), ()), float)
+            seen = np.asarray(self.epochs_of(entry, seed).get(self.primary.on("val"), ()), float)
             reached = np.flatnonzero(self.primary.sign * seen >= self.primary.sign * target)
             epochs = reached[0] + 1 if len(reached) else math.inf
             return float(epochs * (row["steps"] / max(row["final_epoch"], 1) if metric == "steps_to_target" else 1))
         if metric in self.rows:
             return float(row[metric])
-        own = self.measures[(self.measures["arm"] == arm) & (self.measures["seed"] == seed) & (self.measures["name"] == metric)]
+        own = self.measures[
+            (self.measures["entry"] == entry) & (self.measures["seed"] == seed) & (self.measures["name"] == metric)
+        ]
         if not len(own) and not (self.measures["name"] == metric).any():
             raise NoData(f"no column and no measure is called {metric!r}")
         if not len(own) or (self.is_timed(metric) and row["beside"] != 0):
@@ -151,3 +163,9 @@ class Table:
         """Whether a metric is one of time, which only trials that ran alone can tell."""
         units = self.measures.loc[self.measures["name"] == metric, "unit"]
         return metric == "seconds" or units.isin(TIMES).any()
+
+
+def _with_entries(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with a column `entry`."""
+    columns = zip(frame["arm"], frame["rate"], frame["point"], strict=True)
+    return frame.assign(entry=[schema.entry_name(*values) for values in columns])

@@ -44,8 +44,7 @@ import pathlib, sys
 folder = pathlib.Path(sys.argv.pop(1))
 from common.running import scripts
 from common.commands import all as all_command
-from common.rows import store
-store.PROJECT = folder
+all_command.PROJECT = folder
 scripts.scripts = lambda: sorted((folder / "experiments").glob("exp_*.py"))
 all_command.main()
 """

@@ -161,7 +161,7 @@ def test_fingerprints_cover_arm_setting_seed_data_code_and_protocol(experiment, 
 
 def test_a_field_at_its_default_is_not_part_of_a_fingerprint(experiment, tmp_path, digits):
     """So that a field added later leaves the rows of before valid."""
-    before = plan._fingerprint("baseline", {"l2": 0.0}, 0, experiment.quick, digits, "code")
+    before = fingerprint.fingerprint("baseline", {"l2": 0.0}, 0, experiment.quick, digits, "code")
     decides = {
         "arm": "baseline",
         "arguments": {"l2": 0.0},
