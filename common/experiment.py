@@ -16,8 +16,6 @@ TUNERS = ("grid", "halton", "random", "bayesian", "hyperband")
 FIGURES = ("steps", "mistakes")
 """Kinds of figures that are drawn only where an experiment names them: updates to a target (also drawn for claims about one), and
 the test images that are most confidently mistaken."""
-TRIED, COMMON = " @ ", ", common rate"
-"""In the names of rows: before the values that a search tries; after an arm trained with the rate that suits all arms best."""
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 KINDS = ("superiority", "not worse", "same", "interaction", "best of family", "flatness")
 SHORT = {"batch_size": "batch", "train_size": "train", "image_size": "size"}
@@ -303,7 +301,7 @@ class Experiment:
             "experiment": self.name,
             "doc": self.doc,
             "question": self.question,
-            "arms": self.arms | {arm + COMMON: self.arms[arm] for arm in self.search},
+            "arms": self.arms,
             "search": {arm: space.to_json(own) for arm, own in self.search.items()},
             "baseline": self.baseline,
             "seeds": self.seeds,
@@ -334,9 +332,6 @@ class Experiment:
         numbers = [arm for arm in self.arms if _is_number(arm)]
         if numbers:
             raise Misuse(f"{self.name}: an arm's name must not be a number. Received: {numbers[0]!r}")
-        reserved = [arm for arm in self.arms if TRIED in arm or arm.endswith(COMMON)]
-        if reserved:
-            raise Misuse(f"{self.name}: {TRIED!r} and {COMMON!r} name what a search trains. Received: {reserved[0]!r}")
 
     def _check(self) -> None:
         if self.seeds < 1:

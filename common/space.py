@@ -223,11 +223,6 @@ def at_edges(space: Space, values: dict) -> list[str]:
     return [name for name, entry in space.items() if entry.at_edge(values[name])]
 
 
-def label(values: dict) -> str:
-    """Values as part of a row's name."""
-    return ", ".join(f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}" for name, value in values.items())
-
-
 class Grid:
     """All combinations of the points of a space's entries; grows where the best ones lie at its edge."""
 

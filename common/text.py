@@ -39,3 +39,8 @@ def seeds(count: int) -> str:
 def file_name(arm: str) -> str:
     """An arm's name with what file systems dislike replaced."""
     return "".join(c if c.isalnum() or c in "._=+-" else "_" for c in arm)
+
+
+def listed(values: dict) -> str:
+    """Values by name, as part of a display name."""
+    return ", ".join(f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}" for name, value in values.items())

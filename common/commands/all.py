@@ -20,7 +20,6 @@ from common.errors import Failure, Misuse, OneLineParser
 from common.files import PROJECT
 from common.rows import schema, store
 from common.running import scripts
-from common.running.plan import search_name
 from common.running.progress import Display
 from common.text import duration
 
@@ -57,8 +56,8 @@ def weights(names: Sequence[str]) -> list[float]:
     for name in names:
         rows = []
         for folder in sorted(schema.REFERENCE.glob("*")):
-            for own in (name, search_name(name)):
-                rows += store.read_rows(schema.Files(folder, own))
+            files = schema.Files(folder, name)
+            rows += store.read_rows(files) + store.read_rows(files.trials)
         seconds[name] = sum(float(row["total_seconds"] or 0) for row in rows)
     known = [value for value in seconds.values() if value]
     return [seconds[name] or (statistics.median(known) if known else 1.0) for name in names]

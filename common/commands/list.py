@@ -21,7 +21,7 @@ def _how_far(experiment, folder: pathlib.Path) -> str:
     except Failure as error:
         return f"unreadable: {error}"
     seeds = 1 if "-smoke" in folder.name else experiment.seeds
-    counted = [row for row in rows if row["arm"] in experiment.arms and int(row["seed"]) < seeds]
+    counted = [row for row in rows if row["arm"] in experiment.arms and row["rate"] == schema.OWN and int(row["seed"]) < seeds]
     done = [row for row in counted if row["status"] in schema.FINAL]
     failed = sum(row["status"] == "failed" for row in counted)
     expected = len(experiment.arms) * seeds

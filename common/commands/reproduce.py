@@ -10,10 +10,11 @@ from common.errors import Failure, Misuse, OneLineParser
 from common.experiment import Setting
 from common.rows import schema, store
 from common.rows.metric import ACCURACY, Primary
+from common.rows.schema import entry_of
 from common.running import scripts
 from common.running.devices import Devices
 from common.running.fingerprint import provenance
-from common.running.plan import Variant, base_arm, make_plan
+from common.running.plan import Planner, Variant
 from common.running.progress import Display
 from common.running.runner import Runner
 
@@ -47,14 +48,14 @@ def run_again(row: dict, folder: pathlib.Path) -> dict:
         raise Failure(f"the experiment is not here any more. Received: {row['experiment']}") from None
     fields = json.loads(row["setting"])
     setting = Setting(**fields)
-    arm, arguments = base_arm(row["arm"]), json.loads(row["arguments"])
+    arm, arguments = row["arm"], json.loads(row["arguments"])
     if arm not in experiment.arms:
         raise Failure(f"DIFFERS: {row['experiment']} has no arm {arm!r} any more")
     own = experiment.arguments(arm)
     found = {name: value for name, value in arguments.items() if name not in own}
-    variant = Variant(arm, row["arm"], found, search=row["search"], tuning=row["tuning"])
+    variant = Variant(arm, row["rate"], found, point=row["point"], search=row["search"], tuning=row["tuning"])
     overridden = [name for name in fields if name != "vary"]
-    plan = make_plan(experiment, setting, folder, trials=[(variant, int(row["seed"]))], overridden=overridden)
+    plan = Planner(experiment, setting, folder, overridden=overridden).plan([(variant, int(row["seed"]))])
     (trial,) = plan.trials
     if trial.dataset.checksum != row["data_checksum"]:
         raise Failure(f"DIFFERS: {trial.dataset.name} holds other images or labels here (SHA-256 {trial.dataset.checksum[:12]})")
@@ -97,7 +98,7 @@ def main() -> None:
         if not given.row:
             raise Misuse("ROW must be the first digits of a row's fingerprint: make reproduce ROW=5fdad8ed. Received: ''")
         files, row = find(given.row, folders)
-        print(f"{row['experiment']}, {row['arm']} seed {row['seed']}, from {files.rows}")
+        print(f"{row['experiment']}, {entry_of(row)} seed {row['seed']}, from {files.rows}")
         origin = provenance()
         if origin["commit"] != row["commit"] or origin["dirty"]:
             now = origin["commit"][:12] + (" and changes" if origin["dirty"] else "")
@@ -107,7 +108,7 @@ def main() -> None:
         for name in CONTEXT:
             if row[name] != again[name]:
                 print(f"{name}: {row[name]} then, {again[name]} now")
-        own = [r for r in store.read_rows(files) if r["arm"] == row["arm"] and r["status"] == "done"]
+        own = [r for r in store.read_rows(files) if entry_of(r) == entry_of(row) and r["status"] == "done"]
         column = Primary.of(store.read_declaration(files)).column
         said = compare(row, again, [float(r[column]) for r in own if r[column]], column)
         print(said)

@@ -16,8 +16,9 @@ from common.errors import Failure, Misuse, OneLineParser
 from common.experiment import PRECISIONS, TUNERS, Experiment, Setting
 from common.running.cluster import Cluster
 from common.running.devices import Devices
-from common.running.plan import SMOKE
+from common.running.plan import SMOKE, Planner
 from common.running.runner import STALL_SECONDS
+from common.running.session import How
 
 SWEEP_TUNERS = TUNERS[1:]
 INTERRUPTED = 130
@@ -164,28 +165,24 @@ def _run(experiment: Experiment, given: argparse.Namespace, cluster: Cluster | N
     if cluster and jobs > 1:
         raise Misuse(f"jobs must be 1 under TF_CONFIG, whose machines train one trial together. Received: {jobs}")
     folder = pathlib.Path(given.results).expanduser()
-    study = Study(
-        experiment,
-        setting,
-        folder,
-        arms=_chosen_arms(experiment, given.arms),
-        seeds=range(seeds),
-        overridden=overridden,
-        smoke=given.smoke,
-        dry=given.dry,
-        keep=given.keep,
+    arms = _chosen_arms(experiment, given.arms)
+    how = How(
         devices=devices,
         jobs=jobs,
         stall_seconds=_whole("stall_seconds", given.stall_seconds) or STALL_SECONDS,
         checkpoint_steps=_whole("checkpoint_steps", given.checkpoint_steps),
+        keep=given.keep,
+        dry=given.dry,
         cluster=None if given.dry else cluster,
     )
     _check_sweep(given)
     _check_writable(folder)
     if cluster and not given.dry:
         cluster.open(folder / ".cluster" / experiment.name)
-        if not cluster.chief:
-            return study.follow()
+    planner = Planner(experiment, setting, folder, overridden=overridden, smoke=given.smoke)
+    study = Study(planner, setting, how, arms=arms, seeds=range(seeds), smoke=given.smoke)
+    if how.cluster and not cluster.chief:
+        return study.follow()
     if given.sweep:
         return study.sweep(given.tuner, _whole("trials", given.trials), _whole("sweeps", given.sweeps) or 1)
     return study.run()

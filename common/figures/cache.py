@@ -13,7 +13,6 @@ from common.figures import answers, draw, mistakes, plots, predictions
 from common.files import write_atomic
 from common.machine import cores
 from common.rows import metric, schema, table
-from common.search import oracles
 from common.verdicts import judge, stats
 
 SHOWN = (
@@ -24,7 +23,7 @@ SHOWN = (
 PHOTOGRAPHS = ("mistakes", "samples")
 """Kinds that need more than a few colours."""
 COLOURS = 64
-DRAWING = (answers, draw, judge, metric, mistakes, oracles, plots, predictions, stats, table)
+DRAWING = (answers, draw, judge, metric, mistakes, plots, predictions, stats, table)
 """The code that decides what a figure shows."""
 
 
@@ -34,7 +33,7 @@ def redraw(experiments: list[schema.Files]) -> list[str]:
     drawing = [hashlib.sha256(pathlib.Path(module.__file__).read_bytes()).digest() for module in DRAWING]
     for files in experiments:
         parts = (files.rows, files.epochs, files.measures, files.predictions, files.samples, files.declaration)
-        parts += (oracles.table_path(files),)
+        parts += (files.points,)
         content = b"".join([*(hashlib.sha256(path.read_bytes()).digest() for path in parts if path.exists()), *drawing])
         digest = hashlib.sha256(content).hexdigest()
         if not _stamp(files).exists() or _stamp(files).read_text() != digest:

@@ -19,7 +19,7 @@ from common.figures import answers, mistakes, plots, predictions
 from common.files import read_arrays, write_atomic
 from common.rows import schema, store
 from common.rows.metric import Primary
-from common.search import oracles
+from common.rows.points import read_table
 from common.verdicts import stats
 from common.verdicts.judge import RANKED, Table, judge
 
@@ -183,11 +183,11 @@ def _with_flatness(name: str, arms: dict[str, float], rows: pd.DataFrame, within
 
 def draw_sweep(files: schema.Files) -> list[pathlib.Path]:
     """Draw the figures of an experiment's sweeps, one set per tuner that searched the same arms. Returns their paths."""
-    table = oracles.read_table(oracles.table_path(files))
+    table = read_table(files.points)
     if not table:
         return []
     declaration = store.read_declaration(files)
-    points = pd.read_csv(oracles.table_path(files))
+    points = pd.read_csv(files.points)
     hashes = {arm: space.space_hash(space.of_json(own)) for arm, own in declaration["search"].items()}
     points = points[points["status"].isin(schema.FINAL) & (points["search"] == points["arm"].map(hashes))]
     if not len(points):
@@ -198,7 +198,7 @@ def draw_sweep(files: schema.Files) -> list[pathlib.Path]:
     paths = []
     for group in groups:
         own = points[points["tuner"].isin(group)]
-        stem = files.folder / f"{oracles.table_path(files).stem}_{'+'.join(group)}"
+        stem = files.folder / f"{files.points.stem}_{'+'.join(group)}"
         for kind, figure in _sweep_figures(own, files, declaration, group):
             paths.append(_save(stem.with_name(f"{stem.name}_{kind}.png"), figure))
     return paths

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from common.files import PROJECT
-from common.text import file_name
+from common.text import file_name, listed
 
 REFERENCE = PROJECT / "results" / "reference"
 STATUSES = ("done", "diverged", "failed", "unavailable")
@@ -100,8 +100,7 @@ MEASURE_NAMES = (*KEY, "name", "value", "unit")
 def entry_name(arm: str, rate: str = OWN, point: str = "") -> str:
     """How an arm is called where rows of it at several rates or points stand side by side: in figures, tables and archives."""
     if point:
-        values = json.loads(point)
-        return f"{arm} @ " + ", ".join(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in values.items())
+        return f"{arm} @ {listed(json.loads(point))}"
     return f"{arm}, common rate" if rate == COMMON else arm
 
 

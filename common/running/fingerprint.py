@@ -9,12 +9,13 @@ import subprocess
 from common.data.dataset import Dataset
 from common.experiment import Setting
 from common.files import PROJECT
+from common.rows.schema import OWN
 
 PROTOCOL = 1
 """Raised by hand whenever a change in `common/` may change a result; part of every fingerprint."""
 
 
-def fingerprint(arm: str, arguments: dict, seed: int | None, setting: Setting, dataset: Dataset, code: str) -> str:
+def fingerprint(arm: str, rate: str, arguments: dict, seed: int | None, setting: Setting, dataset: Dataset, code: str) -> str:
     """What decides a trial's outcome, hashed. A dataset counts by its content, not by its path.
 
     A field of the setting counts where it differs from its default, so that a field of tomorrow leaves today's rows valid.
@@ -23,6 +24,7 @@ def fingerprint(arm: str, arguments: dict, seed: int | None, setting: Setting, d
     fields = {name: value for name, value in vars(setting).items() if value != defaults[name]}
     decides = {
         "arm": arm,
+        **({"rate": rate} if rate != OWN else {}),
         "arguments": arguments,
         "seed": seed,
         "setting": {**fields, "dataset": dataset.name},

@@ -1,12 +1,11 @@
 """A machine that is not the chief: trains what the chief says, with a worker that writes nothing."""
 
 import selectors
-from collections.abc import Callable
 
 from common.errors import Failure
 from common.running.cluster import Cluster
 from common.running.devices import Devices
-from common.running.plan import Plan, Planned, Variant, known_columns
+from common.running.plan import Plan, Planned, Planner, Variant, known_columns
 from common.running.process import Worker, job
 from common.running.progress import Display
 from common.running.runner import STALL_SECONDS
@@ -17,14 +16,14 @@ class Follower:
 
     def __init__(
         self,
-        make_plan: Callable[..., Plan],
+        planner: Planner,
         *,
         devices: Devices,
         display: Display,
         cluster: Cluster,
         stall_seconds: float = STALL_SECONDS,
     ):
-        self.make_plan, self.devices, self.display, self.cluster = make_plan, devices, display, cluster
+        self.planner, self.devices, self.display, self.cluster = planner, devices, display, cluster
         self.stall_seconds = stall_seconds
         self.worker: Worker | None = None
         self.round = 0
@@ -44,7 +43,7 @@ class Follower:
             self._stop()
 
     def _begin(self, said: dict) -> None:
-        plan = self.make_plan(trials=[(Variant(**said["variant"]), said["seed"])], searching=said["searching"])
+        plan = self.planner.plan([(Variant(**said["variant"]), said["seed"])], searching=said["searching"])
         (trial,) = plan.trials
         if trial.fingerprint != said["fingerprint"]:
             raise Failure(

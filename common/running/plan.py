@@ -5,18 +5,17 @@ import json
 import pathlib
 import shutil
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from common import space, tasks
+from common import tasks
 from common.data.corruptions import kept, subset
 from common.data.dataset import Dataset, load, slug
 from common.data.streams import Streams
 from common.errors import Failure, Misuse
-from common.experiment import COMMON, TRIED, Experiment, Setting
+from common.experiment import Experiment, Setting
 from common.rows import schema, store
-from common.running.fingerprint import PROTOCOL, code_hash
-from common.running.fingerprint import fingerprint as fingerprint_of
+from common.running.fingerprint import PROTOCOL, code_hash, fingerprint
 from common.text import file_name
 
 GUESSED_SECONDS_PER_PIXEL = 5e-7
@@ -32,37 +31,46 @@ SMOKE = {"epochs": 1, "train_size": 256}
 
 @dataclass(frozen=True)
 class Variant:
-    """An arm as it is trained: as it stands, or with what a search tries or has found."""
+    """An arm as it is trained: as it stands, or with values that a search tries or has chosen."""
 
     arm: str
-    label: str
-    """Its name in the rows."""
+    rate: str = schema.OWN
+    """Column of the rows: `own`, or `common` for the learning rate that suits all arms best."""
     values: dict = field(default_factory=dict)
-    """Arguments of `train` beside the arm's own."""
+    """Arguments of `train` beside the arm's."""
     epochs: int | None = None
     """Where a search trains for fewer."""
+    point: str = ""
+    """Column of the rows: what a search tries, as JSON."""
     search: str = ""
     tuning: str = ""
 
     @classmethod
     def tried(cls, arm: str, values: dict, epochs: int | None = None) -> "Variant":
         """A point of a search."""
-        shown = space.label(values | ({"epochs": epochs} if epochs else {}))
-        return cls(arm, f"{arm}{TRIED}{shown}", values, epochs)
+        return cls(arm, values=values, epochs=epochs, point=json.dumps(values | ({"epochs": epochs} if epochs else {})))
+
+    @property
+    def entry(self) -> str:
+        """Its display name."""
+        return schema.entry_name(self.arm, self.rate, self.point)
 
 
 @dataclass(frozen=True)
 class Planned:
     """One trial to be: everything its worker needs to know."""
 
-    arm: str
-    """Its name in the rows."""
     variant: Variant
-    seed: int
+    seed: int | None
     setting: Setting
     dataset: Dataset
     arguments: dict
     fingerprint: str
+
+    @property
+    def entry(self) -> str:
+        """Display name of its arm."""
+        return self.variant.entry
 
     @property
     def images(self) -> int:
@@ -78,25 +86,139 @@ class Planned:
     @property
     def folder_name(self) -> str:
         """Of its checkpoints."""
-        return f"{file_name(self.arm)}-{self.seed}-{self.fingerprint[:12]}"
+        return f"{file_name(self.entry)}-{self.seed}-{self.fingerprint[:12]}"
+
+
+# --- an arm's setting and data ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """An arm's setting with all overrides and shares worked out, and its data."""
+
+    setting: Setting
+    dataset: Dataset
+    available: int
+    """Examples of the classes that are kept, beside validation."""
+
+
+def resolve(experiment: Experiment, setting: Setting, overridden: Sequence[str] = (), smoke: bool = False) -> dict[str, Resolved]:
+    """What each arm is trained under; loads the data, preparing its cache if need be.
+
+    Raises:
+        Misuse: classes that the data do not have, or what `dataset.load` raises.
+    """
+    datasets: dict[tuple, Dataset] = {}
+    resolved = {}
+    for arm in experiment.arms:
+        chosen = experiment.arm_setting(arm, setting, overridden)
+        key = (chosen.dataset, chosen.image_size, chosen.colour)
+        dataset = datasets[key] = datasets.get(key) or load(*key)
+        unknown = [c for c in chosen.classes or () if not 0 <= c < dataset.classes]
+        if unknown:
+            raise Misuse(f"classes must lie between 0 and {dataset.classes - 1} of {chosen.dataset}. Received: {unknown[0]}")
+        available = len(kept(dataset.split(Streams(0))[0], chosen.classes)) if chosen.classes else dataset.split_sizes()[0]
+        if isinstance(chosen.train_size, float):
+            chosen = chosen.replace(train_size=max(round(chosen.train_size * available), 1))
+        if smoke:
+            chosen = _smoked(chosen.replace(epochs=setting.epochs), available)
+        resolved[arm] = Resolved(chosen, dataset, available)
+    return resolved
+
+
+def _smoked(setting: Setting, available: int) -> Setting:
+    """A smoke run's setting, no larger than the data."""
+    if setting.train_size is None:
+        return setting
+    images = min(setting.train_size, available)
+    return setting.replace(train_size=images, batch_size=setting.batch_size and min(setting.batch_size, images))
+
+
+def check(arm: Resolved) -> None:
+    """Raises `Misuse` for a subset or batch larger than the data, or a long tail for which a class has too few examples."""
+    setting, available = arm.setting, arm.available
+    if setting.train_size is not None and setting.train_size > available:
+        raise Misuse(
+            f"train_size must be at most {available}, what {setting.dataset} has beside validation: TRAIN={available}. "
+            f"Received: {setting.train_size}"
+        )
+    most = setting.train_size or available
+    if setting.batch_size is not None and setting.batch_size > most:
+        raise Misuse(f"batch_size must be at most the {most} training images: BATCH={most}. Received: {setting.batch_size}")
+    if setting.imbalance != 1:
+        train, _ = arm.dataset.split(Streams(0))
+        subset(kept(train, setting.classes), setting.train_size, setting.imbalance, Streams(0))
+
+
+# --- plans -----------------------------------------------------------------------------------------------------------
+
+
+class Planner:
+    """One experiment under one setting: its arms are resolved once, for all plans of a call.
+
+    Attributes:
+        files: of the experiment's rows.
+        arms: what each arm is trained under.
+        bases: of each arm a hash of the code, setting and data, on which what a search finds rests.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        setting: Setting,
+        results: pathlib.Path,
+        *,
+        overridden: Sequence[str] = (),
+        smoke: bool = False,
+    ):
+        self.experiment = experiment
+        self.code = code_hash(experiment.path.read_text(), experiment.train.__name__)
+        if experiment.task is not tasks.classification:
+            self.code += experiment.task.name
+        self.arms = resolve(experiment, setting, overridden, smoke)
+        folder = experiment.folder_name(setting, overridden, slug(setting.dataset), SMOKE if smoke else {})
+        self.files = schema.Files(results / folder, experiment.name)
+        self.bases = {arm: self.planned(Variant(arm), None).fingerprint for arm in self.arms}
+
+    def plan(self, trials: Sequence[tuple[Variant, int]], *, searching: bool = False) -> "Plan":
+        """The plan of some trials, variant and seed of each, in the order in which they shall run.
+
+        Raises:
+            Misuse: see `check`; or arms whose names would share a file.
+        """
+        for arm in dict.fromkeys(variant.arm for variant, _ in trials):
+            check(self.arms[arm])
+        variants = {variant.entry: variant for variant, _ in trials}
+        if len({file_name(entry) for entry in variants}) < len(variants):
+            raise Misuse(f"{self.experiment.name}: names must differ in more than punctuation: {list(variants)}")
+        planned = [self.planned(variant, seed) for variant, seed in trials]
+        files = self.files.trials if searching else self.files
+        return Plan(self, files, planned, {} if searching else variants, searching)
+
+    def planned(self, variant: Variant, seed: int | None) -> Planned:
+        """One trial as it would be under the code, setting and data of now; without a seed, what its seeds share."""
+        arm = self.arms[variant.arm]
+        setting = arm.setting.replace(epochs=variant.epochs or arm.setting.epochs)
+        arguments = self.experiment.arguments(variant.arm) | variant.values
+        hashed = fingerprint(variant.arm, variant.rate, arguments, seed, setting, arm.dataset, self.code)
+        return Planned(variant, seed, setting, arm.dataset, arguments, hashed)
 
 
 @dataclass
 class Plan:
-    """The trials of one call, seed by seed with the arms interleaved, and the files they go to."""
+    """Some trials of one experiment, seed by seed with the arms interleaved, and the files they go to."""
 
-    experiment: Experiment
-    setting: Setting
+    planner: Planner
     files: schema.Files
     trials: list[Planned]
+    variants: dict[str, Variant]
+    """Those of a result, by entry."""
     searching: bool
     """Whether these are a search's trials, which see no test image."""
-    settings: dict[str, Setting]
-    """Of each arm."""
-    bases: dict[str, str]
-    """Of each arm: a hash of the code, setting and data, on which what a search finds rests."""
-    fingerprint: Callable[[dict], str]
-    """What a row's fingerprint would be under the code, setting and data of now, its searched values being what they are."""
+
+    @property
+    def experiment(self) -> Experiment:
+        return self.planner.experiment
 
     def rows(self) -> list[dict]:
         """The final rows that its trials have, each of its own fingerprint."""
@@ -113,8 +235,17 @@ class Plan:
         return [
             row
             for row in store.read_rows(self.files)
-            if base_arm(row["arm"]) not in self.experiment.arms or self.fingerprint(row) != row["fingerprint"]
+            if row["arm"] not in self.experiment.arms or self._current(row) != row["fingerprint"]
         ]
+
+    def _current(self, row: dict) -> str:
+        """A row's fingerprint as it would be now; values that a search gave it count as planned, else as they are."""
+        variant = self.variants.get(schema.entry_of(row))
+        if variant is None:
+            arm, arguments = row["arm"], json.loads(row["arguments"])
+            values = {name: arguments[name] for name in self.experiment.search.get(arm, ()) if name in arguments}
+            variant = Variant(arm, row["rate"], values, int(row["epochs"]) if self.searching else None, row["point"])
+        return self.planner.planned(variant, int(row["seed"])).fingerprint
 
     def clear_stale_state(self) -> None:
         """Delete checkpoints of planned trials whose fingerprint is another now."""
@@ -138,124 +269,22 @@ class Plan:
 
     def _seconds_per_image(self) -> tuple[dict, str]:
         """Median seconds of one trained image per arm (None: over all arms), from the nearest rows there are."""
-        names = [self.experiment.name, search_name(self.experiment.name)]
-        for folder, basis in (
-            (self.files.folder, "from rows here"),
-            (schema.REFERENCE / self.files.folder.name, "from published rows"),
-        ):
+        here = self.planner.files
+        published = here._replace(folder=schema.REFERENCE / here.folder.name)
+        for files, basis in ((here, "from rows here"), (published, "from published rows")):
             try:
-                rows = [row for name in names for row in store.read_rows(schema.Files(folder, name)) if row["status"] == "done"]
+                rows = [row for one in (files, files.trials) for row in store.read_rows(one) if row["status"] == "done"]
             except Failure:
                 continue
             speeds: dict[str | None, list[float]] = {}
             for row in rows:
                 images = int(row["train_size"]) * int(row["final_epoch"] or 0)
                 if images:
-                    for key in (base_arm(row["arm"]), None):
+                    for key in (row["arm"], None):
                         speeds.setdefault(key, []).append(float(row["total_seconds"]) / images)
             if speeds:
                 return {key: statistics.median(values) for key, values in speeds.items()}, basis
         return {}, "a guess, no rows yet"
-
-
-def base_arm(label: str) -> str:
-    """The arm whose variant a row is."""
-    return label.partition(TRIED)[0].removesuffix(COMMON)
-
-
-def search_name(experiment: str) -> str:
-    """What the files of an experiment's search trials are called."""
-    return f"{experiment.replace('exp_', 'sweep_', 1)}_trials"
-
-
-def make_plan(
-    experiment: Experiment,
-    setting: Setting,
-    results_folder: pathlib.Path,
-    *,
-    trials: Sequence[tuple[Variant, int]],
-    overridden: Sequence[str] = (),
-    smoke: bool = False,
-    searching: bool = False,
-) -> Plan:
-    """Load the data (preparing its cache if need be), check that every trial can be, and name its fingerprint.
-
-    Args:
-        trials: variant and seed of each, in the order in which they shall run.
-
-    Raises:
-        Misuse: a batch or subset larger than the data, or what `data.load` raises.
-    """
-    code = code_hash(experiment.path.read_text(), experiment.train.__name__)
-    if experiment.task is not tasks.classification:
-        code += experiment.task.name
-    datasets: dict[tuple, Dataset] = {}
-    of_arm: dict[str, tuple[Setting, Dataset]] = {}
-    wanted = {variant.arm for variant, _ in trials}
-    for arm in experiment.arms:
-        chosen = experiment.arm_setting(arm, setting, overridden)
-        key = (chosen.dataset, chosen.image_size, chosen.colour)
-        if key not in datasets:
-            datasets[key] = load(*key)
-        _check_classes(chosen, datasets[key])
-        available = datasets[key].split_sizes()[0]
-        if chosen.classes:
-            available = len(kept(datasets[key].split(Streams(0))[0], chosen.classes))
-        if isinstance(chosen.train_size, float):
-            chosen = chosen.replace(train_size=max(round(chosen.train_size * available), 1))
-        if smoke:
-            chosen = chosen.replace(epochs=setting.epochs)
-        if smoke and chosen.train_size is not None:
-            images = min(chosen.train_size, available)
-            chosen = chosen.replace(train_size=images, batch_size=chosen.batch_size and min(chosen.batch_size, images))
-        if arm in wanted:
-            _check_sizes(chosen, available)
-            if chosen.imbalance != 1:  # raises where a class has too few
-                train, _ = datasets[key].split(Streams(0))
-                subset(kept(train, chosen.classes), chosen.train_size, chosen.imbalance, Streams(0))
-        of_arm[arm] = (chosen, datasets[key])
-
-    def planned(variant, seed):
-        chosen, dataset = of_arm[variant.arm]
-        chosen = chosen.replace(epochs=variant.epochs or chosen.epochs)
-        arguments = experiment.arguments(variant.arm) | variant.values
-        fingerprint = fingerprint_of(variant.label, arguments, seed, chosen, dataset, code)
-        return Planned(variant.label, variant, seed, chosen, dataset, arguments, fingerprint)
-
-    variants = {variant.label: variant for variant, _ in trials}
-    if not experiment.search:
-        variants |= {arm: Variant(arm, arm) for arm in experiment.arms}
-
-    def fingerprint(row):
-        variant, arm = variants.get(row["arm"]), base_arm(row["arm"])
-        if variant is None or searching:  # with the values that a search gave it
-            tried = json.loads(row["arguments"])
-            values = {name: tried[name] for name in experiment.search.get(arm, ()) if name in tried}
-            variant = Variant(arm, row["arm"], values, int(row["epochs"]) if searching else None)
-        return planned(variant, int(row["seed"])).fingerprint
-
-    name = experiment.folder_name(setting, overridden, slug(setting.dataset), SMOKE if smoke else {})
-    files = schema.Files(results_folder / name, search_name(experiment.name) if searching else experiment.name)
-    settings = {arm: chosen for arm, (chosen, _) in of_arm.items()}
-    bases = {arm: fingerprint_of(arm, experiment.arguments(arm), None, *of_arm[arm], code) for arm in of_arm}
-    return Plan(experiment, setting, files, [planned(*trial) for trial in trials], searching, settings, bases, fingerprint)
-
-
-def _check_classes(setting: Setting, dataset: Dataset) -> None:
-    unknown = [c for c in setting.classes or () if not 0 <= c < dataset.classes]
-    if unknown:
-        raise Misuse(f"classes must lie between 0 and {dataset.classes - 1} of {setting.dataset}. Received: {unknown[0]}")
-
-
-def _check_sizes(setting: Setting, available: int) -> None:
-    if setting.train_size is not None and setting.train_size > available:
-        raise Misuse(
-            f"train_size must be at most {available}, what {setting.dataset} has beside validation: TRAIN={available}. "
-            f"Received: {setting.train_size}"
-        )
-    most = setting.train_size or available
-    if setting.batch_size is not None and setting.batch_size > most:
-        raise Misuse(f"batch_size must be at most the {most} training images: BATCH={most}. Received: {setting.batch_size}")
 
 
 def _escaped(name: str) -> str:
@@ -268,9 +297,9 @@ def known_columns(planned: Planned, experiment: str, origin: dict) -> dict:
     trained_on = setting.train_size or planned.dataset.split_sizes()[0]
     return {
         "experiment": experiment,
-        "arm": planned.arm,
-        "rate": schema.OWN,
-        "point": "",
+        "arm": planned.variant.arm,
+        "rate": planned.variant.rate,
+        "point": planned.variant.point,
         "seed": planned.seed,
         "fingerprint": planned.fingerprint,
         "protocol": PROTOCOL,

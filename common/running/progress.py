@@ -8,6 +8,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from common.rows.schema import entry_of
 from common.text import duration
 
 PLAIN_SECONDS = 30
@@ -65,7 +66,7 @@ class Display:
 
     @staticmethod
     def _cells(trial, progress: dict) -> list[Text]:
-        name = Text(f"{trial.arm} seed {trial.seed}", style="bold", overflow="ellipsis", no_wrap=True)
+        name = Text(f"{trial.entry} seed {trial.seed}", style="bold", overflow="ellipsis", no_wrap=True)
         if "epoch" not in progress:
             return [name, Text(progress.get("stage", "starting"), no_wrap=True)]
         speed, done, accuracy = (progress[key] for key in ("images_per_second", "done", "accuracy"))
@@ -81,17 +82,17 @@ class Display:
     def elsewhere(self, trial) -> None:
         """A line about a trial that another call has finished."""
         self.done += 1
-        self.say(f"[{self.done}/{self.total}] {trial.arm} seed {trial.seed}: done by another call")
+        self.say(f"[{self.done}/{self.total}] {trial.entry} seed {trial.seed}: done by another call")
 
     def followed(self, trial) -> None:
         """A line about a trial whose row another machine writes."""
         self.done += 1
-        self.say(f"{trial.arm} seed {trial.seed}: done, the chief writes its row")
+        self.say(f"{trial.entry} seed {trial.seed}: done, the chief writes its row")
 
     def finished(self, row: dict) -> None:
         """A line about a trial that has its row."""
         self.done += 1
-        name = f"[{self.done}/{self.total}] {row['arm']} seed {row['seed']}"
+        name = f"[{self.done}/{self.total}] {entry_of(row)} seed {row['seed']}"
         if row["status"] in ("failed", "unavailable"):
             self.say(f"{name}: {row['status']}: {row['reason']}")
             return

@@ -151,7 +151,7 @@ class Runner:
         return rows
 
     def _job(self, trial: Planned) -> dict:
-        kept = self.plan.files.local("models", trial.arm, trial.seed, ".keras")
+        kept = self.plan.files.local("models", trial.entry, trial.seed, ".keras")
         row = known_columns(trial, self.plan.experiment.name, self.origin)
         return job(self.plan, trial, row, keep=kept if self.keep else None, checkpoint_steps=self.checkpoint_steps)
 
@@ -195,7 +195,7 @@ class Runner:
 
     def _fail(self, trial: Planned, reason: str, worker: Worker) -> dict:
         """A `failed` row and its log; checkpoints stay, so that the next call goes on from them."""
-        log = self.plan.files.local("logs", trial.arm, trial.seed, ".log")
+        log = self.plan.files.local("logs", trial.entry, trial.seed, ".log")
         with contextlib.suppress(OSError):
             log.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(worker.log, log)
@@ -220,7 +220,7 @@ class Runner:
         elif trial is not None:
             self.attempts[trial.fingerprint] = self.attempts.get(trial.fingerprint, 0) + 1
             if self.attempts[trial.fingerprint] < ATTEMPTS:
-                self.display.say(f"{trial.arm} seed {trial.seed}: its worker died ({how}); trying once more")
+                self.display.say(f"{trial.entry} seed {trial.seed}: its worker died ({how}); trying once more")
                 waiting.insert(0, trial)
             else:
                 rows.append(self._fail(trial, f"its worker died {ATTEMPTS} times ({how})", worker))

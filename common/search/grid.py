@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from common import space
-from common.experiment import COMMON, Experiment
+from common.experiment import Experiment
 from common.running.plan import Plan, Variant
 from common.tasks import Task
 
@@ -73,17 +73,17 @@ class Grids:
         ]
 
     def scores(self, plan: Plan) -> dict[str, dict[str, Score]]:
-        """Per arm, of each point (as JSON) that has all its rows."""
-        by_label: dict[str, list[dict]] = {}
+        """Per arm, of each point (its column in the rows) that has all its rows."""
+        rows: dict[tuple[str, str], list[dict]] = {}
         for row in plan.rows():
-            by_label.setdefault(row["arm"], []).append(row)
-        found: dict[str, dict[str, Score]] = {arm: {} for arm in self.arms}
+            rows.setdefault((row["arm"], row["point"]), []).append(row)
+        scores: dict[str, dict[str, Score]] = {arm: {} for arm in self.arms}
         for arm in self.arms:
-            for values in self.grid(arm).points():
-                rows = by_label.get(Variant.tried(arm, values).label, [])
-                if len(rows) == len(self.seeds):
-                    found[arm][json.dumps(values)] = Score.of(rows, self.task)
-        return found
+            for point in (Variant.tried(arm, values).point for values in self.grid(arm).points()):
+                same = rows.get((arm, point), [])
+                if len(same) == len(self.seeds):
+                    scores[arm][point] = Score.of(same, self.task)
+        return scores
 
     def extend(self, plan: Plan) -> bool:
         """Grow the grids beyond the edges at which an arm is at its best. Returns whether any did."""
@@ -135,19 +135,3 @@ class Grids:
 def _best(scores: dict[str, Score]) -> str:
     """The best point; of equals the first."""
     return max(scores, key=lambda values: scores[values].rank)
-
-
-def final_variants(experiment: Experiment, arms: Sequence[str], found: dict[str, Found], common: dict | None) -> list[Variant]:
-    """What is trained for the result: each arm with its own best values, then those of the common rate."""
-    variants = []
-    for arm in arms:
-        chosen = found.get(arm)
-        if chosen is None:
-            variants.append(Variant(arm, arm))
-        else:
-            own = space.space_hash(experiment.search[arm])
-            variants.append(Variant(arm, arm, chosen.values, search=own, tuning=chosen.tuning))
-    for arm in found if common else ():
-        own = space.space_hash(experiment.search[arm])
-        variants.append(Variant(arm, arm + COMMON, common, search=own, tuning=f"best on average over {len(found)} arms"))
-    return variants

@@ -132,13 +132,13 @@ def test_arms_with_commas_in_their_names_can_be_chosen(experiment):
 
 def make(experiment, tmp_path, setting=None, **options):
     arms, seeds = options.pop("arms", list(experiment.arms)), options.pop("seeds", range(2))
-    trials = [(plan.Variant(arm, arm), seed) for seed in seeds for arm in arms]
-    return plan.make_plan(experiment, setting or experiment.quick, tmp_path, trials=trials, **options)
+    trials = [(plan.Variant(arm), seed) for seed in seeds for arm in arms]
+    return plan.Planner(experiment, setting or experiment.quick, tmp_path, **options).plan(trials)
 
 
 def test_trials_run_seed_by_seed_with_the_arms_interleaved(experiment, tmp_path, digits):
     trials = make(experiment, tmp_path, arms=["baseline", "l2=1e-4"]).trials
-    assert [(t.seed, t.arm) for t in trials] == [(0, "baseline"), (0, "l2=1e-4"), (1, "baseline"), (1, "l2=1e-4")]
+    assert [(t.seed, t.entry) for t in trials] == [(0, "baseline"), (0, "l2=1e-4"), (1, "baseline"), (1, "l2=1e-4")]
 
 
 def test_fingerprints_cover_arm_setting_seed_data_code_and_protocol(experiment, tmp_path, digits, monkeypatch):
@@ -161,7 +161,7 @@ def test_fingerprints_cover_arm_setting_seed_data_code_and_protocol(experiment, 
 
 def test_a_field_at_its_default_is_not_part_of_a_fingerprint(experiment, tmp_path, digits):
     """So that a field added later leaves the rows of before valid."""
-    before = fingerprint.fingerprint("baseline", {"l2": 0.0}, 0, experiment.quick, digits, "code")
+    before = fingerprint.fingerprint("baseline", "own", {"l2": 0.0}, 0, experiment.quick, digits, "code")
     decides = {
         "arm": "baseline",
         "arguments": {"l2": 0.0},

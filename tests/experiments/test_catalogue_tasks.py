@@ -64,12 +64,12 @@ def task_trial(digits, tmp_path):
 
 
 def test_a_share_of_the_images_is_a_number_of_them_in_the_plan(digits, tmp_path):
-    from common.running.plan import Variant, make_plan
+    from common.running.plan import Planner, Variant
 
     (path,) = EXPERIMENTS.glob("exp_20_*.py")
     experiment = load_script(str(path))
-    plan = make_plan(experiment, experiment.quick, tmp_path, trials=[(Variant(arm, arm), 0) for arm in experiment.arms])
-    sizes = {trial.arm: trial.setting.train_size for trial in plan.trials}
+    plan = Planner(experiment, experiment.quick, tmp_path).plan([(Variant(arm), 0) for arm in experiment.arms])
+    sizes = {trial.entry: trial.setting.train_size for trial in plan.trials}
     assert (sizes["all images"], sizes["10 %, equal steps"], sizes["1 %, equal epochs"]) == (None, 115, 12)
 
 

@@ -11,7 +11,7 @@ from common.figures import draw
 from common.rows import store
 from common.running import scripts
 from common.running.fingerprint import provenance
-from common.running.plan import SMOKE, Variant, known_columns, make_plan
+from common.running.plan import SMOKE, Planner, Variant, known_columns
 from common.running.process import job
 from common.training import execution
 
@@ -26,10 +26,10 @@ def two_arms(experiment):
 @pytest.mark.parametrize("path", scripts.scripts(), ids=lambda path: path.stem)
 def test_an_experiment_trains_scores_and_draws(path, tmp_path):
     experiment = scripts.declared(path)
-    variants = [Variant(arm, arm, space.defaults(experiment.search.get(arm, {}))) for arm in two_arms(experiment)]
+    variants = [Variant(arm, values=space.defaults(experiment.search.get(arm, {}))) for arm in two_arms(experiment)]
     setting = experiment.quick.replace(**SMOKE)
     trials = [(variant, 0) for variant in variants]
-    plan = make_plan(experiment, setting, tmp_path, trials=trials, overridden=list(SMOKE), smoke=True)
+    plan = Planner(experiment, setting, tmp_path, overridden=list(SMOKE), smoke=True).plan(trials)
     strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
     store.write_declaration(plan.files, experiment.declare(setting))
     for trial in plan.trials:
@@ -42,5 +42,5 @@ def test_an_experiment_trains_scores_and_draws(path, tmp_path):
         assert outcome.row["status"] == "done"
         assert math.isfinite(outcome.row[f"test_{experiment.task.metric}"])
         store.store(plan.files, outcome, list(experiment.arms))
-    assert {row["arm"] for row in store.read_rows(plan.files)} <= {variant.label for variant in variants}
+    assert {row["arm"] for row in store.read_rows(plan.files)} <= {variant.arm for variant in variants}
     assert draw.draw(plan.files)

@@ -310,13 +310,13 @@ def test_a_silent_trial_is_given_up(tmp_path):
 def test_more_replicas_than_gpus_are_unavailable_not_failed(tmp_path):
     from common.running import runner, scripts
     from common.running.devices import Devices
-    from common.running.plan import Variant, make_plan
+    from common.running.plan import Planner, Variant
     from common.running.progress import Display
 
     experiment = scripts.declared(write(tmp_path, epochs=1))
     setting = experiment.setting.replace(replicas=3)
-    trials = [(Variant("baseline", "baseline"), 0)]
-    plan = make_plan(experiment, setting, tmp_path / "out", trials=trials, overridden=["replicas"])
+    trials = [(Variant("baseline"), 0)]
+    plan = Planner(experiment, setting, tmp_path / "out", overridden=["replicas"]).plan(trials)
     with Display(1) as display, runner.Runner(devices=Devices(["0", "1"]), jobs=1, display=display) as running:
         (row,) = running.run(plan, plan.trials)
     assert (row["status"], row["reason"]) == ("unavailable", "needs 3 GPUs, 2 are here")
@@ -390,12 +390,12 @@ def test_a_worker_that_dies_while_idle_costs_nothing(tmp_path):
     """The parent's next trial cannot reach it; another worker takes that trial, and no attempt is counted."""
     from common.running import runner, scripts
     from common.running.devices import Devices
-    from common.running.plan import Variant, make_plan
+    from common.running.plan import Planner, Variant
     from common.running.progress import Display
 
     experiment = scripts.declared(write(tmp_path, epochs=1))
-    trials = [(Variant("baseline", "baseline"), seed) for seed in range(2)]
-    plan = make_plan(experiment, experiment.setting, tmp_path / "out", trials=trials)
+    trials = [(Variant("baseline"), seed) for seed in range(2)]
+    plan = Planner(experiment, experiment.setting, tmp_path / "out").plan(trials)
     with Display(2) as display, runner.Runner(devices=Devices([]), jobs=1, display=display) as running:
         give = runner.Worker.give
 
@@ -431,13 +431,13 @@ def test_a_worker_keeps_no_graph_of_a_finished_trial(tmp_path):
 def test_a_worker_is_replaced_after_its_share_of_trials(tmp_path, monkeypatch):
     from common.running import runner, scripts
     from common.running.devices import Devices
-    from common.running.plan import Variant, make_plan
+    from common.running.plan import Planner, Variant
     from common.running.progress import Display
 
     monkeypatch.setattr(runner, "TRIALS_PER_WORKER", 2)
     experiment = scripts.declared(write(tmp_path, epochs=1))
-    trials = [(Variant("baseline", "baseline"), seed) for seed in range(3)]
-    plan = make_plan(experiment, experiment.setting, tmp_path / "out", trials=trials)
+    trials = [(Variant("baseline"), seed) for seed in range(3)]
+    plan = Planner(experiment, experiment.setting, tmp_path / "out").plan(trials)
     started = []
     start = runner.Worker.start
     monkeypatch.setattr(runner.Worker, "start", lambda *arguments: started.append(start(*arguments)) or started[-1])

@@ -17,7 +17,7 @@ from scipy.stats import qmc
 
 from common import space
 from common.rows import schema, store
-from common.search import oracles
+from common.search import sweep
 from common.search.oracles import Searcher
 from common.space import choice, log_range
 
@@ -120,23 +120,25 @@ def test_each_arm_is_trained_at_its_own_best_rate_and_at_the_common_one(tuned_by
     means = {}
     for arm in ("baseline", "momentum"):
         for rate in rates:
-            own = [r for r in tried if r["arm"] == f"{arm} @ learning_rate={rate:g}"]
+            own = [r for r in tried if r["arm"] == arm and json.loads(r["point"]) == {"learning_rate": rate}]
             assert len(own) == 2
             means[arm, rate] = (np.mean([float(r["val_accuracy"]) for r in own]), -np.mean([float(r["val_nll"]) for r in own]))
     rows = store.read_rows(schema.Files(out, NAME))
-    chosen = {row["arm"]: float(json.loads(row["arguments"])["learning_rate"]) for row in rows}
+    chosen = {(row["arm"], row["rate"]): float(json.loads(row["arguments"])["learning_rate"]) for row in rows}
     for arm in ("baseline", "momentum"):
         best = max(rates, key=lambda rate: means[arm, rate])
-        assert chosen[arm] == best
+        assert chosen[arm, "own"] == best
         assert best < max(rates) or best == 1.0  # inside, or at the stated limit
     common = max(rates, key=lambda rate: [np.mean([means[arm, rate][i] for arm in ("baseline", "momentum")]) for i in (0, 1)])
-    assert chosen["baseline, common rate"] == chosen["momentum, common rate"] == common
-    assert chosen["fixed"] == 0.01
+    assert chosen["baseline", "common"] == chosen["momentum", "common"] == common
+    assert chosen["fixed", "own"] == 0.01
     assert {row["seed"] for row in rows} == {"0", "1"}
     hashes = {row["arm"]: row["search"] for row in rows}
     assert hashes["fixed"] == ""
     assert len(hashes["baseline"]) == 12
-    assert {row["tuning"] for row in rows if row["arm"] == "momentum"} == {f"grid of {len(rates)} points, 2 seeds"}
+    assert {row["tuning"] for row in rows if (row["arm"], row["rate"]) == ("momentum", "own")} == {
+        f"grid of {len(rates)} points, 2 seeds"
+    }
 
 
 def test_a_second_call_trains_nothing(tuned_by_grid):
@@ -168,7 +170,7 @@ def play(one):
         rows = {}
         for point in one.points:
             score = 1 - abs(np.log10(point.values["rate"]) + 2) / 4
-            rows[one.variant(point).label, one.seed] = {"val_accuracy": str(score), "val_nll": str(-score)}
+            rows[one.arm, one.variant(point).point, one.seed] = {"val_accuracy": str(score), "val_nll": str(-score)}
         one.tell(rows)
     return [(point.number, point.values, point.epochs) for point in one.points]
 
@@ -211,7 +213,7 @@ def test_halton_points_are_scipys_and_the_same_for_every_arm():
 def test_a_diverged_point_scores_as_chance_and_stops_nothing():
     one = searcher("random")
     one.ask()
-    rows = {(one.variant(p).label, one.seed): {"val_accuracy": "0.1", "val_nll": "2.3"} for p in one.points}
+    rows = {(one.arm, one.variant(p).point, one.seed): {"val_accuracy": "0.1", "val_nll": "2.3"} for p in one.points}
     one.tell(rows)
     one.ask()
     assert one.finished
@@ -267,11 +269,11 @@ def test_a_run_uses_what_a_larger_sweep_has_found_and_says_so(tmp_path, searched
 
     experiment = scripts.declared(script)
     bases = {arm: own["basis"] for arm, own in found.items()}
-    assert oracles.tuned(files, experiment, bases, dict.fromkeys(found, 3)).keys() == found.keys()
-    assert oracles.tuned(files, experiment, bases, dict.fromkeys(found, 10**6)) == {}
-    assert oracles.tuned(files, experiment, dict.fromkeys(bases, "other code"), dict.fromkeys(found, 3)) == {}
+    assert sweep.tuned(files, experiment, bases, dict.fromkeys(found, 3)).keys() == found.keys()
+    assert sweep.tuned(files, experiment, bases, dict.fromkeys(found, 10**6)) == {}
+    assert sweep.tuned(files, experiment, dict.fromkeys(bases, "other code"), dict.fromkeys(found, 3)) == {}
     other = scripts.declared(write(tmp_path, SCRIPT.replace("log_range(0.001, 0.1", "log_range(0.001, 0.2")))
-    assert oracles.tuned(files, other, bases, dict.fromkeys(found, 3)) == {}
+    assert sweep.tuned(files, other, bases, dict.fromkeys(found, 3)) == {}
 
 
 def test_somebody_elses_table_is_not_overwritten(tmp_path):

@@ -1,0 +1,147 @@
+"""The training of one call: what is missing is announced, and handed to the runner unless the call is a dry run."""
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from common.errors import Failure
+from common.experiment import Setting
+from common.machine import lacks_bfloat16
+from common.rows import schema, store
+from common.running.cluster import Cluster
+from common.running.devices import Devices
+from common.running.plan import Plan, Planned, Planner
+from common.running.progress import Display
+from common.running.runner import STALL_SECONDS, Runner, collect_pending
+from common.text import duration, size
+
+ALWAYS_SHOWN = ("epochs", "batch_size", "train_size", "precision", "threads", "replicas")
+"""Fields of a setting that a call prints even where they have their defaults."""
+
+
+@dataclass(frozen=True)
+class How:
+    """How a call trains: on what, how many trials at a time, and what it keeps."""
+
+    devices: Devices
+    jobs: int
+    stall_seconds: float = STALL_SECONDS
+    checkpoint_steps: int | None = None
+    keep: bool = False
+    dry: bool = False
+    cluster: Cluster | None = None
+
+
+class DryRunEnds(Exception):
+    """A dry run has announced what it would train next."""
+
+
+class Session:
+    """The training of one call; a context manager. The runner and the display begin with the first trial."""
+
+    def __init__(self, planner: Planner, setting: Setting, how: How):
+        self.planner, self.setting, self.how = planner, setting, how
+        self.stack = contextlib.ExitStack()
+        self.runner: Runner | None = None
+        self.announcements = self.failed = self.tried = 0
+
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(self, *error) -> None:
+        self.stack.__exit__(*error)
+
+    def prepare(self, plan: Plan) -> list[Planned]:
+        """Bring a plan's files up to date, unless the call is a dry run. Returns its missing trials."""
+        if not self.how.dry:
+            _set_aside_stale(plan)
+            collect_pending(plan)
+        return plan.missing()
+
+    def announce(self, plan: Plan, trials: Sequence[Planned], then: Plan | None = None) -> None:
+        """Print what is to run and what it will cost. `then` is a plan that follows a search.
+
+        Raises:
+            DryRunEnds: after that, if the call is a dry run.
+        """
+        if not self.announcements:
+            self._print_setting()
+        self.announcements += 1
+        seconds, disk, basis = plan.estimate(trials, self.how.jobs)
+        if not trials:
+            count = f"all {len(plan.trials)} trials are done"
+        elif then is None or self.announcements > 1:
+            count = f"{len(trials)} of {len(plan.trials)} {'search ' if plan.searching else ''}trials to run"
+        else:
+            count = f"{len(trials)} search trials to run, then at most {len(then.trials)} of the result"
+            more, more_disk, _ = then.estimate(then.trials, self.how.jobs)
+            seconds, disk = seconds + more, disk + more_disk
+        at_a_time = min(self.how.jobs, len(trials))
+        cost = f", about {duration(seconds)} ({basis}) with {at_a_time} at a time, {size(disk)} of disk" if trials else ""
+        print(count + cost, flush=True)
+        bfloat16 = any(t.setting.precision == "mixed_bfloat16" for t in trials)
+        if bfloat16 and not self.how.devices.names and lacks_bfloat16():
+            print("this processor has no bfloat16 instructions (AVX512_BF16 or AMX): mixed_bfloat16 will be slower than float32")
+        if self.how.dry:
+            raise DryRunEnds
+
+    def train(self, plan: Plan, trials: Sequence[Planned]) -> list[dict]:
+        """Train the given trials of a plan. Returns their rows; a trial that another call has trained has none."""
+        if not trials:
+            return []
+        if self.runner is None:
+            how = self.how
+            self.display = self.stack.enter_context(Display())
+            self.runner = self.stack.enter_context(
+                Runner(
+                    devices=how.devices,
+                    jobs=how.jobs,
+                    display=self.display,
+                    keep=how.keep,
+                    checkpoint_steps=how.checkpoint_steps,
+                    stall_seconds=how.stall_seconds,
+                    cluster=how.cluster,
+                )
+            )
+        self.display.expect(len(trials))
+        rows = self.runner.run(plan, trials)
+        self.failed += sum(row["status"] == "failed" for row in rows)
+        self.tried += len(trials)
+        return rows
+
+    def train_search(self, plan: Plan, then: Plan | None) -> None:
+        """Train the missing trials of a search.
+
+        Raises:
+            Failure: a trial failed or cannot run here, so that nothing can be chosen.
+            DryRunEnds: see `announce`.
+        """
+        missing = self.prepare(plan)
+        if not missing:
+            return
+        self.announce(plan, missing, then)
+        rows = self.train(plan, missing)
+        self.check()
+        reasons = [row["reason"] for row in rows if row["status"] not in schema.FINAL]
+        if reasons:
+            raise Failure(f"{len(reasons)} search trials cannot run here: {reasons[0]}")
+
+    def check(self) -> None:
+        """Raises `Failure` if any trial has failed."""
+        if self.failed:
+            raise Failure(f"{self.failed} of {self.tried} trials failed, see the lines above; the same command tries them again")
+
+    def _print_setting(self) -> None:
+        experiment, setting = self.planner.experiment, self.setting
+        shown = {n: v for n, v in vars(setting).items() if n in ALWAYS_SHOWN or v != getattr(Setting, n, None)}
+        listed = [f"{name} {value}" for name, value in shown.items() if value is not None and name != "dataset"]
+        print(f"{experiment.name}: {experiment.question}")
+        print(f"{setting.dataset}: {', '.join(listed)}; rows in {self.planner.files.rows}")
+
+
+def _set_aside_stale(plan: Plan) -> None:
+    stale = plan.stale()
+    if stale:
+        path = store.supersede(plan.files, stale)
+        print(f"{len(stale)} rows of an earlier code, setting or data moved to {path}")
+    plan.clear_stale_state()
