@@ -3,7 +3,6 @@
 import statistics
 from collections.abc import Sequence
 
-from common.figures import draw
 from common.rows import schema, store
 
 
@@ -19,7 +18,19 @@ def show(files: schema.Files, metric: str) -> None:
         if entry in reference:
             line += f"; published {reference[entry][0]:.4f} (mean of {reference[entry][1]})"
         print(line)
+    from common.figures import draw  # which imports pandas and Matplotlib
+
     for path in [*draw.draw(files), *draw.draw_sweep(files)]:
+        print(path)
+
+
+def show_sweep(files: schema.Files, summary: Sequence[str]) -> None:
+    """Print what a search found, draw its figures and print their paths."""
+    from common.figures import draw
+
+    for line in summary:
+        print(line)
+    for path in draw.draw_sweep(files):
         print(path)
 
 
@@ -29,9 +40,10 @@ def _means(rows: Sequence[dict], metric: str) -> dict[str, tuple[float, int, int
     for row in rows:
         if row["status"] in schema.FINAL:
             entries.setdefault(schema.entry_of(row), []).append(row)
+    score = f"test_{metric}"
     return {
         entry: (
-            statistics.fmean(float(r[f"test_{metric}"]) for r in same),
+            statistics.fmean(float(r[score]) for r in same),
             len(same),
             sum(r["status"] == "diverged" for r in same),
         )

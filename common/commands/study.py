@@ -6,7 +6,6 @@ from common import tasks
 from common.commands import outcome
 from common.errors import Failure, Misuse
 from common.experiment import Setting
-from common.figures import draw
 from common.rows import schema, store
 from common.running.follower import Follower
 from common.running.plan import Plan, Planned, Planner
@@ -68,10 +67,7 @@ class Study:
             self.how.cluster.leave(state="done", status=0)
         store.write_declaration(files, self.experiment.declare(self.session.setting))
         sweep.write_tuned(files, self.planner.bases)
-        for line in sweep.summary():
-            print(line)
-        for path in draw.draw_sweep(files):
-            print(path)
+        outcome.show_sweep(files, sweep.summary())
         return 0
 
     def follow(self) -> int:
