@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 
+from common.commands.parsing import words
 from common.machine import cores
 from common.rows import schema, store
 
@@ -20,7 +21,7 @@ PROJECT = pathlib.Path(__file__).resolve().parent.parent
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--train", type=int, help="training images, by default all 45,000")
-    given = parser.parse_args()
+    given = parser.parse_args(words(sys.argv[1:]))
     trials = 2 * cores()
     command = [sys.executable, "-m", "experiments.exp_01_baseline_cnn", "--arms", "loss_tuning", "--dataset", "cifar10"]
     command += ["--epochs", "2", "--seeds", str(trials)] + (["--train", str(given.train)] if given.train else [])

@@ -37,7 +37,7 @@ def main() -> None:
 def seconds(folder: pathlib.Path) -> float:
     """Of one report."""
     start = time.perf_counter()
-    command = [sys.executable, "-m", "common.report.page", "--results", str(folder)]
+    command = [sys.executable, "-m", "common.commands.report", "--results", str(folder)]
     subprocess.run(command, cwd=PROJECT, check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - start
 

@@ -110,12 +110,14 @@ def measure(side: str, given) -> float | None:
 
 
 def main() -> None:
+    from common.commands.parsing import words
+
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--train", type=int, help="training images, by default all 45,000")
     parser.add_argument("--side", choices=SIDES)
-    given = parser.parse_args()
+    given = parser.parse_args(words(sys.argv[1:]))
     if given.side:
         print(json.dumps(SIDES[given.side](given.train, given.precision)))
         return

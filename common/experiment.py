@@ -3,15 +3,20 @@
 import dataclasses
 import inspect
 import json
+import os
 import pathlib
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from common import space, tasks
 from common.data.streams import STREAMS
 from common.errors import Misuse
+from common.files import PROJECT
 from common.text import file_name
 
+COMMAND_LINE = "common.commands.run"
+"""The module that is run with a script and its options. Nothing here imports it."""
 TUNERS = ("grid", "halton", "random", "bayesian", "hyperband")
 FIGURES = ("steps", "mistakes")
 """Kinds of figures that are drawn only where an experiment names them: updates to a target (also drawn for claims about one), and
@@ -312,12 +317,10 @@ class Experiment:
         }
 
     def main(self) -> None:
-        """The command line of the script."""
-        from common.commands import run
-        from common.running import scripts
-
-        scripts.use_modules()
-        run.main(self)
+        """Give the process to the project's command line, which reads the script anew and without Keras."""
+        paths = os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])])
+        arguments = [sys.executable, "-m", COMMAND_LINE, str(self.path), *sys.argv[1:]]
+        os.execve(sys.executable, arguments, {**os.environ, "PYTHONPATH": paths})
 
     def _check_names(self) -> None:
         try:

@@ -16,6 +16,11 @@ PROJECT = pathlib.Path(__file__).resolve().parent.parent
 """The checkout's folder."""
 
 
+def experiment_scripts() -> list[pathlib.Path]:
+    """The experiments' scripts, by number."""
+    return sorted((PROJECT / "experiments").glob("exp_*.py"))
+
+
 def write_atomic(path: pathlib.Path, content: bytes | Callable[[BinaryIO], None]) -> None:
     """Replace a file so that it holds either the old content or all of the new one, also after a power cut.
 

@@ -16,14 +16,6 @@ from common.experiment import Setting
 
 PROJECT = pathlib.Path(__file__).resolve().parent.parent
 
-# What runs a script that lies outside the package as `python -m experiments.…` would.
-RUN = """
-import pathlib, sys
-from common.commands import run
-from common.running import scripts
-run.main(scripts.declared(pathlib.Path(sys.argv[1])), sys.argv[2:])
-"""
-
 
 @pytest.fixture(scope="session", autouse=True)
 def interruptible():

@@ -6,12 +6,12 @@ import subprocess
 import sys
 import time
 
-from conftest import PROJECT, RUN
+from conftest import PROJECT
 
 
 def run_script(script, arguments, wait=True, **options):
     """Run a script as `make exp-NN` does, but from anywhere."""
-    command = [sys.executable, "-c", RUN, str(script), *map(str, arguments)]
+    command = [sys.executable, "-m", "common.commands.run", str(script), *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
     if wait:
         return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, **options)

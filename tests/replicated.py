@@ -4,7 +4,7 @@ import csv
 import subprocess
 import sys
 
-from conftest import PROJECT, RUN
+from conftest import PROJECT
 
 from common.rows import schema, store
 
@@ -58,8 +58,8 @@ def run(folder, replicas):
     script.write_text(SCRIPT)
     command = [
         sys.executable,
-        "-c",
-        RUN,
+        "-m",
+        "common.commands.run",
         str(script),
         "--results",
         str(folder / "out"),

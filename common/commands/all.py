@@ -15,11 +15,11 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from common.commands.run import INTERRUPTED
-from common.errors import Failure, Misuse, OneLineParser
-from common.files import PROJECT
+from common.commands.options import STUDY
+from common.commands.parsing import INTERRUPTED, end, parse
+from common.errors import Failure, Misuse
+from common.files import PROJECT, experiment_scripts
 from common.rows import schema, store
-from common.running import scripts
 from common.running.progress import Display
 from common.text import duration
 
@@ -63,13 +63,18 @@ def weights(names: Sequence[str]) -> list[float]:
     return [seconds[name] or (statistics.median(known) if known else 1.0) for name in names]
 
 
+def command(name: str, options: Sequence[str]) -> list[str]:
+    """What runs one experiment."""
+    return [sys.executable, "-m", "common.commands.run", name, *options]
+
+
 def run_one(name: str, options: Sequence[str], log: pathlib.Path, progress: Progress, position: int) -> tuple[int, str]:
     """Run one experiment. Returns its exit status, and what became of its trials or the last line that it said."""
     log.parent.mkdir(parents=True, exist_ok=True)
     last, done, total, rows = "", 0, 0, None
     with log.open("w", encoding="utf-8") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", f"experiments.{name}", *options],
+            command(name, options),
             cwd=PROJECT,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -98,7 +103,7 @@ def run_one(name: str, options: Sequence[str], log: pathlib.Path, progress: Prog
 
 def run(options: Sequence[str], folder: pathlib.Path) -> int:
     """Run the catalogue. Returns the exit status: 1 if anything failed."""
-    names = [path.stem for path in scripts.scripts()]
+    names = [path.stem for path in experiment_scripts()]
     failed = []
     with Display() as display:
         progress = Progress(names, display)
@@ -123,30 +128,15 @@ def run(options: Sequence[str], folder: pathlib.Path) -> int:
     return 0
 
 
-def main() -> None:
-    parser = OneLineParser(description=__doc__.partition("\n")[0], add_help=False, allow_abbrev=False)
-    parser.add_argument("--results", default="results")
-    parser.add_argument("--arms")
-    status = 0
-    signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        given, rest = parser.parse_known_args()
-        if given.arms is not None:
-            raise Misuse(f"arms belong to one experiment: make exp-NN ARMS=… Received: {given.arms}")
-        folder = pathlib.Path(given.results).expanduser().resolve()
-        status = run([*rest, "--results", str(folder)], folder)
-    except (Misuse, Failure) as error:
-        print(error, file=sys.stderr)
-        status = error.status
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from the last finished epochs", file=sys.stderr)
-        status = INTERRUPTED
-    sys.exit(status)
-
-
-def _interrupt(*_) -> None:
-    raise KeyboardInterrupt
+def main() -> int:
+    """Run the catalogue with make's options. Returns the exit status."""
+    given = parse(STUDY, description=__doc__)
+    if given.arms is not None:
+        raise Misuse(f"arms belong to one experiment: make exp-NN ARMS=… Received: {given.arms}")
+    folder = pathlib.Path(given.results or "results").expanduser().resolve()
+    options = [word for word in sys.argv[1:] if not word.startswith(("RESULTS=", "--results="))]
+    return run([*options, f"RESULTS={folder}"], folder)
 
 
 if __name__ == "__main__":
-    main()
+    end(main)

@@ -3,9 +3,11 @@
 import pathlib
 import sys
 
-from common.errors import Failure, Misuse, OneLineParser, end_with_the_reader
+from common.commands.parsing import end, parse
+from common.errors import Failure, Misuse
+from common.files import experiment_scripts
 from common.rows import schema, store
-from common.running import scripts
+from common.running.scripts import declared
 
 
 def progress(experiment, folder: pathlib.Path) -> list[tuple[str, str]]:
@@ -25,32 +27,26 @@ def _how_far(experiment, folder: pathlib.Path) -> str:
     done = [row for row in counted if row["status"] in schema.FINAL]
     failed = sum(row["status"] == "failed" for row in counted)
     expected = len(experiment.arms) * seeds
-    said = "none" if not done else "complete" if len(done) >= expected else f"{len(done)} of {expected}"
-    return said + (f", {failed} failed" if failed else "")
+    progress = "none" if not done else "complete" if len(done) >= expected else f"{len(done)} of {expected}"
+    return progress + (f", {failed} failed" if failed else "")
 
 
-def main() -> None:
-    end_with_the_reader()
-    parser = OneLineParser(description="List the experiments and how far their rows are.")
-    parser.add_argument("--results", default="results", help="folder that holds the setting folders")
-    try:
-        folder = pathlib.Path(parser.parse_args().results)
-    except Misuse as error:
-        print(error, file=sys.stderr)
-        sys.exit(error.status)
+def run() -> int:
+    """Print the list. Returns the exit status."""
+    folder = pathlib.Path(parse(["results"], description=__doc__).results or "results")
     status = 0
-    for path in scripts.scripts():
+    for path in experiment_scripts():
         try:
-            experiment = scripts.declared(path)
+            experiment = declared(path)
         except Misuse as error:
             print(error, file=sys.stderr)
             status = error.status
             continue
         print(f"{experiment.name.split('_')[1]}  {experiment.question}")
-        for name, said in progress(experiment, folder):
-            print(f"      {name}: {said}")
-    sys.exit(status)
+        for name, done in progress(experiment, folder):
+            print(f"      {name}: {done}")
+    return status
 
 
 if __name__ == "__main__":
-    main()
+    end(run)

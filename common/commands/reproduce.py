@@ -3,20 +3,21 @@
 import json
 import pathlib
 import statistics
-import sys
 import tempfile
 
-from common.errors import Failure, Misuse, OneLineParser
+from common.commands.parsing import end, parse
+from common.errors import Failure, Misuse
 from common.experiment import Setting
+from common.files import experiment_scripts
 from common.rows import schema, store
 from common.rows.metric import ACCURACY, Primary
 from common.rows.schema import entry_of
-from common.running import scripts
 from common.running.devices import Devices
 from common.running.fingerprint import provenance
 from common.running.plan import Planner, Variant
 from common.running.progress import Display
 from common.running.runner import Runner
+from common.running.scripts import declared
 
 NOISE = 2.0
 """A test accuracy so many standard deviations of its arm's seeds away is no longer noise."""
@@ -42,10 +43,10 @@ def find(prefix: str, folders: list[pathlib.Path]) -> tuple[schema.Files, dict]:
 
 def run_again(row: dict, folder: pathlib.Path) -> dict:
     """Train a row's trial anew, its files in a folder. Returns the new row. Raises `Failure` if it cannot be the same trial."""
-    try:
-        experiment = scripts.declared(scripts.EXPERIMENTS / f"{row['experiment']}.py")
-    except FileNotFoundError:
-        raise Failure(f"the experiment is not here any more. Received: {row['experiment']}") from None
+    path = next((path for path in experiment_scripts() if path.stem == row["experiment"]), None)
+    if path is None:
+        raise Failure(f"the experiment is not here any more. Received: {row['experiment']}")
+    experiment = declared(path)
     fields = json.loads(row["setting"])
     setting = Setting(**fields)
     arm, arguments = row["arm"], json.loads(row["arguments"])
@@ -88,37 +89,28 @@ def compare(row: dict, again: dict, scores: list[float], column: str = ACCURACY.
     return f"DIFFERS ({where})"
 
 
-def main() -> None:
-    parser = OneLineParser(description="Run the trial of a row again and compare.")
-    parser.add_argument("--row", default="", help="first digits of its fingerprint")
-    parser.add_argument("--results", default="results", help="folder below which the row lies (default results)")
-    try:
-        given = parser.parse_args()
-        folders = [pathlib.Path(given.results)]
-        if not given.row:
-            raise Misuse("ROW must be the first digits of a row's fingerprint: make reproduce ROW=5fdad8ed. Received: ''")
-        files, row = find(given.row, folders)
-        print(f"{row['experiment']}, {entry_of(row)} seed {row['seed']}, from {files.rows}")
-        origin = provenance()
-        if origin["commit"] != row["commit"] or origin["dirty"]:
-            now = origin["commit"][:12] + (" and changes" if origin["dirty"] else "")
-            print(f"commit: {row['commit'][:12] or 'none'} then, {now or 'none'} now")
-        with tempfile.TemporaryDirectory(prefix="reproduce-") as folder:
-            again = run_again(row, pathlib.Path(folder))
-        for name in CONTEXT:
-            if row[name] != again[name]:
-                print(f"{name}: {row[name]} then, {again[name]} now")
-        own = [r for r in store.read_rows(files) if entry_of(r) == entry_of(row) and r["status"] == "done"]
-        column = Primary.of(store.read_declaration(files)).column
-        said = compare(row, again, [float(r[column]) for r in own if r[column]], column)
-        print(said)
-        sys.exit(Failure.status if said.startswith("DIFFERS") else 0)
-    except (Failure, Misuse) as error:
-        print(error, file=sys.stderr)
-        sys.exit(error.status)
-    except KeyboardInterrupt:
-        sys.exit(130)
+def main() -> int:
+    """Reproduce the row that the options name. Returns the exit status: 1 if it differs."""
+    given = parse(["row", "results"], description=__doc__)
+    if not given.row:
+        raise Misuse("ROW must be the first digits of a row's fingerprint: make reproduce ROW=5fdad8ed. Received: ''")
+    files, row = find(given.row, [pathlib.Path(given.results or "results")])
+    print(f"{row['experiment']}, {entry_of(row)} seed {row['seed']}, from {files.rows}")
+    origin = provenance()
+    if origin["commit"] != row["commit"] or origin["dirty"]:
+        now = origin["commit"][:12] + (" and changes" if origin["dirty"] else "")
+        print(f"commit: {row['commit'][:12] or 'none'} then, {now or 'none'} now")
+    with tempfile.TemporaryDirectory(prefix="reproduce-") as folder:
+        again = run_again(row, pathlib.Path(folder))
+    for name in CONTEXT:
+        if row[name] != again[name]:
+            print(f"{name}: {row[name]} then, {again[name]} now")
+    same = [r for r in store.read_rows(files) if entry_of(r) == entry_of(row) and r["status"] == "done"]
+    column = Primary.of(store.read_declaration(files)).column
+    result = compare(row, again, [float(r[column]) for r in same if r[column]], column)
+    print(result)
+    return Failure.status if result.startswith("DIFFERS") else 0
 
 
 if __name__ == "__main__":
-    main()
+    end(main)

@@ -1,11 +1,10 @@
-"""Rows to figures: `make plots`, or `python -m common.figures.draw --results DIR`. Reads rows alone, without TensorFlow."""
+"""Which figures are drawn of an experiment's rows. Reads rows alone, without TensorFlow."""
 
 import io
 import itertools
 import math
 import pathlib
 import re
-import sys
 from collections.abc import Iterator, Sequence
 
 import matplotlib
@@ -13,7 +12,6 @@ import numpy as np
 import pandas as pd
 
 from common import space
-from common.errors import Failure, Misuse, OneLineParser
 from common.experiment import COMMON
 from common.figures import answers, mistakes, plots, predictions
 from common.files import read_arrays, write_atomic
@@ -272,30 +270,3 @@ def _save(path: pathlib.Path, figure) -> pathlib.Path:
             figure.set_layout_engine("none")  # laid out once is enough
             write_atomic(path.with_suffix(f".{kind}"), buffer.getvalue())
     return path
-
-
-def main() -> None:
-    parser = OneLineParser(description="Draw the figures of all experiments that have rows.")
-    parser.add_argument("--results", default="results", help="folder that holds the setting folders")
-    try:
-        folder = pathlib.Path(parser.parse_args().results)
-    except Misuse as error:
-        print(error, file=sys.stderr)
-        sys.exit(error.status)
-    status = 0
-    if not folder.is_dir():
-        print(f"results folder does not exist: run an experiment first. Received: {folder}", file=sys.stderr)
-        sys.exit(Misuse.status)
-    for setting in store.setting_folders(folder):
-        for files in store.experiments(setting):
-            try:
-                for path in [*draw(files), *draw_sweep(files)]:
-                    print(path)
-            except Failure as error:
-                print(error, file=sys.stderr)
-                status = error.status
-    sys.exit(status)
-
-
-if __name__ == "__main__":
-    main()

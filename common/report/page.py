@@ -1,4 +1,4 @@
-"""Rows to the report: `make report`, or `python -m common.report.page --results DIR`.
+"""Rows to the report.
 
 One page that opens from disk and fetches nothing, a Markdown version of it, and a table per experiment as CSV and LaTeX.
 """
@@ -8,19 +8,17 @@ import gzip
 import json
 import math
 import pathlib
-import sys
 
 from jinja2 import Environment, FileSystemLoader
 from plotly.offline import get_plotlyjs
 
-from common.errors import Failure, Misuse, OneLineParser
+from common.errors import Failure
 from common.figures import cache
-from common.files import PROJECT, write_atomic
+from common.files import PROJECT, experiment_scripts, write_atomic
 from common.report import markdown
 from common.report.section import Section
-from common.rows import schema, store
+from common.rows import store
 from common.rows.table import Table
-from common.running import scripts
 from common.text import interval, signed
 from common.verdicts import ledger, summary
 from common.verdicts.judge import REFUTED
@@ -47,7 +45,7 @@ def read(folder: pathlib.Path) -> tuple[list[Section], list[ledger.Entry], list[
 def missing(sections: list[Section]) -> list[str]:
     """What is not there: experiments without rows, and what each section lacks."""
     there = {section.files.experiment for section in sections if len(section.table.rows)}
-    without = [path.stem for path in scripts.scripts() if path.stem not in there]
+    without = [path.stem for path in experiment_scripts() if path.stem not in there]
     lines = [f"experiments without rows: {', '.join(without)}"] if without else []
     return lines + [line for section in sections for line in section.missing()]
 
@@ -112,34 +110,3 @@ def readme(folder: pathlib.Path) -> str:
     if broken:
         raise Failure(broken[0])
     return markdown.with_results(README.read_text(), markdown.table(sections))
-
-
-def main() -> None:
-    parser = OneLineParser(description="Build the report from rows.")
-    parser.add_argument("--results", default="results", help="folder that holds the setting folders")
-    parser.add_argument("--check", action="store_true", help="only check that README says what the published rows say")
-    status = 0
-    try:
-        given = parser.parse_args()
-        folder = pathlib.Path(given.results)
-        if given.check:
-            if readme(schema.REFERENCE) != README.read_text():
-                raise Failure("README's results are not those of the rows: make report RESULTS=results/reference")
-            return
-        if not store.setting_folders(folder):
-            raise Misuse(f"no experiment has rows: run one first (make exp-NN). Received: {folder}")
-        path, broken = build(folder)
-        for line in broken:
-            print(line, file=sys.stderr)
-            status = Failure.status
-        print(path)
-        if folder.resolve() == schema.REFERENCE:
-            write_atomic(README, readme(folder).encode())
-    except (Failure, Misuse) as error:
-        print(error, file=sys.stderr)
-        status = error.status
-    sys.exit(status)
-
-
-if __name__ == "__main__":
-    main()

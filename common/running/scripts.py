@@ -13,9 +13,6 @@ import sys
 import types
 from collections.abc import Iterator
 
-from common.files import PROJECT
-
-EXPERIMENTS = PROJECT / "experiments"
 SLOW = ("keras", "tensorflow", "tensorflow_datasets", "sklearn", "scipy")
 NEED_KERAS = (
     *("training", "models", "augment", "losses", "optimizers", "gradients", "preprocessing", "calibration", "features"),
@@ -55,34 +52,20 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         pass
 
 
-def use_placeholders() -> None:
-    """From now on the slow modules are placeholders, until `use_modules`."""
-    sys.meta_path.insert(0, _Finder())
-
-
-def use_modules() -> None:
-    """From now on imports find the real modules again."""
-    sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _Finder)]
-    for name in [name for name, module in sys.modules.items() if isinstance(module, _Placeholder)]:
-        del sys.modules[name]
-        package, _, attribute = name.rpartition(".")
-        if package in sys.modules:
-            vars(sys.modules[package]).pop(attribute, None)
-
-
 @contextlib.contextmanager
 def placeholders() -> Iterator[None]:
-    """`use_placeholders` for a while."""
-    use_placeholders()
+    """Within: the slow modules are placeholders. Afterwards imports find the real ones again."""
+    finder = _Finder()
+    sys.meta_path.insert(0, finder)
     try:
         yield
     finally:
-        use_modules()
-
-
-def scripts(folder: pathlib.Path = EXPERIMENTS) -> list[pathlib.Path]:
-    """The experiments' scripts, by number."""
-    return sorted(folder.glob("exp_*.py"))
+        sys.meta_path.remove(finder)
+        for name in [name for name, module in sys.modules.items() if isinstance(module, _Placeholder)]:
+            del sys.modules[name]
+            package, _, attribute = name.rpartition(".")
+            if package in sys.modules:
+                vars(sys.modules[package]).pop(attribute, None)
 
 
 def declared(path: pathlib.Path):

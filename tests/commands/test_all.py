@@ -11,7 +11,7 @@ from common.commands import all as all_command
 
 SCRIPT = '''"""Exp {number}: what does experiment {number} say?"""
 import pathlib, sys, time
-folder = pathlib.Path(sys.argv[sys.argv.index("--results") + 1]) / "digits"
+folder = pathlib.Path(sys.argv[-1].removeprefix("RESULTS=")) / "digits"
 folder.mkdir(parents=True, exist_ok=True)
 rows = folder / "exp_{number}_x.csv"
 {body}
@@ -27,26 +27,24 @@ rows.write_text("experiment,arm,seed,status\\nexp,baseline,0,done\\nexp,other,0,
 def catalogue(tmp_path, monkeypatch):
     """Three scripts in the place of the experiments; `run` is one call of `make all`."""
     (tmp_path / "experiments").mkdir()
-    (tmp_path / "common").symlink_to(PROJECT / "common")
 
     def write(number, body):
         (tmp_path / "experiments" / f"exp_{number}_x.py").write_text(SCRIPT.format(number=number, body=body))
 
     def run(*options, **kwargs):
         command = [sys.executable, "-c", BOOT, str(tmp_path), *options, "--results", str(tmp_path / "out")]
-        return subprocess.Popen(command, cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **kwargs)
+        return subprocess.Popen(command, cwd=PROJECT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **kwargs)
 
     return write, run
 
 
 BOOT = """
 import pathlib, sys
-folder = pathlib.Path(sys.argv.pop(1))
-from common.running import scripts
-from common.commands import all as all_command
-all_command.PROJECT = folder
-scripts.scripts = lambda: sorted((folder / "experiments").glob("exp_*.py"))
-all_command.main()
+folder = pathlib.Path(sys.argv.pop(1)) / "experiments"
+from common.commands import all as all_command, parsing
+all_command.experiment_scripts = lambda: sorted(folder.glob("exp_*.py"))
+all_command.command = lambda name, options: [sys.executable, str(folder / f"{name}.py"), *options]
+parsing.end(all_command.main)
 """
 
 

@@ -1,12 +1,14 @@
 import hashlib
 import json
 import os
+import shlex
 import subprocess
 import sys
 
 import pytest
 from conftest import PROJECT
 
+from common.commands import options, parsing
 from common.commands import run as command
 from common.data.dataset import Dataset
 from common.rows import schema, store
@@ -23,7 +25,7 @@ def experiment():
 def run(experiment, capsys, *arguments):
     """Status, standard output and standard error of the command line, in this process."""
     with pytest.raises(SystemExit) as ended:
-        command.main(experiment, list(map(str, arguments)))
+        command.main([str(experiment.path), *map(str, arguments)])
     return ended.value.code, *capsys.readouterr()
 
 
@@ -82,10 +84,10 @@ def test_a_read_only_results_folder_is_one_line_and_status_2(experiment, capsys,
 
 def test_the_command_line_is_checked_before_tensorflow_is_imported():
     code = (
-        "import sys; sys.argv = ['-m', '--epochs', '0']\n"
+        "import sys; sys.argv = ['-m', '03', '--epochs', '0']\n"
         "import runpy, atexit\n"
         "atexit.register(lambda: print(sorted({'tensorflow', 'sklearn', 'pandas'} & set(sys.modules))))\n"
-        "runpy.run_module('experiments.exp_03_l2', run_name='__main__')\n"
+        "runpy.run_module('common.commands.run', run_name='__main__')\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True)
     assert (done.returncode, done.stdout.strip()) == (2, "[]"), done.stderr
@@ -101,22 +103,33 @@ def test_dry_shows_trials_time_disk_and_setting_and_writes_nothing(experiment, c
 
 
 def test_make_and_python_mean_the_same():
-    options = "ARMS=a SEEDS=1 DATASET=d EPOCHS=2 BATCH=3 TRAIN=4 SIZE=5 COLOUR=grey PRECISION=p THREADS=6 JOBS=7 RESULTS=r "
-    options += "CHECKPOINT_STEPS=8 REPLICAS=2 TRIALS_PER_GPU=3 STALL_SECONDS=9 FULL=1 SMOKE=1 KEEP=1 DRY=1 "
-    options += "TUNER=t TRIALS=10 SWEEPS=11"
-    done = subprocess.run(["make", "-n", "-o", "setup", "exp-03", *options.split()], cwd=PROJECT, capture_output=True, text=True)
-    line = next(line for line in done.stdout.splitlines() if "-m experiments." in line)
-    parser = command._parser(scripts.declared(SCRIPT))
-    given = parser.parse_args([word.strip("'") for word in line.split("script .py)", 1)[1].split()])
-    assert vars(given) == {
-        **{"arms": "a", "seeds": "1", "dataset": "d", "epochs": "2", "batch": "3", "train": "4", "size": "5"},
-        **{"colour": "grey", "precision": "p", "threads": "6", "jobs": "7", "results": "r", "checkpoint_steps": "8"},
-        **{"replicas": "2", "trials_per_gpu": "3", "stall_seconds": "9"},
-        **dict.fromkeys(("full", "smoke", "keep", "dry"), True),
-        **{"sweep": False, "tuner": "t", "trials": "10", "sweeps": "11"},
+    words = "ARMS=a SEEDS=1 DATASET=d EPOCHS=2 BATCH=3 TRAIN=4 SIZE=5 COLOUR=grey PRECISION=p THREADS=6 JOBS=7 RESULTS=r "
+    words += "CHECKPOINT_STEPS=8 REPLICAS=2 TRIALS_PER_GPU=3 STALL_SECONDS=9 FULL=1 SMOKE=1 KEEP=1 DRY=1 "
+    words += "TUNER=t TRIALS=10 SWEEPS=11"
+    done = subprocess.run(["make", "-n", "-o", "setup", "sweep-03", *words.split()], cwd=PROJECT, capture_output=True, text=True)
+    line = next(line for line in done.stdout.splitlines() if "common.commands.run" in line)
+    number, *handed_on = shlex.split(line)[4:]
+    assert number == "03"
+    values = {
+        **{"arms": "a", "seeds": 1, "dataset": "d", "epochs": 2, "batch": 3, "train": 4, "size": 5, "colour": "grey"},
+        **{"precision": "p", "threads": 6, "jobs": 7, "results": "r", "checkpoint_steps": 8, "replicas": 2},
+        **{"trials_per_gpu": 3, "stall_seconds": 9, "tuner": "t", "trials": 10, "sweeps": 11},
+        **dict.fromkeys(("full", "smoke", "keep", "dry", "sweep"), True),
     }
-    done = subprocess.run(["make", "-n", "-o", "setup", "sweep-03"], cwd=PROJECT, capture_output=True, text=True)
-    assert "$(basename $script .py) --sweep" in done.stdout
+    assert vars(parsing.parse(options.STUDY, handed_on)) == values
+    flags = [f"--{name.replace('_', '-')}" + ("" if value is True else f"={value}") for name, value in values.items()]
+    assert vars(parsing.parse(options.STUDY, flags)) == values
+    assert set(values) == set(options.STUDY)
+
+
+def test_make_hands_values_on_as_they_are():
+    arms = "it's a b=1,l2=1e-4"
+    command = ["make", "-n", "-o", "setup", "exp-03", f"ARMS={arms}", "FULL=0", "DRY="]
+    environment = {**os.environ, "SEEDS": "3"}
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, env=environment)
+    given = parsing.parse(options.STUDY, shlex.split(done.stdout.splitlines()[-1])[5:])
+    assert (given.arms, given.full, given.dry) == (arms, False, False)
+    assert given.seeds is None  # the environment sets no option
 
 
 def test_arms_with_commas_in_their_names_can_be_chosen(experiment):
@@ -184,8 +197,7 @@ def test_a_smoke_run_fits_small_data_and_has_a_folder_of_its_own(experiment, tmp
 
 @pytest.mark.parametrize(("words", "flag"), [("FULL=1", True), ("FULL=0", False), ("FULL=", False)])
 def test_a_switch_of_0_is_off(words, flag):
-    done = subprocess.run(["make", "-n", "-o", "setup", "exp-03", words], cwd=PROJECT, capture_output=True, text=True)
-    assert ("--full" in done.stdout) is flag
+    assert parsing.parse(options.STUDY, [words]).full is flag
 
 
 def test_a_misspelt_option_of_make_is_named():

@@ -9,10 +9,10 @@ import pytest
 from keras import layers
 
 from common import gradients, models
-from common.running import scripts
+from common.files import experiment_scripts
 from common.training.execution import load_script
 
-SCRIPTS = {path.stem[4:6]: path for path in scripts.scripts()}
+SCRIPTS = {path.stem[4:6]: path for path in experiment_scripts()}
 SHAPES = pytest.mark.parametrize("shape", [(28, 28, 1), (32, 32, 3)], ids=["digits and MNIST", "CIFAR-10"])
 
 

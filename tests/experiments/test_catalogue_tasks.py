@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from conftest import PROJECT
 from keras import losses as keras_losses
 from keras import optimizers
 
@@ -10,7 +11,6 @@ from common.data.split import Split, folds
 from common.data.streams import Streams, seeded_weights
 from common.errors import Misuse
 from common.experiment import Setting
-from common.running.scripts import EXPERIMENTS
 from common.training.assessment import assess
 from common.training.execution import load_script
 from common.training.trial import Trial
@@ -18,7 +18,7 @@ from common.training.trial import Trial
 
 def trained(trial, number, **arguments):
     """What `train` of an experiment returns."""
-    (path,) = EXPERIMENTS.glob(f"exp_{number}_*.py")
+    (path,) = PROJECT.glob(f"experiments/exp_{number}_*.py")
     with seeded_weights(trial.streams):
         return load_script(str(path)).train(trial, **arguments)
 
@@ -66,7 +66,7 @@ def task_trial(digits, tmp_path):
 def test_a_share_of_the_images_is_a_number_of_them_in_the_plan(digits, tmp_path):
     from common.running.plan import Planner, Variant
 
-    (path,) = EXPERIMENTS.glob("exp_20_*.py")
+    (path,) = PROJECT.glob("experiments/exp_20_*.py")
     experiment = load_script(str(path))
     plan = Planner(experiment, experiment.quick, tmp_path).plan([(Variant(arm), 0) for arm in experiment.arms])
     sizes = {trial.entry: trial.setting.train_size for trial in plan.trials}

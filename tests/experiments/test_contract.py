@@ -7,10 +7,11 @@ import re
 import pytest
 
 from common.experiment import FIELDS
+from common.files import experiment_scripts
 from common.running import scripts
 from common.training.execution import load_script
 
-SCRIPTS = scripts.scripts()
+SCRIPTS = experiment_scripts()
 EACH = pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
 
 

@@ -8,6 +8,7 @@ import tensorflow as tf
 from common import space
 from common.errors import Unavailable
 from common.figures import draw
+from common.files import experiment_scripts
 from common.rows import store
 from common.running import scripts
 from common.running.fingerprint import provenance
@@ -23,7 +24,7 @@ def two_arms(experiment):
     return list(dict.fromkeys([fitting[0], fitting[-1]]))
 
 
-@pytest.mark.parametrize("path", scripts.scripts(), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", experiment_scripts(), ids=lambda path: path.stem)
 def test_an_experiment_trains_scores_and_draws(path, tmp_path):
     experiment = scripts.declared(path)
     variants = [Variant(arm, values=space.defaults(experiment.search.get(arm, {}))) for arm in two_arms(experiment)]

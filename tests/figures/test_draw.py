@@ -264,7 +264,7 @@ def test_plots_need_no_tensorflow_and_a_damaged_file_costs_only_its_own_figures(
 
 
 def test_a_missing_results_folder_is_one_line(tmp_path):
-    command = [sys.executable, "-m", "common.figures.draw", "--results", str(tmp_path / "none")]
+    command = [sys.executable, "-m", "common.commands.plots", "--results", str(tmp_path / "none")]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
 

@@ -43,7 +43,7 @@ def folder(tmp_path):
 
 
 def run(folder, *options):
-    command = [sys.executable, "-m", "common.report.page", "--results", str(folder), *options]
+    command = [sys.executable, "-m", "common.commands.report", "--results", str(folder), *options]
     return subprocess.run(command, capture_output=True, text=True, cwd=PROJECT)
 
 

@@ -18,10 +18,11 @@ import tempfile
 import time
 from collections import Counter
 
-from conftest import PROJECT, RUN
+from conftest import PROJECT
 from processes import workers_of
 from survival import files_in, reproducible, write
 
+from common.commands.parsing import words
 from common.rows import store
 
 EVENTS = ("kill the call", "kill a worker", "kill both", "pause a worker", "full disk", "second call")
@@ -31,7 +32,18 @@ FULL = 30
 
 def start(script: pathlib.Path, out: pathlib.Path, full: bool = False) -> subprocess.Popen:
     """One call in a process of its own."""
-    command = [sys.executable, "-c", RUN, str(script), "--results", str(out), "--jobs", "2", "--checkpoint-steps", "7"]
+    command = [
+        sys.executable,
+        "-m",
+        "common.commands.run",
+        str(script),
+        "--results",
+        str(out),
+        "--jobs",
+        "2",
+        "--checkpoint-steps",
+        "7",
+    ]
     if full:
         command = ["bash", "-c", f'ulimit -f {FULL}; exec "$@"', "--", *command]
     quiet = subprocess.DEVNULL
@@ -63,7 +75,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Disturb one run many times over; its rows must stay the same.")
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
+    given = parser.parse_args(words(sys.argv[1:]))
     chance = random.Random(given.seed)
     folder = pathlib.Path(tempfile.mkdtemp(prefix="chaos-"))
     script = write(folder, epochs=12)

@@ -10,7 +10,7 @@ import sys
 import time
 
 import pytest
-from conftest import PROJECT, RUN
+from conftest import PROJECT
 from processes import alive, wait_until_gone, workers_of
 from replicated import SCRIPT, run
 from survival import REPRODUCIBLE
@@ -42,7 +42,7 @@ def start(folder, index, ports, *options, text=SCRIPT):
     addresses = [f"127.0.0.1:{port}" for port in ports]
     config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
     return subprocess.Popen(
-        [sys.executable, "-c", RUN, str(script), "--results", str(folder / "out"), *options],
+        [sys.executable, "-m", "common.commands.run", str(script), "--results", str(folder / "out"), *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -14,7 +14,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import PROJECT, RUN
+from conftest import PROJECT
 from processes import alive, run_script, wait_until_gone, workers_of
 from survival import SCRIPT, files_in, reproducible, write
 
@@ -478,7 +478,7 @@ def test_a_worker_that_cannot_start_ends_the_call_with_its_last_words(tmp_path):
     broken.mkdir()
     (broken / "tensorflow.py").write_text("raise ImportError('no such library')")
     script = write(tmp_path)
-    command = [sys.executable, "-c", RUN, str(script), "--results", str(tmp_path / "out")]
+    command = [sys.executable, "-m", "common.commands.run", str(script), "--results", str(tmp_path / "out")]
     environment = {**os.environ, "PYTHONPATH": f"{broken}:{PROJECT}"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
     assert done.returncode == 1

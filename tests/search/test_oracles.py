@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import PROJECT, RUN
+from conftest import PROJECT
 from processes import wait_until_gone, workers_of
 from scipy.stats import qmc
 
@@ -60,7 +60,7 @@ def write(folder, text=SCRIPT):
 
 
 def start(script, out, *options):
-    command = [sys.executable, "-c", RUN, str(script), "--results", str(out), "--jobs", "1", *options]
+    command = [sys.executable, "-m", "common.commands.run", str(script), "--results", str(out), "--jobs", "1", *options]
     environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=PROJECT)
 

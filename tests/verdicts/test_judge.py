@@ -197,7 +197,10 @@ def test_the_ledger_prints_every_claim_and_names_damaged_files(made, tmp_path):
     broken.write_text("experiment,arm,seed\nx\n")
     broken.with_suffix(".json").write_text(json.dumps({"arms": {}, "claims": [], "question": "?"}))
     done = subprocess.run(
-        [sys.executable, "-m", "common.verdicts.ledger", "--results", str(tmp_path)], capture_output=True, text=True, cwd=PROJECT
+        [sys.executable, "-m", "common.commands.verdicts", "all", "--results", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        cwd=PROJECT,
     )
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
@@ -227,7 +230,7 @@ def test_digits_and_overridden_settings_are_demonstrations(made, tmp_path):
 
 
 def test_an_experiment_without_rows_is_one_line(tmp_path):
-    command = [sys.executable, "-m", "common.verdicts.ledger", "--results", str(tmp_path), "--number", "03"]
+    command = [sys.executable, "-m", "common.commands.verdicts", "03", "--results", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT)
     assert done.returncode == 2
     assert done.stderr == f"there are no rows of experiment 03: run it first (make exp-NN). Received: {tmp_path}\n"
@@ -236,7 +239,7 @@ def test_an_experiment_without_rows_is_one_line(tmp_path):
 def test_an_experiment_without_claims_says_so(made, tmp_path):
     made.add("a", around(0.95))
     made.judge()
-    command = [sys.executable, "-m", "common.verdicts.ledger", "--results", str(tmp_path), "--number", "90"]
+    command = [sys.executable, "-m", "common.commands.verdicts", "90", "--results", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT)
     assert (done.returncode, done.stdout, done.stderr) == (0, "experiment 90 makes no claims\n", "")
     done = subprocess.run([*command, "--nonsense"], capture_output=True, text=True, cwd=PROJECT)

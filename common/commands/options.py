@@ -1,0 +1,75 @@
+"""The options of all commands, each declared once: `make exp-03 SEEDS=3` is `--seeds 3` on the command line.
+
+As a script it prints their part of `make help`, or one line about names that are no options. It needs nothing that has to be
+installed, so that make can ask before it installs anything.
+"""
+
+import sys
+from typing import NamedTuple
+
+
+class Option(NamedTuple):
+    """One option; its name on make's command line is in capitals."""
+
+    name: str
+    value: str
+    """What stands for the value in help texts; blank for a switch."""
+    meaning: str
+    least: "int | None" = None
+    """The value is a whole number of at least this."""
+
+
+OPTIONS = (
+    Option("full", "", "the experiment's own setting instead of the quick one"),
+    Option("arms", "a,b", "some arms, by name (not of all)"),
+    Option("seeds", "n", "seeds 0 … n-1", 1),
+    Option("dataset", "name", "digits, mnist, fashion_mnist, cifar10, cifar100, another TFDS name, a folder"),
+    Option("epochs", "n", "passes over the train split", 1),
+    Option("batch", "n", "examples per update", 1),
+    Option("train", "n", "training images: a stratified subset", 1),
+    Option("size", "n", "pixels a side", 1),
+    Option("colour", "c", "grey or rgb"),
+    Option("precision", "p", "float32, mixed_bfloat16 or mixed_float16"),
+    Option("threads", "n", "CPU threads of each trial (default 1; changes the last bits)", 1),
+    Option("replicas", "n", "devices that share each batch of a trial (default 1)", 1),
+    Option("jobs", "n", "trials at the same time (default: all that fit; 1 where seconds count)", 1),
+    Option("trials_per_gpu", "n", "trials that share a GPU (default 1)", 1),
+    Option("stall_seconds", "n", "give up a trial that reports nothing for so long (default 900)", 1),
+    Option("checkpoint_steps", "n", "checkpoint every n updates, not only after epochs", 1),
+    Option("results", "dir", "folder of rows and figures (default results); of all that read rows, too"),
+    Option("keep", "", "save the trained models as .keras"),
+    Option("smoke", "", "one epoch, one seed, 256 images, in a folder of its own"),
+    Option("dry", "", "show what would run, and stop"),
+    Option("sweep", "", "search with keras-tuner, for later runs: what sweep-NN does"),
+    Option("tuner", "t", "of sweep-NN: halton, random, bayesian or hyperband"),
+    Option("trials", "n", "of sweep-NN: points an arm", 1),
+    Option("sweeps", "n", "of sweep-NN: independent repetitions", 1),
+    Option("check", "", "of report: only check that README says what the published rows say"),
+    Option("row", "digits", "of reproduce: first digits of a row's fingerprint"),
+    Option("rounds", "n", "of chaos: disturbances", 1),
+    Option("repeats", "n", "of bench: turns of each side", 1),
+)
+OF_MAKE = ("PYTHON", "GPU", "ARGS")
+"""Variables that the Makefile reads itself."""
+STUDY = tuple(option.name for option in OPTIONS if option.name not in ("row", "rounds", "repeats", "check"))
+"""Names of the options of `make exp-NN`, `sweep-NN` and `all`."""
+
+
+def unknown(names: "list[str]") -> "list[str]":
+    """Those of make's variables that are no options."""
+    return [name for name in names if name not in (*(option.name.upper() for option in OPTIONS), *OF_MAKE)]
+
+
+def main() -> None:
+    wrong = unknown(sys.argv[1:])
+    if wrong:
+        known = " ".join((*(option.name.upper() for option in OPTIONS), *OF_MAKE))
+        print(f"option must be one of {known}. Received: {wrong[0]}")
+    elif len(sys.argv) == 1:
+        for option in OPTIONS:
+            print(f"  {option.name.upper() + '=' + (option.value or '1'):<19}{option.meaning}")
+        print('  PYTHON=python3.12  of all: with which Python .venv is made; GPU=1 of setup; ARGS="-k name" of test')
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""Command lines: options as `--seeds 3` or, as make hands them on, `SEEDS=3`; and how a command ends."""
+
+import argparse
+import contextlib
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from common.commands.options import OPTIONS, Option
+from common.errors import Failure, Misuse
+from common.experiment import FIELDS, SHORT
+
+FIELD_OF = {SHORT.get(field, field): field for field in FIELDS}
+"""The field of `Setting` that an option of that name overrides."""
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are a `Misuse`, not several lines of usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise Misuse(f"{message} (see --help)")
+
+
+def parse(
+    names: Sequence[str], arguments: Sequence[str] | None = None, *, positional: str | None = None, **texts: str
+) -> argparse.Namespace:
+    """The values of some options of `OPTIONS`; None, or false, for one that is not given. Raises `Misuse`.
+
+    Args:
+        arguments: by default the process'.
+        positional: name of an argument that comes first, without a name.
+        texts: of `argparse.ArgumentParser`: description, prog, epilog.
+    """
+    parser = _Parser(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **texts)
+    if positional:
+        parser.add_argument(positional)
+    for option in OPTIONS:
+        if option.name in names:
+            flag, about = f"--{option.name.replace('_', '-')}", {"help": option.meaning, "dest": option.name}
+            kind = {"metavar": option.value, "type": _whole(option)} if option.value else {"action": "store_true"}
+            parser.add_argument(flag, **about, **kind)
+    return parser.parse_args(words(sys.argv[1:] if arguments is None else arguments))
+
+
+def words(arguments: Sequence[str]) -> list[str]:
+    """The arguments with make's `NAME=value` as `--name value`; a switch that is 0, or a blank value, is none at all."""
+    switches = {option.name for option in OPTIONS if not option.value}
+    words: list[str] = []
+    for argument in arguments:
+        assigned = re.fullmatch(r"([A-Z_]+)=(.*)", argument, re.DOTALL)
+        if not assigned:
+            words.append(argument)
+            continue
+        name, value = assigned[1].lower(), assigned[2]
+        flag = f"--{name.replace('_', '-')}"
+        if name in switches:
+            words += [flag] if value not in ("", "0") else []
+        elif value:
+            words += [f"{flag}={value}"]
+    return words
+
+
+def _whole(option: Option) -> Callable[[str], int | str]:
+    """Reads the option's value: a whole number, if it is one, else the text."""
+
+    def read(text: str) -> int | str:
+        if option.least is None:
+            return text
+        if not re.fullmatch(r"\s*[+-]?\d+\s*", text) or int(text) < option.least:
+            name = FIELD_OF.get(option.name, option.name)
+            raise Misuse(f"{name} must be a whole number of at least {option.least}. Received: {text}")
+        return int(text)
+
+    return read
+
+
+def end(command: Callable[[], int], name: str = "") -> NoReturn:
+    """Run a command and end the process with its status: 1 for a failure, 2 for a misuse, 130 after Ctrl-C or SIGTERM."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    prefix = f"{name}: " if name else ""
+    try:
+        status = command()
+    except (Misuse, Failure) as error:
+        print(f"{prefix}{error}", file=sys.stderr)
+        status = error.status
+    except KeyboardInterrupt:
+        print(f"{prefix}stopped; the same command goes on from the last finished epochs", file=sys.stderr)
+        status = INTERRUPTED
+    except BrokenPipeError:  # nobody reads the output any more
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = Failure.status
+    sys.exit(status)
+
+
+def _interrupt(*_) -> NoReturn:
+    raise KeyboardInterrupt

@@ -1,0 +1,45 @@
+"""What the rows say of the claims of one experiment, or of all that have rows: `make verdict-03`, `make verdicts`."""
+
+import pathlib
+import sys
+
+from common.commands.parsing import end, parse
+from common.errors import Failure, Misuse
+from common.rows import store
+from common.verdicts.judge import SUPPORTED
+from common.verdicts.ledger import Entry, entries, single
+
+
+def run() -> int:
+    """Print the verdicts. Returns the exit status: 1 if some rows cannot be read."""
+    given = parse(["results"], positional="number", description=__doc__)
+    number = None if given.number == "all" else given.number.zfill(2)
+    found = _entries(pathlib.Path(given.results or "results"), number)
+    status, heading = 0, None
+    if not found:
+        print(f"experiment {number} makes no claims" if number else "no experiment that has rows makes claims")
+    known = [entry for entry in found if isinstance(entry, Entry)]
+    for entry in found:
+        if isinstance(entry, Failure):
+            print(entry, file=sys.stderr)
+            status = Failure.status
+            continue
+        if heading != (entry.experiment, entry.folder):
+            heading = (entry.experiment, entry.folder)
+            print(f"{entry.experiment}, {entry.folder}{' (a demonstration)' if entry.demonstration else ''}")
+        alone = entry.verdict.status == SUPPORTED and not entry.demonstration and single(known, entry)
+        print(f"  {entry.verdict.sentence()}{f'; on {entry.dataset} alone' if alone else ''}")
+    return status
+
+
+def _entries(folder: pathlib.Path, number: str | None) -> list[Entry | Failure]:
+    """The entries of one experiment, or of all. Raises `Misuse` where there are no rows to speak of."""
+    there = [files.experiment for setting in store.setting_folders(folder) for files in store.experiments(setting)]
+    if not [name for name in there if number is None or name.startswith(f"exp_{number}_")]:
+        about = f"experiment {number}" if number else "any experiment"
+        raise Misuse(f"there are no rows of {about}: run it first (make exp-NN). Received: {folder}")
+    return list(entries(folder, number))
+
+
+if __name__ == "__main__":
+    end(run)

@@ -1,0 +1,127 @@
+"""Imports run one way: every import of common/ and experiments/, those inside functions too, held against the rules."""
+
+import ast
+import graphlib
+import subprocess
+import sys
+
+import pytest
+from conftest import PROJECT
+
+HELPERS = {"errors", "files", "text", "machine", "metrics"}
+PARTS = {
+    *("models", "augment", "losses", "optimizers", "preprocessing", "gradients", "calibration", "features", "transfer"),
+    *("inference", "gan", "profiling"),
+}
+BELOW_TRAINING = {"helpers", "data", "tasks", "space", "experiment", "rows"}
+MAY_IMPORT = {
+    "helpers": set(),
+    "data": {"helpers"},
+    "tasks": {"helpers", "data"},
+    "space": {"helpers"},
+    "experiment": {"helpers", "data", "tasks", "space"},
+    "rows": {"helpers"},
+    "training": BELOW_TRAINING,
+    "parts": {"helpers", "data", "tasks", "training"},
+    "running": {*BELOW_TRAINING, "training"},
+    "search": {*BELOW_TRAINING, "running"},
+    "verdicts": {"helpers", "rows"},
+    "figures": {"helpers", "data", "space", "rows", "verdicts"},
+    "report": {"helpers", "rows", "verdicts", "figures"},
+    "commands": {*BELOW_TRAINING, "running", "search", "verdicts", "figures", "report"},
+    "experiments": {"helpers", "tasks", "space", "experiment", "parts"},
+}
+"""Which rooms, or groups of modules at the top of common/, each of them may import besides itself."""
+READ_ROWS_ALONE = ("rows", "verdicts", "figures", "report")
+SLOW = {
+    "common.commands.outcome": {"common.figures"},
+    "common.data.corruptions": {"PIL", "scipy"},
+    "common.data.dataset": {"tensorflow_datasets"},
+    "common.data.sources": {"PIL", "sklearn.datasets", "tensorflow_datasets"},
+    "common.rows.store": {"pandas"},
+    "common.running.worker": {"common.training"},
+    "common.search.oracles": {"keras_tuner", "scipy.stats"},
+    "common.verdicts.stats": {"scipy"},
+}
+"""What is imported inside functions, because importing it takes long."""
+
+
+def modules():
+    """Name and syntax tree of every module of common/ and experiments/."""
+    for path in sorted([*PROJECT.glob("common/**/*.py"), *PROJECT.glob("experiments/*.py")]):
+        name = ".".join(path.relative_to(PROJECT).with_suffix("").parts).removesuffix(".__init__")
+        yield name, ast.parse(path.read_text())
+
+
+def imported(nodes):
+    """The modules that import statements name; of `from package import name` the module `package.name` if there is one."""
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if inner in TREES else node.module
+
+
+TREES = dict(modules())
+IMPORTS = {name: set(imported(ast.walk(tree))) for name, tree in TREES.items()}
+
+
+def group(module):
+    """The room of a module, or the group at the top of common/ that it belongs to."""
+    package, *rest = module.split(".")
+    if package == "experiments":
+        return "experiments"
+    first = rest[0] if rest else ""
+    return "helpers" if first in HELPERS else "parts" if first in PARTS else first
+
+
+def ours(names):
+    return {name for name in names if name.split(".")[0] in ("common", "experiments")}
+
+
+def test_every_module_has_a_place_in_the_rules():
+    assert {group(name) for name in TREES if name not in ("common", "experiments")} == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("module", [name for name in TREES if name not in ("common", "experiments")])
+def test_a_module_imports_only_what_lies_below_it(module):
+    mine = group(module)
+    allowed = MAY_IMPORT[mine] | ({mine} - {"experiments"})
+    upward = [name for name in ours(IMPORTS[module]) if group(name) not in allowed]
+    assert not upward
+
+
+def test_there_is_no_circle():
+    graph = {name: ours(names) & set(TREES) - {name} for name, names in IMPORTS.items()}
+    assert list(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError
+
+
+def test_only_what_is_slow_to_import_is_imported_inside_functions():
+    inside = {}
+    for name, tree in TREES.items():
+        functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+        statements = [node for function in functions for node in ast.walk(function)]
+        inner = {node.module for node in statements if isinstance(node, ast.ImportFrom)}
+        inner |= {alias.name for node in statements if isinstance(node, ast.Import) for alias in node.names}
+        if inner:
+            inside[name] = inner
+    assert inside == SLOW
+
+
+def test_what_reads_rows_knows_no_keras_and_no_tensorflow():
+    for name in TREES:
+        if group(name) in READ_ROWS_ALONE:
+            assert not {one.split(".")[0] for one in IMPORTS[name]} & {"keras", "tensorflow", "tensorflow_datasets"}, name
+    code = (
+        "import sys, common.report.page, common.figures.draw\n"
+        "assert not {'keras', 'tensorflow', 'common.training', 'common.running'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True)
+
+
+def test_a_room_says_what_it_is_for_and_holds_nothing_else():
+    for room in {name for name in TREES if name.startswith("common.") and (PROJECT / name.replace(".", "/")).is_dir()}:
+        (docstring,) = TREES[room].body
+        assert isinstance(docstring.value, ast.Constant)
