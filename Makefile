@@ -5,10 +5,12 @@ PY := .venv/bin/python
 on = $(filter-out 0,$(1))
 LOCK := $(if $(call on,$(GPU)),requirements-gpu.lock,requirements.lock)
 UV := .venv/bin/uv
+# What .venv's Python does at its start: it finds common/ wherever a script lies, and TensorFlow keeps its logs to itself.
+PTH := '../../../..' 'import os; os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")'
 
 # Options are what is set on make's command line; common/commands/options.py declares them.
 GIVEN := $(strip $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name))))
-OPTIONS = $(foreach name,$(filter-out PYTHON GPU ARGS,$(GIVEN)),'$(name)=$(subst ','\'',$($(name)))')
+OPTIONS = $(foreach name,$(filter-out PYTHON GPU ARGS,$(GIVEN)),'$(name)=$(subst ','\'',$(value $(name)))')
 REFUSED := $(if $(GIVEN),$(shell $(PYTHON) common/commands/options.py $(GIVEN)))
 $(if $(REFUSED),$(error $(REFUSED)))
 
@@ -29,7 +31,7 @@ setup: ## Create .venv with the locked packages, if that is not done yet (GPU=1:
 	  { $(PYTHON) -m venv --clear .venv || { echo "python3 -m venv failed: install your system's python3-venv package" >&2; exit 1; }; } && \
 	  $(PY) -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $(LOCK) && \
 	  cp $(LOCK) .venv/installed.lock; }
-	@cd .venv/lib/python3*/site-packages && { [ -e project.pth ] || echo ../../../.. >project.pth; } # so that scripts find common/
+	@cd .venv/lib/python3*/site-packages && { [ -e project.pth ] || printf '%s\n' $(PTH) >project.pth; }
 
 list: setup ## Number, question and progress of every experiment
 	@$(PY) -m common.commands.list $(OPTIONS)

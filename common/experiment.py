@@ -319,7 +319,7 @@ class Experiment:
     def main(self) -> None:
         """Give the process to the project's command line, which reads the script anew and without Keras."""
         paths = os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])])
-        arguments = [sys.executable, "-m", COMMAND_LINE, str(self.path), *sys.argv[1:]]
+        arguments = [sys.executable, "-P", "-m", COMMAND_LINE, str(self.path), *sys.argv[1:]]
         os.execve(sys.executable, arguments, {**os.environ, "PYTHONPATH": paths})
 
     def _check_names(self) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import platform
 import subprocess
 
 
@@ -23,10 +24,25 @@ def gpus() -> list[str]:
     return [str(i) for i in range(len(listed))]
 
 
+def processor() -> str:
+    """The processor's name, and the widest of its vector instructions that TensorFlow uses (Linux); elsewhere what Python knows."""
+    facts = _processor_facts()
+    if "model name" not in facts:
+        return platform.processor() or platform.machine()
+    return f"{facts['model name']}, {'AVX-512' if 'avx512f' in facts['flags'] else 'AVX2'}"
+
+
 def lacks_bfloat16() -> bool:
-    """Whether the processor multiplies bfloat16 only by way of float32, as far as it says (Linux)."""
+    """Whether the processor multiplies bfloat16 only by way of float32, as far as it is known (Linux)."""
+    flags = _processor_facts().get("flags")
+    return flags is not None and not any(flag in flags for flag in ("avx512_bf16", "amx_bf16"))
+
+
+def _processor_facts() -> dict[str, str]:
+    """What Linux tells of the first processor, by name; nothing elsewhere."""
     try:
-        flags = pathlib.Path("/proc/cpuinfo").read_text()
+        first, *_ = pathlib.Path("/proc/cpuinfo").read_text().split("\n\n")
     except OSError:
-        return False
-    return not any(flag in flags for flag in ("avx512_bf16", "amx_bf16"))
+        return {}
+    lines = [line.partition(":") for line in first.splitlines()]
+    return {name.strip(): value.strip() for name, _, value in lines}
