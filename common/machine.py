@@ -25,7 +25,7 @@ def gpus() -> list[str]:
 
 
 def processor() -> str:
-    """The processor's name, and the widest of its vector instructions that TensorFlow uses (Linux); elsewhere what Python knows."""
+    """The name of the processor, and the widest of its vector instructions that TensorFlow uses (Linux)."""
     facts = _processor_facts()
     if "model name" not in facts:
         return platform.processor() or platform.machine()
