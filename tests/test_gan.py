@@ -9,9 +9,9 @@ from keras import optimizers
 
 from common import gan
 from common.data.split import Split
-from common.data.streams import seeded_weights
 from common.errors import Misuse
 from common.running.progress import Display
+from common.training.adapters import seeded_weights
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from keras import optimizers
 
 from common import models
 from common import optimizers as ours
-from common.data.streams import seeded_weights
 from common.errors import Misuse
+from common.training.adapters import seeded_weights
 
 STEPS = 200
 

@@ -14,14 +14,14 @@ from datetime import UTC, datetime
 import keras
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.framework.ops import gradient_registry
 
 from common import tasks
 from common.data.dataset import Dataset, reopen
-from common.data.streams import Streams, seeded_weights
+from common.data.streams import Streams
 from common.errors import Misuse
 from common.rows import store
 from common.rows.schema import KEY
+from common.training import adapters
 from common.training.assessment import assess
 from common.training.loop import Diverged
 from common.training.trial import Trial
@@ -37,12 +37,8 @@ def load_script(path: str):
 
 def run_trial(job: dict, strategy: tf.distribute.Strategy, report) -> store.Outcome:
     """Train and score one trial. Raises what `train` raises, except divergence, which is an outcome."""
-    known = set(gradient_registry.list())
-    try:
+    with adapters.gradients_forgotten():
         return _run_trial(job, strategy, report)
-    finally:
-        for name in set(gradient_registry.list()) - known:
-            del gradient_registry._registry[name]  # TensorFlow never does, and each of them keeps a trial's whole graph
 
 
 def _run_trial(job: dict, strategy: tf.distribute.Strategy, report) -> store.Outcome:
@@ -77,7 +73,7 @@ def _run_trial(job: dict, strategy: tf.distribute.Strategy, report) -> store.Out
         report=report,
     )
     predictor, diverged = None, None
-    with strategy.scope(), seeded_weights(streams):
+    with strategy.scope(), adapters.seeded_weights(streams):
         try:
             predictor = experiment.train(trial, **job["arguments"])
         except Diverged as error:

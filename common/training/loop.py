@@ -11,12 +11,9 @@ from dataclasses import dataclass, field
 import keras
 import numpy as np
 import tensorflow as tf
-from keras.src.backend.common.global_state import get_global_attribute
 
 from common import augment as augmentation
-from common.errors import Misuse
-from common.training import callbacks as callbacks_of_keras
-from common.training import checkpoint, replicas, scoring
+from common.training import adapters, checkpoint, scoring
 
 SAMPLES = 8
 """Training images kept for the sample sheet: the first of the train split, as drawn in the first epoch."""
@@ -74,9 +71,9 @@ class Loop:
         # Epochs of earlier stages: no stage repeats another's order, augmentation or masks. But the stage `fit` sees what it
         # would see without them, so that arms with and without another stage stay paired.
         self.earlier = 0 if stage == "fit" else sum(fit.epoch for fit in trial.fits.values())
-        self.callbacks = callbacks_of_keras.prepared(callbacks)
+        self.callbacks = adapters.prepared(callbacks)
         self.reported = 0.0
-        self.chiefs = None
+        self.agree = adapters.agreement(trial.strategy, trial.workers)
 
     # --- the graph ---
 
@@ -126,7 +123,7 @@ class Loop:
                     totals.append((total, optimizer.scale_loss(total)))
             squares = []
             for (total, scaled), (optimizer, variables, _) in zip(totals, self.players, strict=True):
-                gradients = replicas.sums(tape.gradient(scaled, variables), trial.replicas)
+                gradients = adapters.sums(tape.gradient(scaled, variables), trial.replicas)
                 scale = 1.0 if scaled is total else optimizer.scale_loss(tf.constant(1.0))
                 squares += [tf.reduce_sum(tf.square(tf.cast(g, tf.float32) / scale)) for g in gradients if g is not None]
                 optimizer.apply(gradients, variables)
@@ -134,13 +131,12 @@ class Loop:
             if outputs is not None and self.train.classes is not None:
                 hits = tf.argmax(outputs, axis=-1) == tf.argmax(targets, axis=-1)
                 correct = tf.reduce_sum(tf.cast(hits, tf.float32)) / count
-            loss, correct = replicas.sums([tf.add_n([total for total, _ in totals]), correct], trial.replicas)
+            loss, correct = adapters.sums([tf.add_n([total for total, _ in totals]), correct], trial.replicas)
             finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(v.value)) for v in self.model.trainable_variables])
             return loss, correct, tf.sqrt(tf.add_n(squares)), finite
 
         for optimizer, _, _ in self.players if trial.replicas > 1 else ():
-            # Keras sums over replicas after clipping; here the gradients that it gets are sums already.
-            optimizer._all_reduce_sum_gradients = lambda gradients_and_variables: gradients_and_variables
+            adapters.expect_sums(optimizer)
         signature = [
             tf.TensorSpec((None, *trial.input_shape), tf.uint8),
             tf.TensorSpec((None, *self.train.labels.shape[1:]), self.train.labels.dtype),
@@ -158,24 +154,6 @@ class Loop:
 
         return call
 
-    def agree(self, *numbers):
-        """The chief's numbers, at most 3, on every machine, so that all decide alike: their processors may round differently."""
-        if self.trial.workers == 1:
-            return numbers
-        if self.chiefs is None:
-            self.chiefs = self._compile_agreement()
-        result = self.chiefs(np.resize(np.float64(numbers), 3))
-        return tuple(self.trial.strategy.experimental_local_results(result)[0].numpy()[: len(numbers)].tolist())
-
-    def _compile_agreement(self):
-        def share(numbers):
-            context = tf.distribute.get_replica_context()
-            chiefs = tf.where(tf.equal(context.replica_id_in_sync_group, 0), numbers, tf.zeros_like(numbers))
-            return context.all_reduce(tf.distribute.ReduceOp.SUM, chiefs)
-
-        signature = [tf.TensorSpec((3,), tf.float64)]
-        return tf.function(lambda numbers: self.trial.strategy.run(share, args=(numbers,)), input_signature=signature)
-
     # --- the run ---
 
     def run(self):
@@ -183,7 +161,7 @@ class Loop:
         for optimizer, variables, _ in self.players:
             optimizer.build(variables)
         self.model.compile(optimizer=self.players[0][0], loss=None, jit_compile=False, auto_scale_loss=False)
-        self._seed_noise()
+        adapters.seed_noise(self.model, self.trial.streams, self.earlier)
         self.callbacks.set_model(self.model)
         self.callbacks.set_params({"epochs": self.epochs, "steps": self.steps_per_epoch, "verbose": 0})
         self.model.stop_training = False
@@ -194,7 +172,7 @@ class Loop:
         for callback in self.callbacks.callbacks:
             checkpoint.callback_state(callback)  # raises for one that could not be saved, before anything is trained
         self._load(self.stage)
-        self.model._initial_epoch = fit.epoch
+        adapters.start_at(self.model, fit.epoch)
         self.judged = self.model.output_shape == (None, self.outputs)  # else it is no predictor: a generator, say
         self.update = self.compile()
         self.classifies = self.judged and bool(self.train.classes)
@@ -204,7 +182,7 @@ class Loop:
             self._epoch()
         for optimizer, variables, _ in self.players:
             optimizer.finalize_variable_values(variables)  # an exponential moving average becomes the weights
-        self.callbacks.on_train_end(callbacks_of_keras.logs(fit.history))
+        self.callbacks.on_train_end(adapters.logs(fit.history))
         fit.finished = True
         self._save()
 
@@ -224,7 +202,7 @@ class Loop:
         for i in range(first, self.steps_per_epoch):
             start = time.perf_counter()
             batch = order[i * size : (i + 1) * size]
-            bounds, count = replicas.shares(len(batch), trial.replicas)
+            bounds, count = adapters.shares(len(batch), trial.replicas)
             arguments = (self.train.batch(batch), self.train.labels[batch], uniforms[batch], count, np.int32(fit.steps), bounds)
             gathered = time.perf_counter()
             self.callbacks.on_train_batch_begin(i)
@@ -236,7 +214,7 @@ class Loop:
             fit.sums = [a + b for a, b in zip(fit.sums, terms, strict=True)]
             trial.clocks["input"] += gathered - start
             if self._first("update"):
-                self._check_noise()
+                adapters.refuse_global_noise()
                 trial.clocks["compile"] += done - gathered
             else:
                 trial.clocks["train"] += done - gathered
@@ -273,7 +251,7 @@ class Loop:
             fit.best = {**{name: row.get(name) for name in names}, "weights": self.model.get_weights()}
         fit.epoch += 1
         fit.sums, fit.epoch_seconds = [0.0] * 4, 0.0
-        self.callbacks.on_epoch_end(fit.epoch - 1, callbacks_of_keras.logs(fit.history))
+        self.callbacks.on_epoch_end(fit.epoch - 1, adapters.logs(fit.history))
         (fit.stopped,) = map(bool, self.agree(self.model.stop_training))
         trial.clocks["eval"] += time.perf_counter() - start
         if fit.epoch < self.epochs and not fit.stopped:  # else the end of the stage follows at once
@@ -326,22 +304,6 @@ class Loop:
         new = name not in self.timed
         self.timed.add(name)
         return new
-
-    def _seed_noise(self):
-        """Give every dropout and other random layer a state that depends on (seed, layer) alone."""
-        for layer in self.model._flatten_layers():
-            for i, generator in enumerate(getattr(layer, "_seed_generators", ())):
-                key = self.trial.streams.key("noise", self.earlier, layer.path or layer.name, i)
-                generator.state.assign([key, 0])
-
-    @staticmethod
-    def _check_noise():
-        """Refuse draws from Keras' global generator, whose state is nobody's to save."""
-        if get_global_attribute("global_seed_generator") is not None:
-            raise Misuse(
-                "a model or step draws from Keras' global random generator, which a killed trial could not go on from: draw "
-                "from the step's seed, or in a layer from a keras.random.SeedGenerator of its own"
-            )
 
     def _keep_samples(self):
         trial = self.trial

@@ -6,6 +6,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from common.training import adapters
+
 CHUNK = 500
 """Images per forward pass; fixed, so that the bits of a prediction do not depend on the setting."""
 
@@ -38,7 +40,8 @@ def reestimate_batch_norm(model: keras.Model, split, order: np.ndarray, batch_si
     Args:
         order: int [n], the order in which the split is batched; a last batch of fewer than half is left out.
     """
-    norms = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable]
+    layers = adapters.layers_of(model)
+    norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable]
     if not norms:
         return
     kept = [(layer, layer.momentum, layer.call) for layer in norms]

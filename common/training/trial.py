@@ -14,8 +14,8 @@ from common.data.streams import Streams
 from common.errors import Misuse
 from common.tasks import Task, classification
 from common.training import scoring
+from common.training.adapters import per_example
 from common.training.loop import Fit, Loop, Step
-from common.training.objective import per_example
 
 
 class Trial:

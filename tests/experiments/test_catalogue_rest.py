@@ -6,8 +6,9 @@ import pytest
 from conftest import PROJECT
 
 from common import calibration, features, inference, tasks
-from common.data.streams import Streams, seeded_weights
+from common.data.streams import Streams
 from common.experiment import Setting
+from common.training.adapters import seeded_weights
 from common.training.execution import load_script
 
 

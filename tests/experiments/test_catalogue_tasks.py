@@ -7,10 +7,11 @@ from keras import optimizers
 
 from common import losses, models, tasks
 from common.data.split import Split, folds
-from common.data.streams import Streams, seeded_weights
+from common.data.streams import Streams
 from common.errors import Misuse
 from common.experiment import Setting
 from common.running.scripts import EXPERIMENTS
+from common.training.adapters import seeded_weights
 from common.training.assessment import assess
 from common.training.execution import load_script
 from common.training.trial import Trial

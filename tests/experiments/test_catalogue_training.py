@@ -8,10 +8,10 @@ from conftest import PROJECT
 from keras import layers, losses, optimizers, regularizers
 
 from common import models
-from common.data.streams import seeded_weights
 from common.optimizers import decay_kernels_alone
 from common.running import plan
 from common.training import scoring
+from common.training.adapters import seeded_weights
 from common.training.execution import load_script
 
 

@@ -8,10 +8,11 @@ from conftest import arrays_equal
 from keras import layers, losses, optimizers
 
 from common import augment, metrics, models, tasks
-from common.data.streams import Streams, seeded_weights
+from common.data.streams import Streams
 from common.errors import Misuse
 from common.running import fingerprint
 from common.training import checkpoint, scoring
+from common.training.adapters import seeded_weights
 from common.training.loop import Diverged
 
 # The values of `_golden`, by protocol number. When this test fails, results have changed: raise
