@@ -12,8 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from common import augment as augmentation
-from common.training import adapters, checkpoint, scoring
+from common.training import adapters, augmentation, checkpoint, scoring
 
 SAMPLES = 8
 """Training images kept for the sample sheet: the first of the train split, as drawn in the first epoch."""

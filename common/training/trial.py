@@ -8,13 +8,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from common.augment import Augmentation
 from common.data.split import Split, folds
 from common.data.streams import Streams
 from common.errors import Misuse
 from common.tasks import Task, classification
 from common.training import scoring
 from common.training.adapters import per_example
+from common.training.augmentation import Augmentation
 from common.training.loop import Fit, Loop, Step
 
 
