@@ -22,8 +22,8 @@ from common.errors import Misuse
 from common.rows import store
 from common.rows.schema import KEY
 from common.training import adapters
-from common.training.assessment import assess
 from common.training.loop import Diverged
+from common.training.scoring import score
 from common.training.trial import Trial
 
 
@@ -126,7 +126,8 @@ def _outcome(job: dict, trial: Trial, dataset: Dataset, predictor, diverged: str
     test = tasks.test(dataset, setting["classes"], trial.task) if job["scores_test"] else None
     if test:
         row["test_size"] = len(test)
-    scored, outputs = assess(trial, test, predictor, fit, job["keep"], setting["shifted"])
+    keep = job["keep"] and pathlib.Path(job["keep"])
+    scored, outputs = score(trial, predictor, fit, test=test, keep=keep, shifts=setting["shifted"])
     trial.clocks["eval"] += time.perf_counter() - started
     trial.lap()
     row |= scored

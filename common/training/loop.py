@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from common.training import adapters, augmentation, checkpoint, scoring
+from common.training import adapters, augmentation, checkpoint, prediction
 
 SAMPLES = 8
 """Training images kept for the sample sheet: the first of the train split, as drawn in the first epoch."""
@@ -175,7 +175,7 @@ class Loop:
         self.judged = self.model.output_shape == (None, self.outputs)  # else it is no predictor: a generator, say
         self.update = self.compile()
         self.classifies = self.judged and bool(self.train.classes)
-        self.forward = scoring.forward(self.model) if self.judged else None
+        self.forward = prediction.forward(self.model) if self.judged else None
         self.timed = set()  # compiled functions that have run once
         while fit.epoch < self.epochs and not fit.stopped:
             self._epoch()
@@ -262,7 +262,7 @@ class Loop:
             return {}
         self.callbacks.on_test_begin()
         trial, start = self.trial, time.perf_counter()
-        outputs = scoring.predict(self.forward, self.val)
+        outputs = prediction.predict(self.forward, self.val)
         trial.clocks["compile" if self._first("forward") else "eval"] += time.perf_counter() - start
         losses = float(tf.reduce_mean(self.per_example(self.targets(self.val.labels), tf.constant(outputs))))
         penalties = [v.regularizer(v) for v in self.model.trainable_variables if v.regularizer is not None]

@@ -12,7 +12,7 @@ from common.data.split import Split, folds
 from common.data.streams import Streams
 from common.errors import Misuse
 from common.tasks import Task, classification
-from common.training import scoring
+from common.training import prediction
 from common.training.adapters import per_example
 from common.training.augmentation import Augmentation
 from common.training.loop import Fit, Loop, Step
@@ -150,8 +150,8 @@ class Trial:
         """Outputs float32 [n, …] in inference mode, for images uint8 [n, height, width, channels] or a split."""
         split = images if isinstance(images, Split) else Split.of(images, np.zeros(len(images), np.int64), None)
         if id(model) not in self._calls:
-            self._calls[id(model)] = scoring.forward(model), model  # kept, so that no other takes its number
-        return scoring.predict(self._calls[id(model)][0], split)
+            self._calls[id(model)] = prediction.forward(model), model  # kept, so that no other takes its number
+        return prediction.predict(self._calls[id(model)][0], split)
 
     def seconds(self) -> float:
         """Seconds spent on this trial so far, over all its resumes."""

@@ -12,8 +12,8 @@ from common.errors import Misuse
 from common.experiment import Setting
 from common.running.scripts import EXPERIMENTS
 from common.training.adapters import seeded_weights
-from common.training.assessment import assess
 from common.training.execution import load_script
+from common.training.scoring import score
 from common.training.trial import Trial
 
 
@@ -259,14 +259,14 @@ def test_the_error_of_an_estimate_is_its_distance_from_the_test_accuracy(digits,
     trial = make_trial(epochs=1)
     model = trial.fit(models.small_cnn(trial), optimizer=optimizers.SGD(0.01))
     trial.record("estimated_accuracy", 0.75)
-    row, _ = assess(trial, digits.test(), model, trial.fits["fit"], None, False)
+    row, _ = score(trial, model, trial.fits["fit"], test=digits.test())
     found = measures(trial)
     assert found["estimate_bias"] == pytest.approx(0.75 - row["test_accuracy"])
     assert found["estimate_error"] == pytest.approx(abs(0.75 - row["test_accuracy"]))
     searched = make_trial(epochs=1, folder=trial._folder / "search")
     model = searched.fit(models.small_cnn(searched), optimizer=optimizers.SGD(0.01))
     searched.record("estimated_accuracy", 0.75)
-    assess(searched, None, model, searched.fits["fit"], None, False)
+    score(searched, model, searched.fits["fit"], test=None)
     assert "estimate_error" not in measures(searched)  # a search sees no test image
 
 

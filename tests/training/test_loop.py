@@ -11,7 +11,7 @@ from common import augment, metrics, models, tasks
 from common.data.streams import Streams
 from common.errors import Misuse
 from common.running import fingerprint
-from common.training import checkpoint, scoring
+from common.training import checkpoint, prediction
 from common.training.adapters import seeded_weights
 from common.training.loop import Diverged
 
@@ -457,7 +457,7 @@ def test_batch_norm_statistics_are_those_of_the_train_split(make_trial):
     trial = make_trial(epochs=1)
     model = seeded(trial, models.small_cnn, widths=(4,), normalization="batch", dropout=0.5)
     fit(trial, model)
-    scoring.reestimate_batch_norm(model, trial.train, np.arange(len(trial.train)), 16)
+    prediction.reestimate_batch_norm(model, trial.train, np.arange(len(trial.train)), 16)
     inner = keras.Model(model.inputs, model.get_layer("conv1_1").output)
     values = inner.predict(trial.train.images.astype("float32"), verbose=0)
     norm = model.get_layer("norm1_1")
@@ -471,7 +471,7 @@ def test_frozen_batch_norm_keeps_its_statistics(make_trial):
     model = seeded(trial, models.small_cnn, widths=(4,), normalization="batch")
     model.get_layer("norm1_1").trainable = False
     fit(trial, model)
-    scoring.reestimate_batch_norm(model, trial.train, np.arange(len(trial.train)), 16)
+    prediction.reestimate_batch_norm(model, trial.train, np.arange(len(trial.train)), 16)
     assert np.array_equal(model.get_layer("norm1_1").moving_mean, np.zeros(4))
 
 
@@ -490,8 +490,8 @@ def _golden(make_trial):
         model = seeded(trial, build, **options)
         augmentations = [augment.flip(), augment.crop(), augment.rotation(), augment.translation()]
         history = fit(trial, model, optimizer=optimizer, augment=augmentations).history
-        scoring.reestimate_batch_norm(model, trial.train, np.arange(len(trial.train)), 16)
-        logits = scoring.predict(scoring.forward(model), trial.val)
+        prediction.reestimate_batch_norm(model, trial.train, np.arange(len(trial.train)), 16)
+        logits = prediction.predict(prediction.forward(model), trial.val)
         values += [history[0]["train_loss"], history[1]["train_loss"], metrics.nll(logits, trial.val.labels)]
     return values
 
