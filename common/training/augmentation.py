@@ -21,6 +21,8 @@ Augmentation = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.T
 
 def draws(streams: Streams, epoch: int, augmentations: Sequence[Augmentation], examples: int) -> np.ndarray:
     """One epoch's uniforms, float32 [examples, augmentations, 8]; row i belongs to example i of the official split."""
+    if not augmentations:
+        return np.zeros((examples, 0, UNIFORMS), np.float32)
     names = [augmentation.__name__ for augmentation in augmentations]
     return np.stack(
         [

@@ -9,7 +9,7 @@ from common import metrics, tasks
 from common.data.corruptions import LEVELS, SHIFTS, shifted
 from common.data.split import Split
 from common.training import prediction
-from common.training.loop import Fit
+from common.training.stage import Fit
 from common.training.trial import Trial
 
 

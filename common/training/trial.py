@@ -1,8 +1,9 @@
 """`Trial`: what an experiment's `train` is handed, and `Trial.fit`, the only way to train."""
 
+import contextlib
 import pathlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import keras
 import numpy as np
@@ -15,7 +16,8 @@ from common.tasks import Task, classification
 from common.training import prediction
 from common.training.adapters import per_example
 from common.training.augmentation import Augmentation
-from common.training.loop import Fit, Loop, Step
+from common.training.loop import Loop
+from common.training.stage import Fit, Stage, Step
 
 
 class Trial:
@@ -136,11 +138,26 @@ class Trial:
             raise Misuse(f"each fit of a trial needs a stage name of its own. Received: stage={stage!r} twice")
         if loss is None and step is None and self.task is not classification:
             raise Misuse(f"the task {self.task.name} needs a loss of its own. Received: loss=None")
-        epochs = self.epochs if epochs is None else epochs
         if keras.config.dtype_policy().name == "mixed_float16" and not isinstance(optimizer, dict):
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-        data = (self.train if on is None else on, self.val if validate is None else validate)
-        loop = Loop(self, model, optimizer, per_example(loss), callbacks, class_weight, augment, stage, epochs, step, *data)
+        train = self.train if on is None else on
+        what = Stage(
+            name=stage,
+            model=model,
+            optimizers=optimizer if isinstance(optimizer, dict) else {None: optimizer},
+            loss=per_example(loss),
+            train=train,
+            val=self.val if validate is None else validate,
+            outputs=self.task.outputs(train.classes or self.classes),
+            epochs=self.epochs if epochs is None else epochs,
+            # The stage `fit` sees what it would see without others, so that arms with and without another one stay paired.
+            earlier=0 if stage == "fit" else sum(fit.epoch for fit in self.fits.values()),
+            callbacks=callbacks,
+            class_weight=class_weight,
+            augment=tuple(augment),
+            step=step,
+        )
+        loop = Loop(self, what)
         self.models[stage] = model
         self.fits[stage] = loop.fit
         loop.run()
@@ -152,6 +169,14 @@ class Trial:
         if id(model) not in self._calls:
             self._calls[id(model)] = prediction.forward(model), model  # kept, so that no other takes its number
         return prediction.predict(self._calls[id(model)][0], split)
+
+    @contextlib.contextmanager
+    def clock(self, name: str, images: int = 0) -> Iterator[None]:
+        """Add what is done within to one of the clocks, and images to those that were timed."""
+        start = time.perf_counter()
+        yield
+        self.clocks[name] += time.perf_counter() - start
+        self.timed_images += images
 
     def seconds(self) -> float:
         """Seconds spent on this trial so far, over all its resumes."""
