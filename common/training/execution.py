@@ -24,7 +24,7 @@ from common.rows.schema import KEY
 from common.training import adapters
 from common.training.loop import Diverged
 from common.training.scoring import score
-from common.training.trial import Trial
+from common.training.trial import Examples, Host, Trial
 
 
 def load_script(path: str):
@@ -53,24 +53,16 @@ def _run_trial(job: dict, strategy: tf.distribute.Strategy, report) -> store.Out
     experiment = load_script(job["script"])
     task = experiment.task
     train, val, others = tasks.examples(dataset, setting, task, streams)
+    classes = len(setting["classes"] or dataset.class_names)
+    full_size = dataset.split_sizes()[0] - len(others)
     trial = Trial(
+        Examples(train, val, classes, dataset.train_size, others, full_size),
+        Host(pathlib.Path(job["folder"]), strategy, job["checkpoint_steps"], job["writes"], report),
         streams=streams,
-        train=train,
-        val=val,
-        others=others,
-        task=task,
-        input_shape=train.batch(np.arange(1)).shape[1:],
-        classes=task.outputs(len(setting["classes"] or dataset.class_names)),
         epochs=setting["epochs"],
         batch_size=setting["batch_size"] or len(train),
-        official_size=dataset.train_size,
-        full_size=dataset.split_sizes()[0] - len(others),
-        folder=pathlib.Path(job["folder"]),
-        strategy=strategy,
-        checkpoint_steps=job["checkpoint_steps"],
-        writes=job["writes"],
+        task=task,
         xla=setting["xla"],
-        report=report,
     )
     predictor, diverged = None, None
     with strategy.scope(), adapters.seeded_weights(streams):

@@ -70,10 +70,9 @@ class Loop:
         self.callbacks.set_model(self.model)
         self.callbacks.set_params({"epochs": self.stage.epochs, "steps": self.steps_per_epoch, "verbose": 0})
         self.model.stop_training = False
-        if self.trial.samples is None:
-            self.trial.samples = self._samples()
 
-    def _samples(self):
+    def samples(self) -> np.ndarray:
+        """The first training images as the model sees them in the first epoch: uint8 [n, height, width, channels]."""
         train = self.stage.train
         positions = np.arange(min(SAMPLES, len(train)))
         images, _ = self.stage.prepare(train.batch(positions), train.labels[positions], self._uniforms(0)[positions])
@@ -82,7 +81,7 @@ class Loop:
     def _uniforms(self, epoch):
         """An epoch's draws for each training example. As many are drawn as there are names of examples."""
         ids = self.stage.train.ids
-        names = max(self.trial._official_size, int(ids.max()) + 1)
+        names = max(self.trial.official_size, int(ids.max()) + 1)
         return augmentation.draws(self.trial.streams, epoch, self.stage.augment, names)[ids]
 
     # --- an epoch ---
@@ -102,7 +101,7 @@ class Loop:
             self._progress()
             if self.model.stop_training:
                 break
-            if i < n - 1 and trial._checkpoint_steps and fit.steps % trial._checkpoint_steps == 0:
+            if i < n - 1 and trial.host.checkpoint_steps and fit.steps % trial.host.checkpoint_steps == 0:
                 fit.epoch_seconds = trial.seconds() - began
                 self._save()
         fit.epoch_seconds = trial.seconds() - began
@@ -182,7 +181,7 @@ class Loop:
         trial, fit = self.trial, self.fit
         examples, loss, correct, _ = fit.sums
         seconds = trial.clocks["train"] + trial.clocks["input"]
-        trial._report(
+        trial.host.report(
             stage=self.stage.name,
             epoch=fit.epoch + 1,
             epochs=self.stage.epochs,
@@ -200,32 +199,28 @@ class Loop:
         return {"model": list(self.model.variables), "optimizer": optimizers}
 
     def _save(self):
-        trial = self.trial
-        trial.lap()
+        host = self.trial.host
         state = {
             "fit": {**vars(self.fit)},
             "callbacks": [checkpoint.callback_state(c) for c in self.callbacks.callbacks],
-            "trial": {name: getattr(trial, name) for name in ("clocks", "timed_images", "resumes", "measures")},
+            "trial": self.trial.state(),
         }
         name = f"{self.stage.name}-finished" if self.fit.finished else self.stage.name
-        if trial._writes:
-            checkpoint.save(trial._folder, name, self.fit.steps, state, self._variables())
+        if host.writes:
+            checkpoint.save(host.folder, name, self.fit.steps, state, self._variables())
 
     def _load(self, name):
-        trial, variables = self.trial, self._variables()
-        state = None
-        if trial._writes:
-            state = checkpoint.restore(trial._folder, name, variables, lambda text: trial._report(warning=text))
+        host, variables, state = self.trial.host, self._variables(), None
+        if host.writes:
+            state = checkpoint.restore(host.folder, name, variables, lambda text: host.report(warning=text))
         (position,) = map(int, self.agree(-1 if state is None else state["fit"]["steps"]))
         if position < 0:
             return False
-        if not trial._writes:
-            state = checkpoint.restore_at(trial._folder, name, position, variables)
+        if not host.writes:
+            state = checkpoint.restore_at(host.folder, name, position, variables)
         vars(self.fit).update(state["fit"])
         for callback, saved in zip(self.callbacks.callbacks, state["callbacks"], strict=True):
             vars(callback).update(saved or {})
-        for key, value in state["trial"].items():
-            setattr(trial, key, value)
-        trial.resumes += 1
+        self.trial.resume(state["trial"])
         self.model.stop_training = self.fit.stopped
         return True

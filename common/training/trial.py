@@ -4,6 +4,7 @@ import contextlib
 import pathlib
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import keras
 import numpy as np
@@ -20,6 +21,44 @@ from common.training.loop import Loop
 from common.training.stage import Fit, Stage, Step
 
 
+@dataclass(frozen=True)
+class Examples:
+    """What a trial learns from.
+
+    Args:
+        classes: how many are kept.
+        official_size: examples in the dataset's train split, by their positions in which all are named.
+        others: the train examples of classes that are not kept.
+        full_size: examples there are for training, of which `train` may be a part.
+    """
+
+    train: Split
+    val: Split
+    classes: int
+    official_size: int
+    others: Split | None = None
+    full_size: int | None = None
+
+
+@dataclass(frozen=True)
+class Host:
+    """The process that a trial runs in, as far as the trial knows it.
+
+    Args:
+        folder: of the trial's checkpoints, saved after each epoch.
+        strategy: devices; by default the first CPU.
+        checkpoint_steps: updates between checkpoints within an epoch.
+        writes: whether it saves checkpoints, or reads those of the chief alone.
+        report: takes progress as keywords.
+    """
+
+    folder: pathlib.Path
+    strategy: tf.distribute.Strategy | None = None
+    checkpoint_steps: int | None = None
+    writes: bool = True
+    report: Callable[..., None] = lambda **_: None
+
+
 class Trial:
     """One training: what `train` may know and use. It holds no test image.
 
@@ -28,45 +67,37 @@ class Trial:
         epochs, batch_size: the setting's, overrides included.
         steps_per_epoch, steps: updates in an epoch and in the whole budget.
         input_shape: (height, width, channels); classes: the number of a model's outputs.
-        train, val: `Split`; others: the train examples of classes that are not kept.
-        full_size: examples there are for training, of which `train` may be a part.
+        train, val: `Split`; others, full_size, official_size: see `Examples`.
         task: what is learned.
         replicas: devices that share a batch; workers: machines that they are on.
         streams: for an experiment that draws something itself.
         distinct_devices: whether each replica has a device of its own.
+        xla: whether updates are compiled by XLA.
+        fits, models: what each stage has left behind, and its model.
+        measures: what was recorded; samples: training images as a model sees them.
+        clocks: seconds of compilation, input, training, evaluation and all; timed_images: those trained on in `train` seconds.
+        resumes: times it went on after a kill.
     """
 
     def __init__(
         self,
+        examples: Examples,
+        host: Host,
         *,
         streams: Streams,
-        train: Split,
-        val: Split,
-        others: Split | None = None,
-        task: Task = classification,
-        input_shape: tuple[int, int, int],
-        classes: int,
         epochs: int,
         batch_size: int,
-        official_size: int,
-        full_size: int | None = None,
-        folder: pathlib.Path,
-        strategy: tf.distribute.Strategy | None = None,
-        checkpoint_steps: int | None = None,
-        writes: bool = True,
+        task: Task = classification,
         xla: bool = False,
-        report: Callable[..., None] = lambda **_: None,
     ):
-        self.seed = streams.seed
-        self.streams = streams
-        self.train, self.val, self.others = train, val, others
-        self.full_size = full_size or len(train)
-        self.task, self.xla = task, xla
-        self.input_shape, self.classes = tuple(input_shape), classes
+        self.seed, self.streams, self.task, self.xla, self.host = streams.seed, streams, task, xla, host
+        self.train, self.val, self.others = examples.train, examples.val, examples.others
+        self.full_size, self.official_size = examples.full_size or len(self.train), examples.official_size
+        self.input_shape, self.classes = self.train.batch(np.arange(1)).shape[1:], task.outputs(examples.classes)
         self.epochs, self.batch_size = epochs, batch_size
-        self.steps_per_epoch = -(-len(train) // batch_size)
+        self.steps_per_epoch = -(-len(self.train) // batch_size)
         self.steps = self.steps_per_epoch * epochs
-        self.strategy = strategy or tf.distribute.OneDeviceStrategy("/cpu:0")
+        self.strategy = host.strategy or tf.distribute.OneDeviceStrategy("/cpu:0")
         self.replicas = self.strategy.num_replicas_in_sync
         resolver = self.strategy.cluster_resolver
         jobs = resolver.cluster_spec().as_dict() if resolver else {}
@@ -80,11 +111,6 @@ class Trial:
         self.timed_images = 0
         self.resumes = 0
         self._calls: dict[int, tuple[Callable, keras.Model]] = {}
-        self._official_size = official_size
-        self._folder = folder
-        self._checkpoint_steps = checkpoint_steps
-        self._writes = writes
-        self._report = report
         self._since = time.perf_counter()
 
     def folds(self, count: int, repeat: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -158,8 +184,9 @@ class Trial:
             step=step,
         )
         loop = Loop(self, what)
-        self.models[stage] = model
-        self.fits[stage] = loop.fit
+        self.models[stage], self.fits[stage] = model, loop.fit
+        if self.samples is None:
+            self.samples = loop.samples()
         loop.run()
         return model
 
@@ -186,3 +213,13 @@ class Trial:
         """Bring the clock `total` up to now."""
         self.clocks["total"] = self.seconds()
         self._since = time.perf_counter()
+
+    def state(self) -> dict:
+        """What must survive a kill, besides its stages: plain values."""
+        self.lap()
+        return {name: getattr(self, name) for name in ("clocks", "timed_images", "resumes", "measures")}
+
+    def resume(self, state: dict) -> None:
+        """Go on from what `state` gave before a kill."""
+        vars(self).update(state)
+        self.resumes += 1

@@ -14,7 +14,7 @@ from common.running.scripts import EXPERIMENTS
 from common.training.adapters import seeded_weights
 from common.training.execution import load_script
 from common.training.scoring import score
-from common.training.trial import Trial
+from common.training.trial import Examples, Host, Trial
 
 
 def trained(trial, number, **arguments):
@@ -40,23 +40,11 @@ def measures(trial):
 def task_trial(digits, tmp_path):
     """Trials of a task on few digits."""
 
-    def make(task, **options):
+    def make(task):
         setting = vars(Setting("digits", epochs=1, train_size=64))
         train, val, _ = tasks.examples(digits, setting, task, Streams(0))
-        shape = train.batch(np.arange(1)).shape[1:]
-        return Trial(
-            streams=Streams(0),
-            train=train,
-            val=val.take(np.arange(40)),
-            task=task,
-            input_shape=shape,
-            classes=task.outputs(10),
-            epochs=1,
-            batch_size=16,
-            official_size=digits.train_size,
-            folder=tmp_path / "state",
-            **options,
-        )
+        examples = Examples(train, val.take(np.arange(40)), digits.classes, digits.train_size)
+        return Trial(examples, Host(tmp_path / "state"), streams=Streams(0), task=task, epochs=1, batch_size=16)
 
     return make
 
@@ -81,10 +69,9 @@ def test_a_share_lies_between_0_and_1(share):
 
 
 def test_repeated_images_make_an_epoch_of_the_full_length(make_trial):
-    few, all_alike = make_trial(train_size=16, full_size=64), make_trial(train_size=16, full_size=64, folder=None)
+    few, all_alike = (make_trial(train_size=16, full_size=64, folder=name) for name in ("few", "all alike"))
     trained(few, "20", repeated=True)
     assert few.fits["fit"].steps == few.epochs * 64 // 16
-    all_alike._folder = few._folder / "other"
     trained(all_alike, "20", repeated=False)
     assert all_alike.fits["fit"].steps == all_alike.epochs
 
@@ -183,8 +170,7 @@ def test_outliers_move_the_mean_more_than_the_median(task_trial):
 def test_centre_loss_draws_features_together_and_centres_follow(make_trial):
     spreads = []
     for weight in (0.0, 0.3):
-        trial = make_trial(train_size=128, epochs=20, folder=None)
-        trial._folder = trial._folder / f"{weight:g}"
+        trial = make_trial(train_size=128, epochs=20, folder=f"{weight:g}")
         model = trained(trial, "26", added="centre", weight=weight, learning_rate=0.05)
         centres = model.get_layer("centres").centres.numpy()
         assert centres.shape == (10, 32)
@@ -208,8 +194,7 @@ def _features(model, split):
 
 @pytest.mark.parametrize("added", ["MSE", "hinge", "confidence penalty"])
 def test_an_added_loss_is_in_what_is_trained(make_trial, added):
-    alone, both = make_trial(epochs=1), make_trial(epochs=1)
-    both._folder = alone._folder / "both"
+    alone, both = (make_trial(epochs=1, folder=name) for name in ("alone", "both"))
     trained(alone, "26", added="nothing", weight=0.0, learning_rate=1e-9)
     trained(both, "26", added=added, weight=0.3, learning_rate=1e-9)  # so small that both networks stay as they begin
     difference = both.fits["fit"].history[0]["train_loss"] - alone.fits["fit"].history[0]["train_loss"]
@@ -244,8 +229,7 @@ def test_folds_are_trained_on_the_rest_and_judge_what_they_have_not_seen(make_tr
 def test_the_final_model_is_the_same_however_it_is_judged(make_trial):
     weights = []
     for used in (0, 1):
-        trial = make_trial(train_size=40, epochs=1)
-        trial._folder = trial._folder / str(used)
+        trial = make_trial(train_size=40, epochs=1, folder=str(used))
         weights.append(trained(trial, "28", folds=5, used=used).get_weights())
     assert all(np.array_equal(a, b) for a, b in zip(*weights, strict=True))
 
@@ -263,7 +247,7 @@ def test_the_error_of_an_estimate_is_its_distance_from_the_test_accuracy(digits,
     found = measures(trial)
     assert found["estimate_bias"] == pytest.approx(0.75 - row["test_accuracy"])
     assert found["estimate_error"] == pytest.approx(abs(0.75 - row["test_accuracy"]))
-    searched = make_trial(epochs=1, folder=trial._folder / "search")
+    searched = make_trial(epochs=1, folder="search")
     model = searched.fit(models.small_cnn(searched), optimizer=optimizers.SGD(0.01))
     searched.record("estimated_accuracy", 0.75)
     score(searched, model, searched.fits["fit"], test=None)

@@ -28,8 +28,7 @@ def train(number, trial, **arguments):
 
 def updated(make_trial, name, optimizer, **options):
     """The weights of a small network by name and variable, before and after an update."""
-    trial = make_trial(train_size=16, epochs=1)
-    trial._folder = trial._folder / name
+    trial = make_trial(train_size=16, epochs=1, folder=name)
     with seeded_weights(trial.streams):
         model = models.small_cnn(trial, **options)
     for variable in model.trainable_variables:
@@ -163,8 +162,7 @@ def test_a_plateau_lowers_the_rate_and_constant_stays(make_trial):
     rates = [row["learning_rate"] for row in trial.fits["fit"].history]
     assert rates[0] == pytest.approx(0.05)
     assert rates[-1] <= 0.005 * 1.001
-    trial = make_trial(epochs=2, batch_size=64)
-    trial._folder = trial._folder / "constant"
+    trial = make_trial(epochs=2, batch_size=64, folder="constant")
     train(11, trial, schedule="constant", learning_rate=0.05)
     assert [row["learning_rate"] for row in trial.fits["fit"].history] == pytest.approx([0.05, 0.05])
 

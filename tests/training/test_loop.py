@@ -124,8 +124,7 @@ def test_dropout_masks_follow_the_seed_and_the_layer_not_the_construction_order(
 
     weights = []
     for seed, extra in ((0, False), (0, True), (1, False)):
-        trial = make_trial(seed, folder=None, epochs=1, streams=Streams(seed, vary=("noise",)))
-        trial._folder = trial._folder / f"{seed}{extra}"
+        trial = make_trial(folder=f"{seed}{extra}", epochs=1, streams=Streams(seed, vary=("noise",)))
         model = seeded(trial, build, extra=extra)
         fit(trial, model)
         weights.append(model.get_weights()[0])
@@ -485,8 +484,7 @@ def _golden(make_trial):
         ("c", models.small_cnn, optimizers.SGD(0.001), {"normalization": "batch", "spatial_dropout": 0.1}),
     ):
         keras.utils.clear_session()
-        trial = make_trial(epochs=2)
-        trial._folder = trial._folder / name
+        trial = make_trial(epochs=2, folder=name)
         model = seeded(trial, build, **options)
         augmentations = [augment.flip(), augment.crop(), augment.rotation(), augment.translation()]
         history = fit(trial, model, optimizer=optimizer, augment=augmentations).history
