@@ -314,10 +314,11 @@ class Experiment:
 
     def main(self) -> None:
         """The command line of the script."""
-        from common.commands import run
         from common.running import scripts
 
         scripts.use_modules()
+        from common.commands import run
+
         run.main(self)
 
     def _check_names(self) -> None:

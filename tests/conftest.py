@@ -12,7 +12,6 @@ import pytest
 from common import tasks
 from common.data.dataset import load
 from common.data.streams import Streams
-from common.experiment import Setting
 
 PROJECT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -54,8 +53,7 @@ def make_trial(digits, tmp_path):
         seed=0, train_size=64, folder="state", checkpoint_steps=None, full_size=None, input_shape=None, classes=None, **options
     ):
         chosen = {"streams": Streams(seed), "epochs": 2, "batch_size": 16, **options}
-        setting = vars(Setting("digits", epochs=1, train_size=train_size))
-        train, val, _ = tasks.examples(digits, setting, tasks.classification, chosen["streams"])
+        train, val, _ = tasks.examples(digits, tasks.classification, chosen["streams"], train_size=train_size)
         examples = Examples(train, val, classes or digits.classes, digits.train_size, full_size=full_size)
         trial = Trial(examples, Host(tmp_path / folder, checkpoint_steps=checkpoint_steps), **chosen)
         trial.input_shape = input_shape or trial.input_shape

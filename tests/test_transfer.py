@@ -9,7 +9,6 @@ from keras import optimizers
 from common import models, tasks, transfer
 from common.data.streams import Streams
 from common.errors import Unavailable
-from common.experiment import Setting
 from common.training.adapters import seeded_weights
 
 
@@ -17,8 +16,8 @@ from common.training.adapters import seeded_weights
 def trial(make_trial, digits):
     """Twenty examples of the digits 5 to 9; the others are there to be pretrained on."""
     trial = make_trial(epochs=1, classes=5)
-    setting = vars(Setting("digits", epochs=1, train_size=20, classes=(5, 6, 7, 8, 9)))
-    trial.train, trial.val, trial.others = tasks.examples(digits, setting, tasks.classification, Streams(0))
+    fields = {"train_size": 20, "classes": (5, 6, 7, 8, 9)}
+    trial.train, trial.val, trial.others = tasks.examples(digits, tasks.classification, Streams(0), **fields)
     with seeded_weights(trial.streams):
         yield trial
 

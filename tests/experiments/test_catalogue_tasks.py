@@ -41,8 +41,7 @@ def task_trial(digits, tmp_path):
     """Trials of a task on few digits."""
 
     def make(task):
-        setting = vars(Setting("digits", epochs=1, train_size=64))
-        train, val, _ = tasks.examples(digits, setting, task, Streams(0))
+        train, val, _ = tasks.examples(digits, task, Streams(0), train_size=64)
         examples = Examples(train, val.take(np.arange(40)), digits.classes, digits.train_size)
         return Trial(examples, Host(tmp_path / "state"), streams=Streams(0), task=task, epochs=1, batch_size=16)
 
@@ -94,8 +93,7 @@ def _softmax(z):
 
 def test_class_weights_weigh_the_rare_ones_and_leave_a_balanced_set_alone(digits, make_trial):
     trial = make_trial()
-    setting = vars(Setting("digits", epochs=1, train_size=100, imbalance=20.0))
-    trial.train, _, _ = tasks.examples(digits, setting, tasks.classification, Streams(0))
+    trial.train, _, _ = tasks.examples(digits, tasks.classification, Streams(0), train_size=100, imbalance=20.0)
     counts = np.bincount(trial.train.labels)
     weights = handed_to_fit(trial, "23", loss="class weights", learning_rate=0.1)["class_weight"]
     assert weights * counts == pytest.approx(np.full(10, 10.0))  # each class weighs the same, the mean loss keeps its scale
@@ -112,8 +110,7 @@ def test_class_weights_weigh_the_rare_ones_and_leave_a_balanced_set_alone(digits
 @pytest.mark.parametrize("loss", ["class weights", "focal", "class-balanced", "logit adjustment", "hinge"])
 def test_every_loss_for_skewed_classes_trains(digits, make_trial, loss):
     trial = make_trial()
-    setting = vars(Setting("digits", epochs=1, train_size=64, imbalance=20.0))
-    trial.train, _, _ = tasks.examples(digits, setting, tasks.classification, Streams(0))
+    trial.train, _, _ = tasks.examples(digits, tasks.classification, Streams(0), train_size=64, imbalance=20.0)
     trained(trial, "23", loss=loss, learning_rate=0.05)
     first, last = (row["train_loss"] for row in trial.fits["fit"].history)
     assert last < first
