@@ -24,10 +24,9 @@ def images(train_size):
     from common import tasks
     from common.data.dataset import load
     from common.data.streams import Streams
-    from common.experiment import Setting
 
-    dataset, setting = load("cifar10"), vars(Setting("cifar10", epochs=EPOCHS, train_size=train_size))
-    train, val, _ = tasks.examples(dataset, setting, tasks.classification, Streams(0))
+    dataset = load("cifar10")
+    train, val, _ = tasks.examples(dataset, tasks.classification, Streams(0), train_size=train_size)
     return [(split.images, split.labels) for split in (train, val, dataset.test())]
 
 

@@ -4,7 +4,7 @@ import numpy as np
 from scipy import optimize
 
 from common import metrics
-from common.training import scoring
+from common.training import prediction
 
 COLDEST, HOTTEST = 0.05, 20.0
 
@@ -27,7 +27,7 @@ class Tempered:
 
     def __init__(self, trial, model):
         self.temperature = best_temperature(trial.predict(model, trial.val), trial.val.labels)
-        self._forward = scoring.forward(model)
+        self._forward = prediction.forward(model)
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Logits float32 [n, classes] for images uint8 [n, height, width, channels]."""

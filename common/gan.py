@@ -5,8 +5,9 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from common.augment import UNIFORMS, translation
+from common.augment import translation
 from common.errors import Misuse
+from common.training.augmentation import UNIFORMS
 
 NOISE = 32
 """Numbers that a generated image is made from, beside its class."""

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import keras
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+from common.training.adapters import frozen
 
 PRECISIONS = ("float32", "float16", "int8")
 CALIBRATION_IMAGES = 100
@@ -69,8 +70,7 @@ def convert(model: keras.Model, precision: str, images: np.ndarray) -> bytes:
         return tf.cast(model(batch, training=False), tf.float32)
 
     # Constants: the calibration of int8 runs where there are no variables.
-    frozen = convert_variables_to_constants_v2(call.get_concrete_function())
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen(call)])
     if precision != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if precision == "float16":

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from common.training.objective import per_example
+from common.training.adapters import per_example
 
 Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 

@@ -60,18 +60,26 @@ class Task:
 # --- what a setting changes ------------------------------------------------------------------------------------------
 
 
-def examples(dataset: Dataset, setting: dict, task: Task, streams: Streams) -> tuple[Split, Split, Split]:
-    """Train, val and the train examples of the classes that are not kept, under a setting's fields. Raises `Misuse`."""
-    classes = setting["classes"]
+def examples(
+    dataset: Dataset,
+    task: Task,
+    streams: Streams,
+    *,
+    classes: tuple[int, ...] | None = None,
+    train_size: int | None = None,
+    imbalance: float = 1.0,
+    label_noise: float = 0.0,
+) -> tuple[Split, Split, Split]:
+    """Train, val and the train examples of the classes that are not kept; see `Setting` for its fields. Raises `Misuse`."""
     train, val = dataset.split(streams)
     everything, numbers = train, range(dataset.classes)
     train, val = kept(train, classes), kept(val, classes)
     others = kept(everything, [c for c in numbers if c not in classes] if classes else [])
-    train = subset(train, setting["train_size"], setting["imbalance"], streams)
+    train = subset(train, train_size, imbalance, streams)
     train, others = (split.take(np.argsort(split.ids)) for split in (train, others))
     train, val = (task.change(split, streams.generator("corrupt", task.name, name)) for name, split in _named(train, val))
-    if setting["label_noise"]:
-        train, val = (corrupted(split, setting["label_noise"], streams, name) for name, split in _named(train, val))
+    if label_noise:
+        train, val = (corrupted(split, label_noise, streams, name) for name, split in _named(train, val))
     return train, val, others
 
 

@@ -1,17 +1,16 @@
 """Features learned on other images: on the classes that a trial does not keep, or on ImageNet."""
 
 import os
-import pathlib
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 
 import keras
 from keras import layers
-from keras.src.utils.file_utils import config as keras_config
 
 from common.data.dataset import network_answers
 from common.errors import Unavailable
 from common.files import locked
+from common.training.adapters import keras_folder
 
 HELD_OUT = 10
 """One in so many of the other classes' examples validates the pretraining."""
@@ -76,7 +75,7 @@ def mobile_net(trial, *, weights: str | None) -> keras.Model:
 
 def imagenet_weights() -> str:
     """The file with the weights of `mobile_net`, downloaded if need be. Raises `Unavailable` without a network."""
-    folder = pathlib.Path(keras_config.keras_home()) / "models"
+    folder = keras_folder() / "models"
     path = folder / IMAGENET_FILE
     if path.exists():
         return str(path)

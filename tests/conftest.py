@@ -12,7 +12,6 @@ import pytest
 from common import tasks
 from common.data.dataset import load
 from common.data.streams import Streams
-from common.experiment import Setting
 
 PROJECT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -39,17 +38,18 @@ def digits(cache):
 
 @pytest.fixture
 def make_trial(digits, tmp_path):
-    """Trials on a few digits; `options` are those of `Trial` and the subset's size."""
-    from common.training.trial import Trial
+    """Trials on a few digits: options are those of `Trial`, `Host` and `Examples`, and the subset's size."""
+    from common.training.trial import Examples, Host, Trial
 
-    def make(seed=0, train_size=64, folder=None, **options):
-        streams = options.pop("streams", Streams(seed))
-        setting = vars(Setting("digits", epochs=1, train_size=train_size))
-        train, val, _ = tasks.examples(digits, setting, tasks.classification, streams)
-        chosen = {"epochs": 2, "batch_size": 16, "input_shape": digits.shape, "classes": digits.classes, **options}
-        return Trial(
-            streams=streams, train=train, val=val, official_size=digits.train_size, folder=folder or tmp_path / "state", **chosen
-        )
+    def make(
+        seed=0, train_size=64, folder="state", checkpoint_steps=None, full_size=None, input_shape=None, classes=None, **options
+    ):
+        chosen = {"streams": Streams(seed), "epochs": 2, "batch_size": 16, **options}
+        train, val, _ = tasks.examples(digits, tasks.classification, chosen["streams"], train_size=train_size)
+        examples = Examples(train, val, classes or digits.classes, digits.train_size, full_size=full_size)
+        trial = Trial(examples, Host(tmp_path / folder, checkpoint_steps=checkpoint_steps), **chosen)
+        trial.input_shape = input_shape or trial.input_shape
+        return trial
 
     return make
 

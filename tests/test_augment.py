@@ -6,13 +6,12 @@ from scipy import stats
 from common import augment
 from common.data.streams import Streams
 from common.errors import Misuse
-
-ALL = [augment.flip(), augment.rotation(), augment.translation(), augment.crop()]
+from common.training.augmentation import UNIFORMS, apply, draws
 
 
 def run(augmentation, image, uniforms):
     """One augmentation on one image [h, w] with the first uniforms given."""
-    row = np.zeros((1, augment.UNIFORMS), np.float32)
+    row = np.zeros((1, UNIFORMS), np.float32)
     row[0, : len(uniforms)] = uniforms
     images, _ = augmentation(tf.constant(image[None, :, :, None], tf.float32), tf.zeros((1, 2)), tf.constant(row))
     return images.numpy()[0, :, :, 0]
@@ -51,31 +50,6 @@ def test_crop_by_hand(picture):
     assert np.allclose(run(augment.crop(0.5), picture, [1.0, 0.7, 0.7]), picture, atol=1e-4)
 
 
-def test_draws_belong_to_the_example_whatever_the_arm():
-    alone = augment.draws(Streams(1), 2, [ALL[0]], 100)
-    among = augment.draws(Streams(1), 2, ALL, 100)
-    assert np.array_equal(alone[:, 0], among[:, 0])
-    assert np.array_equal(alone, augment.draws(Streams(1), 2, [ALL[0]], 60 + 40))
-    assert np.array_equal(alone[:60], augment.draws(Streams(1), 2, [ALL[0]], 60))
-    for other in (augment.draws(Streams(2), 2, [ALL[0]], 100), augment.draws(Streams(1), 3, [ALL[0]], 100)):
-        assert not np.array_equal(alone, other)
-    assert 0 <= among.min() <= among.max() < 1
-
-
-def test_the_same_augmentation_twice_draws_twice():
-    twice = augment.draws(Streams(0), 0, [ALL[2], ALL[2]], 10)
-    assert not np.array_equal(twice[:, 0], twice[:, 1])
-
-
-def test_an_example_is_changed_alike_in_any_batch():
-    images = np.random.default_rng(0).uniform(0, 255, (6, 8, 8, 3)).astype(np.float32)
-    uniforms = augment.draws(Streams(0), 0, ALL, 6)
-    together, _ = augment.apply(ALL, tf.constant(images), tf.zeros((6, 2)), tf.constant(uniforms))
-    alone, _ = augment.apply(ALL, tf.constant(images[3:4]), tf.zeros((1, 2)), tf.constant(uniforms[3:4]))
-    assert np.array_equal(together.numpy()[3], alone.numpy()[0])
-    assert not np.array_equal(together.numpy(), images)
-
-
 # --- strong ones -----------------------------------------------------------------------------------------------------
 
 
@@ -88,7 +62,7 @@ def batch():
 
 def on(augmentation, batch, rows):
     """An augmentation of a batch with the given uniforms, the rest of them 0."""
-    uniforms = np.zeros((len(rows), augment.UNIFORMS), np.float32)
+    uniforms = np.zeros((len(rows), UNIFORMS), np.float32)
     uniforms[:, : len(rows[0])] = rows
     return [value.numpy() for value in augmentation(*map(tf.constant, batch), tf.constant(uniforms))]
 
@@ -240,9 +214,9 @@ def test_rand_augment_applies_its_operations_one_after_the_other(batch):
 def test_strong_augmentations_change_an_example_alike_in_any_batch_and_stay_within_0_and_255(channels):
     strong = [augment.cutout(), augment.rand_augment(4, 1.0)]
     images = np.random.default_rng(0).uniform(0, 255, (64, 8, 8, channels)).astype(np.float32)
-    uniforms = augment.draws(Streams(0), 0, strong, 64)
-    together, _ = augment.apply(strong, tf.constant(images), tf.zeros((64, 2)), tf.constant(uniforms))
-    alone, _ = augment.apply(strong, tf.constant(images[3:4]), tf.zeros((1, 2)), tf.constant(uniforms[3:4]))
+    uniforms = draws(Streams(0), 0, strong, 64)
+    together, _ = apply(strong, tf.constant(images), tf.zeros((64, 2)), tf.constant(uniforms))
+    alone, _ = apply(strong, tf.constant(images[3:4]), tf.zeros((1, 2)), tf.constant(uniforms[3:4]))
     assert np.array_equal(together.numpy()[3], alone.numpy()[0])
     assert together.numpy().min() >= 0
     assert together.numpy().max() <= 255.001

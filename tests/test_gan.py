@@ -1,3 +1,4 @@
+import dataclasses
 from types import SimpleNamespace
 
 import keras
@@ -9,9 +10,9 @@ from keras import optimizers
 
 from common import gan
 from common.data.split import Split
-from common.data.streams import seeded_weights
 from common.errors import Misuse
 from common.running.progress import Display
+from common.training.adapters import seeded_weights
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def players(rate=1e-3):
 
 def test_both_players_move_and_no_image_of_the_train_split_is_changed(trial):
     model, reported = gan.conditional_gan(trial, width=4), []
-    trial._report = lambda **progress: reported.append(progress)
+    trial.host = dataclasses.replace(trial.host, report=lambda **progress: reported.append(progress))
     before = {name: model.get_layer(name).get_weights() for name in players()}
     trial.fit(model, optimizer=players(), step=gan.adversarial)
     for name, weights in before.items():

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from common import losses, metrics
-from common.training.objective import per_example
+from common.training.adapters import per_example
 
 GENERATOR = np.random.default_rng(0)
 LOGITS = GENERATOR.normal(0, 2, (6, 4)).astype(np.float32)

@@ -5,8 +5,8 @@ from keras import optimizers
 
 from common import models
 from common import optimizers as ours
-from common.data.streams import seeded_weights
 from common.errors import Misuse
+from common.training.adapters import seeded_weights
 
 STEPS = 200
 
@@ -48,8 +48,7 @@ def test_decay_shrinks_kernels_alone(make_trial, kind):
     """One update with and without decay: kernels differ by rate · decay · the weight before, all else is the same."""
     after = []
     for decay in (None, 0.5):
-        trial = make_trial(train_size=16, epochs=1)
-        trial._folder = trial._folder / str(decay)
+        trial = make_trial(train_size=16, epochs=1, folder=str(decay))
         with seeded_weights(trial.streams):
             model = models.small_cnn(trial, normalization="batch")
         for variable in model.trainable_variables:

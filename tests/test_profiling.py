@@ -4,10 +4,10 @@ import pytest
 from keras import optimizers
 
 from common import models, profiling
-from common.data.streams import seeded_weights
 from common.errors import Misuse
 from common.experiment import Setting
 from common.training import loop
+from common.training.adapters import seeded_weights
 
 
 def watched(trial, **options):

@@ -6,12 +6,11 @@ from common.data.corruptions import LEVELS, SHIFTS, shifted
 from common.data.split import Split, folds
 from common.data.streams import Streams
 from common.errors import Misuse
-from common.experiment import Setting
 
 
 def examples(digits, seed=0, task=tasks.classification, vary=None, **fields):
     streams = Streams(seed) if vary is None else Streams(seed, vary)
-    return tasks.examples(digits, vars(Setting("digits", epochs=1, **fields)), task, streams)
+    return tasks.examples(digits, task, streams, **fields)
 
 
 # --- subsets ---

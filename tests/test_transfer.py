@@ -7,17 +7,17 @@ from conftest import arrays_equal
 from keras import optimizers
 
 from common import models, tasks, transfer
-from common.data.streams import Streams, seeded_weights
+from common.data.streams import Streams
 from common.errors import Unavailable
-from common.experiment import Setting
+from common.training.adapters import seeded_weights
 
 
 @pytest.fixture
 def trial(make_trial, digits):
     """Twenty examples of the digits 5 to 9; the others are there to be pretrained on."""
     trial = make_trial(epochs=1, classes=5)
-    setting = vars(Setting("digits", epochs=1, train_size=20, classes=(5, 6, 7, 8, 9)))
-    trial.train, trial.val, trial.others = tasks.examples(digits, setting, tasks.classification, Streams(0))
+    fields = {"train_size": 20, "classes": (5, 6, 7, 8, 9)}
+    trial.train, trial.val, trial.others = tasks.examples(digits, tasks.classification, Streams(0), **fields)
     with seeded_weights(trial.streams):
         yield trial
 
@@ -69,7 +69,7 @@ def test_mobile_net_takes_small_grey_images(trial, frozen):
 
 
 def test_without_a_network_the_imagenet_arm_is_unavailable_at_once(monkeypatch, tmp_path):
-    monkeypatch.setattr(transfer.keras_config, "keras_home", lambda: str(tmp_path))
+    monkeypatch.setattr(transfer, "keras_folder", lambda: tmp_path)
     monkeypatch.setattr(transfer, "network_answers", lambda: False)
     start = time.perf_counter()
     with pytest.raises(Unavailable, match=r"not on this machine.*: put https://.*_no_top.h5 into "):
@@ -84,7 +84,7 @@ def test_a_download_that_fails_leaves_no_file_and_says_why(monkeypatch, tmp_path
     def fails(*_, **__):
         raise Exception("URL fetch failure: 404")
 
-    monkeypatch.setattr(transfer.keras_config, "keras_home", lambda: str(tmp_path))
+    monkeypatch.setattr(transfer, "keras_folder", lambda: tmp_path)
     monkeypatch.setattr(transfer, "network_answers", lambda: True)
     monkeypatch.setattr(keras.utils, "get_file", fails)
     with pytest.raises(Unavailable, match=r"cannot be downloaded \(URL fetch failure: 404\)"):

@@ -6,10 +6,7 @@ draws of another, and nothing has to be replayed after a kill: the only position
 Keras' own, which is a variable of the model and saved with it.
 """
 
-import collections
-import contextlib
 import hashlib
-from collections.abc import Iterator
 
 import numpy as np
 
@@ -50,38 +47,3 @@ def stratified_order(labels: np.ndarray, generator: np.random.Generator) -> np.n
     rank = np.empty(len(labels), np.int64)
     rank[drawn] = np.arange(len(labels))
     return by_class[np.lexsort((rank[by_class], within))]
-
-
-@contextlib.contextmanager
-def seeded_weights(streams: Streams) -> Iterator[None]:
-    """Within: a layer's initial weights depend on (seed, layer path, weight name, shape) alone.
-
-    Keras draws the seeds of its initialisers in construction order, so one more layer changes the weights of all
-    later ones. An initialiser whose seed the caller chose is left alone. Layers want names of their own: an automatic
-    name such as `dense_1` counts the layers before it.
-    """
-    import keras
-
-    original = keras.layers.Layer.add_weight
-    alike: collections.Counter = collections.Counter()  # weights of one layer that share name and shape are told apart
-
-    def add_weight(layer, *args, shape=None, initializer=None, dtype=None, name=None, **kwargs):
-        names = ("shape", "initializer", "dtype")
-        given = {"shape": shape, "initializer": initializer, "dtype": dtype, **dict(zip(names, args, strict=False))}
-        wanted = keras.initializers.get(given["initializer"])
-        if wanted is None and str(given["dtype"] or "float").startswith("float"):
-            wanted = keras.initializers.GlorotUniform()  # what Keras takes when none is named
-        config = wanted.get_config() if isinstance(wanted, keras.Initializer) else {}
-        if "seed" in config and config["seed"] is None:
-            weight = (layer.path or layer.name, name or "", str(tuple(given["shape"] or ())))
-            seed = streams.key("init", *weight, alike[layer, weight])
-            alike[layer, weight] += 1
-            wanted = type(wanted).from_config({**config, "seed": seed})
-        given["initializer"] = wanted
-        return original(layer, *args[len(names) :], **given, name=name, **kwargs)
-
-    keras.layers.Layer.add_weight = add_weight
-    try:
-        yield
-    finally:
-        keras.layers.Layer.add_weight = original

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from common.errors import Failure
 from common.files import PROJECT
 from common.running.plan import Plan, Planned
+from common.training.job import Job
 
 CONNECT_SECONDS = 120.0
 """How long the workers of several machines may take to find each other, their imports included."""
@@ -74,12 +75,12 @@ class Worker:
         os.set_blocking(process.stdout.fileno(), False)
         return cls(process, fits, gpus, pathlib.Path(log), pathlib.Path(scratch))
 
-    def give(self, trial: Planned, job: dict) -> None:
+    def give(self, trial: Planned, job: Job) -> None:
         """Hand over a trial."""
         self.trial, self.progress, self.heard = trial, {}, time.monotonic()
         self.given += 1
         try:
-            self.process.stdin.write((json.dumps(job) + "\n").encode())
+            self.process.stdin.write(f"{job.to_json()}\n".encode())
             self.process.stdin.flush()
         except BrokenPipeError:  # it died while idle: its end of file follows
             self.reached = False
@@ -126,22 +127,18 @@ class Worker:
         shutil.rmtree(self.scratch, ignore_errors=True)
 
 
-def job(plan: Plan, trial: Planned, row: dict, *, keep: pathlib.Path | None, checkpoint_steps: int | None, writes=True) -> dict:
-    """What a worker is told of a trial: all that `execution.run_trial` needs, as plain values.
-
-    `row` holds the columns known beforehand, `keep` is where the model goes; `writes` is false for a worker whose chief is
-    on another machine.
-    """
-    return {
-        "script": str(plan.experiment.path),
-        "seed": trial.seed,
-        "arguments": trial.arguments,
-        "setting": vars(trial.setting),
-        "dataset": trial.dataset.to_json(),
-        "folder": str((plan.files.state / trial.folder_name).resolve()),
-        "keep": str(keep.resolve()) if keep else None,
-        "checkpoint_steps": checkpoint_steps,
-        "writes": writes,
-        "scores_test": not plan.searching,
-        "row": row,
-    }
+def job(plan: Plan, trial: Planned, row: dict, *, keep: pathlib.Path | None, checkpoint_steps: int | None, writes=True) -> Job:
+    """A planned trial as its worker takes it; see `Job`."""
+    return Job(
+        script=plan.experiment.path,
+        seed=trial.seed,
+        arguments=trial.arguments,
+        setting=trial.setting,
+        dataset=trial.dataset,
+        folder=(plan.files.state / trial.folder_name).resolve(),
+        keep=keep and keep.resolve(),
+        checkpoint_steps=checkpoint_steps,
+        writes=writes,
+        scores_test=not plan.searching,
+        row=row,
+    )

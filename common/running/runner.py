@@ -18,6 +18,7 @@ from common.running.fingerprint import provenance
 from common.running.plan import Plan, Planned, known_columns
 from common.running.process import Worker, job
 from common.running.progress import Display
+from common.training.job import Job
 
 ATTEMPTS = 2
 """Times a trial whose worker died is started within one call."""
@@ -150,7 +151,7 @@ class Runner:
                 self._drop(worker)  # the machines' collectives may be out of step: the next trial begins with fresh workers
         return rows
 
-    def _job(self, trial: Planned) -> dict:
+    def _job(self, trial: Planned) -> Job:
         kept = self.plan.files.local("models", trial.entry, trial.seed, ".keras")
         row = known_columns(trial, self.plan.experiment.name, self.origin)
         return job(self.plan, trial, row, keep=kept if self.keep else None, checkpoint_steps=self.checkpoint_steps)

@@ -18,6 +18,7 @@ import traceback
 
 from common.errors import Failure, Misuse, Unavailable
 from common.rows import store
+from common.training.job import Job
 
 PR_SET_PDEATHSIG = 1
 
@@ -28,11 +29,11 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     events = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # whatever a library prints goes to the log
-    jobs: queue.Queue[dict] = queue.Queue()
+    jobs: queue.Queue[Job] = queue.Queue()
 
     def listen():
         for line in sys.stdin:
-            jobs.put(json.loads(line))
+            jobs.put(Job.from_json(line))
         os._exit(0)  # the parent has ended: nothing that is not yet saved can be of use
 
     threading.Thread(target=listen, daemon=True).start()
@@ -48,11 +49,10 @@ def main() -> None:
     send(event="ready")
     while True:
         job = jobs.get()
-        folder = pathlib.Path(job["folder"])
         try:
             outcome = execution.run_trial(job, strategy, lambda **progress: send(event="progress", **progress))
-            if job["writes"]:
-                store.save_outcome(folder, outcome)
+            if job.writes:
+                store.save_outcome(job.folder, outcome)
             send(event="finished")
         except Unavailable as error:
             send(event="unavailable", reason=str(error))

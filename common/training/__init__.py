@@ -1,1 +1,2 @@
-"""One trial, from its data to its outcome: the loop, checkpoints, scoring, what adapts Keras. Imports data, tasks and rows."""
+"""One trial, from its data to its outcome: the loop, checkpoints, scoring, what adapts Keras. Imports data, tasks, rows and
+`Setting`."""

@@ -8,26 +8,26 @@ import pathlib
 import platform
 import resource
 import sys
-import time
 from datetime import UTC, datetime
 
 import keras
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.framework.ops import gradient_registry
 
 from common import tasks
 from common.data.dataset import Dataset, reopen
-from common.data.streams import Streams, seeded_weights
+from common.data.streams import Streams
 from common.errors import Misuse
 from common.rows import store
 from common.rows.schema import KEY
-from common.training.assessment import assess
+from common.training import adapters
+from common.training.job import Job
 from common.training.loop import Diverged
-from common.training.trial import Trial
+from common.training.scoring import score
+from common.training.trial import Examples, Host, Trial
 
 
-def load_script(path: str):
+def load_script(path: str | pathlib.Path):
     """Import an experiment's script by its path."""
     spec = importlib.util.spec_from_file_location(pathlib.Path(path).stem, path)
     module = importlib.util.module_from_spec(spec)
@@ -35,51 +35,40 @@ def load_script(path: str):
     return module.experiment
 
 
-def run_trial(job: dict, strategy: tf.distribute.Strategy, report) -> store.Outcome:
+def run_trial(job: Job, strategy: tf.distribute.Strategy, report) -> store.Outcome:
     """Train and score one trial. Raises what `train` raises, except divergence, which is an outcome."""
-    known = set(gradient_registry.list())
-    try:
+    with adapters.gradients_forgotten():
         return _run_trial(job, strategy, report)
-    finally:
-        for name in set(gradient_registry.list()) - known:
-            del gradient_registry._registry[name]  # TensorFlow never does, and each of them keeps a trial's whole graph
 
 
-def _run_trial(job: dict, strategy: tf.distribute.Strategy, report) -> store.Outcome:
+def _run_trial(job: Job, strategy: tf.distribute.Strategy, report) -> store.Outcome:
     _reset_peak_memory()
     keras.utils.clear_session(free_memory=True)
     gc.collect()
-    setting = job["setting"]
-    keras.config.set_dtype_policy(setting["precision"])
-    dataset = reopen(Dataset.from_json(job["dataset"]))
-    streams = Streams(job["seed"] + setting["seed_offset"], tuple(setting["vary"]))
+    setting = job.setting
+    keras.config.set_dtype_policy(setting.precision)
+    dataset = reopen(job.dataset)
+    streams = Streams(job.seed + setting.seed_offset, setting.vary)
     keras.utils.set_random_seed(streams.key("init", "global"))
-    experiment = load_script(job["script"])
+    experiment = load_script(job.script)
     task = experiment.task
-    train, val, others = tasks.examples(dataset, setting, task, streams)
+    fields = {name: getattr(setting, name) for name in ("classes", "train_size", "imbalance", "label_noise")}
+    train, val, others = tasks.examples(dataset, task, streams, **fields)
+    classes = len(setting.classes or dataset.class_names)
+    full_size = dataset.split_sizes()[0] - len(others)
     trial = Trial(
+        Examples(train, val, classes, dataset.train_size, others, full_size),
+        Host(job.folder, strategy, job.checkpoint_steps, job.writes, report),
         streams=streams,
-        train=train,
-        val=val,
-        others=others,
+        epochs=setting.epochs,
+        batch_size=setting.batch_size or len(train),
         task=task,
-        input_shape=train.batch(np.arange(1)).shape[1:],
-        classes=task.outputs(len(setting["classes"] or dataset.class_names)),
-        epochs=setting["epochs"],
-        batch_size=setting["batch_size"] or len(train),
-        official_size=dataset.train_size,
-        full_size=dataset.split_sizes()[0] - len(others),
-        folder=pathlib.Path(job["folder"]),
-        strategy=strategy,
-        checkpoint_steps=job["checkpoint_steps"],
-        writes=job["writes"],
-        xla=setting["xla"],
-        report=report,
+        xla=setting.xla,
     )
     predictor, diverged = None, None
-    with strategy.scope(), seeded_weights(streams):
+    with strategy.scope(), adapters.seeded_weights(streams):
         try:
-            predictor = experiment.train(trial, **job["arguments"])
+            predictor = experiment.train(trial, **job.arguments)
         except Diverged as error:
             diverged = str(error)
     if diverged is None and not (isinstance(predictor, keras.Model) or hasattr(predictor, "predict")):
@@ -113,37 +102,19 @@ def start(threads: int, replicas: int, workers: int, deterministic: bool) -> tf.
     return tf.distribute.MirroredStrategy([f"/{kind}:{i}" for i in range(replicas)])
 
 
-def _outcome(job: dict, trial: Trial, dataset: Dataset, predictor, diverged: str | None) -> store.Outcome:
+def _outcome(job: Job, trial: Trial, dataset: Dataset, predictor, diverged: str | None) -> store.Outcome:
     stages = [stage for stage, model in trial.models.items() if predictor in (model, None)]  # None: it diverged
-    fit = trial.fits[stages[-1]] if stages else None
-    model = predictor if isinstance(predictor, keras.Model) else trial.models[stages[-1]] if stages else None
-    row = {**job["row"], "status": "diverged" if diverged else "done", "reason": diverged or "", "seed": job["seed"]}
-    row |= {"train_size": len(trial.train), "val_size": len(trial.val)}
-    if model is not None:
-        row["parameters"] = model.count_params()
-        row["weights"] = _weights_hash(model)
-    if trial.fits:
-        row["steps"] = sum(f.steps for f in trial.fits.values())
-        row["final_epoch"] = sum(f.epoch for f in trial.fits.values())
-    started = time.perf_counter()
-    setting = job["setting"]
-    test = tasks.test(dataset, setting["classes"], trial.task) if job["scores_test"] else None
+    last = stages[-1] if stages else None
+    model = predictor if isinstance(predictor, keras.Model) else trial.models.get(last)
+    row = {**job.row, "status": "diverged" if diverged else "done", "reason": diverged or "", "seed": job.seed}
+    row |= _trained_columns(trial, model)
+    with trial.clock("eval"):
+        test = tasks.test(dataset, job.setting.classes, trial.task) if job.scores_test else None
+        fit, shifts = trial.fits.get(last), job.setting.shifted
+        scores, outputs = score(trial, predictor, fit, test=test, keep=job.keep, shifts=shifts)
     if test:
         row["test_size"] = len(test)
-    scored, outputs = assess(trial, test, predictor, fit, job["keep"], setting["shifted"])
-    trial.clocks["eval"] += time.perf_counter() - started
-    trial.lap()
-    row |= scored
-    seconds = trial.clocks["input"] + trial.clocks["train"]
-    row |= {f"{name}_seconds": round(value, 3) for name, value in trial.clocks.items()}
-    row["images_per_second"] = round(trial.timed_images / seconds, 1) if trial.timed_images else ""
-    row |= {
-        "peak_memory_mb": round(_peak_memory() / 1e6),
-        "device": _device(),
-        "resumes": trial.resumes,
-        "versions": _versions(),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+    row |= scores | _measured_columns(trial)
     identity = {name: row[name] for name in KEY}
     epochs = [{**identity, "stage": stage, **epoch} for stage, f in trial.fits.items() for epoch in f.history]
     measures = [{**identity, "name": name, "value": value, "unit": unit} for name, value, unit in trial.measures]
@@ -153,8 +124,33 @@ def _outcome(job: dict, trial: Trial, dataset: Dataset, predictor, diverged: str
         measures=measures,
         predicted=trial.task.predicted(outputs["test"]) if test else None,
         logits=outputs["test"].astype(np.float32) if test else None,
-        samples=trial.samples if job["seed"] == 0 else None,
+        samples=trial.samples if job.seed == 0 else None,
     )
+
+
+def _trained_columns(trial: Trial, model: keras.Model | None) -> dict:
+    """What was trained, on how much, for how long; called before scoring, which changes the model."""
+    columns = {"train_size": len(trial.train), "val_size": len(trial.val)}
+    if model is not None:
+        columns |= {"parameters": model.count_params(), "weights": _weights_hash(model)}
+    if trial.fits:
+        columns["steps"] = sum(fit.steps for fit in trial.fits.values())
+        columns["final_epoch"] = sum(fit.epoch for fit in trial.fits.values())
+    return columns
+
+
+def _measured_columns(trial: Trial) -> dict:
+    """What may differ when a trial is run again: seconds, memory, and where it ran."""
+    trial.lap()
+    seconds = trial.clocks["input"] + trial.clocks["train"]
+    return {f"{name}_seconds": round(value, 3) for name, value in trial.clocks.items()} | {
+        "images_per_second": round(trial.timed_images / seconds, 1) if trial.timed_images else "",
+        "peak_memory_mb": round(_peak_memory() / 1e6),
+        "device": _device(),
+        "resumes": trial.resumes,
+        "versions": _versions(),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
 
 
 def _weights_hash(model: keras.Model) -> str:

@@ -1,83 +1,136 @@
-"""Predictions in inference mode, and the batch-norm statistics they need."""
+"""What a row says of the predictor that `train` returned, on splits that `train` never saw whole."""
 
-from collections.abc import Callable, Iterable
+import pathlib
 
 import keras
 import numpy as np
-import tensorflow as tf
 
-CHUNK = 500
-"""Images per forward pass; fixed, so that the bits of a prediction do not depend on the setting."""
-
-
-def forward(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
-    """Compile a model for inference: images uint8 [n, h, w, c] -> float32 outputs [n, …]."""
-
-    @tf.function(input_signature=[tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8)])
-    def call(images):
-        return tf.cast(model(tf.cast(images, tf.float32), training=False), tf.float32)
-
-    return lambda images: call(images).numpy()
+from common import metrics, tasks
+from common.data.corruptions import LEVELS, SHIFTS, shifted
+from common.data.split import Split
+from common.training import prediction
+from common.training.stage import Fit
+from common.training.trial import Trial
 
 
-def predict(call: Callable[[np.ndarray], np.ndarray], split) -> np.ndarray:
-    """Scores [n, classes] of every example of a `data.Split`, each exactly once, in order."""
-    parts = [call(split.batch(np.arange(first, min(first + CHUNK, len(split))))) for first in range(0, len(split), CHUNK)]
-    scores = np.concatenate(parts)
-    if scores.ndim != 2 or len(scores) != len(split):
-        raise ValueError(f"a predictor returns scores [{len(split)}, classes]. Received: {scores.shape}")
-    return scores
+def score(
+    trial: Trial, predictor, fit: Fit | None, *, test: Split | None, keep: pathlib.Path | None = None, shifts: bool = False
+) -> tuple[dict, dict]:
+    """Scores by column, and the outputs of each split. Without a predictor (diverged) those of the best constant prediction.
 
-
-def reestimate_batch_norm(model: keras.Model, split, order: np.ndarray, batch_size: int) -> None:
-    """Replace moving averages by the mean and variance of the whole train split under the final weights.
-
-    Precise batch norm (Wu & Johnson 2021, section 3): batches are normalised by their own statistics, dropout is off, and
-    the population variance follows from the batches by the law of total variance. Frozen layers keep theirs.
+    A search's trial has no test split, so that nothing can be chosen on it. Train and test labels are the clean ones.
 
     Args:
-        order: int [n], the order in which the split is batched; a last batch of fewer than half is left out.
+        fit: which the predictor comes from: its best validation epoch is scored as well.
+        keep: where the model is saved as it was scored, batch-norm statistics included.
+        shifts: whether shifted test images are scored as well, as measures of the trial.
     """
-    norms = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable]
-    if not norms:
-        return
-    kept = [(layer, layer.momentum, layer.call) for layer in norms]
-    for layer, _, call in kept:
-        layer.momentum = 0.0  # the moving averages become the last batch's
-        layer.call = _always_training(call)
-    try:
-
-        @tf.function(input_signature=[tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8)])
-        def pass_through(images):
-            model(tf.cast(images, tf.float32), training=False)
-
-        sums = [[np.zeros(v.shape) for v in (layer.moving_mean, layer.moving_variance)] for layer in norms]
-        seen = 0
-        for batch in _batches(order, batch_size):
-            pass_through(split.batch(batch))
-            seen += len(batch)
-            for (first, second), layer in zip(sums, norms, strict=True):
-                moving = (layer.moving_mean, layer.moving_variance)
-                mean, variance = (keras.ops.convert_to_numpy(v).astype(np.float64) for v in moving)
-                first += len(batch) * mean
-                second += len(batch) * (variance + mean**2)
-        for (first, second), layer in zip(sums, norms, strict=True):
-            layer.moving_mean.assign(first / seen)
-            layer.moving_variance.assign(second / seen - (first / seen) ** 2)
-    finally:
-        for layer, momentum, call in kept:
-            layer.momentum, layer.call = momentum, call
+    task = trial.task
+    splits = {"train": trial.train, "val": trial.val} | ({"test": test} if test else {})
+    labels = {name: split.clean_labels if name == "train" else split.labels for name, split in splits.items()}
+    constant = {name: task.constant(trial.train.labels, trial.classes, len(split)) for name, split in splits.items()}
+    outputs = constant if predictor is None else _outputs(trial, predictor, splits)
+    if keep and isinstance(predictor, keras.Model):
+        keep.parent.mkdir(parents=True, exist_ok=True)
+        predictor.save(keep)
+    # A trial that diverged has no gap between train and test.
+    scored = [name for name in splits if predictor is not None or name != "train"]
+    row = {f"{name}_{score}": value for name in scored for score, value in task.scores(outputs[name], labels[name]).items()}
+    judged = "test" if test else "val"
+    row["untrained"] = _untrained(task, row[f"{judged}_{task.metric}"], constant[judged], labels[judged])
+    if test and task is tasks.classification:
+        row |= _class_scores(outputs["test"], test.labels, trial.classes)
+    if predictor is not None:
+        _measure_memorised(trial, outputs["train"])
+    if predictor is not None and test:
+        _measure_estimate(trial, row[f"test_{task.metric}"])
+        if shifts:
+            _measure_shifted(trial, test, predictor)
+    return row | _best_scores(trial, predictor, fit, splits, outputs), outputs
 
 
-def _always_training(call: Callable) -> Callable:
-    def training_call(inputs, training=None, mask=None):
-        return call(inputs, training=True, mask=mask)
+def _untrained(task: tasks.Task, score: float, constant: np.ndarray, labels: np.ndarray) -> bool:
+    """Whether a score is no better than that of a constant prediction: for classes, the judged split's most frequent one."""
+    floor = task.scores(constant, labels)[task.metric]
+    if task is tasks.classification:
+        floor = np.bincount(labels).max() / len(labels)
+    return bool(task.better(score) <= task.better(floor))
 
-    return training_call
+
+def _class_scores(logits: np.ndarray, labels: np.ndarray, classes: int) -> dict[str, float]:
+    precision, recall, f1 = metrics.macro_scores(logits.argmax(axis=1), labels, classes)
+    return {"test_precision": precision, "test_recall": recall, "test_f1": f1, "test_ece": metrics.ece(logits, labels)}
 
 
-def _batches(order: np.ndarray, batch_size: int) -> Iterable[np.ndarray]:
-    for first in range(0, len(order), batch_size):
-        batch = order[first : first + batch_size]
-        if first == 0 or 2 * len(batch) >= batch_size:
-            yield batch
+def _best_scores(trial: Trial, predictor, fit: Fit | None, splits: dict[str, Split], outputs: dict) -> dict:
+    """Scores with the weights of the best validation epoch; none where there is no such epoch."""
+    task, row = trial.task, {}
+    splits = {name: split for name, split in splits.items() if name != "train"}
+    if predictor is not None:
+        if not (isinstance(predictor, keras.Model) and fit and fit.best):
+            return row
+        predictor.set_weights(fit.best["weights"])
+        outputs = _outputs(trial, predictor, splits)
+        row["best_epoch"] = fit.best["epoch"]
+    for name, split in splits.items():
+        scores = task.scores(outputs[name], split.labels)
+        row[f"best_{name}_{task.metric}"] = scores[task.metric]
+        if name == "val" and task is tasks.classification:
+            row["best_val_nll"] = scores["nll"]
+    return row
+
+
+# --- measures --------------------------------------------------------------------------------------------------------
+
+
+def _measure_memorised(trial: Trial, outputs: np.ndarray) -> None:
+    """The share of wrong training labels that were learned by heart, where there are any."""
+    wrong = trial.train.labels != trial.train.clean_labels
+    if wrong.any() and trial.task is tasks.classification:
+        trial.record("memorised", float((outputs.argmax(axis=1) == trial.train.labels)[wrong].mean()), "of wrong labels")
+
+
+def _measure_estimate(trial: Trial, truth: float) -> None:
+    """How far off the measure `estimated_<metric>` is, where `train` has recorded one, which never sees the truth.
+
+    `estimate_bias` is the estimate less the score on the test split, `estimate_error` its absolute value.
+    """
+    for estimate in [value for name, value, _ in trial.measures if name == f"estimated_{trial.task.metric}"]:
+        trial.record("estimate_bias", estimate - truth)
+        trial.record("estimate_error", abs(estimate - truth))
+
+
+def _measure_shifted(trial: Trial, test: Split, predictor) -> None:
+    """Measures `<shift>_accuracy <level>`, their mean over levels `<shift>_accuracy`, and that over all, `shifted_accuracy`."""
+    metric, means = trial.task.metric, []
+    call = _call(predictor)
+    for shift in SHIFTS:
+        scores = []
+        for level in LEVELS:
+            images = shifted(test, shift, level)
+            scores.append(trial.task.scores(prediction.predict(call, images), test.labels)[metric])
+            trial.record(f"{shift}_{metric} {level}", scores[-1])
+        means.append(float(np.mean(scores)))
+        trial.record(f"{shift}_{metric}", means[-1])
+    trial.record(f"shifted_{metric}", float(np.mean(means)))
+
+
+# --- outputs ---------------------------------------------------------------------------------------------------------
+
+
+def _outputs(trial: Trial, predictor, splits: dict[str, Split]) -> dict[str, np.ndarray]:
+    """Outputs for each split, after the batch-norm statistics of the models at work have been re-estimated."""
+    models = [predictor] if isinstance(predictor, keras.Model) else trial.models.values()
+    order = trial.streams.generator("order", "scoring").permutation(len(trial.train))
+    for model in models:
+        if model.input_shape[1:] == trial.input_shape:  # others do not see images
+            prediction.reestimate_batch_norm(model, trial.train, order, trial.batch_size)
+    call = _call(predictor)
+    return {name: prediction.predict(call, split) for name, split in splits.items()}
+
+
+def _call(predictor):
+    """The predictor as a function: images uint8 [n, h, w, c] -> outputs [n, …]."""
+    if isinstance(predictor, keras.Model):
+        return prediction.forward(predictor)
+    return lambda images: np.asarray(predictor.predict(images))

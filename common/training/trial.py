@@ -1,21 +1,62 @@
 """`Trial`: what an experiment's `train` is handed, and `Trial.fit`, the only way to train."""
 
+import contextlib
 import pathlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from common.augment import Augmentation
 from common.data.split import Split, folds
 from common.data.streams import Streams
 from common.errors import Misuse
 from common.tasks import Task, classification
-from common.training import scoring
-from common.training.loop import Fit, Loop, Step
-from common.training.objective import per_example
+from common.training import prediction
+from common.training.adapters import per_example
+from common.training.augmentation import Augmentation
+from common.training.loop import Loop
+from common.training.stage import Fit, Stage, Step
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What a trial learns from.
+
+    Args:
+        classes: how many are kept.
+        official_size: examples in the dataset's train split, by their positions in which all are named.
+        others: the train examples of classes that are not kept.
+        full_size: examples there are for training, of which `train` may be a part.
+    """
+
+    train: Split
+    val: Split
+    classes: int
+    official_size: int
+    others: Split | None = None
+    full_size: int | None = None
+
+
+@dataclass(frozen=True)
+class Host:
+    """The process that a trial runs in, as far as the trial knows it.
+
+    Args:
+        folder: of the trial's checkpoints, saved after each epoch.
+        strategy: devices; by default the first CPU.
+        checkpoint_steps: updates between checkpoints within an epoch.
+        writes: whether it saves checkpoints, or reads those of the chief alone.
+        report: takes progress as keywords.
+    """
+
+    folder: pathlib.Path
+    strategy: tf.distribute.Strategy | None = None
+    checkpoint_steps: int | None = None
+    writes: bool = True
+    report: Callable[..., None] = lambda **_: None
 
 
 class Trial:
@@ -26,45 +67,37 @@ class Trial:
         epochs, batch_size: the setting's, overrides included.
         steps_per_epoch, steps: updates in an epoch and in the whole budget.
         input_shape: (height, width, channels); classes: the number of a model's outputs.
-        train, val: `Split`; others: the train examples of classes that are not kept.
-        full_size: examples there are for training, of which `train` may be a part.
+        train, val: `Split`; others, full_size, official_size: see `Examples`.
         task: what is learned.
         replicas: devices that share a batch; workers: machines that they are on.
         streams: for an experiment that draws something itself.
         distinct_devices: whether each replica has a device of its own.
+        xla: whether updates are compiled by XLA.
+        fits, models: what each stage has left behind, and its model.
+        measures: what was recorded; samples: training images as a model sees them.
+        clocks: seconds of compilation, input, training, evaluation and all; timed_images: those trained on in `train` seconds.
+        resumes: times it went on after a kill.
     """
 
     def __init__(
         self,
+        examples: Examples,
+        host: Host,
         *,
         streams: Streams,
-        train: Split,
-        val: Split,
-        others: Split | None = None,
-        task: Task = classification,
-        input_shape: tuple[int, int, int],
-        classes: int,
         epochs: int,
         batch_size: int,
-        official_size: int,
-        full_size: int | None = None,
-        folder: pathlib.Path,
-        strategy: tf.distribute.Strategy | None = None,
-        checkpoint_steps: int | None = None,
-        writes: bool = True,
+        task: Task = classification,
         xla: bool = False,
-        report: Callable[..., None] = lambda **_: None,
     ):
-        self.seed = streams.seed
-        self.streams = streams
-        self.train, self.val, self.others = train, val, others
-        self.full_size = full_size or len(train)
-        self.task, self.xla = task, xla
-        self.input_shape, self.classes = tuple(input_shape), classes
+        self.seed, self.streams, self.task, self.xla, self.host = streams.seed, streams, task, xla, host
+        self.train, self.val, self.others = examples.train, examples.val, examples.others
+        self.full_size, self.official_size = examples.full_size or len(self.train), examples.official_size
+        self.input_shape, self.classes = self.train.batch(np.arange(1)).shape[1:], task.outputs(examples.classes)
         self.epochs, self.batch_size = epochs, batch_size
-        self.steps_per_epoch = -(-len(train) // batch_size)
+        self.steps_per_epoch = -(-len(self.train) // batch_size)
         self.steps = self.steps_per_epoch * epochs
-        self.strategy = strategy or tf.distribute.OneDeviceStrategy("/cpu:0")
+        self.strategy = host.strategy or tf.distribute.OneDeviceStrategy("/cpu:0")
         self.replicas = self.strategy.num_replicas_in_sync
         resolver = self.strategy.cluster_resolver
         jobs = resolver.cluster_spec().as_dict() if resolver else {}
@@ -78,11 +111,6 @@ class Trial:
         self.timed_images = 0
         self.resumes = 0
         self._calls: dict[int, tuple[Callable, keras.Model]] = {}
-        self._official_size = official_size
-        self._folder = folder
-        self._checkpoint_steps = checkpoint_steps
-        self._writes = writes
-        self._report = report
         self._since = time.perf_counter()
 
     def folds(self, count: int, repeat: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -136,13 +164,29 @@ class Trial:
             raise Misuse(f"each fit of a trial needs a stage name of its own. Received: stage={stage!r} twice")
         if loss is None and step is None and self.task is not classification:
             raise Misuse(f"the task {self.task.name} needs a loss of its own. Received: loss=None")
-        epochs = self.epochs if epochs is None else epochs
         if keras.config.dtype_policy().name == "mixed_float16" and not isinstance(optimizer, dict):
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-        data = (self.train if on is None else on, self.val if validate is None else validate)
-        loop = Loop(self, model, optimizer, per_example(loss), callbacks, class_weight, augment, stage, epochs, step, *data)
-        self.models[stage] = model
-        self.fits[stage] = loop.fit
+        train = self.train if on is None else on
+        what = Stage(
+            name=stage,
+            model=model,
+            optimizers=optimizer if isinstance(optimizer, dict) else {None: optimizer},
+            loss=per_example(loss),
+            train=train,
+            val=self.val if validate is None else validate,
+            outputs=self.task.outputs(train.classes or self.classes),
+            epochs=self.epochs if epochs is None else epochs,
+            # The stage `fit` sees what it would see without others, so that arms with and without another one stay paired.
+            earlier=0 if stage == "fit" else sum(fit.epoch for fit in self.fits.values()),
+            callbacks=callbacks,
+            class_weight=class_weight,
+            augment=tuple(augment),
+            step=step,
+        )
+        loop = Loop(self, what)
+        self.models[stage], self.fits[stage] = model, loop.fit
+        if self.samples is None:
+            self.samples = loop.samples()
         loop.run()
         return model
 
@@ -150,8 +194,16 @@ class Trial:
         """Outputs float32 [n, …] in inference mode, for images uint8 [n, height, width, channels] or a split."""
         split = images if isinstance(images, Split) else Split.of(images, np.zeros(len(images), np.int64), None)
         if id(model) not in self._calls:
-            self._calls[id(model)] = scoring.forward(model), model  # kept, so that no other takes its number
-        return scoring.predict(self._calls[id(model)][0], split)
+            self._calls[id(model)] = prediction.forward(model), model  # kept, so that no other takes its number
+        return prediction.predict(self._calls[id(model)][0], split)
+
+    @contextlib.contextmanager
+    def clock(self, name: str, images: int = 0) -> Iterator[None]:
+        """Add what is done within to one of the clocks, and images to those that were timed."""
+        start = time.perf_counter()
+        yield
+        self.clocks[name] += time.perf_counter() - start
+        self.timed_images += images
 
     def seconds(self) -> float:
         """Seconds spent on this trial so far, over all its resumes."""
@@ -161,3 +213,13 @@ class Trial:
         """Bring the clock `total` up to now."""
         self.clocks["total"] = self.seconds()
         self._since = time.perf_counter()
+
+    def state(self) -> dict:
+        """What must survive a kill, besides its stages: plain values."""
+        self.lap()
+        return {name: getattr(self, name) for name in ("clocks", "timed_images", "resumes", "measures")}
+
+    def resume(self, state: dict) -> None:
+        """Go on from what `state` gave before a kill."""
+        vars(self).update(state)
+        self.resumes += 1

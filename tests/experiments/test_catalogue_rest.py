@@ -6,8 +6,8 @@ import pytest
 from conftest import PROJECT
 
 from common import calibration, features, inference, tasks
-from common.data.streams import Streams, seeded_weights
-from common.experiment import Setting
+from common.data.streams import Streams
+from common.training.adapters import seeded_weights
 from common.training.execution import load_script
 
 
@@ -29,8 +29,8 @@ def test_27_frozen_features_are_the_pretrained_ones_and_fine_tuned_ones_are_not(
     made, kept = experiment(27), {}
     for arm in ("scratch", "frozen", "fine-tuned"):
         trial = make_trial(epochs=1, classes=5, folder=tmp_path / arm)
-        setting = vars(Setting("digits", epochs=1, train_size=20, classes=(5, 6, 7, 8, 9)))
-        trial.train, trial.val, trial.others = tasks.examples(digits, setting, tasks.classification, Streams(0))
+        fields = {"train_size": 20, "classes": (5, 6, 7, 8, 9)}
+        trial.train, trial.val, trial.others = tasks.examples(digits, tasks.classification, Streams(0), **fields)
         model = trained(made, trial, arm, learning_rate=0.01)
         source = trial.models.get("pretrain")
         kept[arm] = source and np.array_equal(*(m.get_layer("conv1_1").get_weights()[0] for m in (model, source)))

@@ -8,12 +8,13 @@ from keras import optimizers
 
 from common import losses, models, tasks
 from common.data.split import Split, folds
-from common.data.streams import Streams, seeded_weights
+from common.data.streams import Streams
 from common.errors import Misuse
 from common.experiment import Setting
-from common.training.assessment import assess
+from common.training.adapters import seeded_weights
 from common.training.execution import load_script
-from common.training.trial import Trial
+from common.training.scoring import score
+from common.training.trial import Examples, Host, Trial
 
 
 def trained(trial, number, **arguments):
@@ -39,23 +40,10 @@ def measures(trial):
 def task_trial(digits, tmp_path):
     """Trials of a task on few digits."""
 
-    def make(task, **options):
-        setting = vars(Setting("digits", epochs=1, train_size=64))
-        train, val, _ = tasks.examples(digits, setting, task, Streams(0))
-        shape = train.batch(np.arange(1)).shape[1:]
-        return Trial(
-            streams=Streams(0),
-            train=train,
-            val=val.take(np.arange(40)),
-            task=task,
-            input_shape=shape,
-            classes=task.outputs(10),
-            epochs=1,
-            batch_size=16,
-            official_size=digits.train_size,
-            folder=tmp_path / "state",
-            **options,
-        )
+    def make(task):
+        train, val, _ = tasks.examples(digits, task, Streams(0), train_size=64)
+        examples = Examples(train, val.take(np.arange(40)), digits.classes, digits.train_size)
+        return Trial(examples, Host(tmp_path / "state"), streams=Streams(0), task=task, epochs=1, batch_size=16)
 
     return make
 
@@ -80,10 +68,9 @@ def test_a_share_lies_between_0_and_1(share):
 
 
 def test_repeated_images_make_an_epoch_of_the_full_length(make_trial):
-    few, all_alike = make_trial(train_size=16, full_size=64), make_trial(train_size=16, full_size=64, folder=None)
+    few, all_alike = (make_trial(train_size=16, full_size=64, folder=name) for name in ("few", "all alike"))
     trained(few, "20", repeated=True)
     assert few.fits["fit"].steps == few.epochs * 64 // 16
-    all_alike._folder = few._folder / "other"
     trained(all_alike, "20", repeated=False)
     assert all_alike.fits["fit"].steps == all_alike.epochs
 
@@ -106,8 +93,7 @@ def _softmax(z):
 
 def test_class_weights_weigh_the_rare_ones_and_leave_a_balanced_set_alone(digits, make_trial):
     trial = make_trial()
-    setting = vars(Setting("digits", epochs=1, train_size=100, imbalance=20.0))
-    trial.train, _, _ = tasks.examples(digits, setting, tasks.classification, Streams(0))
+    trial.train, _, _ = tasks.examples(digits, tasks.classification, Streams(0), train_size=100, imbalance=20.0)
     counts = np.bincount(trial.train.labels)
     weights = handed_to_fit(trial, "23", loss="class weights", learning_rate=0.1)["class_weight"]
     assert weights * counts == pytest.approx(np.full(10, 10.0))  # each class weighs the same, the mean loss keeps its scale
@@ -124,8 +110,7 @@ def test_class_weights_weigh_the_rare_ones_and_leave_a_balanced_set_alone(digits
 @pytest.mark.parametrize("loss", ["class weights", "focal", "class-balanced", "logit adjustment", "hinge"])
 def test_every_loss_for_skewed_classes_trains(digits, make_trial, loss):
     trial = make_trial()
-    setting = vars(Setting("digits", epochs=1, train_size=64, imbalance=20.0))
-    trial.train, _, _ = tasks.examples(digits, setting, tasks.classification, Streams(0))
+    trial.train, _, _ = tasks.examples(digits, tasks.classification, Streams(0), train_size=64, imbalance=20.0)
     trained(trial, "23", loss=loss, learning_rate=0.05)
     first, last = (row["train_loss"] for row in trial.fits["fit"].history)
     assert last < first
@@ -182,8 +167,7 @@ def test_outliers_move_the_mean_more_than_the_median(task_trial):
 def test_centre_loss_draws_features_together_and_centres_follow(make_trial):
     spreads = []
     for weight in (0.0, 0.3):
-        trial = make_trial(train_size=128, epochs=20, folder=None)
-        trial._folder = trial._folder / f"{weight:g}"
+        trial = make_trial(train_size=128, epochs=20, folder=f"{weight:g}")
         model = trained(trial, "26", added="centre", weight=weight, learning_rate=0.05)
         centres = model.get_layer("centres").centres.numpy()
         assert centres.shape == (10, 32)
@@ -207,8 +191,7 @@ def _features(model, split):
 
 @pytest.mark.parametrize("added", ["MSE", "hinge", "confidence penalty"])
 def test_an_added_loss_is_in_what_is_trained(make_trial, added):
-    alone, both = make_trial(epochs=1), make_trial(epochs=1)
-    both._folder = alone._folder / "both"
+    alone, both = (make_trial(epochs=1, folder=name) for name in ("alone", "both"))
     trained(alone, "26", added="nothing", weight=0.0, learning_rate=1e-9)
     trained(both, "26", added=added, weight=0.3, learning_rate=1e-9)  # so small that both networks stay as they begin
     difference = both.fits["fit"].history[0]["train_loss"] - alone.fits["fit"].history[0]["train_loss"]
@@ -243,8 +226,7 @@ def test_folds_are_trained_on_the_rest_and_judge_what_they_have_not_seen(make_tr
 def test_the_final_model_is_the_same_however_it_is_judged(make_trial):
     weights = []
     for used in (0, 1):
-        trial = make_trial(train_size=40, epochs=1)
-        trial._folder = trial._folder / str(used)
+        trial = make_trial(train_size=40, epochs=1, folder=str(used))
         weights.append(trained(trial, "28", folds=5, used=used).get_weights())
     assert all(np.array_equal(a, b) for a, b in zip(*weights, strict=True))
 
@@ -258,14 +240,14 @@ def test_the_error_of_an_estimate_is_its_distance_from_the_test_accuracy(digits,
     trial = make_trial(epochs=1)
     model = trial.fit(models.small_cnn(trial), optimizer=optimizers.SGD(0.01))
     trial.record("estimated_accuracy", 0.75)
-    row, _ = assess(trial, digits.test(), model, trial.fits["fit"], None, False)
+    row, _ = score(trial, model, trial.fits["fit"], test=digits.test())
     found = measures(trial)
     assert found["estimate_bias"] == pytest.approx(0.75 - row["test_accuracy"])
     assert found["estimate_error"] == pytest.approx(abs(0.75 - row["test_accuracy"]))
-    searched = make_trial(epochs=1, folder=trial._folder / "search")
+    searched = make_trial(epochs=1, folder="search")
     model = searched.fit(models.small_cnn(searched), optimizer=optimizers.SGD(0.01))
     searched.record("estimated_accuracy", 0.75)
-    assess(searched, None, model, searched.fits["fit"], None, False)
+    score(searched, model, searched.fits["fit"], test=None)
     assert "estimate_error" not in measures(searched)  # a search sees no test image
 
 

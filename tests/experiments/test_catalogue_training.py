@@ -8,10 +8,10 @@ from conftest import PROJECT
 from keras import layers, losses, optimizers, regularizers
 
 from common import models
-from common.data.streams import seeded_weights
 from common.optimizers import decay_kernels_alone
 from common.running import plan
-from common.training import scoring
+from common.training import prediction
+from common.training.adapters import seeded_weights
 from common.training.execution import load_script
 
 
@@ -28,8 +28,7 @@ def train(number, trial, **arguments):
 
 def updated(make_trial, name, optimizer, **options):
     """The weights of a small network by name and variable, before and after an update."""
-    trial = make_trial(train_size=16, epochs=1)
-    trial._folder = trial._folder / name
+    trial = make_trial(train_size=16, epochs=1, folder=name)
     with seeded_weights(trial.streams):
         model = models.small_cnn(trial, **options)
     for variable in model.trainable_variables:
@@ -116,7 +115,7 @@ def test_early_stopping_ends_in_time_and_brings_the_best_weights_back(make_trial
     losses_seen = [row["val_loss"] for row in history]
     best = int(np.argmin(losses_seen))
     assert len(losses_seen) == best + 1 + 2 < 60  # two epochs that were no better
-    logits = scoring.predict(scoring.forward(model), trial.val)
+    logits = prediction.predict(prediction.forward(model), trial.val)
     reached = float(tf.reduce_mean(losses.SparseCategoricalCrossentropy(from_logits=True)(trial.val.labels, logits)))
     assert reached == pytest.approx(losses_seen[best if restore else -1], rel=1e-5)
     assert ("budget_used", len(history) / 60, "share of the updates") in trial.measures
@@ -129,7 +128,7 @@ def test_label_smoothing_trains_on_softened_targets(make_trial):
     trial = make_trial(train_size=16, batch_size=16, epochs=1)
     with seeded_weights(trial.streams):
         fresh = models.small_cnn(trial)
-    log_q = np.asarray(tf.nn.log_softmax(scoring.predict(scoring.forward(fresh), trial.train)))
+    log_q = np.asarray(tf.nn.log_softmax(prediction.predict(prediction.forward(fresh), trial.train)))
     targets = 0.9 * np.eye(10)[trial.train.labels] + 0.1 / 10
     train(8, trial, learning_rate=0.1, label_smoothing=0.1)
     assert trial.fits["fit"].history[0]["train_loss"] == pytest.approx(-(targets * log_q).sum(axis=1).mean(), rel=1e-5)
@@ -163,8 +162,7 @@ def test_a_plateau_lowers_the_rate_and_constant_stays(make_trial):
     rates = [row["learning_rate"] for row in trial.fits["fit"].history]
     assert rates[0] == pytest.approx(0.05)
     assert rates[-1] <= 0.005 * 1.001
-    trial = make_trial(epochs=2, batch_size=64)
-    trial._folder = trial._folder / "constant"
+    trial = make_trial(epochs=2, batch_size=64, folder="constant")
     train(11, trial, schedule="constant", learning_rate=0.05)
     assert [row["learning_rate"] for row in trial.fits["fit"].history] == pytest.approx([0.05, 0.05])
 

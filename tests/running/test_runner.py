@@ -1,7 +1,6 @@
 """Runs for real: an experiment's script in a process of its own, its workers in theirs, killed as users kill them."""
 
 import csv
-import json
 import os
 import random
 import re
@@ -502,7 +501,7 @@ def test_smoke_and_keep(tmp_path):
     dataset = load("digits")
     logits = model.predict(dataset.test().images.astype("float32"), verbose=0)
     assert np.allclose(logits, np.load(files.local("logits", "baseline", 0, ".npy")), atol=1e-4)
-    train, _, _ = tasks.examples(dataset, json.loads(row["setting"]), tasks.classification, Streams(0))
+    train, _, _ = tasks.examples(dataset, tasks.classification, Streams(0), train_size=int(row["train_size"]))
     inner = keras.Model(model.inputs, model.get_layer("conv1_1").output)
     values = inner.predict(train.images.astype("float32"), verbose=0)
     assert np.allclose(model.get_layer("norm1_1").moving_variance, values.var((0, 1, 2)), rtol=1e-3)

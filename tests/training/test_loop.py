@@ -8,10 +8,11 @@ from conftest import arrays_equal
 from keras import layers, losses, optimizers
 
 from common import augment, metrics, models, tasks
-from common.data.streams import Streams, seeded_weights
+from common.data.streams import Streams
 from common.errors import Misuse
 from common.running import fingerprint
-from common.training import checkpoint, scoring
+from common.training import checkpoint, prediction
+from common.training.adapters import seeded_weights
 from common.training.loop import Diverged
 
 # The values of `_golden`, by protocol number. When this test fails, results have changed: raise
@@ -123,8 +124,7 @@ def test_dropout_masks_follow_the_seed_and_the_layer_not_the_construction_order(
 
     weights = []
     for seed, extra in ((0, False), (0, True), (1, False)):
-        trial = make_trial(seed, folder=None, epochs=1, streams=Streams(seed, vary=("noise",)))
-        trial._folder = trial._folder / f"{seed}{extra}"
+        trial = make_trial(folder=f"{seed}{extra}", epochs=1, streams=Streams(seed, vary=("noise",)))
         model = seeded(trial, build, extra=extra)
         fit(trial, model)
         weights.append(model.get_weights()[0])
@@ -456,7 +456,7 @@ def test_batch_norm_statistics_are_those_of_the_train_split(make_trial):
     trial = make_trial(epochs=1)
     model = seeded(trial, models.small_cnn, widths=(4,), normalization="batch", dropout=0.5)
     fit(trial, model)
-    scoring.reestimate_batch_norm(model, trial.train, np.arange(len(trial.train)), 16)
+    prediction.reestimate_batch_norm(model, trial.train, np.arange(len(trial.train)), 16)
     inner = keras.Model(model.inputs, model.get_layer("conv1_1").output)
     values = inner.predict(trial.train.images.astype("float32"), verbose=0)
     norm = model.get_layer("norm1_1")
@@ -470,7 +470,7 @@ def test_frozen_batch_norm_keeps_its_statistics(make_trial):
     model = seeded(trial, models.small_cnn, widths=(4,), normalization="batch")
     model.get_layer("norm1_1").trainable = False
     fit(trial, model)
-    scoring.reestimate_batch_norm(model, trial.train, np.arange(len(trial.train)), 16)
+    prediction.reestimate_batch_norm(model, trial.train, np.arange(len(trial.train)), 16)
     assert np.array_equal(model.get_layer("norm1_1").moving_mean, np.zeros(4))
 
 
@@ -484,13 +484,12 @@ def _golden(make_trial):
         ("c", models.small_cnn, optimizers.SGD(0.001), {"normalization": "batch", "spatial_dropout": 0.1}),
     ):
         keras.utils.clear_session()
-        trial = make_trial(epochs=2)
-        trial._folder = trial._folder / name
+        trial = make_trial(epochs=2, folder=name)
         model = seeded(trial, build, **options)
         augmentations = [augment.flip(), augment.crop(), augment.rotation(), augment.translation()]
         history = fit(trial, model, optimizer=optimizer, augment=augmentations).history
-        scoring.reestimate_batch_norm(model, trial.train, np.arange(len(trial.train)), 16)
-        logits = scoring.predict(scoring.forward(model), trial.val)
+        prediction.reestimate_batch_norm(model, trial.train, np.arange(len(trial.train)), 16)
+        logits = prediction.predict(prediction.forward(model), trial.val)
         values += [history[0]["train_loss"], history[1]["train_loss"], metrics.nll(logits, trial.val.labels)]
     return values
 

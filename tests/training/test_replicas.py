@@ -4,7 +4,6 @@ import pytest
 from replicated import run
 
 from common.running.devices import Devices
-from common.training import replicas
 
 
 @pytest.fixture(scope="module")
@@ -24,13 +23,6 @@ def test_replicas_agree_to_five_digits(alone, tmp_path, count):
         assert row["replicas"] == str(count)
         assert row["steps"] == alone[0][arm]["steps"]
         assert float(row["test_nll"]) == pytest.approx(float(alone[0][arm]["test_nll"]), rel=1e-4)
-
-
-def test_a_batch_is_shared_evenly_and_one_too_small_is_taken_by_all():
-    bounds, count = replicas.shares(7, 3)
-    assert (bounds.tolist(), count) == ([[0, 3, 5], [3, 5, 7]], 7)
-    bounds, count = replicas.shares(2, 4)
-    assert (bounds.tolist(), count) == ([[0] * 4, [2] * 4], 8)
 
 
 def test_gpus_are_handed_out_evenly():

@@ -1,0 +1,86 @@
+"""Predictions in inference mode, and the batch-norm statistics they need."""
+
+from collections.abc import Callable, Iterable
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from common.training import adapters
+
+CHUNK = 500
+"""Images per forward pass; fixed, so that the bits of a prediction do not depend on the setting."""
+
+
+def forward(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
+    """Compile a model for inference: images uint8 [n, h, w, c] -> float32 outputs [n, …]."""
+
+    @tf.function(input_signature=[tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8)])
+    def call(images):
+        return tf.cast(model(tf.cast(images, tf.float32), training=False), tf.float32)
+
+    return lambda images: call(images).numpy()
+
+
+def predict(call: Callable[[np.ndarray], np.ndarray], split) -> np.ndarray:
+    """Scores [n, classes] of every example of a `data.Split`, each exactly once, in order."""
+    parts = [call(split.batch(np.arange(first, min(first + CHUNK, len(split))))) for first in range(0, len(split), CHUNK)]
+    scores = np.concatenate(parts)
+    if scores.ndim != 2 or len(scores) != len(split):
+        raise ValueError(f"a predictor returns scores [{len(split)}, classes]. Received: {scores.shape}")
+    return scores
+
+
+def reestimate_batch_norm(model: keras.Model, split, order: np.ndarray, batch_size: int) -> None:
+    """Replace moving averages by the mean and variance of the whole train split under the final weights.
+
+    Precise batch norm (Wu & Johnson 2021, section 3): batches are normalised by their own statistics, dropout is off, and
+    the population variance follows from the batches by the law of total variance. Frozen layers keep theirs.
+
+    Args:
+        order: int [n], the order in which the split is batched; a last batch of fewer than half is left out.
+    """
+    layers = adapters.layers_of(model)
+    norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable]
+    if not norms:
+        return
+    kept = [(layer, layer.momentum, layer.call) for layer in norms]
+    for layer, _, call in kept:
+        layer.momentum = 0.0  # the moving averages become the last batch's
+        layer.call = _always_training(call)
+    try:
+
+        @tf.function(input_signature=[tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8)])
+        def pass_through(images):
+            model(tf.cast(images, tf.float32), training=False)
+
+        sums = [[np.zeros(v.shape) for v in (layer.moving_mean, layer.moving_variance)] for layer in norms]
+        seen = 0
+        for batch in _batches(order, batch_size):
+            pass_through(split.batch(batch))
+            seen += len(batch)
+            for (first, second), layer in zip(sums, norms, strict=True):
+                moving = (layer.moving_mean, layer.moving_variance)
+                mean, variance = (keras.ops.convert_to_numpy(v).astype(np.float64) for v in moving)
+                first += len(batch) * mean
+                second += len(batch) * (variance + mean**2)
+        for (first, second), layer in zip(sums, norms, strict=True):
+            layer.moving_mean.assign(first / seen)
+            layer.moving_variance.assign(second / seen - (first / seen) ** 2)
+    finally:
+        for layer, momentum, call in kept:
+            layer.momentum, layer.call = momentum, call
+
+
+def _always_training(call: Callable) -> Callable:
+    def training_call(inputs, training=None, mask=None):
+        return call(inputs, training=True, mask=mask)
+
+    return training_call
+
+
+def _batches(order: np.ndarray, batch_size: int) -> Iterable[np.ndarray]:
+    for first in range(0, len(order), batch_size):
+        batch = order[first : first + batch_size]
+        if first == 0 or 2 * len(batch) >= batch_size:
+            yield batch

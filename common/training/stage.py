@@ -1,0 +1,97 @@
+"""A stage: what one call of `Trial.fit` trains, and what it leaves behind."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import keras
+import tensorflow as tf
+
+from common.data.split import Split
+from common.training import augmentation
+
+Step = Callable[[keras.Model, tf.Tensor, tf.Tensor, tf.Tensor], tuple]
+"""See `Trial.fit`."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What to fit, and how.
+
+    Args:
+        name: of the stage, and of its checkpoints.
+        optimizers: by the layer that each trains; None stands for the whole model.
+        loss: f(targets, outputs) -> losses [batch].
+        outputs: how many numbers the model puts out per example.
+        epochs: its budget; earlier: epochs before it, so that it does not repeat their order, augmentation or masks.
+    """
+
+    name: str
+    model: keras.Model
+    optimizers: dict[str | None, keras.optimizers.Optimizer]
+    loss: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+    train: Split
+    val: Split
+    outputs: int
+    epochs: int
+    earlier: int = 0
+    callbacks: Sequence[keras.callbacks.Callback] = ()
+    class_weight: dict[int, float] | Sequence[float] | None = None
+    augment: tuple[augmentation.Augmentation, ...] = ()
+    step: Step | None = None
+
+    def targets(self, labels) -> tf.Tensor:
+        """Labels as losses take them: one-hot [batch, classes] where they are classes, else float32 [batch, outputs]."""
+        if self.train.classes is not None:
+            return tf.one_hot(labels, self.outputs)
+        return tf.reshape(labels, (-1, self.outputs))
+
+    def prepare(self, images, labels, uniforms) -> tuple[tf.Tensor, tf.Tensor]:
+        """A batch as the model sees it: float32 images 0 … 255, and targets."""
+        targets = self.targets(labels)
+        return augmentation.apply(self.augment, tf.cast(images, tf.float32), targets, uniforms)
+
+    def losses(self, images, targets, seed) -> tuple:
+        """Losses [batch] (or a dict of them) and outputs."""
+        if self.step:
+            return self.step(self.model, images, targets, seed)
+        outputs = tf.cast(self.model(images, training=True), tf.float32)
+        return self.loss(targets, outputs), outputs
+
+    def class_weights(self) -> tf.Tensor | None:
+        """Factor of each class' losses, float32 [outputs]."""
+        if self.class_weight is None:
+            return None
+        given = self.class_weight if isinstance(self.class_weight, dict) else dict(enumerate(self.class_weight))
+        return tf.constant([given.get(c, 1.0) for c in range(self.outputs)], tf.float32)
+
+
+@dataclass
+class Fit:
+    """What a stage leaves behind, and all of its state that is not a Keras variable."""
+
+    epoch: int = 0
+    """Epochs finished."""
+    steps: int = 0
+    """Updates made."""
+    sums: list[float] = field(default_factory=lambda: [0.0] * 4)
+    """Within the epoch: examples, loss · examples, correct examples, gradient norm · updates."""
+    epoch_seconds: float = 0.0
+    history: list[dict] = field(default_factory=list)
+    best: dict | None = None
+    """Epoch, val_accuracy, val_nll and weights of the best validation epoch."""
+    stopped: bool = False
+    finished: bool = False
+    norms: list[float] = field(default_factory=list)
+    """Norm of the gradient of each update, before any clipping."""
+
+    def count(self, examples: int, loss: float, accuracy: float, norm: float) -> None:
+        """Add an update."""
+        self.steps += 1
+        self.norms.append(norm)
+        terms = (examples, loss * examples, round(accuracy * examples), norm)
+        self.sums = [a + b for a, b in zip(self.sums, terms, strict=True)]
+
+    def end_epoch(self) -> None:
+        """Begin to count anew."""
+        self.epoch += 1
+        self.sums, self.epoch_seconds = [0.0] * 4, 0.0

@@ -1,0 +1,99 @@
+"""One update of a model as a compiled graph: losses, gradients summed over replicas, and new weights."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+from common.training import adapters, augmentation
+from common.training.stage import Stage
+
+
+class Player(NamedTuple):
+    """An optimizer, what it trains, and the name of its losses where there are several."""
+
+    optimizer: keras.optimizers.Optimizer
+    variables: list[keras.Variable]
+    name: str | None
+
+
+def players(stage: Stage) -> list[Player]:
+    """The optimizers of a stage and the variables of each."""
+    model = stage.model
+    trained = {name: model if name is None else model.get_layer(name) for name in stage.optimizers}
+    return [Player(optimizer, trained[name].trainable_variables, name) for name, optimizer in stage.optimizers.items()]
+
+
+def compiled(trial, stage: Stage, players: list[Player]) -> Callable[..., list[tf.Tensor]]:
+    """The compiled update: images, labels, uniforms, count, number, bounds -> loss, accuracy, norm, whether all is finite.
+
+    Each replica takes its part, between two bounds, of the whole batch; count is by what its losses are divided, number
+    that of the update. The replicas' gradients are summed, then clipped, then applied once.
+    """
+    noise = trial.streams.key("noise", stage.earlier, "step")
+    weights = stage.class_weights()
+
+    def update(images, labels, uniforms, count, number, bounds):
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        if trial.replicas > 1:
+            first, last = bounds[0, replica], bounds[1, replica]
+            images, labels, uniforms = images[first:last], labels[first:last], uniforms[first:last]
+        images, targets = stage.prepare(images, labels, uniforms)
+        seed = tf.stack([noise, number * trial.replicas + replica])
+        with tf.GradientTape(persistent=len(players) > 1) as tape:
+            losses, outputs = stage.losses(images, targets, seed)
+            penalty = tf.add_n(stage.model.losses) / trial.replicas if stage.model.losses else 0.0
+            totals = [_total(player, losses, targets, weights, count, penalty) for player in players]
+        squares = []
+        for player, (total, scaled) in zip(players, totals, strict=True):
+            gradients, norms = _gradients(tape, player, total, scaled, trial.replicas)
+            squares += norms
+            player.optimizer.apply(gradients, player.variables)
+        correct = _accuracy(stage, outputs, targets, count)
+        loss, correct = adapters.sums([tf.add_n([total for total, _ in totals]), correct], trial.replicas)
+        finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(v.value)) for v in stage.model.trainable_variables])
+        return loss, correct, tf.sqrt(tf.add_n(squares)), finite
+
+    for player in players if trial.replicas > 1 else ():
+        adapters.expect_sums(player.optimizer)
+    # One signature: machines that traced at different updates would number their collectives differently.
+    run = tf.function(update, jit_compile=True) if trial.xla else update
+    call = tf.function(lambda *batch: trial.strategy.run(run, args=batch), input_signature=_signature(trial, stage))
+    return lambda *batch: [trial.strategy.experimental_local_results(result)[0] for result in call(*batch)]
+
+
+def _total(player, losses, targets, weights, count, penalty) -> tuple[tf.Tensor, tf.Tensor]:
+    """A player's mean loss with penalties, and the same scaled as its precision asks for."""
+    values = tf.cast(losses if player.name is None else losses[player.name], tf.float32)
+    if weights is not None:
+        values *= tf.linalg.matvec(targets, weights)
+    total = tf.reduce_sum(values) / count + penalty
+    return total, player.optimizer.scale_loss(total)
+
+
+def _gradients(tape, player, total, scaled, replicas) -> tuple[list, list[tf.Tensor]]:
+    """A player's gradients, summed over replicas, and their squared norms, free of the scale."""
+    gradients = adapters.sums(tape.gradient(scaled, player.variables), replicas)
+    scale = 1.0 if scaled is total else player.optimizer.scale_loss(tf.constant(1.0))
+    return gradients, [tf.reduce_sum(tf.square(tf.cast(g, tf.float32) / scale)) for g in gradients if g is not None]
+
+
+def _accuracy(stage, outputs, targets, count) -> tf.Tensor:
+    """Share of the examples that are classified rightly; 0 where there are no classes."""
+    if outputs is None or stage.train.classes is None:
+        return tf.constant(0.0)
+    hits = tf.argmax(outputs, axis=-1) == tf.argmax(targets, axis=-1)
+    return tf.reduce_sum(tf.cast(hits, tf.float32)) / count
+
+
+def _signature(trial, stage) -> list[tf.TensorSpec]:
+    labels = stage.train.labels
+    return [
+        tf.TensorSpec((None, *trial.input_shape), tf.uint8),
+        tf.TensorSpec((None, *labels.shape[1:]), labels.dtype),
+        tf.TensorSpec((None, len(stage.augment), augmentation.UNIFORMS), tf.float32),
+        tf.TensorSpec((), tf.float32),
+        tf.TensorSpec((), tf.int32),
+        tf.TensorSpec((2, trial.replicas), tf.int32),
+    ]
