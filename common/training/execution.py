@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from common import tasks
+from common import machine, tasks
 from common.data.dataset import Dataset, reopen
 from common.data.streams import Streams
 from common.errors import Misuse
@@ -177,18 +177,10 @@ def _peak_memory() -> float:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def _device() -> str:
-    gpus = tf.config.list_physical_devices("GPU")
-    if gpus:
-        return tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
-    try:
-        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-        model = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-        vectors = "AVX-512" if "avx512f" in next(line for line in lines if line.startswith("flags")) else "AVX2"
-        return f"{model}, {vectors}"
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
 def _versions() -> str:
     return f"python {platform.python_version()}, tensorflow {tf.__version__}, keras {keras.__version__}, numpy {np.__version__}"
+
+
+def _device() -> str:
+    gpus = tf.config.list_physical_devices("GPU")
+    return tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU") if gpus else machine.processor()
