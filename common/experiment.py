@@ -1,4 +1,4 @@
-"""`Experiment`, `Setting` and `Claim`: what a script declares. Its command line is in `common.command`."""
+"""`Experiment`, `Setting` and `Claim`: what a script declares."""
 
 import dataclasses
 import inspect
@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from common import space, tasks
+from common.claims import Claim
 from common.data.streams import STREAMS
 from common.errors import Misuse
 from common.files import PROJECT
@@ -22,7 +23,6 @@ FIGURES = ("steps", "mistakes")
 """Kinds of figures that are drawn only where an experiment names them: updates to a target (also drawn for claims about one), and
 the test images that are most confidently mistaken."""
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
-KINDS = ("superiority", "not worse", "same", "interaction", "best of family", "flatness")
 SHORT = {"batch_size": "batch", "train_size": "train", "image_size": "size"}
 """How a field is called in a folder's name and on the command line, where not as it is."""
 COMMON = ", common rate"
@@ -107,80 +107,6 @@ class Setting:
 
 
 FIELDS = tuple(field.name for field in dataclasses.fields(Setting))
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A statement about arms, written before running, that the rows support or refute.
-
-    Args:
-        text: as someone would say it.
-        better, worse: arms. For "interaction" two pairs: the claim is (better₀ − better₁) − (worse₀ − worse₁) > 0. For
-            "best of family" several arms in `better`, of which the best on val is judged on test.
-        margin: δ > 0, the smallest difference that matters, in the metric's unit.
-        kind: "superiority" (better − worse is at least the margin), "not worse" (lower bound above −margin), "same"
-            (inside ±margin), "interaction", "best of family", "flatness" (over more decades of a number, one per arm of either
-            side in the same order, the metric lies within `within` of its side's best). By default superiority, or best of
-            family for several arms.
-        metric: by default the task's primary one. A column of the rows, the name of a measure, or "gap" (train less test
-            accuracy), "worst_class_accuracy", "survival", "seconds" (of training, of trials that ran alone),
-            "epochs_to_target" or "steps_to_target", both of which are known at the ends of epochs alone.
-        lower_is_better: whether a smaller value of the metric is the better one.
-        datasets: those it speaks about; by default the one of the experiment's full setting.
-        within: of "flatness".
-        target: validation accuracy, of "epochs_to_target" and "steps_to_target", of which fewer are better.
-    """
-
-    text: str
-    better: str | Sequence[str]
-    worse: str | Sequence[str]
-    margin: float
-    kind: str | None = None
-    metric: str | None = None
-    lower_is_better: bool = False
-    datasets: tuple[str, ...] | None = None
-    within: float | None = None
-    target: float | None = None
-
-    def __post_init__(self):
-        if self.kind is None:
-            object.__setattr__(self, "kind", "superiority" if isinstance(self.better, str) else "best of family")
-        if self.kind not in KINDS:
-            raise Misuse(f"a claim's kind must be one of {', '.join(KINDS)}. Received: {self.kind!r}")
-        if not self.margin > 0:
-            raise Misuse(f"a claim's margin must be above 0. Received: {self.margin!r}")
-        counts = [1 if isinstance(side, str) else len(side) for side in (self.better, self.worse)]
-        allowed = {"interaction": counts == [2, 2], "best of family": counts[0] >= 2 and counts[1] == 1}
-        allowed |= {"flatness": counts[0] == counts[1] >= 3}
-        if not allowed.get(self.kind, counts == [1, 1]):
-            raise Misuse(
-                f"a claim of kind {self.kind!r} does not take {counts[0]} better and {counts[1]} worse arms: {self.text!r}"
-            )
-
-        if (self.kind == "flatness") != (self.within is not None):
-            raise Misuse(f"a claim has `within` if, and only if, it is about flatness: {self.text!r}. Received: {self.within!r}")
-        if (self.metric in ("epochs_to_target", "steps_to_target")) != (self.target is not None):
-            raise Misuse(
-                f"a claim has a target if, and only if, its metric is about one: {self.text!r}. Received: {self.target!r}"
-            )
-
-    def arms(self) -> list[str]:
-        """All arms it names."""
-        return [arm for side in (self.better, self.worse) for arm in ([side] if isinstance(side, str) else side)]
-
-
-def less(text: str, better: str, worse: str, metric: str, margin: float) -> Claim:
-    """The claim that an arm has less of a metric than another, by at least a margin."""
-    return Claim(text, better, worse, margin, metric=metric, lower_is_better=True)
-
-
-def overfits_less(better: str, worse: str, margin: float = 0.005) -> tuple[Claim, Claim]:
-    """Both halves of the claim that an arm overfits less: a smaller gap, and a test accuracy that is not worse."""
-    text = f"{better} reduces overfitting against {worse}"
-    return (
-        less(f"{text}: gap", better, worse, "gap", margin),
-        Claim(f"{text}: accuracy", better, worse, margin, kind="not worse"),
-    )
 
 
 class Experiment:

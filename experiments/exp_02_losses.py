@@ -8,7 +8,8 @@ Expect   cross-entropy well ahead of MSE on softmax and of MAE, whose gradients 
 
 from keras import losses, optimizers
 
-from common.experiment import Claim, Experiment, Setting, overfits_less
+from common.claims import overfits_less
+from common.experiment import Claim, Experiment, Setting
 from common.losses import rescaled_squared_error, softmax_absolute_error, softmax_squared_error
 from common.models import small_cnn
 from common.space import log_range

@@ -9,7 +9,8 @@ Expect   L2 and decay alike for SGD, decay ahead of L2 for Adam, which divides t
 
 from keras import optimizers, regularizers
 
-from common.experiment import Claim, Experiment, Setting, overfits_less
+from common.claims import overfits_less
+from common.experiment import Claim, Experiment, Setting
 from common.models import small_cnn
 from common.optimizers import decay_kernels_alone
 from common.space import log_range

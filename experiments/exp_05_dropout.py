@@ -8,7 +8,8 @@ Expect   a smaller gap between train and test, a better accuracy with enough epo
 
 from keras import optimizers
 
-from common.experiment import Claim, Experiment, Setting, overfits_less
+from common.claims import overfits_less
+from common.experiment import Claim, Experiment, Setting
 from common.models import small_cnn
 
 KINDS = {

@@ -8,7 +8,8 @@ Expect   a smaller gap at about equal accuracy for a part of the budget; the mor
 
 from keras import callbacks, optimizers
 
-from common.experiment import Claim, Experiment, Setting, less, overfits_less
+from common.claims import less, overfits_less
+from common.experiment import Claim, Experiment, Setting
 from common.models import small_cnn
 
 ARMS = {

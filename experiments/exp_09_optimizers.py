@@ -8,7 +8,8 @@ Expect   momentum, Nesterov and the Adam family within a point of each other onc
 
 from keras import optimizers
 
-from common.experiment import Claim, Experiment, Setting, less
+from common.claims import less
+from common.experiment import Claim, Experiment, Setting
 from common.models import small_cnn
 from common.space import log_range
 

@@ -10,7 +10,8 @@ from keras import callbacks
 from keras.optimizers import SGD
 
 from common import optimizers
-from common.experiment import Claim, Experiment, Setting, less
+from common.claims import less
+from common.experiment import Claim, Experiment, Setting
 from common.models import small_cnn
 from common.space import log_range
 

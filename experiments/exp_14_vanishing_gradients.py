@@ -12,7 +12,8 @@ Measure  by layer, the norm of the loss' gradient at its output, on 256 training
 
 from keras import initializers, optimizers, regularizers
 
-from common.experiment import Claim, Experiment, Setting, less
+from common.claims import less
+from common.experiment import Claim, Experiment, Setting
 from common.gradients import record_layer_norms
 from common.models import deep_dense
 from common.space import choice, log_range

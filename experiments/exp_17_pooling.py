@@ -10,7 +10,8 @@ Expect   no pooling several times slower, and less accurate, most of all at matc
 
 from keras import optimizers
 
-from common.experiment import Claim, Experiment, Setting, less
+from common.claims import less
+from common.experiment import Claim, Experiment, Setting
 from common.models import matched, small_cnn
 from common.space import log_range
 

@@ -9,7 +9,8 @@ Expect   accuracy grows with width and depth, with diminishing returns; a wider 
 
 from keras import optimizers
 
-from common.experiment import Claim, Experiment, Setting, overfits_less
+from common.claims import overfits_less
+from common.experiment import Claim, Experiment, Setting
 from common.models import small_cnn
 from common.space import log_range
 

@@ -8,7 +8,8 @@ Expect   cross-entropy memorises (Zhang et al. 2017) and is best before (Arpit e
 
 from keras import callbacks, losses, optimizers
 
-from common.experiment import Claim, Experiment, Setting, less
+from common.claims import less
+from common.experiment import Claim, Experiment, Setting
 from common.losses import generalized_cross_entropy, softmax_absolute_error, symmetric_cross_entropy
 from common.models import small_cnn
 from common.space import log_range

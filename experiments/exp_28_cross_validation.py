@@ -13,7 +13,8 @@ import numpy as np
 from keras import optimizers
 
 from common import metrics
-from common.experiment import Claim, Experiment, Setting, less
+from common.claims import less
+from common.experiment import Claim, Experiment, Setting
 from common.models import small_cnn
 
 ARMS = {

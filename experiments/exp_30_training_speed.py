@@ -11,7 +11,8 @@ Expect   16 bits save time where the device multiplies them as such, at the same
 from keras import optimizers
 
 from common import profiling
-from common.experiment import Claim, Experiment, Setting, less
+from common.claims import less
+from common.experiment import Claim, Experiment, Setting
 from common.models import small_cnn
 
 ARMS = {

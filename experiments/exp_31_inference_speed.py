@@ -12,7 +12,8 @@ Expect   float16 and int8 two and four times smaller at about the same accuracy,
 from keras import optimizers
 
 from common import inference
-from common.experiment import Claim, Experiment, Setting, less
+from common.claims import less
+from common.experiment import Claim, Experiment, Setting
 from common.models import small_cnn
 from common.space import log_range
 

@@ -10,7 +10,8 @@ from keras import losses, optimizers
 
 from common.augment import mixup
 from common.calibration import Tempered
-from common.experiment import Claim, Experiment, Setting, less
+from common.claims import less
+from common.experiment import Claim, Experiment, Setting
 from common.models import small_cnn
 from common.space import log_range
 

@@ -3,7 +3,8 @@
 import numpy as np
 
 from common.rows import schema, store
-from common.verdicts.judge import Table, judge
+from common.rows.table import Table
+from common.verdicts.judge import judge
 
 LABELS = np.arange(400) % 10
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 from conftest import PROJECT
 
-HELPERS = {"errors", "files", "text", "machine", "metrics"}
+HELPERS = {"errors", "files", "text", "machine", "metrics", "claims"}
 PARTS = {
     *("models", "augment", "losses", "optimizers", "preprocessing", "gradients", "calibration", "features", "transfer"),
     *("inference", "gan", "profiling"),

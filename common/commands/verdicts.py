@@ -6,7 +6,7 @@ import sys
 from common.commands.parsing import end, parse
 from common.errors import Failure, Misuse
 from common.rows import store
-from common.verdicts.judge import SUPPORTED
+from common.verdicts.kinds import SUPPORTED
 from common.verdicts.ledger import Entry, entries, single
 
 

@@ -11,7 +11,8 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 
 from common.figures.plots import STYLE, finished, log_ticks, look, new_figure, wrapped
 from common.rows.metric import ACCURACY, Primary
-from common.verdicts.judge import NO_DATA, OPEN, REFUTED, SUPPORTED, Verdict
+from common.verdicts.judge import Verdict
+from common.verdicts.kinds import NO_DATA, OPEN, REFUTED, SUPPORTED
 
 SHADES = {SUPPORTED: "#009E73", REFUTED: "#D55E00", OPEN: "#555555", NO_DATA: "#999999"}
 MOST_DECADES = 4

@@ -18,8 +18,9 @@ from common.files import read_arrays, write_atomic
 from common.rows import schema, store
 from common.rows.metric import Primary
 from common.rows.points import read_table
+from common.rows.table import Table
 from common.verdicts import stats
-from common.verdicts.judge import RANKED, Table, judge
+from common.verdicts.judge import judge
 
 OF_BEST = 0.95
 """Share of a final score that is a target where no claim sets one."""
@@ -100,7 +101,7 @@ def _targets(table: Table, rows: pd.DataFrame, asked: Sequence[str]) -> tuple[li
 
     Those of claims; without any, and where the script asks, one that is set by the baseline alone, so that no other arm moves it.
     """
-    targets = sorted({c["target"] for c in table.declaration.get("claims", ()) if c["metric"] in RANKED})
+    targets = sorted({c["target"] for c in table.declaration.get("claims", ()) if c.get("target") is not None})
     if targets:
         return targets, "targets set beforehand"
     if "steps" not in asked:
@@ -121,7 +122,7 @@ def _steps(table: Table, rows: pd.DataFrame, arms: list[str], targets: list[floa
     for row in rows[rows["arm"].isin(arms) & rows["steps"].notna()].to_dict("records"):
         arm, seed = row["arm"], row["seed"]
         for target in targets if len(table.epochs_of(arm, seed)) else ():
-            steps = table.value("steps_to_target", arm, seed, target)
+            steps = table.metric("steps_to_target").value(table, arm, seed, target)
             reached = math.isfinite(steps)
             found = {"arm": arm, "seed": seed, "target": target, "steps": steps if reached else float(row["steps"])}
             lines.append({**found, "reached": reached, "diverged": row["status"] == "diverged"})

@@ -7,7 +7,7 @@ import numpy as np
 from common import metrics
 from common.data.dataset import cache_dir
 from common.figures.mistakes import Mistake
-from common.verdicts.judge import Table
+from common.rows.table import Table
 
 RELIABILITY_BINS, LEAST = 10, 10
 """Bins, and the test images that one must hold to be shown."""

@@ -8,7 +8,7 @@ from common.errors import Misuse
 from common.figures.cache import SHOWN
 from common.report.section import Section
 from common.verdicts import ledger
-from common.verdicts.judge import REFUTED
+from common.verdicts.kinds import REFUTED
 
 BEGIN, END = "<!-- results: written by make report RESULTS=results/reference -->", "<!-- end of results -->"
 

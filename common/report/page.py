@@ -21,7 +21,7 @@ from common.rows import store
 from common.rows.table import Table
 from common.text import interval, signed
 from common.verdicts import ledger, summary
-from common.verdicts.judge import REFUTED
+from common.verdicts.kinds import REFUTED
 
 TEMPLATES = pathlib.Path(__file__).parent / "templates"
 README = PROJECT / "README.md"

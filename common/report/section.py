@@ -11,7 +11,8 @@ from common.experiment import COMMON
 from common.figures import cache, plots
 from common.rows.table import Table
 from common.verdicts import summary
-from common.verdicts.judge import NO_DATA, Verdict
+from common.verdicts.judge import Verdict
+from common.verdicts.kinds import NO_DATA
 
 MOST_CLASSES = 20
 """That a confusion matrix in the page shows."""

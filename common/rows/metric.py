@@ -1,7 +1,14 @@
-"""The number that an experiment's arms are compared by first: its columns, its direction, and what axes and sentences call it."""
+"""Metrics of rows: the value for one trial, the direction, the smallest step; and a task's primary metric.
+
+Functions of a metric take a `rows.table.Table`, which is built on this module.
+"""
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
+
+import numpy as np
 
 NAMES = {"f1": "F1", "val": "validation", "train": "training"}
 """What people call a metric or a split, where not as it is."""
@@ -60,3 +67,99 @@ class Primary(NamedTuple):
 
 
 ACCURACY = Primary()
+
+
+TIMES = ("s", "ms", "images/s", "log2 images/s")
+"""Units of measures that other trials at the same time would spoil."""
+
+
+def _no_step(table) -> None:
+    """A metric without a smallest step, or none that is known."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number by which trials are compared.
+
+    Args:
+        value: f(table, entry, seed, target) -> one trial's value; NaN where it has none.
+        ranked: whether it is censored where training ends first, so that trials are judged by their ranks.
+        timed: whether other trials at the same time would spoil it.
+        step: f(table) -> the smallest step that it can change by; None where that is not known.
+        at_epoch: f(row, epoch) -> the value of a trial that reaches its target at the end of that epoch.
+    """
+
+    value: Callable[..., float]
+    lower_is_better: bool = False
+    ranked: bool = False
+    timed: bool = False
+    step: Callable[..., float | None] = _no_step
+    at_epoch: Callable[[dict, float], float] = lambda row, epoch: epoch
+
+
+def _per(size: str) -> Callable[..., float]:
+    """The step of a mean over so many examples, the number of which is a column."""
+    return lambda table: 1 / float(table.rows[size].iloc[0])
+
+
+def _worst_class(table, entry, seed, _) -> float:
+    right, labels = table.correct(entry, seed), table.labels(entry, seed)
+    return math.nan if right is None else min(right[labels == c].mean() for c in np.unique(labels))
+
+
+def _worst_class_step(table) -> float | None:
+    labels = next((array for key, array in table.arrays.items() if key.startswith("labels/")), None)
+    return None if labels is None else 1 / float(np.bincount(labels).max())
+
+
+def _seconds(table, entry, seed, _) -> float:
+    row = table.of(entry, seed)
+    return float(row["train_seconds"]) + float(row["input_seconds"]) if row["beside"] == 0 else math.nan
+
+
+def _steps(row: dict, epoch: float) -> float:
+    return epoch * (row["steps"] / max(row["final_epoch"], 1))
+
+
+def _until_target(at_epoch: Callable[[dict, float], float]) -> Metric:
+    """What it takes until val reaches a target, as `at_epoch` counts it; infinite where it never does."""
+
+    def value(table, entry, seed, target):
+        seen = np.asarray(table.epochs_of(entry, seed).get(table.primary.on("val"), ()), float)
+        reached = np.flatnonzero(table.primary.sign * seen >= table.primary.sign * target)
+        return float(at_epoch(table.of(entry, seed), reached[0] + 1 if len(reached) else math.inf))
+
+    return Metric(value, lower_is_better=True, ranked=True, at_epoch=at_epoch)
+
+
+DERIVED = {
+    "gap": Metric(lambda table, entry, seed, _: float(table.primary.gap(table.of(entry, seed))), step=_per("test_size")),
+    "survival": Metric(lambda table, entry, seed, _: float(table.of(entry, seed)["status"] == "done")),
+    "worst_class_accuracy": Metric(_worst_class, step=_worst_class_step),
+    "seconds": Metric(_seconds, timed=True),
+    "epochs_to_target": _until_target(lambda row, epoch: epoch),
+    "steps_to_target": _until_target(_steps),
+}
+"""Metrics that are no column and no measure."""
+SIZES = {"test_accuracy": "test_size", "best_test_accuracy": "test_size", "val_accuracy": "val_size"}
+"""Columns that are means over examples, and the column with their number."""
+
+
+def of_column(name: str, primary: Primary) -> Metric:
+    """The metric that a column of the rows is."""
+    return Metric(
+        lambda table, entry, seed, _: float(table.of(entry, seed)[name]),
+        lower_is_better=name == primary.column and primary.lower_is_better,
+        step=_per(SIZES[name]) if name in SIZES else _no_step,
+    )
+
+
+def of_measure(name: str, units: set[str], whole: bool) -> Metric:
+    """The metric that a measure is, of some units; `whole` if it counts something: bytes, say."""
+    timed = not units.isdisjoint(TIMES)
+
+    def value(table, entry, seed, _):
+        measure = table.measure(name, entry, seed)
+        return math.nan if timed and table.of(entry, seed)["beside"] != 0 else measure
+
+    return Metric(value, timed=timed, step=lambda table: 1.0 if whole else None)

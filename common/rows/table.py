@@ -13,12 +13,7 @@ import pandas as pd
 from common import metrics
 from common.files import read_arrays
 from common.rows import schema, store
-from common.rows.metric import Primary
-
-TIMES = ("s", "ms", "images/s", "log2 images/s")
-"""Units of measures that other trials at the same time would spoil."""
-RANKED = ("epochs_to_target", "steps_to_target")
-"""Metrics that are censored where training ends first."""
+from common.rows.metric import DERIVED, Metric, Primary, of_column, of_measure
 
 
 class NoData(Exception):
@@ -131,38 +126,22 @@ class Table:
             return None
         return metrics.confusion(predicted.astype(int), labels.astype(int), 1 + int(max(labels.max(), predicted.max())))
 
-    def value(self, metric: str, entry: str, seed: int, target: float | None) -> float:
-        """One trial's value of a metric; NaN where it has none."""
-        row = self.of(entry, seed)
-        if metric == "gap":
-            return float(self.primary.gap(row))
-        if metric == "survival":
-            return float(row["status"] == "done")
-        if metric == "worst_class_accuracy":
-            right, labels = self.correct(entry, seed), self.labels(entry, seed)
-            return math.nan if right is None else min(right[labels == c].mean() for c in np.unique(labels))
-        if metric == "seconds":
-            return float(row["train_seconds"]) + float(row["input_seconds"]) if row["beside"] == 0 else math.nan
-        if metric in RANKED:
-            seen = np.asarray(self.epochs_of(entry, seed).get(self.primary.on("val"), ()), float)
-            reached = np.flatnonzero(self.primary.sign * seen >= self.primary.sign * target)
-            epochs = reached[0] + 1 if len(reached) else math.inf
-            return float(epochs * (row["steps"] / max(row["final_epoch"], 1) if metric == "steps_to_target" else 1))
-        if metric in self.rows:
-            return float(row[metric])
-        own = self.measures[
-            (self.measures["entry"] == entry) & (self.measures["seed"] == seed) & (self.measures["name"] == metric)
-        ]
-        if not len(own) and not (self.measures["name"] == metric).any():
-            raise NoData(f"no column and no measure is called {metric!r}")
-        if not len(own) or (self.is_timed(metric) and row["beside"] != 0):
-            return math.nan
-        return float(own["value"].iloc[0])
+    def metric(self, name: str) -> Metric:
+        """A metric by its name: one of `metric.DERIVED`, a column of the rows or a measure. Raises `NoData`."""
+        if name in DERIVED:
+            return DERIVED[name]
+        if name in self.rows:
+            return of_column(name, self.primary)
+        rows = self.measures[self.measures["name"] == name]
+        if not len(rows):
+            raise NoData(f"no column and no measure is called {name!r}")
+        return of_measure(name, set(rows["unit"].dropna()), bool((rows["value"] % 1 == 0).all()))
 
-    def is_timed(self, metric: str) -> bool:
-        """Whether a metric is one of time, which only trials that ran alone can tell."""
-        units = self.measures.loc[self.measures["name"] == metric, "unit"]
-        return metric == "seconds" or units.isin(TIMES).any()
+    def measure(self, name: str, entry: str, seed: int) -> float:
+        """What one trial recorded under a name; NaN where it did not."""
+        measures = self.measures
+        values = measures.loc[(measures["name"] == name) & (measures["entry"] == entry) & (measures["seed"] == seed), "value"]
+        return float(values.iloc[0]) if len(values) else math.nan
 
 
 def _with_entries(frame: pd.DataFrame) -> pd.DataFrame:

@@ -89,14 +89,13 @@ class Display:
         self.done += 1
         self.say(f"{trial.entry} seed {trial.seed}: done, the chief writes its row")
 
-    def finished(self, row: dict) -> None:
-        """A line about a trial that has its row."""
+    def finished(self, row: dict, metric: str) -> None:
+        """A line about a trial that has its row; `metric` is the task's primary one."""
         self.done += 1
         name = f"[{self.done}/{self.total}] {entry_of(row)} seed {row['seed']}"
         if row["status"] in ("failed", "unavailable"):
             self.say(f"{name}: {row['status']}: {row['reason']}")
             return
-        metric = next(name for name in ("accuracy", "f1", "error") if f"val_{name}" in row)
         said = f"val {metric} {row[f'val_{metric}']:.4f}"
         if f"test_{metric}" in row:
             said = f"test {metric} {row[f'test_{metric}']:.4f}, {said.replace(f' {metric}', '')}"

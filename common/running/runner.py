@@ -191,7 +191,7 @@ class Runner:
         store.store(self.plan.files, outcome, list(self.plan.experiment.arms))
         shutil.rmtree(self.plan.files.state / trial.folder_name, ignore_errors=True)
         self.claims.release(trial)
-        self.display.finished(outcome.row)
+        self.display.finished(outcome.row, self.plan.experiment.task.metric)
         return [outcome.row]
 
     def _fail(self, trial: Planned, reason: str, worker: Worker) -> dict:
@@ -207,7 +207,7 @@ class Runner:
         row |= {"status": status, "reason": reason, "beside": beside}
         store.store(self.plan.files, store.Outcome(row=row), list(self.plan.experiment.arms))
         self.claims.release(trial)
-        self.display.finished(row)
+        self.display.finished(row, self.plan.experiment.task.metric)
         return row
 
     def _died(self, worker: Worker, waiting: list[Planned]) -> list[dict]:

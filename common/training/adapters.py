@@ -20,6 +20,7 @@ from tensorflow.python.framework.ops import gradient_registry
 
 from common.data.streams import Streams
 from common.errors import Misuse
+from common.tasks import Task
 
 # --- losses ----------------------------------------------------------------------------------------------------------
 
@@ -74,14 +75,15 @@ LOGS = {"loss": "train_loss", "accuracy": "train_accuracy", "learning_rate": "le
 """How `fit` calls what an epoch's row calls otherwise; validation scores have the same names in both."""
 
 
-def prepared(callbacks: Sequence[keras.callbacks.Callback]) -> keras.callbacks.CallbackList:
-    """A list that knows which way its metrics are better.
+def prepared(callbacks: Sequence[keras.callbacks.Callback], task: Task) -> keras.callbacks.CallbackList:
+    """A list that knows which way its metrics are better: the task's primary one, and losses.
 
     Keras would read that off the model's compiled metrics, of which there are none here.
     """
     for callback in callbacks:
         if getattr(callback, "mode", None) == "auto":
-            callback.mode = "max" if getattr(callback, "monitor", "").endswith(("accuracy", "f1")) else "min"
+            rises = getattr(callback, "monitor", "").endswith(task.metric) and not task.lower_is_better
+            callback.mode = "max" if rises else "min"
     return keras.callbacks.CallbackList(list(callbacks))
 
 

@@ -34,7 +34,7 @@ class Loop:
         if not self.model.built:
             self.model.build((None, *trial.input_shape))
         self.players = update.players(stage)
-        self.callbacks = adapters.prepared(stage.callbacks)
+        self.callbacks = adapters.prepared(stage.callbacks, trial.task)
         self.agree = adapters.agreement(trial.strategy, trial.workers)
         self.called = set()  # compiled functions that have run once
         self.reported = 0.0

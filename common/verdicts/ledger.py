@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 from common.errors import Failure
 from common.rows import store
+from common.rows.table import Table
 from common.verdicts import stats
-from common.verdicts.judge import SUPPORTED, Table, Verdict, judge
+from common.verdicts.judge import Verdict, judge
+from common.verdicts.kinds import SUPPORTED
 
 
 @dataclass(frozen=True)

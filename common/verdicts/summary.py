@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
-from common.experiment import COMMON
 from common.rows.table import Table
 from common.text import seeds
 from common.verdicts import stats
@@ -32,7 +31,7 @@ def summarize(table: Table, differences: Differences | None = None) -> pd.DataFr
     baseline, primary = table.declaration.get("baseline"), table.primary
     differences = contrasts(table) if differences is None else differences
     lines = []
-    for arm in table.declaration["arms"]:
+    for arm in table.entries:
         scores = table.scores(arm, primary.column)
         counted = ~np.isnan(scores)
         scores, n = scores[counted], int(counted.sum())
@@ -65,7 +64,7 @@ def _mean(values: np.ndarray, of: Callable = np.mean) -> float:
 
 def contrasts(table: Table) -> Differences:
     """The differences between any two arms that share seeds enough, each pair in both directions."""
-    arms = [arm for arm in table.declaration["arms"] if table.seeds_of([arm])]
+    arms = [entry for entry in table.entries if table.seeds_of([entry])]
     pairs = list(itertools.combinations(arms, 2))
     if len(arms) > MOST_COMPARED:
         pairs = [pair for pair in pairs if table.declaration.get("baseline") in pair]
@@ -105,7 +104,7 @@ def answer(table: Table, summary: pd.DataFrame, differences: Differences) -> str
     """One sentence, from the rows alone."""
     if not len(summary):
         return "No arm could be run here." if table.undone else "There are no rows yet."
-    primary, own = table.primary, summary[~summary["arm"].str.endswith(COMMON)]
+    primary, own = table.primary, summary[~summary["arm"].isin(table.at_common_rate)]
     ranked = own.loc[(primary.sign * own["score"]).sort_values(ascending=False, kind="stable").index]
     best = ranked.iloc[0]
     said = f"{best['arm']} has the {primary.extreme} mean {primary.name()}, {best['score']:.4f} over {seeds(best['seeds'])}"

@@ -15,7 +15,8 @@ from common.figures import answers, draw, mistakes, plots, predictions
 from common.rows import schema, store
 from common.rows.metric import Primary
 from common.rows.table import Table
-from common.verdicts.judge import NO_DATA, OPEN, REFUTED, SUPPORTED, Verdict
+from common.verdicts.judge import Verdict
+from common.verdicts.kinds import NO_DATA, OPEN, REFUTED, SUPPORTED
 
 ARMS = {"baseline": {}, "a rather long name of an arm": {}, "diverging": {}}
 

@@ -16,7 +16,7 @@ from common.report import markdown, page
 from common.rows import schema, store
 from common.rows.table import Table
 from common.verdicts import summary
-from common.verdicts.judge import REFUTED, SUPPORTED
+from common.verdicts.kinds import REFUTED, SUPPORTED
 
 EVIL = "</script><script>alert(1)</script> & <b>"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -177,8 +177,8 @@ def test_a_task_with_a_metric_of_its_own_is_judged_drawn_and_told_by_it(angles):
 def test_steps_to_an_error_are_those_until_it_is_low_enough(angles):
     table = Table.read(schema.Files(angles / "digits", "exp_91_angles"))
     # The error of epoch e is 20 / e, 10 updates each.
-    assert table.value("steps_to_target", "wide", 0, 7.0) == 30
-    assert table.value("epochs_to_target", "wide", 0, 1.0) == np.inf
+    assert table.metric("steps_to_target").value(table, "wide", 0, 7.0) == 30
+    assert table.metric("epochs_to_target").value(table, "wide", 0, 1.0) == np.inf
 
 
 def test_an_error_is_judged_over_images_where_angles_are_kept(angles):

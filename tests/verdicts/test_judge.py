@@ -12,7 +12,7 @@ from made import Made, around, claim
 from common.rows import store
 from common.text import interval, signed
 from common.verdicts import ledger
-from common.verdicts.judge import NO_DATA, OPEN, REFUTED, SUPPORTED
+from common.verdicts.kinds import NO_DATA, OPEN, REFUTED, SUPPORTED
 
 
 @pytest.fixture

@@ -1,0 +1,111 @@
+"""Claims: statements about arms with a margin, written before running, that the rows support or refute."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from common.errors import Misuse
+
+KINDS = {
+    "superiority": lambda better, worse: better == worse == 1,
+    "not worse": lambda better, worse: better == worse == 1,
+    "same": lambda better, worse: better == worse == 1,
+    "interaction": lambda better, worse: better == worse == 2,
+    "best of family": lambda better, worse: better >= 2 and worse == 1,
+    "flatness": lambda better, worse: better == worse >= 3,
+}
+"""The kinds of claims, and which numbers of better and worse arms each takes. How they are judged: `common.verdicts.kinds`."""
+OF_TARGETS = ("epochs_to_target", "steps_to_target")
+"""Metrics that count until a target is reached."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement about arms, at their own learning rates.
+
+    Args:
+        text: as someone would say it.
+        better, worse: arms. For "interaction" two pairs: the claim is (better₀ − better₁) − (worse₀ − worse₁) > 0. For
+            "best of family" several arms in `better`, of which the best on val is judged on test.
+        margin: δ > 0, the smallest difference that matters, in the metric's unit.
+        kind: "superiority" (better − worse is at least the margin), "not worse" (lower bound above −margin), "same"
+            (inside ±margin), "interaction", "best of family", "flatness" (over more decades of a number, one per arm of either
+            side in the same order, the metric lies within `within` of its side's best). By default superiority, or best of
+            family for several arms.
+        metric: by default the task's primary one. A column of the rows, the name of a measure, or "gap" (train less test
+            accuracy), "worst_class_accuracy", "survival", "seconds" (of training, of trials that ran alone),
+            "epochs_to_target" or "steps_to_target", both of which are known at the ends of epochs alone.
+        lower_is_better: whether a smaller value of the metric is the better one.
+        datasets: those it speaks about; by default the one of the experiment's full setting.
+        within: of "flatness".
+        target: validation accuracy, of "epochs_to_target" and "steps_to_target", of which fewer are better.
+
+    Raises:
+        Misuse: fields that do not fit each other.
+    """
+
+    text: str
+    better: str | Sequence[str]
+    worse: str | Sequence[str]
+    margin: float
+    kind: str | None = None
+    metric: str | None = None
+    lower_is_better: bool = False
+    datasets: tuple[str, ...] | None = None
+    within: float | None = None
+    target: float | None = None
+
+    def __post_init__(self):
+        if self.kind is None:
+            object.__setattr__(self, "kind", "superiority" if isinstance(self.better, str) else "best of family")
+        if self.kind not in KINDS:
+            raise Misuse(f"a claim's kind must be one of {', '.join(KINDS)}. Received: {self.kind!r}")
+        if not self.margin > 0:
+            raise Misuse(f"a claim's margin must be above 0. Received: {self.margin!r}")
+        counts = len(self.better_arms), len(self.worse_arms)
+        if not KINDS[self.kind](*counts):
+            raise Misuse(
+                f"a claim of kind {self.kind!r} does not take {counts[0]} better and {counts[1]} worse arms: {self.text!r}"
+            )
+        if (self.kind == "flatness") != (self.within is not None):
+            raise Misuse(f"a claim has `within` if, and only if, it is about flatness: {self.text!r}. Received: {self.within!r}")
+        if (self.metric in OF_TARGETS) != (self.target is not None):
+            raise Misuse(
+                f"a claim has a target if, and only if, its metric is about one: {self.text!r}. Received: {self.target!r}"
+            )
+
+    @classmethod
+    def of(cls, fields: dict) -> "Claim":
+        """A claim as a declaration holds it, in plain values."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        return cls(**{name: value for name, value in fields.items() if name in known})
+
+    @property
+    def better_arms(self) -> list[str]:
+        return _listed(self.better)
+
+    @property
+    def worse_arms(self) -> list[str]:
+        return _listed(self.worse)
+
+    def arms(self) -> list[str]:
+        """All arms it names."""
+        return [*self.better_arms, *self.worse_arms]
+
+
+def _listed(side: str | Sequence[str]) -> list[str]:
+    return [side] if isinstance(side, str) else list(side)
+
+
+def less(text: str, better: str, worse: str, metric: str, margin: float) -> Claim:
+    """The claim that an arm has less of a metric than another, by at least a margin."""
+    return Claim(text, better, worse, margin, metric=metric, lower_is_better=True)
+
+
+def overfits_less(better: str, worse: str, margin: float = 0.005) -> tuple[Claim, Claim]:
+    """Both halves of the claim that an arm overfits less: a smaller gap, and a test accuracy that is not worse."""
+    text = f"{better} reduces overfitting against {worse}"
+    return (
+        less(f"{text}: gap", better, worse, "gap", margin),
+        Claim(f"{text}: accuracy", better, worse, margin, kind="not worse"),
+    )
