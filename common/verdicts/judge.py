@@ -63,11 +63,7 @@ class Verdict:
 
     def disagreement(self) -> str:
         """Of a refuted claim: what the rows say instead."""
-        if self.kind == "same":
-            return f"they differ by more than {self.margin:g}"
-        if self.kind == "not worse":
-            return f"it is worse by more than {self.margin:g}"
-        return "the other way round" if self.high < 0 else f"by less than {self.margin:g}, if at all"
+        return KINDS[self.kind].disagreement(self.margin, self.high)
 
 
 def judge(table: Table) -> list[Verdict]:

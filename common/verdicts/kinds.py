@@ -59,40 +59,48 @@ class Superiority:
             raise NoData(f"no rows of {missing[0]}" if missing else "no seed that all its arms have")
         look = max((n for n in LOOKS if n <= len(seeds)), default=0)
         used = seeds[:look] if look else seeds
-        judged = self._choose(used)
-        arms = [*self.better, *self.worse]
+        better, judged = self._choose(used)
+        arms = [*better, *self.worse]
         counts = {arm: sum(table.of(arm, seed)["status"] == "diverged" for seed in used) for arm in arms}
         notes = []
         if any(counts.values()):
             notes.append("diverged: " + ", ".join(f"{arm} {n} of {len(used)}" for arm, n in counts.items() if n))
-        estimate, how, more = self._compare(used, any(counts.values()))
+        estimate, how, more = self._compare(better, used, any(counts.values()))
         return Contrast(estimate, len(seeds), look, how or judged, [*notes, *more])
 
-    def _choose(self, seeds: Sequence[int]) -> str:
-        """Settle which arms are compared. Returns how they are judged, in words."""
-        return "means"
+    @staticmethod
+    def disagreement(margin: float, high: float) -> str:
+        """What the rows say instead of a refuted claim; `high` is the interval's upper bound."""
+        return "the other way round" if high < 0 else f"by less than {margin:g}, if at all"
 
-    def _terms(self) -> list[tuple[float, str]]:
+    def _choose(self, seeds: Sequence[int]) -> tuple[list[str], str]:
+        """Which of the better arms are compared, and how they are judged, in words."""
+        return self.better, "means"
+
+    def _terms(self, better: Sequence[str]) -> list[tuple[float, str]]:
         """The arms of the difference and their signs."""
-        return [(1.0, self.better[0]), (-1.0, self.worse[0])]
+        return [(1.0, better[0]), (-1.0, self.worse[0])]
 
-    def _compare(self, seeds: Sequence[int], diverged: bool) -> tuple[stats.Estimate | stats.Ranked, str, list[str]]:
+    def _compare(
+        self, better: Sequence[str], seeds: Sequence[int], diverged: bool
+    ) -> tuple[stats.Estimate | stats.Ranked, str, list[str]]:
         """The estimate, how it was judged if not by means, and notes. Raises `NoData`."""
+        terms = self._terms(better)
         table, name = self.table, self.metric_name
         primary = name == table.primary.column
         metric = table.metric(name)
         sign = -1.0 if self.claim.lower_is_better or metric.lower_is_better else 1.0
         if primary and not diverged:
-            images = self._by_image(seeds)
+            images = self._by_image(terms, seeds)
             if images is not None:
                 return stats.two_way(sign * images), "", []
-        differences = sign * np.array([self._difference(metric, seed) for seed in seeds])
+        differences = sign * np.array([self._difference(metric, terms, seed) for seed in seeds])
         if name == "survival":
-            first, second = ([table.of(arm, s)["status"] == "done" for s in seeds] for arm in (self.better[0], self.worse[0]))
+            first, second = ([table.of(arm, s)["status"] == "done" for s in seeds] for arm in (better[0], self.worse[0]))
             note = f"survival {sum(first)} against {sum(second)} of {len(seeds)}, p = {stats.survival_p(first, second):.3g}"
             return stats.Ranked(tuple(differences)), "exact", [note]
         if metric.ranked or diverged:
-            notes = [self._reached(metric, seeds)] if metric.ranked else []
+            notes = [self._reached(metric, [*better, *self.worse], seeds)] if metric.ranked else []
             if np.isnan(differences).any():
                 raise NoData("a diverged trial has no such value")
             return stats.Ranked(tuple(differences)), "ranks", notes
@@ -104,35 +112,39 @@ class Superiority:
             notes.append(f"over seeds alone: {why}")
         return stats.paired(differences, metric.step(table)), "", notes
 
-    def _difference(self, metric: Metric, seed: int) -> float:
+    def _difference(self, metric: Metric, terms: Sequence[tuple[float, str]], seed: int) -> float:
         budget = float(self.table.rows["epochs"].max() + 1)
         total = 0.0
-        for sign, arm in self._terms():
+        for sign, arm in terms:
             value = metric.value(self.table, arm, seed, self.claim.target)
             if math.isinf(value):  # never reached: later than the budget's last epoch
                 value = metric.at_epoch(self.table.of(arm, seed), budget)
             total += sign * value
         return total
 
-    def _by_image(self, seeds: Sequence[int]) -> np.ndarray | None:
+    def _by_image(self, terms: Sequence[tuple[float, str]], seeds: Sequence[int]) -> np.ndarray | None:
         """Differences [seeds, images] of the outcomes; None where an arm's predictions are not there."""
         lines = []
         for seed in seeds:
-            outcomes = [(sign, self.table.by_image(arm, seed)) for sign, arm in self._terms()]
+            outcomes = [(sign, self.table.by_image(arm, seed)) for sign, arm in terms]
             if any(right is None for _, right in outcomes) or len({len(right) for _, right in outcomes}) > 1:
                 return None
             lines.append(sum(sign * right for sign, right in outcomes))
         return np.array(lines)
 
-    def _reached(self, metric: Metric, seeds: Sequence[int]) -> str:
+    def _reached(self, metric: Metric, arms: Sequence[str], seeds: Sequence[int]) -> str:
         """How many trials of each arm reached the target."""
-        values = {a: [metric.value(self.table, a, s, self.claim.target) for s in seeds] for a in (*self.better, *self.worse)}
+        values = {a: [metric.value(self.table, a, s, self.claim.target) for s in seeds] for a in arms}
         counts = (f"{arm} {sum(map(math.isfinite, found))} of {len(seeds)}" for arm, found in values.items())
         return "target reached: " + ", ".join(counts)
 
 
 class NotWorse(Superiority):
     """`better` is worse than `worse` by less than the margin, if at all."""
+
+    @staticmethod
+    def disagreement(margin, high):
+        return f"it is worse by more than {margin:g}"
 
     def p(self, estimate):
         return estimate.p_beyond(-self.margin)
@@ -144,6 +156,10 @@ class NotWorse(Superiority):
 
 class Same(Superiority):
     """The two differ by less than the margin."""
+
+    @staticmethod
+    def disagreement(margin, high):
+        return f"they differ by more than {margin:g}"
 
     def p(self, estimate):
         # Inside, both bounds must be; outside, it is the nearer one that matters.
@@ -159,8 +175,8 @@ class Same(Superiority):
 class Interaction(Superiority):
     """The first pair of arms differs by more than the second."""
 
-    def _terms(self):
-        return [(1.0, self.better[0]), (-1.0, self.better[1]), (-1.0, self.worse[0]), (1.0, self.worse[1])]
+    def _terms(self, better):
+        return [(1.0, better[0]), (-1.0, better[1]), (-1.0, self.worse[0]), (1.0, self.worse[1])]
 
 
 class BestOfFamily(Superiority):
@@ -168,8 +184,7 @@ class BestOfFamily(Superiority):
 
     def _choose(self, seeds):
         best = max(self.better, key=lambda arm: self._on_val(arm, seeds))
-        self.better = [best]
-        return f"means, {best} the best on val"
+        return [best], f"means, {best} the best on val"
 
     def _on_val(self, arm: str, seeds: Sequence[int]) -> tuple[float, float]:
         """The primary metric on val, then the NLL; higher is better."""
@@ -186,7 +201,7 @@ class Flatness(Superiority):
     def metric_name(self):
         return f"decades within {self.claim.within:g} of its best"
 
-    def _compare(self, seeds, diverged):
+    def _compare(self, better, seeds, diverged):
         differences = [self._decades(self.better, seed) - self._decades(self.worse, seed) for seed in seeds]
         step = min(np.diff(np.log10(np.sort([number for _, number in self._numbers(self.better)]))))
         return stats.paired(differences, float(step)), "means of decades", []

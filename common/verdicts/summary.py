@@ -96,8 +96,7 @@ def against(table: Table, arm: str, reference: str) -> stats.Estimate | None:
     d = [float(table.of(arm, seed)[column]) - float(table.of(reference, seed)[column]) for seed in seeds]
     if not np.isfinite(d).all():
         return None
-    resolution = 1 / float(table.rows["test_size"].iloc[0]) if table.primary.metric == "accuracy" else None
-    return stats.paired(d, resolution)
+    return stats.paired(d, table.metric(column).step(table))
 
 
 def answer(table: Table, summary: pd.DataFrame, differences: Differences) -> str:

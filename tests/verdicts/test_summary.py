@@ -1,0 +1,31 @@
+"""What a table of entries and its answer say, of rows that are made up."""
+
+import pytest
+from made import Made, around, claim
+
+from common.rows import schema
+from common.rows.table import Table
+from common.verdicts import summary
+from common.verdicts.judge import judge
+from common.verdicts.kinds import SUPPORTED
+
+
+def test_the_common_rate_has_lines_of_its_own_and_neither_wins_nor_is_judged(tmp_path):
+    made = Made(tmp_path)
+    made.add("b", around(0.85))
+    made.add("a", around(0.95))
+    made.add("a", around(0.80), rate=[schema.COMMON] * 5)
+    made.add("b", around(0.97), rate=[schema.COMMON] * 5)
+    made.judge(claim())
+    table = Table.read(made.files)
+    table.declaration["baseline"] = "b"
+    frame = summary.summarize(table)
+    assert set(frame["arm"]) == {"a", "b", "a, common rate", "b, common rate"}
+    lines = frame.set_index("arm")
+    assert lines["score"].to_dict() == pytest.approx({"b": 0.85, "a": 0.95, "b, common rate": 0.97, "a, common rate": 0.80})
+    assert lines["difference"].drop("b").to_dict() == pytest.approx({"a": 0.10, "b, common rate": 0.12, "a, common rate": -0.05})
+    answer = summary.answer(table, frame, summary.contrasts(table))
+    assert answer.startswith("a has the highest mean test accuracy, 0.9500 over 5 seeds, +0.1000 against b (exploratory")
+    (verdict,) = judge(table)
+    assert (verdict.status, verdict.seeds) == (SUPPORTED, 5)
+    assert verdict.difference == pytest.approx(0.10)
