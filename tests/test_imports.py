@@ -121,6 +121,14 @@ def test_what_reads_rows_knows_no_keras_and_no_tensorflow():
     subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True)
 
 
+def test_scripts_are_read_without_what_needs_keras():
+    from common.running import scripts
+
+    assert set(scripts.NEED_KERAS) == PARTS | {"training"}
+    direct = {name for name, names in IMPORTS.items() if {one.split(".")[0] for one in names} & set(scripts.SLOW[:2])}
+    assert {group(name) for name in direct} == {"training", "parts", "experiments"}
+
+
 def test_a_room_says_what_it_is_for_and_holds_nothing_else():
     for room in {name for name in TREES if name.startswith("common.") and (PROJECT / name.replace(".", "/")).is_dir()}:
         (docstring,) = TREES[room].body
