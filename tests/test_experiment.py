@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -222,3 +223,13 @@ def test_list_counts_each_arm_and_seed_once(tmp_path):
         store.store(files, store.Outcome(row={**identity, "arm": "baseline", "seed": seed}), list(experiment.arms))
     store.store(files, store.Outcome(row={**identity, "arm": "l2=1e-4", "seed": 0, "status": "failed"}), list(experiment.arms))
     assert dict(list_command.progress(experiment, tmp_path))["digits"] == "5 of 25, 1 failed"
+
+
+@pytest.mark.parametrize("started", [["-m", "experiments.exp_03_l2"], [str(PROJECT / "experiments" / "exp_03_l2.py")]])
+def test_a_script_runs_by_itself_from_anywhere(tmp_path, started):
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    command = [sys.executable, *started, "--dry", "--seeds", "2", "--results", "out"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "10 of 10 trials to run" in done.stdout
+    assert (tmp_path / "out").is_dir()  # below the caller's folder

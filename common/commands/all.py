@@ -133,7 +133,7 @@ def main() -> int:
     given = parse(STUDY, description=__doc__)
     if given.arms is not None:
         raise Misuse(f"arms belong to one experiment: make exp-NN ARMS=… Received: {given.arms}")
-    folder = pathlib.Path(given.results or "results").expanduser().resolve()
+    folder = pathlib.Path(given.results).expanduser().resolve()
     options = [word for word in sys.argv[1:] if not word.startswith(("RESULTS=", "--results="))]
     return run([*options, f"RESULTS={folder}"], folder)
 

@@ -33,7 +33,7 @@ def _how_far(experiment, folder: pathlib.Path) -> str:
 
 def run() -> int:
     """Print the list. Returns the exit status."""
-    folder = pathlib.Path(parse(["results"], description=__doc__).results or "results")
+    folder = pathlib.Path(parse(["results"], description=__doc__).results)
     status = 0
     for path in experiment_scripts():
         try:

@@ -29,7 +29,7 @@ class _Parser(argparse.ArgumentParser):
 def parse(
     names: Sequence[str], arguments: Sequence[str] | None = None, *, positional: str | None = None, **texts: str
 ) -> argparse.Namespace:
-    """The values of some options of `OPTIONS`; None, or false, for one that is not given. Raises `Misuse`.
+    """The values of some options of `OPTIONS`; None, or false, for one that is not given, but for `results`. Raises `Misuse`.
 
     Args:
         arguments: by default the process'.
@@ -44,6 +44,7 @@ def parse(
             flag, about = f"--{option.name.replace('_', '-')}", {"help": option.meaning, "dest": option.name}
             kind = {"metavar": option.value, "type": _whole(option)} if option.value else {"action": "store_true"}
             parser.add_argument(flag, **about, **kind)
+    parser.set_defaults(**({"results": "results"} if "results" in names else {}))
     return parser.parse_args(words(sys.argv[1:] if arguments is None else arguments))
 
 

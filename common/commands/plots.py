@@ -11,7 +11,7 @@ from common.rows import store
 
 def run() -> int:
     """Draw, and print the paths. Returns the exit status: 1 if some rows cannot be read."""
-    folder = pathlib.Path(parse(["results"], description=__doc__).results or "results")
+    folder = pathlib.Path(parse(["results"], description=__doc__).results)
     if not folder.is_dir():
         raise Misuse(f"results folder does not exist: run an experiment first. Received: {folder}")
     status = 0

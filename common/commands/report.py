@@ -17,7 +17,7 @@ def run() -> int:
         if page.readme(schema.REFERENCE) != page.README.read_text():
             raise Failure("README's results are not those of the rows: make report RESULTS=results/reference")
         return 0
-    folder = pathlib.Path(given.results or "results")
+    folder = pathlib.Path(given.results)
     if not store.setting_folders(folder):
         raise Misuse(f"no experiment has rows: run one first (make exp-NN). Received: {folder}")
     path, broken = page.build(folder)

@@ -94,7 +94,7 @@ def main() -> int:
     given = parse(["row", "results"], description=__doc__)
     if not given.row:
         raise Misuse("ROW must be the first digits of a row's fingerprint: make reproduce ROW=5fdad8ed. Received: ''")
-    files, row = find(given.row, [pathlib.Path(given.results or "results")])
+    files, row = find(given.row, [pathlib.Path(given.results)])
     print(f"{row['experiment']}, {entry_of(row)} seed {row['seed']}, from {files.rows}")
     origin = provenance()
     if origin["commit"] != row["commit"] or origin["dirty"]:

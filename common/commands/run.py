@@ -80,7 +80,7 @@ def _run(experiment: Experiment, given: argparse.Namespace, cluster: Cluster | N
         cluster=None if given.dry else cluster,
     )
     _check_sweep(given)
-    folder = pathlib.Path(given.results or "results").expanduser()
+    folder = pathlib.Path(given.results).expanduser()
     _check_writable(folder)
     if how.cluster:
         how.cluster.open(folder / ".cluster" / experiment.name)

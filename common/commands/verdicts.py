@@ -14,7 +14,7 @@ def run() -> int:
     """Print the verdicts. Returns the exit status: 1 if some rows cannot be read."""
     given = parse(["results"], positional="number", description=__doc__)
     number = None if given.number == "all" else given.number.zfill(2)
-    found = _entries(pathlib.Path(given.results or "results"), number)
+    found = _entries(pathlib.Path(given.results), number)
     status, heading = 0, None
     if not found:
         print(f"experiment {number} makes no claims" if number else "no experiment that has rows makes claims")

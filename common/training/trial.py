@@ -174,7 +174,7 @@ class Trial:
             loss=per_example(loss),
             train=train,
             val=self.val if validate is None else validate,
-            outputs=self.task.outputs(train.classes or self.classes),
+            outputs=self.task.outputs(train.classes) if train.classes else self.classes,
             epochs=self.epochs if epochs is None else epochs,
             # The stage `fit` sees what it would see without others, so that arms with and without another one stay paired.
             earlier=0 if stage == "fit" else sum(fit.epoch for fit in self.fits.values()),
