@@ -9,7 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 from PIL import Image
 
 from common.errors import Failure
-from common.figures import answers, draw, mistakes, plots, predictions
+from common.figures import draw, search
 from common.files import write_atomic
 from common.machine import cores
 from common.rows import metric, schema, table
@@ -23,14 +23,17 @@ SHOWN = (
 PHOTOGRAPHS = ("mistakes", "samples")
 """Kinds that need more than a few colours."""
 COLOURS = 64
-DRAWING = (answers, draw, judge, metric, mistakes, plots, predictions, stats, table)
+DRAWING = (
+    *sorted(pathlib.Path(__file__).parent.glob("*.py")),
+    *(pathlib.Path(one.__file__) for one in (judge, metric, stats, table)),
+)
 """The code that decides what a figure shows."""
 
 
 def redraw(experiments: list[schema.Files]) -> list[str]:
     """Redraw the figures whose rows, or whose code, have changed. Returns a line about each experiment that cannot be drawn."""
     changed = []
-    drawing = [hashlib.sha256(pathlib.Path(module.__file__).read_bytes()).digest() for module in DRAWING]
+    drawing = [hashlib.sha256(path.read_bytes()).digest() for path in DRAWING]
     for files in experiments:
         parts = (files.rows, files.epochs, files.measures, files.predictions, files.samples, files.declaration)
         parts += (files.points,)
@@ -52,7 +55,7 @@ def _redraw(changed: tuple[schema.Files, str]) -> str | None:
     files, digest = changed
     try:
         draw.draw(files)
-        draw.draw_sweep(files)
+        search.draw_sweep(files)
         for kind, path in paths(files):
             small(kind, path)
         write_atomic(_stamp(files), digest.encode())

@@ -8,7 +8,7 @@ import re
 import numpy as np
 
 from common.experiment import COMMON
-from common.figures import cache, plots
+from common.figures import cache, style
 from common.rows.table import Table
 from common.verdicts import summary
 from common.verdicts.judge import Verdict
@@ -82,7 +82,7 @@ class Section:
         for arm in self.arms:
             own = [row for (name, _), row in sorted(self.table.by_trial.items(), key=lambda item: item[0][1]) if name == arm]
             trials = [self._trial(row) for row in own]
-            arms[arm] = {"colour": plots.look(self.arms, arm)["color"], "trials": trials}
+            arms[arm] = {"colour": style.look(self.arms, arm)["color"], "trials": trials}
         told = [trial["told"] for own in arms.values() for trial in own["trials"]]
         shared = {name: value for name, value in told[0].items() if all(one[name] == value for one in told)} if told else {}
         for one in told:
