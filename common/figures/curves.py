@@ -109,7 +109,7 @@ def targets(table: Table, rows: pd.DataFrame, asked: Sequence[str]) -> tuple[lis
     if "steps" not in asked:
         return [], ""
     primary, baseline = table.primary, table.declaration.get("baseline")
-    finals = rows.groupby("arm")[primary.on("val")].mean().dropna()
+    finals = rows.groupby("entry")[primary.on("val")].mean().dropna()
     if not len(finals):
         return [], ""
     whose = baseline if baseline in finals.index else (primary.sign * finals).idxmax()
@@ -118,10 +118,10 @@ def targets(table: Table, rows: pd.DataFrame, asked: Sequence[str]) -> tuple[lis
     return [float(f"{target:.3g}")], f"{said} what {whose} ends with, in the mean"
 
 
-def updates_to_targets(table: Table, rows: pd.DataFrame, arms: list[str], targets: list[float]) -> pd.DataFrame:
+def updates_to_targets(table: Table, rows: pd.DataFrame, targets: list[float]) -> pd.DataFrame:
     """Per trial and target the updates that it took, as `steps_to_target` wants them; without trials that count none."""
     lines = []
-    for row in rows[rows["arm"].isin(arms) & rows["steps"].notna()].to_dict("records"):
+    for row in rows[rows["steps"].notna()].to_dict("records"):
         arm, seed = row["arm"], row["seed"]
         for target in targets if len(table.epochs_of(arm, seed)) else ():
             steps = table.metric("steps_to_target").value(table, arm, seed, target)
@@ -131,12 +131,11 @@ def updates_to_targets(table: Table, rows: pd.DataFrame, arms: list[str], target
     return pd.DataFrame(lines)
 
 
-def compared_epochs(epochs: pd.DataFrame, arms: list[str]) -> tuple[pd.DataFrame, str]:
-    """The arms' epochs, of several stages those of the one that all arms have, `fit` before others; and what to say of that."""
-    own = epochs[epochs["arm"].isin(arms)]
-    stages = set(own["stage"])
-    shared = stages.intersection(*(set(one) for _, one in own.groupby("arm")["stage"]))
+def compared_epochs(epochs: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Epochs, of several stages those of the one that all arms have, `fit` before others; and what to say of that."""
+    stages = set(epochs["stage"])
+    shared = stages.intersection(*(set(one) for _, one in epochs.groupby("arm")["stage"]))
     stage = "fit" if "fit" in shared else min(shared, default=None)
     if len(stages) == 1 or stage is None or (len(shared) > 1 and stage != "fit"):
-        return own, ""
-    return own[own["stage"] == stage], f"; stage {stage}, which all arms have"
+        return epochs, ""
+    return epochs[epochs["stage"] == stage], f"; stage {stage}, which all arms have"

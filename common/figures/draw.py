@@ -5,7 +5,6 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from common.experiment import COMMON
 from common.figures import curves, predictions, samples, scores, sensitivity, verdicts
 from common.figures.style import save
 from common.files import read_arrays
@@ -30,63 +29,64 @@ def _figures(files: schema.Files) -> Iterator[tuple]:
     rows = table.rows.dropna(subset=[primary.column])
     if not len(rows):
         return
-    arms = list(declaration["arms"])
-    own_rate = [arm for arm in arms if not arm.endswith(COMMON)]
+    arms = table.arms
+    own = rows[rows["entry"].isin(arms)]  # at their own rates
     asked = declaration.get("figures") or ()
     title = f"{files.experiment}: {declaration['question']}"
     caption = _caption(files, rows)
-    yield "accuracy", scores.final_scores(rows, arms, title, caption, declaration.get("baseline"), primary)
+    yield "accuracy", scores.final_scores(rows, table.entries, title, caption, declaration.get("baseline"), primary)
     if len(table.epochs):
-        epochs, stage = curves.compared_epochs(table.epochs, own_rate)
-        yield "curves", curves.learning_curves(epochs, own_rate, title, caption + stage, primary)
-    number, groups = sensitivity.varied_number(declaration, set(rows["arm"]))
-    if len(groups) > 1 and len({tuple(sorted(own.values())) for own in groups.values()}) == 1:
-        pairs = {arm: (name, value) for name, own in groups.items() for arm, value in own.items()}
-        yield "crossed", sensitivity.crossed(rows, pairs, number, title, caption, primary)
+        epochs, stage = curves.compared_epochs(table.epochs[table.epochs["entry"].isin(arms)])
+        yield "curves", curves.learning_curves(epochs, arms, title, caption + stage, primary)
+    number, groups = sensitivity.varied_number(declaration, set(own["arm"]))
+    if len(groups) > 1 and len({tuple(sorted(numbers.values())) for numbers in groups.values()}) == 1:
+        pairs = {arm: (name, value) for name, numbers in groups.items() for arm, value in numbers.items()}
+        yield "crossed", sensitivity.crossed(own, pairs, number, title, caption, primary)
     if groups:
         within = next((c["within"] for c in declaration.get("claims", ()) if c["kind"] == "flatness"), None)
         note = caption
         if within is not None:
-            groups = {sensitivity.with_flatness(name, own, rows, within, primary): own for name, own in groups.items()}
+            groups = {sensitivity.with_flatness(name, numbers, own, within, primary): numbers for name, numbers in groups.items()}
             note = f"{caption}; decades over which it stays within {within:g} of its best"
-        yield "sensitivity", sensitivity.sensitivity(rows, groups, number, title, note, primary)
+        yield "sensitivity", sensitivity.sensitivity(own, groups, number, title, note, primary)
     judged = [verdict for verdict in judge(table) if verdict.difference is not None]
     if judged:
         yield "verdicts", verdicts.forest(judged, title, f"{caption}; intervals at the level that each claim is judged at")
     if (rows["status"] == "diverged").any():
-        yield "survival", scores.survival(rows, arms, title, caption)
-    values = table.measures[table.measures["name"].isin({claim["metric"] for claim in declaration.get("claims", ())})]
+        yield "survival", scores.survival(rows, table.entries, title, caption)
+    values = table.measures[table.measures["entry"].isin(arms)]
+    values = values[values["name"].isin({claim["metric"] for claim in declaration.get("claims", ())})]
     if len(values):
-        yield "measures", scores.measured(values, own_rate, title, f"{caption}; a dot per seed, the bar their mean")
+        yield "measures", scores.measured(values, arms, title, f"{caption}; a dot per seed, the bar their mean")
     targets, said = curves.targets(table, rows, asked)
-    trials = curves.updates_to_targets(table, rows, own_rate, targets)
+    trials = curves.updates_to_targets(table, own, targets)
     if len(trials):
-        yield "steps", curves.steps_to_target(trials, own_rate, title, f"{caption}; {said}", primary.name("val"))
-    few = 1 < len(own_rate) <= MOST_LINES
-    if few and rows["parameters"].nunique() > 1:
-        yield "parameters", scores.cost(rows, own_rate, "parameters", "parameters", title, caption, primary)
-    if few and rows["train_seconds"].notna().any():
-        beside = "alone" if (rows["beside"] == 0).all() else "beside other trials"
-        yield "seconds", scores.cost(rows, own_rate, "train_seconds", f"seconds of training, {beside}", title, caption, primary)
-    counts = predictions.total_confusions(table, own_rate)
+        yield "steps", curves.steps_to_target(trials, arms, title, f"{caption}; {said}", primary.name("val"))
+    few = 1 < len(arms) <= MOST_LINES
+    if few and own["parameters"].nunique() > 1:
+        yield "parameters", scores.cost(own, arms, "parameters", "parameters", title, caption, primary)
+    if few and own["train_seconds"].notna().any():
+        beside = "alone" if (own["beside"] == 0).all() else "beside other trials"
+        yield "seconds", scores.cost(own, arms, "train_seconds", f"seconds of training, {beside}", title, caption, primary)
+    counts = predictions.total_confusions(table, arms)
     if counts:
         yield "confusion", predictions.confusions(counts, title, f"{caption}; summed over seeds")
-    bins = predictions.confidence_bins(table, own_rate) if few else {}
+    bins = predictions.confidence_bins(table, arms) if few else {}
     if bins:
         note = f"{caption}; {predictions.RELIABILITY_BINS} bins over all seeds, those of {predictions.LEAST} predictions or more"
-        yield "reliability", predictions.reliability(bins, own_rate, title, note)
-    wrong = predictions.surest_mistakes(table, own_rate) if "mistakes" in asked else {}
+        yield "reliability", predictions.reliability(bins, arms, title, note)
+    wrong = predictions.surest_mistakes(table, arms) if "mistakes" in asked else {}
     if wrong:
         note = f"{caption}; the mistakes with the highest probability, mean over seeds"
         yield "mistakes", predictions.most_confident(wrong, title, note)
     images = read_arrays(files.samples)
     if images:
         note = f"{files.folder.name}, seed 0: the first training images, as trained on in the first epoch"
-        yield "samples", samples.sample_sheet(images, own_rate, title, note)
+        yield "samples", samples.sample_sheet(images, arms, title, note)
 
 
 def _caption(files: schema.Files, rows: pd.DataFrame) -> str:
-    counts = rows.groupby("arm").size()
+    counts = rows.groupby("entry").size()
     seeds = f"{counts.min()}" if counts.min() == counts.max() else f"{counts.min()}–{counts.max()}"
 
     def span(column):

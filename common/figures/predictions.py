@@ -77,7 +77,7 @@ def surest_mistakes(table: Table, arms: list[str]) -> dict[str, list[Mistake]]:
 
     The probabilities are the means over seeds. None where logits or images are not on this machine.
     """
-    scores = table.rows[table.rows["arm"].isin(arms)].groupby("arm")["test_accuracy"].mean()
+    scores = table.rows[table.rows["entry"].isin(arms)].groupby("arm")["test_accuracy"].mean()
     baseline = table.declaration.get("baseline")
     ranked = [arm for arm in scores.sort_values(ascending=False, kind="stable").index if arm != baseline]
     chosen = [baseline, *ranked[:1]] if baseline in scores.index else ranked[:2]

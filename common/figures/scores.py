@@ -10,37 +10,40 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from scipy.special import stdtrit
 
-from common.experiment import COMMON
 from common.figures.style import STYLE, finished, look, new_figure, wrapped
+from common.rows import schema
 from common.rows.metric import ACCURACY, Primary
 
 GREYS = ListedColormap(["#f2f2f2", "#c9442b"])
 
 
 def final_scores(
-    rows: pd.DataFrame, arms: list[str], title: str, caption: str, baseline: str | None = None, primary: Primary = ACCURACY
+    rows: pd.DataFrame, entries: list[str], title: str, caption: str, baseline: str | None = None, primary: Primary = ACCURACY
 ) -> Figure:
     """Test score of every seed as a dot, diverged trials as crosses; the mean as a bar with its 95 % interval over seeds.
 
     Dots of arms at the common rate are hollow. The band is the noise floor: the baseline's mean ± one standard deviation over its
     seeds.
+
+    Args:
+        entries: all arms of the experiment in order, then those at the common rate.
     """
-    shown = [arm for arm in arms if arm in set(rows["arm"])]
+    shown = [entry for entry in entries if entry in set(rows["entry"])]
     with matplotlib.rc_context(STYLE):
         figure = new_figure(7, 1.5 + 0.42 * len(shown))
         axis = figure.subplots()
-        floor = rows.loc[rows["arm"] == baseline, primary.column]
+        floor = rows.loc[rows["entry"] == baseline, primary.column]
         if len(floor) > 1:
             axis.axvspan(floor.mean() - floor.std(), floor.mean() + floor.std(), color="#888888", alpha=0.15, linewidth=0)
         low, high = rows[primary.column].min(), rows[primary.column].max()
-        for y, arm in enumerate(shown):
-            own = rows[rows["arm"] == arm].sort_values("seed")
-            colour = look(arms, arm)["color"]
+        for y, entry in enumerate(shown):
+            own = rows[rows["entry"] == entry].sort_values("seed")
+            colour = look(entries, own["arm"].iloc[0])["color"]
             shift = 0.3 * (np.linspace(-1, 1, len(own)) if len(own) > 1 else np.zeros(1))
             diverged = (own["status"] == "diverged").to_numpy()
             values = own[primary.column].to_numpy()
             filled = {"alpha": 0.6, "linewidths": 0}
-            dots = {"facecolors": "none", "linewidths": 0.8} if arm.endswith(COMMON) else filled
+            dots = {"facecolors": "none", "linewidths": 0.8} if own["rate"].iloc[0] == schema.COMMON else filled
             axis.scatter(values[~diverged], y + shift[~diverged], **{"s": 18, "color": colour, **dots})
             axis.scatter(values[diverged], y + shift[diverged], s=24, color=colour, marker="x")
             axis.vlines(values.mean(), y - 0.4, y + 0.4, color=colour, linewidth=2)
@@ -89,10 +92,10 @@ def measured(values: pd.DataFrame, arms: list[str], title: str, caption: str) ->
         return finished(figure, title, caption)
 
 
-def survival(rows: pd.DataFrame, arms: list[str], title: str, caption: str) -> Figure:
-    """Which trials diverged: arms down, seeds across."""
-    shown = [arm for arm in arms if arm in set(rows["arm"])]
-    table = rows.assign(diverged=rows["status"] == "diverged").pivot_table(index="arm", columns="seed", values="diverged")
+def survival(rows: pd.DataFrame, entries: list[str], title: str, caption: str) -> Figure:
+    """Which trials diverged: arms down, those at the common rate below; seeds across."""
+    shown = [entry for entry in entries if entry in set(rows["entry"])]
+    table = rows.assign(diverged=rows["status"] == "diverged").pivot_table(index="entry", columns="seed", values="diverged")
     table = table.reindex(shown).to_numpy(float)
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
         figure = new_figure(max(5.0, 2.5 + 0.3 * table.shape[1]), 1.3 + 0.28 * len(shown))

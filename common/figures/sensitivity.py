@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from common.experiment import COMMON
 from common.figures.style import STYLE, finished, log_ticks, look, new_figure
 from common.rows.metric import ACCURACY, Primary
 from common.verdicts import stats
@@ -80,7 +79,7 @@ def crossed(
 
 def varied_number(declaration: dict, there: set[str]) -> tuple[str, dict[str, dict[str, float]]]:
     """The number that the arms vary, if any does: its name, and per group of arms alike in all else each arm's value."""
-    arms = {arm: own for arm, own in declaration["arms"].items() if arm in there and not arm.endswith(COMMON)}
+    arms = {arm: own for arm, own in declaration["arms"].items() if arm in there}
     best: tuple[str, dict] = ("", {})
     for number in dict.fromkeys(name for own in arms.values() for name in own):
         groups: dict[str, dict[str, float]] = {}

@@ -10,7 +10,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, NullLocator
 
-from common.experiment import COMMON
 from common.files import write_atomic
 
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C564B")
@@ -30,12 +29,8 @@ STYLE = {
 
 
 def look(arms: list[str], arm: str) -> dict:
-    """Colour, line and marker of an arm, the same in every figure of an experiment and distinct also in grey.
-
-    An arm at the common rate has the look that it has at its own.
-    """
-    own = arm.removesuffix(COMMON)
-    i = arms.index(own if own in arms else arm)
+    """Colour, line and marker of an arm, at whatever rate: the same in all figures of an experiment, distinct also in grey."""
+    i = arms.index(arm)
     again = i // len(COLOURS)
     return {
         "color": COLOURS[i % len(COLOURS)],

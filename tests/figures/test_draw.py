@@ -112,7 +112,7 @@ def others():
         "caption",
     )
     trials = [
-        {"arm": arm, "seed": s, "test_accuracy": 0.9 - s / 50, "seconds": 1 + i, "status": "diverged" if s == i else "done"}
+        {"arm": arm, "entry": arm, "seed": s, "test_accuracy": 0.9 - s / 50, "seconds": 1 + i, "status": schema.FINAL[s == i]}
         for i, arm in enumerate(names)
         for s in range(5)
     ]
@@ -155,8 +155,7 @@ def test_no_text_overlaps_another_or_leaves_the_figure(files):
 
 
 def test_the_accuracy_figure_shows_every_seed_and_the_mean(files):
-    rows = pd.read_csv(files.rows)
-    figure = scores.final_scores(rows[rows["status"] != "failed"], list(ARMS), "title", "caption")
+    figure = scores.final_scores(Table.read(files).rows, list(ARMS), "title", "caption")
     dots = np.concatenate(
         [c.get_offsets().data[:, 0] for c in figure.axes[0].collections if len(c.get_offsets()) and hasattr(c, "get_sizes")]
     )
@@ -170,16 +169,24 @@ def test_an_arm_has_the_same_look_everywhere_and_no_two_share_one():
 
 
 def test_an_arm_at_the_common_rate_has_the_look_of_its_own_and_hollow_dots():
-    arms = ["a", "b", "b, common rate", "a, common rate"]
-    assert style.look(arms, "a, common rate") == style.look(arms, "a") != style.look(arms, "b, common rate")
-    rows = pd.DataFrame([{"arm": arm, "seed": s, "test_accuracy": s / 5, "status": "done"} for arm in arms for s in range(3)])
-    (axis,) = scores.final_scores(rows, arms, "title", "caption").axes
-    filled = [
-        len(dots.get_facecolors()) > 0
-        for dots in axis.collections
-        if isinstance(dots, PathCollection) and len(dots.get_offsets())
-    ]
+    trained = [("a", "own"), ("b", "own"), ("b", "common"), ("a", "common")]
+    entries = [schema.entry_name(arm, rate) for arm, rate in trained]
+    rows = pd.DataFrame(
+        [
+            {"arm": arm, "rate": rate, "entry": entry, "seed": s, "test_accuracy": s / 5, "status": "done"}
+            for (arm, rate), entry in zip(trained, entries, strict=True)
+            for s in range(3)
+        ]
+    )
+    (axis,) = scores.final_scores(rows, entries, "title", "caption").axes
+    scatters = [dots for dots in axis.collections if isinstance(dots, PathCollection) and len(dots.get_offsets())]
+    filled = [len(dots.get_facecolors()) > 0 for dots in scatters]
     assert filled == [True, True, False, False]
+    a, b, b_common, a_common = [
+        tuple(dots.get_edgecolors()[0]) if not full else tuple(dots.get_facecolors()[0])
+        for dots, full in zip(scatters, filled, strict=True)
+    ]
+    assert a[:3] == a_common[:3] != b[:3] == b_common[:3]
 
 
 @pytest.mark.parametrize(("numbers", "ticks"), [((3, 5, 7), ["3", "5", "7"]), ((0.1, 0.101, 1), ["0.1", "0.2", "0.5", "1"])])
@@ -194,16 +201,16 @@ def test_steps_to_target_count_updates_and_say_who_never_got_there(files):
     declaration = {"arms": ARMS, "question": "?", "baseline": "baseline"}
     table = Table(files, rows, store.read_epochs(files), store.read_measures(files), {}, declaration)
     # Epoch e has a validation accuracy of 1 - 0.5 / e, so that 0.76 (95 % of 0.8) is first passed in epoch 3.
-    targets, said = curves.targets(table, rows, ["steps"])
+    targets, said = curves.targets(table, table.rows, ["steps"])
     assert targets == [0.76]
     assert said == "target: 95 % of what baseline ends with, in the mean"
-    found = curves.updates_to_targets(table, rows, list(ARMS), targets).set_index(["arm", "seed"])
+    found = curves.updates_to_targets(table, table.rows, targets).set_index(["arm", "seed"])
     assert found.loc[("baseline", 0), ["steps", "reached"]].tolist() == [30.0, True]
     assert found.loc[("diverging", 1), ["steps", "reached", "diverged"]].tolist() == [50.0, False, True]
     assert len(found) == 9
-    assert curves.targets(table, rows, []) == ([], "")
+    assert curves.targets(table, table.rows, []) == ([], "")
     declaration["claims"] = [{"metric": "epochs_to_target", "target": 0.6}]
-    assert curves.targets(table, rows, [])[0] == [0.6]
+    assert curves.targets(table, table.rows, [])[0] == [0.6]
 
 
 @pytest.fixture
@@ -275,15 +282,15 @@ def test_a_missing_results_folder_is_one_line(tmp_path):
 
 
 def test_curves_compare_the_stage_that_all_arms_have():
-    stages = [("a", "fit"), ("b", "pretrain"), ("b", "fit"), ("b, common rate", "fit")]
+    stages = [("a", "fit"), ("b", "pretrain"), ("b", "fit")]
     epochs = pd.DataFrame([{"arm": arm, "stage": stage, "epoch": e} for arm, stage in stages for e in (1, 2)])
     for arms in (["a", "b"], ["b"]):
-        compared, said = curves.compared_epochs(epochs, arms)
+        compared, said = curves.compared_epochs(epochs[epochs["arm"].isin(arms)])
         assert set(zip(compared["arm"], compared["stage"], strict=True)) == {(arm, "fit") for arm in arms}
         assert said == "; stage fit, which all arms have"
     apart = epochs.replace("fit", "first fold")
-    for own, arms, number in ((epochs, ["a"], 2), (apart, ["b"], 4)):  # one stage alone; two, none of which is the fit
-        compared, said = curves.compared_epochs(own, arms)
+    for own, arm, number in ((epochs, "a", 2), (apart, "b", 4)):  # one stage alone; two, none of which is the fit
+        compared, said = curves.compared_epochs(own[own["arm"] == arm])
         assert (len(compared), said) == (number, "")
 
 
