@@ -1,100 +1,218 @@
 """Which figures are drawn of an experiment's rows. Reads rows alone, without TensorFlow."""
 
+import functools
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from common.figures import curves, predictions, samples, scores, sensitivity, verdicts
 from common.figures.style import save
 from common.files import read_arrays
 from common.rows import schema
 from common.rows.table import Table
-from common.verdicts.judge import judge
+from common.verdicts.judge import Verdict, judge
 
 MOST_LINES = 12
 """Arms that a figure of costs or reliability can tell apart."""
 
 
-def draw(files: schema.Files) -> list[pathlib.Path]:
-    """Draw the figures of one experiment in one setting, as PNG and SVG beside its rows. Returns the paths of the PNGs."""
-    stem = files.folder / files.experiment
-    return [save(stem.with_name(f"{stem.name}_{kind}.png"), figure) for kind, figure in _figures(files)]
+class Material:
+    """What the figures of one experiment in one setting are drawn from, each part read or computed once."""
 
+    def __init__(self, table: Table):
+        self.table, self.primary, self.declaration, self.arms = table, table.primary, table.declaration, table.arms
+        self.rows = table.rows.dropna(subset=[self.primary.column])
+        self.own = self.of_arms(self.rows)
+        self.claims = self.declaration.get("claims", ())
+        self.asked = self.declaration.get("figures") or ()
+        self.few = 1 < len(self.arms) <= MOST_LINES
+        self.title = f"{table.files.experiment}: {self.declaration['question']}"
 
-def _figures(files: schema.Files) -> Iterator[tuple]:
-    """Kind and figure of each that the rows allow."""
-    table = Table.read(files)
-    primary, declaration = table.primary, table.declaration
-    rows = table.rows.dropna(subset=[primary.column])
-    if not len(rows):
-        return
-    arms = table.arms
-    own = rows[rows["entry"].isin(arms)]  # at their own rates
-    asked = declaration.get("figures") or ()
-    title = f"{files.experiment}: {declaration['question']}"
-    caption = _caption(files, rows)
-    yield "accuracy", scores.final_scores(rows, table.entries, title, caption, declaration.get("baseline"), primary)
-    if len(table.epochs):
-        epochs, stage = curves.compared_epochs(table.epochs[table.epochs["entry"].isin(arms)])
-        yield "curves", curves.learning_curves(epochs, arms, title, caption + stage, primary)
-    number, groups = sensitivity.varied_number(declaration, set(own["arm"]))
-    if len(groups) > 1 and len({tuple(sorted(numbers.values())) for numbers in groups.values()}) == 1:
-        pairs = {arm: (name, value) for name, numbers in groups.items() for arm, value in numbers.items()}
-        yield "crossed", sensitivity.crossed(own, pairs, number, title, caption, primary)
-    if groups:
-        within = next((c["within"] for c in declaration.get("claims", ()) if c["kind"] == "flatness"), None)
-        note = caption
-        if within is not None:
-            groups = {sensitivity.with_flatness(name, numbers, own, within, primary): numbers for name, numbers in groups.items()}
-            note = f"{caption}; decades over which it stays within {within:g} of its best"
-        yield "sensitivity", sensitivity.sensitivity(own, groups, number, title, note, primary)
-    judged = [verdict for verdict in judge(table) if verdict.difference is not None]
-    if judged:
-        yield "verdicts", verdicts.forest(judged, title, f"{caption}; intervals at the level that each claim is judged at")
-    if (rows["status"] == "diverged").any():
-        yield "survival", scores.survival(rows, table.entries, title, caption)
-    values = table.measures[table.measures["entry"].isin(arms)]
-    values = values[values["name"].isin({claim["metric"] for claim in declaration.get("claims", ())})]
-    if len(values):
-        yield "measures", scores.measured(values, arms, title, f"{caption}; a dot per seed, the bar their mean")
-    targets, said = curves.targets(table, rows, asked)
-    trials = curves.updates_to_targets(table, own, targets)
-    if len(trials):
-        yield "steps", curves.steps_to_target(trials, arms, title, f"{caption}; {said}", primary.name("val"))
-    few = 1 < len(arms) <= MOST_LINES
-    if few and own["parameters"].nunique() > 1:
-        yield "parameters", scores.cost(own, arms, "parameters", "parameters", title, caption, primary)
-    if few and own["train_seconds"].notna().any():
-        beside = "alone" if (own["beside"] == 0).all() else "beside other trials"
-        yield "seconds", scores.cost(own, arms, "train_seconds", f"seconds of training, {beside}", title, caption, primary)
-    counts = predictions.total_confusions(table, arms)
-    if counts:
-        yield "confusion", predictions.confusions(counts, title, f"{caption}; summed over seeds")
-    bins = predictions.confidence_bins(table, arms) if few else {}
-    if bins:
-        note = f"{caption}; {predictions.RELIABILITY_BINS} bins over all seeds, those of {predictions.LEAST} predictions or more"
-        yield "reliability", predictions.reliability(bins, arms, title, note)
-    wrong = predictions.surest_mistakes(table, arms) if "mistakes" in asked else {}
-    if wrong:
-        note = f"{caption}; the mistakes with the highest probability, mean over seeds"
-        yield "mistakes", predictions.most_confident(wrong, title, note)
-    images = read_arrays(files.samples)
-    if images:
-        note = f"{files.folder.name}, seed 0: the first training images, as trained on in the first epoch"
-        yield "samples", samples.sample_sheet(images, arms, title, note)
+    def of_arms(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """The part of a frame that is about arms at their own rates."""
+        return frame[frame["entry"].isin(self.arms)]
 
+    @functools.cached_property
+    def caption(self) -> str:
+        """What was trained, and how many times."""
+        counts = self.rows.groupby("entry").size()
+        seeds = f"{counts.min()}" if counts.min() == counts.max() else f"{counts.min()}–{counts.max()}"
+        train, epochs, batch, test = map(self._span, ("train_size", "epochs", "batch_size", "test_size"))
+        return (
+            f"{self.table.files.folder.name}: {seeds} seeds per arm, {train} training images, {epochs} epochs, batch {batch}, "
+            f"{test} test images"
+        )
 
-def _caption(files: schema.Files, rows: pd.DataFrame) -> str:
-    counts = rows.groupby("entry").size()
-    seeds = f"{counts.min()}" if counts.min() == counts.max() else f"{counts.min()}–{counts.max()}"
-
-    def span(column):
-        values = sorted(rows[column].dropna().unique())
+    def _span(self, column: str) -> str:
+        """The value of a column, or the smallest and the largest one."""
+        values = sorted(self.rows[column].dropna().unique())
         ends = [f"{value:g}" if value < 1e5 else f"{value:.0f}" for value in (values[0], values[-1])] if values else ["?"]
         return ends[0] if len(set(ends)) == 1 else f"{ends[0]}–{ends[1]}"
 
-    return (
-        f"{files.folder.name}: {seeds} seeds per arm, {span('train_size')} training images, {span('epochs')} epochs, "
-        f"batch {span('batch_size')}, {span('test_size')} test images"
-    )
+    @functools.cached_property
+    def judged(self) -> list[Verdict]:
+        return [verdict for verdict in judge(self.table) if verdict.difference is not None]
+
+    @functools.cached_property
+    def measures(self) -> pd.DataFrame:
+        """Those that claims are about."""
+        measures = self.of_arms(self.table.measures)
+        return measures[measures["name"].isin({claim["metric"] for claim in self.claims})]
+
+    @functools.cached_property
+    def numbers(self) -> tuple[str, dict[str, dict[str, float]]]:
+        """See `sensitivity.varied_number`."""
+        return sensitivity.varied_number(self.declaration, set(self.own["arm"]))
+
+    @functools.cached_property
+    def targets(self) -> tuple[list[float], str]:
+        """See `curves.targets`."""
+        return curves.targets(self.table, self.rows, self.asked)
+
+    @functools.cached_property
+    def updates(self) -> pd.DataFrame:
+        """See `curves.updates_to_targets`."""
+        return curves.updates_to_targets(self.table, self.own, self.targets[0])
+
+    @functools.cached_property
+    def confusions(self) -> dict:
+        return predictions.total_confusions(self.table, self.arms)
+
+    @functools.cached_property
+    def bins(self) -> dict:
+        return predictions.confidence_bins(self.table, self.arms)
+
+    @functools.cached_property
+    def mistakes(self) -> dict:
+        return predictions.surest_mistakes(self.table, self.arms)
+
+    @functools.cached_property
+    def samples(self) -> dict:
+        return read_arrays(self.table.files.samples)
+
+
+def _accuracy(m: Material) -> Figure:
+    baseline = m.declaration.get("baseline")
+    return scores.final_scores(m.rows, m.table.entries, m.title, m.caption, baseline, m.primary)
+
+
+def _verdicts(m: Material) -> Figure:
+    return verdicts.forest(m.judged, m.title, f"{m.caption}; intervals at the level that each claim is judged at")
+
+
+def _measures(m: Material) -> Figure:
+    return scores.measured(m.measures, m.arms, m.title, f"{m.caption}; a dot per seed, the bar their mean")
+
+
+def _curves(m: Material) -> Figure:
+    epochs, stage = curves.compared_epochs(m.of_arms(m.table.epochs))
+    return curves.learning_curves(epochs, m.arms, m.title, m.caption + stage, m.primary)
+
+
+def _sensitivity(m: Material) -> Figure:
+    (number, groups), note = m.numbers, m.caption
+    within = next((claim["within"] for claim in m.claims if claim["kind"] == "flatness"), None)
+    if within is not None:
+        groups = {sensitivity.with_flatness(name, arms, m.own, within, m.primary): arms for name, arms in groups.items()}
+        note = f"{m.caption}; decades over which it stays within {within:g} of its best"
+    return sensitivity.sensitivity(m.own, groups, number, m.title, note, m.primary)
+
+
+def _is_crossed(m: Material) -> bool:
+    """Whether several groups of arms vary the same numbers."""
+    groups = m.numbers[1].values()
+    return len(groups) > 1 and len({tuple(sorted(arms.values())) for arms in groups}) == 1
+
+
+def _crossed(m: Material) -> Figure:
+    number, groups = m.numbers
+    pairs = {arm: (name, value) for name, arms in groups.items() for arm, value in arms.items()}
+    return sensitivity.crossed(m.own, pairs, number, m.title, m.caption, m.primary)
+
+
+def _steps(m: Material) -> Figure:
+    note = f"{m.caption}; {m.targets[1]}"
+    return curves.steps_to_target(m.updates, m.arms, m.title, note, m.primary.name("val"))
+
+
+def _survival(m: Material) -> Figure:
+    return scores.survival(m.rows, m.table.entries, m.title, m.caption)
+
+
+def _parameters(m: Material) -> Figure:
+    return scores.cost(m.own, m.arms, "parameters", "parameters", m.title, m.caption, m.primary)
+
+
+def _seconds(m: Material) -> Figure:
+    beside = "alone" if (m.own["beside"] == 0).all() else "beside other trials"
+    return scores.cost(m.own, m.arms, "train_seconds", f"seconds of training, {beside}", m.title, m.caption, m.primary)
+
+
+def _confusion(m: Material) -> Figure:
+    return predictions.confusions(m.confusions, m.title, f"{m.caption}; summed over seeds")
+
+
+def _reliability(m: Material) -> Figure:
+    bins, least = predictions.RELIABILITY_BINS, predictions.LEAST
+    note = f"{m.caption}; {bins} bins over all seeds, those of {least} predictions or more"
+    return predictions.reliability(m.bins, m.arms, m.title, note)
+
+
+def _mistakes(m: Material) -> Figure:
+    note = f"{m.caption}; the mistakes with the highest probability, mean over seeds"
+    return predictions.most_confident(m.mistakes, m.title, note)
+
+
+def _samples(m: Material) -> Figure:
+    note = f"{m.table.files.folder.name}, seed 0: the first training images, as trained on in the first epoch"
+    return samples.sample_sheet(m.samples, m.arms, m.title, note)
+
+
+class Kind(NamedTuple):
+    """A kind of figure."""
+
+    name: str
+    applies: Callable[[Material], object]
+    """Whether there is something to draw: true, or not empty."""
+    draw: Callable[[Material], Figure]
+    on_page: bool = True
+    photographs: bool = False
+    """Whether it needs more than a few colours."""
+
+
+KINDS = (
+    Kind("accuracy", lambda m: True, _accuracy, on_page=False),  # whose dots the page draws itself
+    Kind("verdicts", lambda m: m.judged, _verdicts),
+    Kind("measures", lambda m: len(m.measures), _measures),
+    Kind("curves", lambda m: len(m.table.epochs), _curves),
+    Kind("sensitivity", lambda m: m.numbers[1], _sensitivity),
+    Kind("crossed", _is_crossed, _crossed),
+    Kind("steps", lambda m: len(m.updates), _steps),
+    Kind("survival", lambda m: (m.rows["status"] == "diverged").any(), _survival),
+    Kind("parameters", lambda m: m.few and m.own["parameters"].nunique() > 1, _parameters),
+    Kind("seconds", lambda m: m.few and m.own["train_seconds"].notna().any(), _seconds),
+    Kind("confusion", lambda m: m.confusions, _confusion),
+    Kind("reliability", lambda m: m.few and m.bins, _reliability),
+    Kind("mistakes", lambda m: "mistakes" in m.asked and m.mistakes, _mistakes, photographs=True),
+    Kind("samples", lambda m: m.samples, _samples, photographs=True),
+)
+"""All kinds, in the order of the page."""
+
+
+def path(files: schema.Files, kind: Kind) -> pathlib.Path:
+    """Where a figure of an experiment lies, as PNG."""
+    return files.folder / f"{files.experiment}_{kind.name}.png"
+
+
+def draw(files: schema.Files) -> list[pathlib.Path]:
+    """Draw the figures of one experiment in one setting, as PNG and SVG beside its rows. Returns the paths of the PNGs."""
+    return [save(path(files, kind), figure) for kind, figure in figures(Table.read(files))]
+
+
+def figures(table: Table) -> Iterator[tuple[Kind, Figure]]:
+    """Each figure that the rows allow, drawn when it is asked for."""
+    material = Material(table)
+    return ((kind, kind.draw(material)) for kind in KINDS if len(material.rows) and kind.applies(material))

@@ -19,8 +19,7 @@ from common.verdicts import stats
 
 def draw_sweep(files: schema.Files) -> list[pathlib.Path]:
     """Draw the figures of an experiment's sweeps, one set per tuner that searched the same arms. Returns their paths."""
-    table = read_table(files.points)
-    if not table:
+    if not read_table(files.points):  # which checks every line
         return []
     declaration = store.read_declaration(files)
     points = pd.read_csv(files.points)
@@ -31,13 +30,18 @@ def draw_sweep(files: schema.Files) -> list[pathlib.Path]:
     searched_twice = (points.groupby("arm")["tuner"].nunique() > 1).any()
     tuners = sorted(points["tuner"].unique())
     groups = [[tuner] for tuner in tuners] if searched_twice else [tuners]
-    paths = []
+    drawn = []
     for group in groups:
         own = points[points["tuner"].isin(group)]
-        stem = files.folder / f"{files.points.stem}_{'+'.join(group)}"
         for kind, figure in _sweep_figures(own, files, declaration, group):
-            paths.append(save(stem.with_name(f"{stem.name}_{kind}.png"), figure))
-    return paths
+            drawn.append(save(files.folder / f"{files.search}_{'+'.join(group)}_{kind}.png", figure))
+    return drawn
+
+
+def paths(files: schema.Files) -> list[tuple[str, pathlib.Path]]:
+    """Name, as `halton_progress`, and path of each figure of an experiment's searches."""
+    there = sorted(files.folder.glob(f"{files.search}_*.png"))
+    return [(path.stem.removeprefix(f"{files.search}_"), path) for path in there]
 
 
 def _sweep_figures(
@@ -48,7 +52,7 @@ def _sweep_figures(
     whole = points[points["epochs"] == points.groupby("arm")["epochs"].transform("max")]
     tried = whole[~whole["untuned"]]
     names = {arm: arm + (" (under-searched)" if _under_searched(whole[whole["arm"] == arm], spaces[arm]) else "") for arm in arms}
-    title = f"{files.experiment.replace('exp_', 'sweep_', 1)}: {declaration['question']}"
+    title = f"{files.search}: {declaration['question']}"
     sweeps = points["sweep"].nunique()
     counts = tried.groupby(["arm", "sweep"]).size()
     caption = (

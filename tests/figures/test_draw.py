@@ -145,7 +145,7 @@ def others():
 
 
 def test_no_text_overlaps_another_or_leaves_the_figure(files):
-    for figure in [*(figure for _, figure in draw._figures(files)), *others()]:
+    for figure in [*(figure for _, figure in draw.figures(Table.read(files))), *others()]:
         boxes = texts(figure)
         for i, (text, box) in enumerate(boxes):
             assert box.x0 >= -1 and box.y0 >= -1, text
