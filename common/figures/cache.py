@@ -10,18 +10,14 @@ from PIL import Image
 
 from common.errors import Failure
 from common.figures import draw, search
-from common.files import write_atomic
+from common.files import PROJECT, write_atomic
 from common.machine import cores
-from common.rows import metric, schema, table
-from common.verdicts import judge, stats
+from common.rows import schema
 
 PHOTOGRAPHS = {kind.name for kind in draw.KINDS if kind.photographs}
 COLOURS = 64
 """Of all other figures."""
-DRAWING = (
-    *sorted(pathlib.Path(__file__).parent.glob("*.py")),
-    *(pathlib.Path(one.__file__) for one in (judge, metric, stats, table)),
-)
+DRAWING = [path for room in ("rows", "verdicts", "figures") for path in sorted((PROJECT / "common" / room).glob("*.py"))]
 """The code that decides what a figure shows."""
 
 

@@ -265,7 +265,7 @@ def test_plots_need_no_tensorflow_and_a_damaged_file_costs_only_its_own_figures(
         f"import sys; sys.argv = ['report', '--results', {str(folder)!r}]\n"
         "import runpy, atexit\n"
         "atexit.register(lambda: print('slow:', sorted({'tensorflow', 'keras', 'sklearn'} & set(sys.modules))))\n"
-        "runpy.run_module('common.figures.draw', run_name='__main__')\n"
+        "runpy.run_module('common.commands.plots', run_name='__main__')\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True)
     assert done.returncode == 1
