@@ -18,19 +18,19 @@ def show(files: schema.Files, metric: str) -> None:
         if entry in reference:
             line += f"; published {reference[entry][0]:.4f} (mean of {reference[entry][1]})"
         print(line)
-    from common.figures import draw  # which imports pandas and Matplotlib
+    from common.figures import draw, search  # which import pandas and Matplotlib
 
-    for path in [*draw.draw(files), *draw.draw_sweep(files)]:
+    for path in [*draw.draw(files), *search.draw_sweep(files)]:
         print(path)
 
 
 def show_sweep(files: schema.Files, summary: Sequence[str]) -> None:
     """Print what a search found, draw its figures and print their paths."""
-    from common.figures import draw
+    from common.figures import search
 
     for line in summary:
         print(line)
-    for path in draw.draw_sweep(files):
+    for path in search.draw_sweep(files):
         print(path)
 
 

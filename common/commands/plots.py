@@ -5,7 +5,7 @@ import sys
 
 from common.commands.parsing import end, parse
 from common.errors import Failure, Misuse
-from common.figures import draw
+from common.figures import draw, search
 from common.rows import store
 
 
@@ -18,7 +18,7 @@ def run() -> int:
     for setting in store.setting_folders(folder):
         for files in store.experiments(setting):
             try:
-                for path in [*draw.draw(files), *draw.draw_sweep(files)]:
+                for path in [*draw.draw(files), *search.draw_sweep(files)]:
                     print(path)
             except Failure as error:
                 print(error, file=sys.stderr)

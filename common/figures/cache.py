@@ -9,31 +9,24 @@ from concurrent.futures import ProcessPoolExecutor
 from PIL import Image
 
 from common.errors import Failure
-from common.figures import answers, draw, mistakes, plots, predictions
-from common.files import write_atomic
+from common.figures import draw, search
+from common.files import PROJECT, write_atomic
 from common.machine import cores
-from common.rows import metric, schema, table
-from common.verdicts import judge, stats
+from common.rows import schema
 
-SHOWN = (
-    *("verdicts", "measures", "curves", "sensitivity", "crossed", "steps", "survival", "parameters", "seconds"),
-    *("confusion", "reliability", "mistakes", "samples"),
-)
-"""Kinds of figures on the page; the dots are drawn there."""
-PHOTOGRAPHS = ("mistakes", "samples")
-"""Kinds that need more than a few colours."""
+PHOTOGRAPHS = {kind.name for kind in draw.KINDS if kind.photographs}
 COLOURS = 64
-DRAWING = (answers, draw, judge, metric, mistakes, plots, predictions, stats, table)
+"""Of all other figures."""
+DRAWING = [path for room in ("rows", "verdicts", "figures") for path in sorted((PROJECT / "common" / room).glob("*.py"))]
 """The code that decides what a figure shows."""
 
 
 def redraw(experiments: list[schema.Files]) -> list[str]:
     """Redraw the figures whose rows, or whose code, have changed. Returns a line about each experiment that cannot be drawn."""
     changed = []
-    drawing = [hashlib.sha256(pathlib.Path(module.__file__).read_bytes()).digest() for module in DRAWING]
+    drawing = [hashlib.sha256(path.read_bytes()).digest() for path in DRAWING]
     for files in experiments:
-        parts = (files.rows, files.epochs, files.measures, files.predictions, files.samples, files.declaration)
-        parts += (files.points,)
+        parts = (files.rows, files.epochs, files.measures, files.predictions, files.samples, files.declaration, files.points)
         content = b"".join([*(hashlib.sha256(path.read_bytes()).digest() for path in parts if path.exists()), *drawing])
         digest = hashlib.sha256(content).hexdigest()
         if not _stamp(files).exists() or _stamp(files).read_text() != digest:
@@ -52,9 +45,9 @@ def _redraw(changed: tuple[schema.Files, str]) -> str | None:
     files, digest = changed
     try:
         draw.draw(files)
-        draw.draw_sweep(files)
-        for kind, path in paths(files):
-            small(kind, path)
+        search.draw_sweep(files)
+        for name, path in paths(files):
+            small(name, path)
         write_atomic(_stamp(files), digest.encode())
     except Failure as error:
         return str(error)
@@ -66,20 +59,18 @@ def _stamp(files: schema.Files) -> pathlib.Path:
 
 
 def paths(files: schema.Files) -> list[tuple[str, pathlib.Path]]:
-    """Kind and path of each figure that the page shows, as far as they are there."""
-    there = [(kind, files.folder / f"{files.experiment}_{kind}.png") for kind in SHOWN]
-    stem = files.experiment.replace("exp_", "sweep_", 1)
-    there += [(path.stem.removeprefix(f"{stem}_"), path) for path in sorted(files.folder.glob(f"{stem}_*.png"))]
-    return [(kind, path) for kind, path in there if path.exists()]
+    """Name of the kind and path of each figure that the page shows, as far as they are there."""
+    there = [(kind.name, draw.path(files, kind)) for kind in draw.KINDS if kind.on_page]
+    return [(name, path) for name, path in [*there, *search.paths(files)] if path.exists()]
 
 
-def small(kind: str, path: pathlib.Path) -> bytes:
+def small(name: str, path: pathlib.Path) -> bytes:
     """A figure as WebP in few colours, a fifth of the size and none the worse. Kept for as long as the figure is the same."""
     original = path.read_bytes()
     kept = path.parent / ".figures" / f"{hashlib.sha256(original).hexdigest()[:16]}-{COLOURS}.webp"
     if not kept.exists():
         image, buffer = Image.open(path).convert("RGB"), io.BytesIO()
-        if kind in PHOTOGRAPHS:
+        if name in PHOTOGRAPHS:
             image.save(buffer, "webp", quality=75, method=4)
         else:
             few = image.quantize(COLOURS, method=Image.Quantize.FASTOCTREE)  # the others merge the colours of arms

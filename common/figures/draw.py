@@ -1,273 +1,218 @@
 """Which figures are drawn of an experiment's rows. Reads rows alone, without TensorFlow."""
 
-import io
-import itertools
-import math
+import functools
 import pathlib
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
-import matplotlib
-import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
-from common import space
-from common.experiment import COMMON
-from common.figures import answers, mistakes, plots, predictions
-from common.files import read_arrays, write_atomic
-from common.rows import schema, store
-from common.rows.metric import Primary
-from common.rows.points import read_table
+from common.figures import curves, predictions, samples, scores, sensitivity, verdicts
+from common.figures.style import save
+from common.files import read_arrays
+from common.rows import schema
 from common.rows.table import Table
-from common.verdicts import stats
-from common.verdicts.judge import judge
+from common.verdicts.judge import Verdict, judge
 
-OF_BEST = 0.95
-"""Share of a final score that is a target where no claim sets one."""
 MOST_LINES = 12
 """Arms that a figure of costs or reliability can tell apart."""
 
 
-def draw(files: schema.Files) -> list[pathlib.Path]:
-    """Draw the figures of one experiment in one setting, as PNG and SVG beside its rows. Returns the paths of the PNGs."""
-    stem = files.folder / files.experiment
-    return [_save(stem.with_name(f"{stem.name}_{kind}.png"), figure) for kind, figure in _figures(files)]
+class Material:
+    """What the figures of one experiment in one setting are drawn from, each part read or computed once."""
 
+    def __init__(self, table: Table):
+        self.table, self.primary, self.declaration, self.arms = table, table.primary, table.declaration, table.arms
+        self.rows = table.rows.dropna(subset=[self.primary.column])
+        self.own = self.of_arms(self.rows)
+        self.claims = self.declaration.get("claims", ())
+        self.asked = self.declaration.get("figures") or ()
+        self.few = 1 < len(self.arms) <= MOST_LINES
+        self.title = f"{table.files.experiment}: {self.declaration['question']}"
 
-def _figures(files: schema.Files) -> Iterator[tuple]:
-    """Kind and figure of each that the rows allow."""
-    table = Table.read(files)
-    primary, declaration = table.primary, table.declaration
-    rows = table.rows.dropna(subset=[primary.column])
-    if not len(rows):
-        return
-    arms = list(declaration["arms"])
-    own_rate = [arm for arm in arms if not arm.endswith(COMMON)]
-    asked = declaration.get("figures") or ()
-    title = f"{files.experiment}: {declaration['question']}"
-    caption = _caption(files, rows)
-    yield "accuracy", plots.final_scores(rows, arms, title, caption, declaration.get("baseline"), primary)
-    if len(table.epochs):
-        epochs, stage = _compared_epochs(table.epochs, own_rate)
-        yield "curves", plots.learning_curves(epochs, own_rate, title, caption + stage, primary)
-    number, groups = _numbers(declaration, set(rows["arm"]))
-    if len(groups) > 1 and len({tuple(sorted(own.values())) for own in groups.values()}) == 1:
-        pairs = {arm: (name, value) for name, own in groups.items() for arm, value in own.items()}
-        yield "crossed", answers.crossed(rows, pairs, number, title, caption, primary)
-    if groups:
-        within = next((c["within"] for c in declaration.get("claims", ()) if c["kind"] == "flatness"), None)
-        note = caption
-        if within is not None:
-            groups = {_with_flatness(name, own, rows, within, primary): own for name, own in groups.items()}
-            note = f"{caption}; decades over which it stays within {within:g} of its best"
-        yield "sensitivity", plots.sensitivity(rows, groups, number, title, note, primary)
-    verdicts = [verdict for verdict in judge(table) if verdict.difference is not None]
-    if verdicts:
-        yield "verdicts", answers.forest(verdicts, title, f"{caption}; intervals at the level that each claim is judged at")
-    if (rows["status"] == "diverged").any():
-        yield "survival", answers.survival(rows, arms, title, caption)
-    values = table.measures[table.measures["name"].isin({claim["metric"] for claim in declaration.get("claims", ())})]
-    if len(values):
-        yield "measures", answers.measured(values, own_rate, title, f"{caption}; a dot per seed, the bar their mean")
-    targets, said = _targets(table, rows, asked)
-    trials = _steps(table, rows, own_rate, targets)
-    if len(trials):
-        yield "steps", answers.steps_to_target(trials, own_rate, title, f"{caption}; {said}", primary.name("val"))
-    few = 1 < len(own_rate) <= MOST_LINES
-    if few and rows["parameters"].nunique() > 1:
-        yield "parameters", answers.cost(rows, own_rate, "parameters", "parameters", title, caption, primary)
-    if few and rows["train_seconds"].notna().any():
-        beside = "alone" if (rows["beside"] == 0).all() else "beside other trials"
-        yield "seconds", answers.cost(rows, own_rate, "train_seconds", f"seconds of training, {beside}", title, caption, primary)
-    counts = predictions.confusions(table, own_rate)
-    if counts:
-        yield "confusion", mistakes.confusions(counts, title, f"{caption}; summed over seeds")
-    bins = predictions.reliability(table, own_rate) if few else {}
-    if bins:
-        note = f"{caption}; {predictions.RELIABILITY_BINS} bins over all seeds, those of {predictions.LEAST} predictions or more"
-        yield "reliability", mistakes.reliability(bins, own_rate, title, note)
-    wrong = predictions.mistakes(table, own_rate) if "mistakes" in asked else {}
-    if wrong:
-        note = f"{caption}; the mistakes with the highest probability, mean over seeds"
-        yield "mistakes", mistakes.most_confident(wrong, title, note)
-    samples = read_arrays(files.samples)
-    if samples:
-        note = f"{files.folder.name}, seed 0: the first training images, as trained on in the first epoch"
-        yield "samples", plots.sample_sheet(samples, own_rate, title, note)
+    def of_arms(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """The part of a frame that is about arms at their own rates."""
+        return frame[frame["entry"].isin(self.arms)]
 
+    @functools.cached_property
+    def caption(self) -> str:
+        """What was trained, and how many times."""
+        counts = self.rows.groupby("entry").size()
+        seeds = f"{counts.min()}" if counts.min() == counts.max() else f"{counts.min()}–{counts.max()}"
+        train, epochs, batch, test = map(self._span, ("train_size", "epochs", "batch_size", "test_size"))
+        return (
+            f"{self.table.files.folder.name}: {seeds} seeds per arm, {train} training images, {epochs} epochs, batch {batch}, "
+            f"{test} test images"
+        )
 
-def _targets(table: Table, rows: pd.DataFrame, asked: Sequence[str]) -> tuple[list[float], str]:
-    """Validation scores whose reaching is drawn, and what the caption says of them.
-
-    Those of claims; without any, and where the script asks, one that is set by the baseline alone, so that no other arm moves it.
-    """
-    targets = sorted({c["target"] for c in table.declaration.get("claims", ()) if c.get("target") is not None})
-    if targets:
-        return targets, "targets set beforehand"
-    if "steps" not in asked:
-        return [], ""
-    primary, baseline = table.primary, table.declaration.get("baseline")
-    finals = rows.groupby("arm")[primary.on("val")].mean().dropna()
-    if not len(finals):
-        return [], ""
-    whose = baseline if baseline in finals.index else (primary.sign * finals).idxmax()
-    target = float(finals[whose]) * OF_BEST**primary.sign
-    said = f"target: {100 * OF_BEST:.0f} % of" if primary.sign > 0 else f"target: 1/{OF_BEST:g} of"
-    return [float(f"{target:.3g}")], f"{said} what {whose} ends with, in the mean"
-
-
-def _steps(table: Table, rows: pd.DataFrame, arms: list[str], targets: list[float]) -> pd.DataFrame:
-    """Per trial and target the updates that it took, as `answers.steps_to_target` wants them; without trials that count none."""
-    lines = []
-    for row in rows[rows["arm"].isin(arms) & rows["steps"].notna()].to_dict("records"):
-        arm, seed = row["arm"], row["seed"]
-        for target in targets if len(table.epochs_of(arm, seed)) else ():
-            steps = table.metric("steps_to_target").value(table, arm, seed, target)
-            reached = math.isfinite(steps)
-            found = {"arm": arm, "seed": seed, "target": target, "steps": steps if reached else float(row["steps"])}
-            lines.append({**found, "reached": reached, "diverged": row["status"] == "diverged"})
-    return pd.DataFrame(lines)
-
-
-def _compared_epochs(epochs: pd.DataFrame, arms: list[str]) -> tuple[pd.DataFrame, str]:
-    """The arms' epochs, of several stages those of the one that all arms have, `fit` before others; and what to say of that."""
-    own = epochs[epochs["arm"].isin(arms)]
-    stages = set(own["stage"])
-    shared = stages.intersection(*(set(one) for _, one in own.groupby("arm")["stage"]))
-    stage = "fit" if "fit" in shared else min(shared, default=None)
-    if len(stages) == 1 or stage is None or (len(shared) > 1 and stage != "fit"):
-        return own, ""
-    return own[own["stage"] == stage], f"; stage {stage}, which all arms have"
-
-
-def _numbers(declaration: dict, there: set[str]) -> tuple[str, dict[str, dict[str, float]]]:
-    """The number that the arms vary, if any does: its name, and per group of arms alike in all else each arm's value."""
-    arms = {arm: own for arm, own in declaration["arms"].items() if arm in there and not arm.endswith(COMMON)}
-    best: tuple[str, dict] = ("", {})
-    for number in dict.fromkeys(name for own in arms.values() for name in own):
-        groups: dict[str, dict[str, float]] = {}
-        for arm, own in arms.items():
-            value = own.get(number)
-            if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
-                others = repr({name: v for name, v in own.items() if name != number})
-                groups.setdefault(others, {})[arm] = value
-        groups = {_shared_name(own, number): own for own in groups.values() if len({v for v in own.values() if v > 0}) >= 3}
-        if sum(map(len, groups.values())) > sum(map(len, best[1].values())):
-            best = (number, groups)
-    return best
-
-
-def _shared_name(arms: dict[str, float], number: str) -> str:
-    """What a group's arms are called but for their number, as in `Adam, 0.1`, `l2=1e-4` or `dropout 0.2, longer`."""
-    names = [arm for arm, value in arms.items() if value > 0]
-    before = _shared_start(names)
-    after = _shared_start([name[len(before) :][::-1] for name in names])[::-1]
-    head, tail = re.sub(r"[\s,=:]*[\d.e+-]*$", "", before), re.sub(r"^[\d.e+-]*\s*(%|:1$)?", "", after).lstrip()
-    return (head + " " * tail[:1].isalnum() + tail).lstrip(" ,") or number
-
-
-def _shared_start(names: list[str]) -> str:
-    same = itertools.takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
-    return "".join(letters[0] for letters in same)
-
-
-def _with_flatness(name: str, arms: dict[str, float], rows: pd.DataFrame, within: float, primary: Primary) -> str:
-    """What the legend says of a group: also over how many decades it does well."""
-    order = sorted(arms, key=arms.get)
-    table = rows[rows["arm"].isin(arms)].pivot_table(index="seed", columns="arm", values=primary.column)[order].dropna()
-    numbers = [arms[arm] for arm in order]
-    decades = [stats.decades_within(numbers, primary.sign * scores, within) for scores in table.to_numpy()]
-    return f"{name}: {np.mean(decades):.1f} decades" if decades else name
-
-
-def draw_sweep(files: schema.Files) -> list[pathlib.Path]:
-    """Draw the figures of an experiment's sweeps, one set per tuner that searched the same arms. Returns their paths."""
-    table = read_table(files.points)
-    if not table:
-        return []
-    declaration = store.read_declaration(files)
-    points = pd.read_csv(files.points)
-    hashes = {arm: space.space_hash(space.of_json(own)) for arm, own in declaration["search"].items()}
-    points = points[points["status"].isin(schema.FINAL) & (points["search"] == points["arm"].map(hashes))]
-    if not len(points):
-        return []
-    searched_twice = (points.groupby("arm")["tuner"].nunique() > 1).any()
-    tuners = sorted(points["tuner"].unique())
-    groups = [[tuner] for tuner in tuners] if searched_twice else [tuners]
-    paths = []
-    for group in groups:
-        own = points[points["tuner"].isin(group)]
-        stem = files.folder / f"{files.points.stem}_{'+'.join(group)}"
-        for kind, figure in _sweep_figures(own, files, declaration, group):
-            paths.append(_save(stem.with_name(f"{stem.name}_{kind}.png"), figure))
-    return paths
-
-
-def _sweep_figures(
-    points: pd.DataFrame, files: schema.Files, declaration: dict, tuners: list[str]
-) -> Iterator[tuple[str, object]]:
-    spaces = {arm: space.of_json(own) for arm, own in declaration["search"].items()}
-    arms, primary = [arm for arm in declaration["arms"] if arm in set(points["arm"])], Primary.of(declaration)
-    whole = points[points["epochs"] == points.groupby("arm")["epochs"].transform("max")]
-    tried = whole[~whole["untuned"]]
-    names = {arm: arm + (" (under-searched)" if _under_searched(whole[whole["arm"] == arm], spaces[arm]) else "") for arm in arms}
-    title = f"{files.experiment.replace('exp_', 'sweep_', 1)}: {declaration['question']}"
-    sweeps = points["sweep"].nunique()
-    counts = tried.groupby(["arm", "sweep"]).size()
-    caption = (
-        f"{files.folder.name}: {' and '.join(tuners)}, {counts.min()} points of {int(whole['epochs'].max())} epochs an arm"
-        f"{f' in each of {sweeps} sweeps' if sweeps > 1 else ''}; expectation over subsets, up to half of the points"
-    )
-    if counts.min() >= 2:
-        curves = _search_curves(tried, arms)
-        untuned = whole[whole["untuned"]].groupby("arm")["score"].mean().to_dict()
-        yield "progress", plots.search_progress(curves, untuned, names, title, caption, primary)
-    scales = {
-        name: "choice" if isinstance(entry, space.Choice) else "log" if entry.log else "linear"
-        for arm in arms
-        for name, entry in spaces[arm].items()
-    }
-    yield "sensitivity", plots.search_sensitivity(points, scales, names, title, caption.partition(";")[0], primary)
-
-
-def _search_curves(tried: pd.DataFrame, arms: list[str]) -> dict[str, pd.DataFrame]:
-    lines: dict[str, list] = {arm: [] for arm in arms}
-    for _, one in tried.groupby("sweep"):
-        scores = {arm: one.loc[one["arm"] == arm, "score"].tolist() for arm in arms}
-        for size in range(1, min(map(len, scores.values())) // 2 + 1):
-            chances = stats.chance_of_best(scores, size)
-            for arm in arms:
-                lines[arm].append((size, stats.expected_best(scores[arm], size), chances[arm]))
-    return {arm: pd.DataFrame(own, columns=["points", "expected", "chance"]) for arm, own in lines.items()}
-
-
-def _under_searched(points: pd.DataFrame, searched: space.Space) -> bool:
-    best = points.sort_values(["score", "nll"], ascending=[False, True], kind="stable").iloc[0]
-    return bool(space.at_edges(searched, best.to_dict()))
-
-
-def _caption(files: schema.Files, rows: pd.DataFrame) -> str:
-    counts = rows.groupby("arm").size()
-    seeds = f"{counts.min()}" if counts.min() == counts.max() else f"{counts.min()}–{counts.max()}"
-
-    def span(column):
-        values = sorted(rows[column].dropna().unique())
+    def _span(self, column: str) -> str:
+        """The value of a column, or the smallest and the largest one."""
+        values = sorted(self.rows[column].dropna().unique())
         ends = [f"{value:g}" if value < 1e5 else f"{value:.0f}" for value in (values[0], values[-1])] if values else ["?"]
         return ends[0] if len(set(ends)) == 1 else f"{ends[0]}–{ends[1]}"
 
-    return (
-        f"{files.folder.name}: {seeds} seeds per arm, {span('train_size')} training images, {span('epochs')} epochs, "
-        f"batch {span('batch_size')}, {span('test_size')} test images"
-    )
+    @functools.cached_property
+    def judged(self) -> list[Verdict]:
+        return [verdict for verdict in judge(self.table) if verdict.difference is not None]
+
+    @functools.cached_property
+    def measures(self) -> pd.DataFrame:
+        """Those that claims are about."""
+        measures = self.of_arms(self.table.measures)
+        return measures[measures["name"].isin({claim["metric"] for claim in self.claims})]
+
+    @functools.cached_property
+    def numbers(self) -> tuple[str, dict[str, dict[str, float]]]:
+        """See `sensitivity.varied_number`."""
+        return sensitivity.varied_number(self.declaration, set(self.own["arm"]))
+
+    @functools.cached_property
+    def targets(self) -> tuple[list[float], str]:
+        """See `curves.targets`."""
+        return curves.targets(self.table, self.rows, self.asked)
+
+    @functools.cached_property
+    def updates(self) -> pd.DataFrame:
+        """See `curves.updates_to_targets`."""
+        return curves.updates_to_targets(self.table, self.own, self.targets[0])
+
+    @functools.cached_property
+    def confusions(self) -> dict:
+        return predictions.total_confusions(self.table, self.arms)
+
+    @functools.cached_property
+    def bins(self) -> dict:
+        return predictions.confidence_bins(self.table, self.arms)
+
+    @functools.cached_property
+    def mistakes(self) -> dict:
+        return predictions.surest_mistakes(self.table, self.arms)
+
+    @functools.cached_property
+    def samples(self) -> dict:
+        return read_arrays(self.table.files.samples)
 
 
-def _save(path: pathlib.Path, figure) -> pathlib.Path:
-    """Write a figure as PNG and SVG, the same bytes for the same rows."""
-    metadata = {"png": {"Software": None}, "svg": {"Date": None}}
-    with matplotlib.rc_context({"svg.hashsalt": path.stem, "image.composite_image": False}):
-        for kind, about in metadata.items():
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format=kind, metadata=about)
-            figure.set_layout_engine("none")  # laid out once is enough
-            write_atomic(path.with_suffix(f".{kind}"), buffer.getvalue())
-    return path
+def _accuracy(m: Material) -> Figure:
+    baseline = m.declaration.get("baseline")
+    return scores.final_scores(m.rows, m.table.entries, m.title, m.caption, baseline, m.primary)
+
+
+def _verdicts(m: Material) -> Figure:
+    return verdicts.forest(m.judged, m.title, f"{m.caption}; intervals at the level that each claim is judged at")
+
+
+def _measures(m: Material) -> Figure:
+    return scores.measured(m.measures, m.arms, m.title, f"{m.caption}; a dot per seed, the bar their mean")
+
+
+def _curves(m: Material) -> Figure:
+    epochs, stage = curves.compared_epochs(m.of_arms(m.table.epochs))
+    return curves.learning_curves(epochs, m.arms, m.title, m.caption + stage, m.primary)
+
+
+def _sensitivity(m: Material) -> Figure:
+    (number, groups), note = m.numbers, m.caption
+    within = next((claim["within"] for claim in m.claims if claim["kind"] == "flatness"), None)
+    if within is not None:
+        groups = {sensitivity.with_flatness(name, arms, m.own, within, m.primary): arms for name, arms in groups.items()}
+        note = f"{m.caption}; decades over which it stays within {within:g} of its best"
+    return sensitivity.sensitivity(m.own, groups, number, m.title, note, m.primary)
+
+
+def _is_crossed(m: Material) -> bool:
+    """Whether several groups of arms vary the same numbers."""
+    groups = m.numbers[1].values()
+    return len(groups) > 1 and len({tuple(sorted(arms.values())) for arms in groups}) == 1
+
+
+def _crossed(m: Material) -> Figure:
+    number, groups = m.numbers
+    pairs = {arm: (name, value) for name, arms in groups.items() for arm, value in arms.items()}
+    return sensitivity.crossed(m.own, pairs, number, m.title, m.caption, m.primary)
+
+
+def _steps(m: Material) -> Figure:
+    note = f"{m.caption}; {m.targets[1]}"
+    return curves.steps_to_target(m.updates, m.arms, m.title, note, m.primary.name("val"))
+
+
+def _survival(m: Material) -> Figure:
+    return scores.survival(m.rows, m.table.entries, m.title, m.caption)
+
+
+def _parameters(m: Material) -> Figure:
+    return scores.cost(m.own, m.arms, "parameters", "parameters", m.title, m.caption, m.primary)
+
+
+def _seconds(m: Material) -> Figure:
+    beside = "alone" if (m.own["beside"] == 0).all() else "beside other trials"
+    return scores.cost(m.own, m.arms, "train_seconds", f"seconds of training, {beside}", m.title, m.caption, m.primary)
+
+
+def _confusion(m: Material) -> Figure:
+    return predictions.confusions(m.confusions, m.title, f"{m.caption}; summed over seeds")
+
+
+def _reliability(m: Material) -> Figure:
+    bins, least = predictions.RELIABILITY_BINS, predictions.LEAST
+    note = f"{m.caption}; {bins} bins over all seeds, those of {least} predictions or more"
+    return predictions.reliability(m.bins, m.arms, m.title, note)
+
+
+def _mistakes(m: Material) -> Figure:
+    note = f"{m.caption}; the mistakes with the highest probability, mean over seeds"
+    return predictions.most_confident(m.mistakes, m.title, note)
+
+
+def _samples(m: Material) -> Figure:
+    note = f"{m.table.files.folder.name}, seed 0: the first training images, as trained on in the first epoch"
+    return samples.sample_sheet(m.samples, m.arms, m.title, note)
+
+
+class Kind(NamedTuple):
+    """A kind of figure."""
+
+    name: str
+    applies: Callable[[Material], object]
+    """Whether there is something to draw: true, or not empty."""
+    draw: Callable[[Material], Figure]
+    on_page: bool = True
+    photographs: bool = False
+    """Whether it needs more than a few colours."""
+
+
+KINDS = (
+    Kind("accuracy", lambda m: True, _accuracy, on_page=False),  # whose dots the page draws itself
+    Kind("verdicts", lambda m: m.judged, _verdicts),
+    Kind("measures", lambda m: len(m.measures), _measures),
+    Kind("curves", lambda m: len(m.table.epochs), _curves),
+    Kind("sensitivity", lambda m: m.numbers[1], _sensitivity),
+    Kind("crossed", _is_crossed, _crossed),
+    Kind("steps", lambda m: len(m.updates), _steps),
+    Kind("survival", lambda m: (m.rows["status"] == "diverged").any(), _survival),
+    Kind("parameters", lambda m: m.few and m.own["parameters"].nunique() > 1, _parameters),
+    Kind("seconds", lambda m: m.few and m.own["train_seconds"].notna().any(), _seconds),
+    Kind("confusion", lambda m: m.confusions, _confusion),
+    Kind("reliability", lambda m: m.few and m.bins, _reliability),
+    Kind("mistakes", lambda m: "mistakes" in m.asked and m.mistakes, _mistakes, photographs=True),
+    Kind("samples", lambda m: m.samples, _samples, photographs=True),
+)
+"""All kinds, in the order of the page."""
+
+
+def path(files: schema.Files, kind: Kind) -> pathlib.Path:
+    """Where a figure of an experiment lies, as PNG."""
+    return files.folder / f"{files.experiment}_{kind.name}.png"
+
+
+def draw(files: schema.Files) -> list[pathlib.Path]:
+    """Draw the figures of one experiment in one setting, as PNG and SVG beside its rows. Returns the paths of the PNGs."""
+    return [save(path(files, kind), figure) for kind, figure in figures(Table.read(files))]
+
+
+def figures(table: Table) -> Iterator[tuple[Kind, Figure]]:
+    """Each figure that the rows allow, drawn when it is asked for."""
+    material = Material(table)
+    return ((kind, kind.draw(material)) for kind in KINDS if len(material.rows) and kind.applies(material))

@@ -5,7 +5,7 @@ import html
 import numpy as np
 
 from common.errors import Misuse
-from common.figures.cache import SHOWN
+from common.figures import draw
 from common.report.section import Section
 from common.verdicts import ledger
 from common.verdicts.kinds import REFUTED
@@ -35,10 +35,8 @@ def page(sections: list[Section], found: list[ledger.Entry], broken: list[str]) 
                 difference = f"{row.difference:+.4f} ({row.difference_low:+.4f} to {row.difference_high:+.4f})"
             lines.append(f"| {_cell(row.arm)} | {row.seeds} | {row.score:.4f}{spread} | {difference} |")
         lines += [""] + [f"- {_cell(verdict.sentence())}" for verdict in section.verdicts]
-        for kind in ("accuracy", *SHOWN):
-            path = section.files.folder / f"{section.files.experiment}_{kind}.png"
-            if path.exists():
-                lines += ["", f"![{kind}]({section.files.folder.name}/{path.name})"]
+        there = [(kind.name, draw.path(section.files, kind)) for kind in draw.KINDS]
+        lines += [part for name, path in there if path.exists() for part in ("", f"![{name}]({path.parent.name}/{path.name})")]
     lines += [""] + [f"- not read: {_cell(line)}" for line in broken]
     return "\n".join(lines).rstrip() + "\n"
 

@@ -15,12 +15,12 @@ from plotly.offline import get_plotlyjs
 from common.errors import Failure
 from common.figures import cache
 from common.files import PROJECT, experiment_scripts, write_atomic
-from common.report import markdown
+from common.report import markdown, tables
 from common.report.section import Section
 from common.rows import store
 from common.rows.table import Table
 from common.text import interval, signed
-from common.verdicts import ledger, summary
+from common.verdicts import ledger
 from common.verdicts.kinds import REFUTED
 
 TEMPLATES = pathlib.Path(__file__).parent / "templates"
@@ -81,8 +81,8 @@ def build(folder: pathlib.Path) -> tuple[pathlib.Path, list[str]]:
     write_atomic(folder / "REPORT.md", markdown.page(sections, found, broken).encode())
     for section in sections:
         stem = section.files.folder / f"{section.files.experiment}_summary"
-        write_atomic(stem.with_suffix(".csv"), summary.to_csv(section.table, section.summary).encode())
-        write_atomic(stem.with_suffix(".tex"), summary.to_tex(section.table, section.summary).encode())
+        write_atomic(stem.with_suffix(".csv"), tables.to_csv(section.table, section.summary).encode())
+        write_atomic(stem.with_suffix(".tex"), tables.to_tex(section.table, section.summary).encode())
     return path, broken
 
 

@@ -7,8 +7,8 @@ import re
 
 import numpy as np
 
-from common.experiment import COMMON
-from common.figures import cache, plots
+from common.figures import cache, style
+from common.rows import schema
 from common.rows.table import Table
 from common.verdicts import summary
 from common.verdicts.judge import Verdict
@@ -35,8 +35,7 @@ class Section:
         self.differences = summary.contrasts(table)
         self.summary = summary.summarize(table, self.differences)
         self.answer = summary.answer(table, self.summary, self.differences)
-        there = set(table.rows["arm"])
-        self.arms = [arm for arm in table.declaration["arms"] if arm in there]
+        self.entries = [entry for entry in table.entries if entry in table.arm_of]
 
     @functools.cached_property
     def notes(self) -> dict[str, str]:
@@ -48,16 +47,16 @@ class Section:
     def missing(self) -> list[str]:
         """What is not there: arms, seeds below the declared number, trials that failed, claims that rows cannot speak about."""
         lines, declared = [], self.table.declaration.get("seeds", 1)
-        undone = {row["arm"] for row in self.table.undone}
+        undone = {schema.entry_of(row) for row in self.table.undone}
         few = [f"{row.arm} {row.seeds}" for row in self.summary.itertuples() if row.seeds < declared]
-        absent = [arm for arm in self.table.declaration["arms"] if arm not in {*self.arms, *undone} and not arm.endswith(COMMON)]
+        absent = [arm for arm in self.table.arms if arm not in {*self.entries, *undone}]
         if few:
             lines.append(f"{self.identity}: fewer than the {declared} declared seeds: {', '.join(few)}")
         if absent:
             lines.append(f"{self.identity}: arms without rows: {', '.join(absent)}")
         for status in ("failed", "unavailable"):
             own = [row for row in self.table.undone if row["status"] == status]
-            reasons = dict.fromkeys(f"{row['arm']} ({row['reason'] or 'no reason'})" for row in own)
+            reasons = dict.fromkeys(f"{schema.entry_of(row)} ({row['reason'] or 'no reason'})" for row in own)
             if own:
                 trials = f"{len(own)} trial{'s' if len(own) > 1 else ''}"
                 lines.append(f"{self.identity}: {trials} {status}: {_some(list(reasons))}")
@@ -79,20 +78,20 @@ class Section:
     def data(self) -> dict:
         """What the page's script needs: arms with their look and trials (curves, confusion matrix), differences between arms."""
         arms = {}
-        for arm in self.arms:
-            own = [row for (name, _), row in sorted(self.table.by_trial.items(), key=lambda item: item[0][1]) if name == arm]
-            trials = [self._trial(row) for row in own]
-            arms[arm] = {"colour": plots.look(self.arms, arm)["color"], "trials": trials}
+        for entry in self.entries:
+            own = [row for (name, _), row in sorted(self.table.by_trial.items(), key=lambda item: item[0][1]) if name == entry]
+            colour = style.look(self.table.arms, self.table.arm_of[entry])["color"]
+            arms[entry] = {"colour": colour, "trials": [self._trial(row) for row in own]}
         told = [trial["told"] for own in arms.values() for trial in own["trials"]]
         shared = {name: value for name, value in told[0].items() if all(one[name] == value for one in told)} if told else {}
         for one in told:
             for name in shared:
                 del one[name]
-        places = {arm: i for i, arm in enumerate(self.arms)}
+        places = {entry: i for i, entry in enumerate(self.entries)}
         differences = [
-            [places[arm], places[other], *(_short(value, 6) for value in found)]
-            for (arm, other), found in self.differences.items()
-            if places[arm] > places[other]
+            [places[entry], places[other], *(_short(value, 6) for value in found)]
+            for (entry, other), found in self.differences.items()
+            if places[entry] > places[other]
         ]
         score = {"column": self.primary.column, "label": self.primary.label(), "name": self.primary.name()}
         return {"arms": arms, "shared": shared, "differences": differences, "score": score, "val": self._val()}
@@ -105,10 +104,10 @@ class Section:
     def _trial(self, row: dict) -> dict:
         scores = [self.primary.on(split) for split in ("test", "val", "train")]
         told = {name: _plain(row.get(name)) for name in dict.fromkeys((FIELDS[0], FIELDS[1], *scores, *FIELDS))}
-        arm, seed = row["arm"], row["seed"]
-        own = self.table.epochs_of(arm, seed)
+        entry, seed = row["entry"], row["seed"]
+        own = self.table.epochs_of(entry, seed)
         curves = {name: [_short(v) for v in own[name]] for name in ("train_loss", self._val()["column"]) if name in own}
-        counts = self.table.confusion(arm, seed)
+        counts = self.table.confusion(entry, seed)
         confusion = counts.tolist() if counts is not None and len(counts) <= MOST_CLASSES else None
         return {"seed": int(seed), "told": told, "curves": curves, "confusion": confusion, "command": self._command(row)}
 

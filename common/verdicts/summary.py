@@ -120,26 +120,3 @@ def answer(table: Table, summary: pd.DataFrame, differences: Differences) -> str
         said += f" {low:+.4f} to {high:+.4f})" if other == baseline else f" of the difference {low:+.4f} to {high:+.4f})"
     diverged = int(summary["diverged"].sum())
     return said + (f"; {diverged} trial{'s' if diverged > 1 else ''} diverged." if diverged else ".")
-
-
-def to_csv(table: Table, summary: pd.DataFrame) -> str:
-    """The table for a spreadsheet."""
-    return summary.rename(columns={"score": table.primary.column}).to_csv(index=False, float_format="%.6g")
-
-
-def to_tex(table: Table, summary: pd.DataFrame) -> str:
-    """The table for a paper; needs the package booktabs."""
-
-    def escaped(text: str) -> str:
-        named = {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
-        return "".join(f"\\{c}" if c in "&%$#_{}" else named.get(c, c) for c in text)
-
-    heading = rf"arm & seeds & {escaped(table.primary.label())} & difference \\"
-    lines = [r"\begin{tabular}{lrrr}", r"\toprule", heading, r"\midrule"]
-    for row in summary.itertuples():
-        score = f"{row.score:.4f}" + (f" $\\pm$ {row.deviation:.4f}" if not math.isnan(row.deviation) else "")
-        difference = ""
-        if not math.isnan(row.difference):
-            difference = f"{row.difference:+.4f} [{row.difference_low:+.4f}, {row.difference_high:+.4f}]"
-        lines.append(rf"{escaped(row.arm)} & {row.seeds} & {score} & {difference} \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])

@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PathCollection
 from matplotlib.text import Text
 
-from common.figures import answers, draw, mistakes, plots, predictions
+from common.figures import curves, draw, predictions, scores, search, sensitivity, style, verdicts
 from common.rows import schema, store
 from common.rows.metric import Primary
 from common.rows.table import Table
@@ -83,10 +83,10 @@ def others():
     rows = pd.DataFrame([{"arm": arm, "seed": s, "test_accuracy": 0.9 - s / 50} for arm in arms for s in range(3)])
     groups = {name: {arm: rate for arm, rate in arms.items() if arm.startswith(name)} for name in ("SGD", "Adam")}
     groups = {f"{name} with a rather long name: 1.3 decades": own for name, own in groups.items()} | {"l2": {"none": 0.0}}
-    yield plots.sensitivity(rows, groups, "learning_rate", TITLE, "caption")
+    yield sensitivity.sensitivity(rows, groups, "learning_rate", TITLE, "caption")
     names = {f"arm {i}": f"arm {i} (under-searched)" for i in range(12)}
     curve = pd.DataFrame({"points": range(1, 9), "expected": np.linspace(0.5, 0.9, 8), "chance": np.linspace(0, 0.2, 8)})
-    yield plots.search_progress(dict.fromkeys(names, curve), dict.fromkeys(names, 0.4), names, TITLE, "caption")
+    yield search.progress(dict.fromkeys(names, curve), dict.fromkeys(names, 0.4), names, TITLE, "caption")
     points = pd.DataFrame(
         [
             {"arm": arm, "score": 0.5, "learning_rate": 10**-i, "width": 8 + i, "kind": ["none", "batch"][i % 2], "rate": i / 9}
@@ -95,15 +95,15 @@ def others():
         ]
     )
     scales = {"learning_rate": "log", "width": "log", "kind": "choice", "rate": "linear"}
-    yield plots.search_sensitivity(points, scales, names, TITLE, "caption")
+    yield search.sensitivity(points, scales, names, TITLE, "caption")
     error = Primary("error", lower_is_better=True, said="error (degrees, mean absolute)")
-    yield plots.search_progress(dict.fromkeys(names, curve), dict.fromkeys(names, 0.4), names, TITLE, "caption", error)
-    yield plots.search_sensitivity(points, {"learning_rate": "log"}, names, TITLE, "caption", error)
-    yield answers.crossed(rows, {arm: (arm.split()[0], rate) for arm, rate in arms.items() if rate}, "rate", TITLE, "caption")
+    yield search.progress(dict.fromkeys(names, curve), dict.fromkeys(names, 0.4), names, TITLE, "caption", error)
+    yield search.sensitivity(points, {"learning_rate": "log"}, names, TITLE, "caption", error)
+    yield sensitivity.crossed(rows, {arm: (arm.split()[0], rate) for arm, rate in arms.items() if rate}, "rate", TITLE, "caption")
     about = {"kind": "superiority", "metric": "test_accuracy", "margin": 0.01, "seeds": 5, "level": 0.01, "p": 0.5}
     intervals = [(0.02, 0.01, 0.03), (-0.5, -9.0, 0.2), (0.5, 0.3, 0.7), (0.0, -np.inf, np.inf)]
     text = "a claim that is rather long, as claims tend to be once they say what they mean"
-    yield answers.forest(
+    yield verdicts.forest(
         [
             Verdict(text, status=status, difference=d, low=low, high=high, **about)
             for (d, low, high), status in zip(intervals, (SUPPORTED, REFUTED, OPEN, NO_DATA), strict=True)
@@ -112,36 +112,40 @@ def others():
         "caption",
     )
     trials = [
-        {"arm": arm, "seed": s, "test_accuracy": 0.9 - s / 50, "seconds": 1 + i, "status": "diverged" if s == i else "done"}
+        {"arm": arm, "entry": arm, "seed": s, "test_accuracy": 0.9 - s / 50, "seconds": 1 + i, "status": schema.FINAL[s == i]}
         for i, arm in enumerate(names)
         for s in range(5)
     ]
-    yield answers.cost(pd.DataFrame(trials), list(names), "seconds", "seconds of training", TITLE, "caption")
-    yield answers.survival(pd.DataFrame(trials), list(names), TITLE, "caption")
+    yield scores.cost(pd.DataFrame(trials), list(names), "seconds", "seconds of training", TITLE, "caption")
+    yield scores.survival(pd.DataFrame(trials), list(names), TITLE, "caption")
     counts = np.random.default_rng(0).integers(0, 30, (10, 10)) + 300 * np.eye(10, dtype=int)
-    yield mistakes.confusions({"baseline": counts, "an arm with quite a long name, as some have": counts[::-1]}, TITLE, "caption")
+    yield predictions.confusions(
+        {"baseline": counts, "an arm with quite a long name, as some have": counts[::-1]}, TITLE, "caption"
+    )
     line = np.linspace(0.1, 1, 10)
-    yield mistakes.reliability(dict.fromkeys(names, (line, line**2)), list(names), TITLE, "caption")
+    yield predictions.reliability(dict.fromkeys(names, (line, line**2)), list(names), TITLE, "caption")
     steps = [
         {"arm": arm, "seed": s, "target": t, "steps": 10 * 4**s + i, "reached": s < 2, "diverged": s == 3}
         for i, arm in enumerate(names)
         for s in range(5)
         for t in (0.5, 0.9)
     ]
-    yield answers.steps_to_target(pd.DataFrame(steps), list(names), TITLE, "caption")
+    yield curves.steps_to_target(pd.DataFrame(steps), list(names), TITLE, "caption")
     measures = [
         {"arm": arm, "name": name, "value": 10.0**i * seed, "unit": "of a unit with a long name"}
         for i, arm in enumerate(names)
         for seed in range(5)
         for name in ("a measure", "decades between first and last layer, untrained", "third", "fourth")
     ]
-    yield answers.measured(pd.DataFrame(measures), list(names), TITLE, "caption")
-    mistake = mistakes.Mistake(np.zeros((8, 8, 3), np.uint8), "a class with a long name", "another class", 0.999)
-    yield mistakes.most_confident({"baseline": [mistake] * 8, "an arm with quite a long name": [mistake] * 3}, TITLE, "caption")
+    yield scores.measured(pd.DataFrame(measures), list(names), TITLE, "caption")
+    mistake = predictions.Mistake(np.zeros((8, 8, 3), np.uint8), "a class with a long name", "another class", 0.999)
+    yield predictions.most_confident(
+        {"baseline": [mistake] * 8, "an arm with quite a long name": [mistake] * 3}, TITLE, "caption"
+    )
 
 
 def test_no_text_overlaps_another_or_leaves_the_figure(files):
-    for figure in [*(figure for _, figure in draw._figures(files)), *others()]:
+    for figure in [*(figure for _, figure in draw.figures(Table.read(files))), *others()]:
         boxes = texts(figure)
         for i, (text, box) in enumerate(boxes):
             assert box.x0 >= -1 and box.y0 >= -1, text
@@ -151,8 +155,7 @@ def test_no_text_overlaps_another_or_leaves_the_figure(files):
 
 
 def test_the_accuracy_figure_shows_every_seed_and_the_mean(files):
-    rows = pd.read_csv(files.rows)
-    figure = plots.final_scores(rows[rows["status"] != "failed"], list(ARMS), "title", "caption")
+    figure = scores.final_scores(Table.read(files).rows, list(ARMS), "title", "caption")
     dots = np.concatenate(
         [c.get_offsets().data[:, 0] for c in figure.axes[0].collections if len(c.get_offsets()) and hasattr(c, "get_sizes")]
     )
@@ -161,45 +164,53 @@ def test_the_accuracy_figure_shows_every_seed_and_the_mean(files):
 
 def test_an_arm_has_the_same_look_everywhere_and_no_two_share_one():
     arms = [f"arm {i}" for i in range(24)]
-    looks = [tuple(plots.look(arms, arm).values()) for arm in arms]
+    looks = [tuple(style.look(arms, arm).values()) for arm in arms]
     assert len(set(looks)) == 24
 
 
 def test_an_arm_at_the_common_rate_has_the_look_of_its_own_and_hollow_dots():
-    arms = ["a", "b", "b, common rate", "a, common rate"]
-    assert plots.look(arms, "a, common rate") == plots.look(arms, "a") != plots.look(arms, "b, common rate")
-    rows = pd.DataFrame([{"arm": arm, "seed": s, "test_accuracy": s / 5, "status": "done"} for arm in arms for s in range(3)])
-    (axis,) = plots.final_scores(rows, arms, "title", "caption").axes
-    filled = [
-        len(dots.get_facecolors()) > 0
-        for dots in axis.collections
-        if isinstance(dots, PathCollection) and len(dots.get_offsets())
-    ]
+    trained = [("a", "own"), ("b", "own"), ("b", "common"), ("a", "common")]
+    entries = [schema.entry_name(arm, rate) for arm, rate in trained]
+    rows = pd.DataFrame(
+        [
+            {"arm": arm, "rate": rate, "entry": entry, "seed": s, "test_accuracy": s / 5, "status": "done"}
+            for (arm, rate), entry in zip(trained, entries, strict=True)
+            for s in range(3)
+        ]
+    )
+    (axis,) = scores.final_scores(rows, entries, "title", "caption").axes
+    scatters = [dots for dots in axis.collections if isinstance(dots, PathCollection) and len(dots.get_offsets())]
+    filled = [len(dots.get_facecolors()) > 0 for dots in scatters]
     assert filled == [True, True, False, False]
+    a, b, b_common, a_common = [
+        tuple(dots.get_edgecolors()[0]) if not full else tuple(dots.get_facecolors()[0])
+        for dots, full in zip(scatters, filled, strict=True)
+    ]
+    assert a[:3] == a_common[:3] != b[:3] == b_common[:3]
 
 
 @pytest.mark.parametrize(("numbers", "ticks"), [((3, 5, 7), ["3", "5", "7"]), ((0.1, 0.101, 1), ["0.1", "0.2", "0.5", "1"])])
 def test_a_sensitivity_marks_the_numbers_that_were_tried_where_they_have_room(numbers, ticks):
     rows = pd.DataFrame([{"arm": str(n), "seed": s, "test_accuracy": s / 5} for n in numbers for s in range(3)])
-    (axis,) = plots.sensitivity(rows, {"all": {str(n): n for n in numbers}}, "size", "title", "caption").axes
+    (axis,) = sensitivity.sensitivity(rows, {"all": {str(n): n for n in numbers}}, "size", "title", "caption").axes
     assert [tick.get_text() for tick in axis.get_xticklabels()] == ticks
 
 
 def test_steps_to_target_count_updates_and_say_who_never_got_there(files):
-    rows = pd.read_csv(files.rows).query("status != 'failed'").assign(steps=50.0, final_epoch=5, val_accuracy=0.8)
+    rows = store.read_frame(files).query("status != 'failed'").assign(steps=50.0, final_epoch=5, val_accuracy=0.8)
     declaration = {"arms": ARMS, "question": "?", "baseline": "baseline"}
     table = Table(files, rows, store.read_epochs(files), store.read_measures(files), {}, declaration)
     # Epoch e has a validation accuracy of 1 - 0.5 / e, so that 0.76 (95 % of 0.8) is first passed in epoch 3.
-    targets, said = draw._targets(table, rows, ["steps"])
+    targets, said = curves.targets(table, table.rows, ["steps"])
     assert targets == [0.76]
     assert said == "target: 95 % of what baseline ends with, in the mean"
-    found = draw._steps(table, rows, list(ARMS), targets).set_index(["arm", "seed"])
+    found = curves.updates_to_targets(table, table.rows, targets).set_index(["arm", "seed"])
     assert found.loc[("baseline", 0), ["steps", "reached"]].tolist() == [30.0, True]
     assert found.loc[("diverging", 1), ["steps", "reached", "diverged"]].tolist() == [50.0, False, True]
     assert len(found) == 9
-    assert draw._targets(table, rows, []) == ([], "")
+    assert curves.targets(table, table.rows, []) == ([], "")
     declaration["claims"] = [{"metric": "epochs_to_target", "target": 0.6}]
-    assert draw._targets(table, rows, [])[0] == [0.6]
+    assert curves.targets(table, table.rows, [])[0] == [0.6]
 
 
 @pytest.fixture
@@ -224,7 +235,7 @@ def told(tmp_path, monkeypatch):
 
 
 def test_the_most_confident_mistakes_are_those_of_all_seeds_together(told):
-    (mistake, second) = predictions.mistakes(Table.read(told), ["baseline"])["baseline"]
+    (mistake, second) = predictions.surest_mistakes(Table.read(told), ["baseline"])["baseline"]
     # Mean probabilities of cat: 0.9, 0.7, 0.6 (the second seed alone is right there); the last two are dogs.
     assert (mistake.label, mistake.predicted, second.label) == ("dog", "cat", "dog")
     assert (mistake.confidence, second.confidence) == pytest.approx((0.7, 0.6))
@@ -233,15 +244,15 @@ def test_the_most_confident_mistakes_are_those_of_all_seeds_together(told):
 
 def test_without_logits_or_images_there_are_no_mistakes_to_show(told, tmp_path):
     (tmp_path / "cache" / "some" / "meta.json").write_text('{"checksum": "of other data"}')
-    assert predictions.mistakes(Table.read(told), ["baseline"]) == {}
+    assert predictions.surest_mistakes(Table.read(told), ["baseline"]) == {}
     shutil.rmtree(told.folder / "logits")
-    assert predictions.mistakes(Table.read(told), ["baseline"]) == {}
+    assert predictions.surest_mistakes(Table.read(told), ["baseline"]) == {}
 
 
 def test_a_diverging_arm_does_not_flatten_the_others(files):
     epochs = store.read_epochs(files)
     epochs.loc[epochs["arm"] == "diverging", "train_loss"] = 1e6
-    figure = plots.learning_curves(epochs, list(ARMS), "title", "caption")
+    figure = curves.learning_curves(epochs, list(ARMS), "title", "caption")
     assert figure.axes[0].get_ylim()[1] < 100
 
 
@@ -254,7 +265,7 @@ def test_plots_need_no_tensorflow_and_a_damaged_file_costs_only_its_own_figures(
         f"import sys; sys.argv = ['report', '--results', {str(folder)!r}]\n"
         "import runpy, atexit\n"
         "atexit.register(lambda: print('slow:', sorted({'tensorflow', 'keras', 'sklearn'} & set(sys.modules))))\n"
-        "runpy.run_module('common.figures.draw', run_name='__main__')\n"
+        "runpy.run_module('common.commands.plots', run_name='__main__')\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True)
     assert done.returncode == 1
@@ -271,21 +282,21 @@ def test_a_missing_results_folder_is_one_line(tmp_path):
 
 
 def test_curves_compare_the_stage_that_all_arms_have():
-    stages = [("a", "fit"), ("b", "pretrain"), ("b", "fit"), ("b, common rate", "fit")]
+    stages = [("a", "fit"), ("b", "pretrain"), ("b", "fit")]
     epochs = pd.DataFrame([{"arm": arm, "stage": stage, "epoch": e} for arm, stage in stages for e in (1, 2)])
     for arms in (["a", "b"], ["b"]):
-        compared, said = draw._compared_epochs(epochs, arms)
+        compared, said = curves.compared_epochs(epochs[epochs["arm"].isin(arms)])
         assert set(zip(compared["arm"], compared["stage"], strict=True)) == {(arm, "fit") for arm in arms}
         assert said == "; stage fit, which all arms have"
     apart = epochs.replace("fit", "first fold")
-    for own, arms, number in ((epochs, ["a"], 2), (apart, ["b"], 4)):  # one stage alone; two, none of which is the fit
-        compared, said = draw._compared_epochs(own, arms)
+    for own, arm, number in ((epochs, "a", 2), (apart, "b", 4)):  # one stage alone; two, none of which is the fit
+        compared, said = curves.compared_epochs(own[own["arm"] == arm])
         assert (len(compared), said) == (number, "")
 
 
 def test_arms_that_make_the_same_mistakes_have_a_scale_of_whole_percents():
     counts = 10 * np.eye(3, dtype=int)
-    *_, scale = mistakes.confusions({"a": counts, "b": counts}, "title", "caption").axes
+    *_, scale = predictions.confusions({"a": counts, "b": counts}, "title", "caption").axes
     assert scale.get_ylim() == (-1, 1)
 
 
@@ -303,4 +314,4 @@ def test_arms_that_make_the_same_mistakes_have_a_scale_of_whole_percents():
     ],
 )
 def test_a_group_of_arms_is_called_what_they_share_but_for_their_number(arms, name):
-    assert draw._shared_name(dict.fromkeys(arms, 1.0), "rate") == name
+    assert sensitivity.shared_name(dict.fromkeys(arms, 1.0), "rate") == name

@@ -229,7 +229,7 @@ def test_figures_are_drawn_again_when_measures_change_that_they_show(folder):
     run(folder)
     files = schema.Files(folder / "mnist", "exp_90_made")
     drawn = (folder / "mnist" / "exp_90_made_verdicts.png").stat().st_mtime_ns
-    files.measures.write_text(f"{','.join(schema.MEASURE_NAMES)}\nexp_90_made,a,0,width,4,px\n")
+    files.measures.write_text(f"{','.join(schema.MEASURE_NAMES)}\nexp_90_made,a,own,,0,width,4,px\n")
     run(folder)
     assert (folder / "mnist" / "exp_90_made_verdicts.png").stat().st_mtime_ns > drawn
 

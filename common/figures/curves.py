@@ -1,0 +1,141 @@
+"""What happens during training: losses and scores by epoch, updates to a target."""
+
+import math
+from collections.abc import Sequence
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from common.figures.style import STYLE, finished, log_ticks, look, new_figure
+from common.rows.metric import ACCURACY, Primary
+from common.rows.table import Table
+
+OF_BEST = 0.95
+"""Share of a final score that is a target where no claim sets one."""
+
+
+def learning_curves(epochs: pd.DataFrame, arms: list[str], title: str, caption: str, primary: Primary = ACCURACY) -> Figure:
+    """Training loss and validation score over epochs: mean over seeds, band of ± one standard deviation within what was seen.
+
+    Args:
+        epochs: rows of `…_epochs.csv`.
+        arms: all arms of the experiment, in order.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = new_figure(9, max(3.8, 0.9 + 0.19 * len(arms)))
+        panels = {"train_loss": "training loss", primary.on("val"): primary.label("val"), "val_loss": "validation loss"}
+        panels = {name: label for name, label in panels.items() if name in epochs and epochs[name].notna().any()}
+        panels = dict(list(panels.items())[:2]) or {"train_loss": "training loss"}
+        axes = figure.subplots(1, len(panels), squeeze=False)[0]
+        for axis, (column, label) in zip(axes, panels.items(), strict=True):
+            firsts = []
+            for arm in [arm for arm in arms if arm in set(epochs["arm"])]:
+                own = epochs[epochs["arm"] == arm].copy()
+                own["at"] = own.groupby("seed").cumcount() + 1  # runs on over the stages of a trial
+                own[column] = own[column].replace([np.inf, -np.inf], np.nan)
+                by = own.groupby("at")[column]
+                mean, spread = by.mean(), by.std().fillna(0.0)
+                firsts += mean.dropna().tolist()[:1]
+                style = look(arms, arm)
+                axis.plot(mean.index, mean, label=arm, markevery=max(1, len(mean) // 6), markersize=4, **style)
+                low, high = np.maximum(mean - spread, by.min()), np.minimum(mean + spread, by.max())
+                axis.fill_between(mean.index, low, high, color=style["color"], alpha=0.12, linewidth=0)
+            axis.set_xlabel("epoch")
+            axis.set_ylabel(label)
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+            # A diverging arm must not flatten the others: a loss is highest in the first epoch as a rule.
+            bounded = column == primary.on("val") and not primary.lower_is_better
+            most = 3 * np.quantile(firsts, 0.5, method="lower") if firsts else 0
+            if not bounded and epochs[column].replace(np.inf, np.nan).max() > most > 0:
+                axis.set_ylim(0, most)
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside right center")
+        return finished(figure, title, caption)
+
+
+def steps_to_target(trials: pd.DataFrame, arms: list[str], title: str, caption: str, name: str = "validation accuracy") -> Figure:
+    """Updates until a target on val was first reached: a dot per seed, the median as a bar.
+
+    A seed that never got there is an arrow where its training ended, a cross if it diverged; where it is half of them or
+    more, so is the median, and the bar is dotted.
+
+    Args:
+        trials: `arm`, `seed`, `target`, `steps` (of the epoch that reached it, else of the last), `reached`, `diverged`.
+        name: what the target is a value of.
+    """
+    shown = [arm for arm in arms if arm in set(trials["arm"])]
+    targets = sorted(trials["target"].unique())
+    with matplotlib.rc_context(STYLE):
+        figure = new_figure(7 if len(targets) == 1 else 3.4 + 3.4 * len(targets), 1.5 + 0.36 * len(shown))
+        axes = figure.subplots(1, len(targets), squeeze=False, sharey=True)[0]
+        for axis, target in zip(axes, targets, strict=True):
+            for y, arm in enumerate(shown):
+                own = trials[(trials["arm"] == arm) & (trials["target"] == target)].sort_values("seed")
+                if not len(own):
+                    continue
+                colour = look(arms, arm)["color"]
+                at = y + 0.28 * (np.linspace(-1, 1, len(own)) if len(own) > 1 else np.zeros(1))
+                steps, reached, diverged = (own[column].to_numpy() for column in ("steps", "reached", "diverged"))
+                never = ~reached & ~diverged
+                axis.scatter(steps[reached], at[reached], s=18, color=colour, alpha=0.6, linewidths=0)
+                axis.scatter(steps[never], at[never], s=26, marker=">", facecolors="none", edgecolors=colour)
+                axis.scatter(steps[~reached & diverged], at[~reached & diverged], s=24, color=colour, marker="x")
+                median = np.median(np.where(reached, steps, np.inf))
+                place = median if np.isfinite(median) else steps[~reached].max()
+                axis.vlines(place, y - 0.4, y + 0.4, color=colour, linewidth=2, linestyles="-" if np.isfinite(median) else ":")
+            if trials["steps"].max() > 20 * trials["steps"].min() > 0:
+                axis.set_xscale("log")
+                log_ticks(axis)
+            else:
+                axis.set_xlim(left=0)
+            axis.set_xlabel(f"updates to {name} {target:g}")
+            axis.grid(axis="y", visible=False)
+        axes[0].set_yticks(range(len(shown)), shown)
+        axes[0].set_ylim(len(shown) - 0.4, -0.6)
+        return finished(figure, title, f"{caption}; bar: median, ▷: not reached when training ended, ×: diverged before")
+
+
+def targets(table: Table, rows: pd.DataFrame, asked: Sequence[str]) -> tuple[list[float], str]:
+    """Validation scores whose reaching is drawn, and what the caption says of them.
+
+    Those of claims; without any, and where the script asks, one that is set by the baseline alone, so that no other arm moves it.
+    """
+    declared = sorted({c["target"] for c in table.declaration.get("claims", ()) if c.get("target") is not None})
+    if declared:
+        return declared, "targets set beforehand"
+    if "steps" not in asked:
+        return [], ""
+    primary, baseline = table.primary, table.declaration.get("baseline")
+    finals = rows.groupby("entry")[primary.on("val")].mean().dropna()
+    if not len(finals):
+        return [], ""
+    whose = baseline if baseline in finals.index else (primary.sign * finals).idxmax()
+    target = float(finals[whose]) * OF_BEST**primary.sign
+    said = f"target: {100 * OF_BEST:.0f} % of" if primary.sign > 0 else f"target: 1/{OF_BEST:g} of"
+    return [float(f"{target:.3g}")], f"{said} what {whose} ends with, in the mean"
+
+
+def updates_to_targets(table: Table, rows: pd.DataFrame, targets: list[float]) -> pd.DataFrame:
+    """Per trial and target the updates that it took, as `steps_to_target` wants them; without trials that count none."""
+    lines = []
+    for row in rows[rows["steps"].notna()].to_dict("records"):
+        arm, seed = row["arm"], row["seed"]
+        for target in targets if len(table.epochs_of(arm, seed)) else ():
+            steps = table.metric("steps_to_target").value(table, arm, seed, target)
+            reached = math.isfinite(steps)
+            found = {"arm": arm, "seed": seed, "target": target, "steps": steps if reached else float(row["steps"])}
+            lines.append({**found, "reached": reached, "diverged": row["status"] == "diverged"})
+    return pd.DataFrame(lines)
+
+
+def compared_epochs(epochs: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Epochs, of several stages those of the one that all arms have, `fit` before others; and what to say of that."""
+    stages = set(epochs["stage"])
+    shared = stages.intersection(*(set(one) for _, one in epochs.groupby("arm")["stage"]))
+    stage = "fit" if "fit" in shared else min(shared, default=None)
+    if len(stages) == 1 or stage is None or (len(shared) > 1 and stage != "fit"):
+        return epochs, ""
+    return epochs[epochs["stage"] == stage], f"; stage {stage}, which all arms have"

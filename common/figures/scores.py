@@ -1,0 +1,141 @@
+"""What each arm comes to: scores, measures and failures seed by seed, mean scores against their cost. Nothing here judges."""
+
+import math
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from scipy.special import stdtrit
+
+from common.figures.style import STYLE, finished, look, new_figure, wrapped
+from common.rows import schema
+from common.rows.metric import ACCURACY, Primary
+
+GREYS = ListedColormap(["#f2f2f2", "#c9442b"])
+
+
+def final_scores(
+    rows: pd.DataFrame, entries: list[str], title: str, caption: str, baseline: str | None = None, primary: Primary = ACCURACY
+) -> Figure:
+    """Test score of every seed as a dot, diverged trials as crosses; the mean as a bar with its 95 % interval over seeds.
+
+    Dots of arms at the common rate are hollow. The band is the noise floor: the baseline's mean ± one standard deviation over its
+    seeds.
+
+    Args:
+        entries: all arms of the experiment in order, then those at the common rate.
+    """
+    shown = [entry for entry in entries if entry in set(rows["entry"])]
+    with matplotlib.rc_context(STYLE):
+        figure = new_figure(7, 1.5 + 0.42 * len(shown))
+        axis = figure.subplots()
+        floor = rows.loc[rows["entry"] == baseline, primary.column]
+        if len(floor) > 1:
+            axis.axvspan(floor.mean() - floor.std(), floor.mean() + floor.std(), color="#888888", alpha=0.15, linewidth=0)
+        low, high = rows[primary.column].min(), rows[primary.column].max()
+        for y, entry in enumerate(shown):
+            own = rows[rows["entry"] == entry].sort_values("seed")
+            colour = look(entries, own["arm"].iloc[0])["color"]
+            shift = 0.3 * (np.linspace(-1, 1, len(own)) if len(own) > 1 else np.zeros(1))
+            diverged = (own["status"] == "diverged").to_numpy()
+            values = own[primary.column].to_numpy()
+            filled = {"alpha": 0.6, "linewidths": 0}
+            dots = {"facecolors": "none", "linewidths": 0.8} if own["rate"].iloc[0] == schema.COMMON else filled
+            axis.scatter(values[~diverged], y + shift[~diverged], **{"s": 18, "color": colour, **dots})
+            axis.scatter(values[diverged], y + shift[diverged], s=24, color=colour, marker="x")
+            axis.vlines(values.mean(), y - 0.4, y + 0.4, color=colour, linewidth=2)
+            if len(values) > 1:
+                half = stdtrit(len(values) - 1, 0.975) * values.std(ddof=1) / math.sqrt(len(values))
+                axis.hlines(y, values.mean() - half, values.mean() + half, color=colour, linewidth=1)
+        margin = 0.06 * max(high - low, 0.01)
+        axis.set_xlim(low - margin, high + margin)  # a wide interval must not hide the dots
+        axis.set_yticks(range(len(shown)), shown)
+        axis.set_ylim(len(shown) - 0.4, -0.6)
+        axis.set_xlabel(
+            f"{primary.label()}, a dot per seed (mean, 95 % interval"
+            + ("; ×: diverged)" if (rows["status"] == "diverged").any() else ")")
+        )
+        axis.grid(axis="y", visible=False)
+        return finished(figure, title, caption)
+
+
+def measured(values: pd.DataFrame, arms: list[str], title: str, caption: str) -> Figure:
+    """A panel per measure: every seed of an arm as a dot, the mean as a bar.
+
+    Args:
+        values: rows of `…_measures.csv`.
+    """
+    names = list(dict.fromkeys(values["name"]))
+    shown = [arm for arm in arms if arm in set(values["arm"])]
+    columns = min(len(names), 3)
+    lines = -(-len(names) // columns)
+    with matplotlib.rc_context(STYLE):
+        figure = new_figure(3.0 + 3.0 * columns, 1.0 + lines * (0.9 + 0.24 * len(shown)))
+        axes = figure.subplots(lines, columns, sharey=True, squeeze=False)
+        for axis, name in zip(axes.flat, names, strict=False):
+            for y, arm in enumerate(shown):
+                own = values.loc[(values["name"] == name) & (values["arm"] == arm), "value"]
+                colour = look(arms, arm)["color"]
+                axis.plot(own, np.full(len(own), y), "o", color=colour, alpha=0.6, markersize=4)
+                axis.vlines(own.mean(), y - 0.35, y + 0.35, color=colour, linewidth=2)
+            unit = next((unit for unit in values.loc[values["name"] == name, "unit"] if isinstance(unit, str)), "")
+            axis.set_xlabel(wrapped(name + (f" ({unit})" if unit else ""), 36))
+            axis.xaxis.set_major_locator(MaxNLocator(4))
+            axis.grid(axis="y", visible=False)
+        axes[0, 0].set_yticks(range(len(shown)), shown)
+        axes[0, 0].set_ylim(len(shown) - 0.5, -0.5)
+        for axis in list(axes.flat)[len(names) :]:
+            axis.set_visible(False)
+        return finished(figure, title, caption)
+
+
+def survival(rows: pd.DataFrame, entries: list[str], title: str, caption: str) -> Figure:
+    """Which trials diverged: arms down, those at the common rate below; seeds across."""
+    shown = [entry for entry in entries if entry in set(rows["entry"])]
+    table = rows.assign(diverged=rows["status"] == "diverged").pivot_table(index="entry", columns="seed", values="diverged")
+    table = table.reindex(shown).to_numpy(float)
+    with matplotlib.rc_context({**STYLE, "axes.grid": False}):
+        figure = new_figure(max(5.0, 2.5 + 0.3 * table.shape[1]), 1.3 + 0.28 * len(shown))
+        axis = figure.subplots()
+        axis.imshow(table, cmap=GREYS, vmin=0, vmax=1, aspect="auto")
+        for y, x in np.argwhere(table == 1):
+            axis.text(x, y, "×", ha="center", va="center", color="white")
+        axis.set_yticks(range(len(shown)), shown)
+        axis.set_xticks(range(table.shape[1]))
+        axis.set_xlabel("seed (×: diverged)")
+        return finished(figure, title, caption)
+
+
+def cost(
+    rows: pd.DataFrame, arms: list[str], column: str, label: str, title: str, caption: str, primary: Primary = ACCURACY
+) -> Figure:
+    """Mean test score against what it costs, crosses of ± one standard deviation; a line joins what nothing beats in both.
+
+    An arm whose cost is not known is left out.
+    """
+    shown = [arm for arm in arms if rows.loc[rows["arm"] == arm, column].notna().any()]
+    with matplotlib.rc_context(STYLE):
+        figure = new_figure(8, max(3.8, 1.0 + 0.19 * len(shown)))
+        axis = figure.subplots()
+        points = []
+        for arm in shown:
+            own = rows[rows["arm"] == arm]
+            x, y = own[column].mean(), own[primary.column].mean()
+            spread = {"xerr": own[column].std(), "yerr": own[primary.column].std()} if len(own) > 1 else {}
+            style = look(arms, arm)
+            marks = {"color": style["color"], "marker": style["marker"], "markersize": 5, "linestyle": "", "linewidth": 1}
+            axis.errorbar(x, y, **spread, **marks, label=arm)
+            points.append((x, y))
+        best, front = -math.inf, []
+        for x, y in sorted(points, key=lambda point: (point[0], -primary.sign * point[1])):
+            if primary.sign * y > best:
+                best = primary.sign * y
+                front.append((x, y))
+        axis.step(*zip(*front, strict=True), where="post", color="#000000", linewidth=0.8, linestyle="--", zorder=0)
+        axis.set_xlabel(label)
+        axis.set_ylabel(primary.label())
+        figure.legend(loc="outside right center")
+        return finished(figure, title, caption)

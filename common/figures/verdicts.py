@@ -1,0 +1,53 @@
+"""The claims' differences and verdicts."""
+
+import math
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from common.figures.style import STYLE, finished, new_figure, wrapped
+from common.verdicts.judge import Verdict
+from common.verdicts.kinds import NO_DATA, OPEN, REFUTED, SUPPORTED
+
+SHADES = {SUPPORTED: "#009E73", REFUTED: "#D55E00", OPEN: "#555555", NO_DATA: "#999999"}
+MOST_DECADES = 4
+"""Of margins, either way, that a figure of verdicts spans."""
+
+
+def forest(verdicts: list[Verdict], title: str, caption: str) -> Figure:
+    """Each claim's difference with its interval, 0 and the margin marked, and the verdict in words.
+
+    Differences are shown in units of the claim's margin, so that claims about different metrics stand side by side, beyond ± 1 by
+    their logarithm; an interval that leaves the figure ends in an arrow.
+    """
+    shown = [verdict for verdict in verdicts if verdict.difference is not None]
+    ends = [abs(end / verdict.margin) for verdict in shown for end in (verdict.difference, verdict.low, verdict.high)]
+    widest = max([10.0, *(end for end in ends if math.isfinite(end))])
+    reach = 10 ** min(math.ceil(math.log10(widest) - 1e-9), MOST_DECADES)
+    with matplotlib.rc_context(STYLE):
+        figure = new_figure(9, 1.4 + 0.55 * len(shown))
+        axis = figure.subplots()
+        for y, verdict in enumerate(shown):
+            at, low, high = (value / verdict.margin for value in (verdict.difference, verdict.low, verdict.high))
+            colour = SHADES[verdict.status]
+            axis.hlines(y, max(low, -reach), min(high, reach), color=colour, linewidth=2)
+            for end, beyond, marker in ((-reach, low < -reach, "<"), (reach, high > reach, ">")):
+                if beyond:
+                    axis.plot(end, y, marker=marker, color=colour, markersize=5, clip_on=False)
+            axis.plot(np.clip(at, -reach, reach), y, "o", color=colour, markersize=6)
+            axis.annotate(verdict.status, (1.02, y), xycoords=("axes fraction", "data"), va="center", color=colour)
+        axis.axvline(0, color="#000000", linewidth=1)
+        axis.axvline(1, color="#000000", linewidth=1, linestyle=":")
+        axis.set_xscale("symlog", linthresh=1, linscale=0.7)
+        right = [10**decade for decade in range(MOST_DECADES + 1) if 10**decade <= reach]
+        ticks = [*(-tick for tick in right[::-1]), 0, *right]
+        axis.set_xticks(ticks, [f"{tick:,}".replace("-", "−") for tick in ticks])
+        axis.xaxis.set_minor_locator(NullLocator())
+        axis.set_xlim(-reach, reach)
+        axis.set_yticks(range(len(shown)), [wrapped(verdict.text, 38) for verdict in shown])
+        axis.set_ylim(len(shown) - 0.5, -0.5)
+        axis.grid(axis="y", visible=False)
+        axis.set_xlabel("difference in margins (dotted: the margin; logarithmic beyond ± 1)")
+        return finished(figure, title, caption)
