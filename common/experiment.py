@@ -25,7 +25,6 @@ the test images that are most confidently mistaken."""
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 SHORT = {"batch_size": "batch", "train_size": "train", "image_size": "size"}
 """How a field is called in a folder's name and on the command line, where not as it is."""
-COMMON = ", common rate"
 READ_AS_MISSING = ("NA", "N/A", "NULL", "NaN", "None", "n/a", "nan", "null", "")
 """Arm names that pandas would take for a missing value."""
 
