@@ -16,7 +16,7 @@ from common.running.devices import Devices
 from common.running.fingerprint import provenance
 from common.running.plan import Planner, Variant
 from common.running.progress import Display
-from common.running.runner import Runner
+from common.running.runner import Runner, RunOptions
 from common.running.scripts import declared
 
 NOISE = 2.0
@@ -66,7 +66,7 @@ def run_again(row: dict, folder: pathlib.Path) -> dict:
     reason = devices.lack(trial.setting.replicas, trial.setting.workers)
     if reason:
         raise Failure(f"cannot run here: {reason}")
-    with Display() as display, Runner(devices=devices, jobs=1, display=display) as runner:
+    with Display() as display, Runner(RunOptions(devices, jobs=1), display) as runner:
         display.expect(1)
         runner.run(plan, plan.trials)
     (again,) = store.read_rows(plan.files)

@@ -16,9 +16,8 @@ from common.files import experiment_scripts
 from common.running.cluster import Cluster
 from common.running.devices import Devices
 from common.running.plan import SMOKE, Planner
-from common.running.runner import STALL_SECONDS
+from common.running.runner import STALL_SECONDS, RunOptions
 from common.running.scripts import declared
-from common.running.session import How
 
 SWEEP_TUNERS = TUNERS[1:]
 
@@ -70,7 +69,7 @@ def _run(experiment: Experiment, given: argparse.Namespace, cluster: Cluster | N
     if cluster and jobs > 1:
         raise Misuse(f"jobs must be 1 under TF_CONFIG, whose machines train one trial together. Received: {jobs}")
     arms = _chosen_arms(experiment, given.arms)
-    how = How(
+    options = RunOptions(
         devices=devices,
         jobs=jobs,
         stall_seconds=given.stall_seconds or STALL_SECONDS,
@@ -82,11 +81,11 @@ def _run(experiment: Experiment, given: argparse.Namespace, cluster: Cluster | N
     _check_sweep(given)
     folder = pathlib.Path(given.results).expanduser()
     _check_writable(folder)
-    if how.cluster:
-        how.cluster.open(folder / ".cluster" / experiment.name)
+    if options.cluster:
+        options.cluster.open(folder / ".cluster" / experiment.name)
     planner = Planner(experiment, setting, folder, overridden=overridden, smoke=given.smoke)
-    study = Study(planner, setting, how, arms=arms, seeds=range(seeds), smoke=given.smoke)
-    if how.cluster and not how.cluster.chief:
+    study = Study(planner, setting, options, arms=arms, seeds=range(seeds), smoke=given.smoke)
+    if options.cluster and not options.cluster.chief:
         return study.follow()
     if given.sweep:
         return study.sweep(given.tuner, given.trials, given.sweeps or 1)

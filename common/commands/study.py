@@ -10,17 +10,20 @@ from common.rows import schema, store
 from common.running.follower import Follower
 from common.running.plan import Plan, Planned, Planner
 from common.running.progress import Display
-from common.running.session import DryRunEnds, How, Session
+from common.running.runner import RunOptions
+from common.running.session import DryRunEnds, Session
 from common.search.choice import Chosen, Search
 
 
 class Study:
     """An experiment under one setting, some of its arms and seeds, and how they are trained."""
 
-    def __init__(self, planner: Planner, setting: Setting, how: How, *, arms: Sequence[str], seeds: Sequence[int], smoke: bool):
-        self.planner, self.experiment, self.how, self.seeds = planner, planner.experiment, how, seeds
+    def __init__(
+        self, planner: Planner, setting: Setting, options: RunOptions, *, arms: Sequence[str], seeds: Sequence[int], smoke: bool
+    ):
+        self.planner, self.experiment, self.options, self.seeds = planner, planner.experiment, options, seeds
         self.search = Search(planner, arms, smoke=smoke)
-        self.session = Session(planner, setting, how)
+        self.session = Session(planner, setting, options)
 
     def run(self) -> int:
         """Search for each arm's best values if its script says so, train, show. Returns the exit status. Raises `Failure`."""
@@ -35,8 +38,8 @@ class Study:
                 self.session.train(plan, trials)
         except DryRunEnds:
             return 0
-        if self.how.cluster:
-            self.how.cluster.leave(state="done", status=Failure.status if self.session.failed else 0)
+        if self.options.cluster:
+            self.options.cluster.leave(state="done", status=Failure.status if self.session.failed else 0)
         outcome.show(plan.files, self.experiment.task.metric)
         self.session.check()
         return 0
@@ -61,10 +64,10 @@ class Study:
                 self.search.train_sweep(self.session, sweep)
         except DryRunEnds:
             return 0
-        if self.how.dry:  # all is done
+        if self.options.dry:  # all is done
             return 0
-        if self.how.cluster:
-            self.how.cluster.leave(state="done", status=0)
+        if self.options.cluster:
+            self.options.cluster.leave(state="done", status=0)
         store.write_declaration(files, self.experiment.declare(self.session.setting))
         sweep.write_tuned(files, self.planner.bases)
         outcome.show_sweep(files, sweep.summary())
@@ -74,17 +77,10 @@ class Study:
         """Train what the chief says. Returns its exit status. Raises `Failure`."""
         self._plan(self.search.untuned())
         self._join()
-        cluster = self.how.cluster
+        cluster = self.options.cluster
         print(f"{self.experiment.name}: {cluster.name(cluster.index)} follows {cluster.name(0)}", flush=True)
         with Display() as display:
-            follower = Follower(
-                self.planner,
-                devices=self.how.devices,
-                display=display,
-                cluster=cluster,
-                stall_seconds=self.how.stall_seconds,
-            )
-            status = follower.run()
+            status = Follower(self.planner, self.options, display).run()
         cluster.leave(state="done", status=status)
         return status
 
@@ -93,13 +89,13 @@ class Study:
         return self.planner.plan([(variant, seed) for seed in self.seeds for variant in variants])
 
     def _join(self) -> None:
-        if self.how.cluster:
-            self.how.cluster.say(state="ready")
-            self.how.cluster.join()
+        if self.options.cluster:
+            self.options.cluster.say(state="ready")
+            self.options.cluster.join()
 
     def _with_models(self, plan: Plan, missing: list[Planned]) -> list[Planned]:
         """The trials to train: with KEEP=1 also done ones whose model is not kept, the rows of which come out the same."""
-        if not self.how.keep:
+        if not self.options.keep:
             return missing
         networks = {row["fingerprint"] for row in plan.rows() if row["status"] == "done" and row["parameters"]}
 

@@ -3,28 +3,17 @@
 import selectors
 
 from common.errors import Failure
-from common.running.cluster import Cluster
-from common.running.devices import Devices
 from common.running.plan import Plan, Planned, Planner, Variant, known_columns
 from common.running.process import Worker, job
 from common.running.progress import Display
-from common.running.runner import STALL_SECONDS
+from common.running.runner import RunOptions
 
 
 class Follower:
     """Runs this machine's part of each trial until the chief is done."""
 
-    def __init__(
-        self,
-        planner: Planner,
-        *,
-        devices: Devices,
-        display: Display,
-        cluster: Cluster,
-        stall_seconds: float = STALL_SECONDS,
-    ):
-        self.planner, self.devices, self.display, self.cluster = planner, devices, display, cluster
-        self.stall_seconds = stall_seconds
+    def __init__(self, planner: Planner, options: RunOptions, display: Display):
+        self.planner, self.options, self.display, self.cluster = planner, options, display, options.cluster
         self.worker: Worker | None = None
         self.round = 0
 
@@ -63,12 +52,12 @@ class Follower:
 
     def _start(self, plan: Plan, trial: Planned) -> Worker:
         setting = trial.setting
-        gpus = self.devices.take(setting.replicas // setting.workers)
+        gpus = self.options.devices.take(setting.replicas // setting.workers)
         return Worker.start(trial.fits, gpus, plan.files.folder / "logs")
 
     def _stop(self) -> None:
         if self.worker is not None:
-            self.devices.free(self.worker.gpus)
+            self.options.devices.free(self.worker.gpus)
             self.worker.stop()
             self.worker = None
 
@@ -82,8 +71,8 @@ class Follower:
             return
         worker.refuse_slow_start()
         if not heard:
-            if worker.trial and worker.silent() > self.stall_seconds:
-                raise Failure(f"its worker was silent for {self.stall_seconds:g} s")
+            if worker.trial and worker.silent() > self.options.stall_seconds:
+                raise Failure(f"its worker was silent for {self.options.stall_seconds:g} s")
             self.display.update([(worker.trial, worker.progress)] if worker.trial else [], 0)
             return
         events = worker.events()

@@ -8,6 +8,7 @@ import selectors
 import shutil
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import IO
 
 from common.errors import Failure
@@ -23,30 +24,31 @@ from common.training.job import Job
 ATTEMPTS = 2
 """Times a trial whose worker died is started within one call."""
 STALL_SECONDS = 900
-"""How long a trial may be silent before it is taken for dead."""
+"""RunOptions long a trial may be silent before it is taken for dead."""
 TRIALS_PER_WORKER = 50
 """After so many a worker is replaced: TensorFlow's runtime keeps 1 to 2 MB of every trial, outside of Python's reach."""
 POLL_SECONDS = 1.0
 """Between two looks at trials that another call is running."""
 
 
+@dataclass(frozen=True)
+class RunOptions:
+    """RunOptions a call trains: on what, how many trials at a time, and what it keeps."""
+
+    devices: Devices
+    jobs: int
+    stall_seconds: float = STALL_SECONDS
+    checkpoint_steps: int | None = None
+    keep: bool = False
+    dry: bool = False
+    cluster: Cluster | None = None
+
+
 class Runner:
     """Runs trials and writes a row for each; a context manager, whose workers live until its end."""
 
-    def __init__(
-        self,
-        *,
-        devices: Devices,
-        jobs: int,
-        display: Display,
-        keep: bool = False,
-        checkpoint_steps: int | None = None,
-        stall_seconds: float = STALL_SECONDS,
-        cluster: Cluster | None = None,
-    ):
-        self.devices, self.jobs, self.display = devices, jobs, display
-        self.keep, self.checkpoint_steps, self.stall_seconds = keep, checkpoint_steps, stall_seconds
-        self.cluster, self.round = cluster, 0
+    def __init__(self, options: RunOptions, display: Display):
+        self.options, self.display, self.cluster, self.round = options, display, options.cluster, 0
         self.origin = provenance()
         self.workers: list[Worker] = []
         self.selector = selectors.DefaultSelector()
@@ -93,7 +95,7 @@ class Runner:
         rows = []
         for trial in list(waiting):
             idle = [w for w in self.workers if w.trial is None]
-            if not idle and len(self.workers) >= self.jobs:
+            if not idle and len(self.workers) >= self.options.jobs:
                 break
             if not self.claims.take(trial):
                 continue
@@ -102,7 +104,7 @@ class Runner:
                 self.claims.release(trial)
                 self.display.elsewhere(trial)
                 continue
-            reason = self.devices.lack(trial.setting.replicas, trial.setting.workers)
+            reason = self.options.devices.lack(trial.setting.replicas, trial.setting.workers)
             if reason:
                 rows.append(self._without_training(trial, "unavailable", reason))
                 continue
@@ -123,16 +125,16 @@ class Runner:
 
     def _start(self, fits: tuple[int, int, int, bool], idle: list[Worker]) -> Worker:
         spent = [worker for worker in idle if worker.given >= TRIALS_PER_WORKER]
-        if spent or len(self.workers) >= self.jobs:
+        if spent or len(self.workers) >= self.options.jobs:
             self._drop([*spent, *idle][0])
-        worker = Worker.start(fits, self.devices.take(fits[1] // fits[2]), self.plan.files.folder / "logs")
+        worker = Worker.start(fits, self.options.devices.take(fits[1] // fits[2]), self.plan.files.folder / "logs")
         self.workers.append(worker)
         self.selector.register(worker.process.stdout, selectors.EVENT_READ, worker)
         return worker
 
     def _kill_stalled(self) -> None:
         for worker in self.workers:
-            if worker.trial and worker.silent() > self.stall_seconds:
+            if worker.trial and worker.silent() > self.options.stall_seconds:
                 worker.stalled = True
                 worker.process.kill()
 
@@ -154,7 +156,9 @@ class Runner:
     def _job(self, trial: Planned) -> Job:
         kept = self.plan.files.local("models", trial.entry, trial.seed, ".keras")
         row = known_columns(trial, self.plan.experiment.name, self.origin)
-        return job(self.plan, trial, row, keep=kept if self.keep else None, checkpoint_steps=self.checkpoint_steps)
+        return job(
+            self.plan, trial, row, keep=kept if self.options.keep else None, checkpoint_steps=self.options.checkpoint_steps
+        )
 
     def _listen(self, worker: Worker, waiting: list[Planned]) -> list[dict]:
         """Act on a worker's events. Returns the rows that they completed."""
@@ -211,7 +215,7 @@ class Runner:
         return row
 
     def _died(self, worker: Worker, waiting: list[Planned]) -> list[dict]:
-        how = f"silent for {self.stall_seconds:g} s" if worker.stalled else worker.how_it_ended()
+        how = f"silent for {self.options.stall_seconds:g} s" if worker.stalled else worker.how_it_ended()
         if self.cluster:
             raise Failure(f"its worker died ({how}); the same command on all machines goes on from the last finished epochs")
         trial = worker.trial
@@ -229,7 +233,7 @@ class Runner:
         return rows
 
     def _drop(self, worker: Worker) -> None:
-        self.devices.free(worker.gpus)
+        self.options.devices.free(worker.gpus)
         self.selector.unregister(worker.process.stdout)
         self.workers.remove(worker)
         worker.stop()

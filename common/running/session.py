@@ -2,34 +2,18 @@
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from common.errors import Failure
 from common.experiment import Setting
 from common.machine import lacks_bfloat16
 from common.rows import schema, store
-from common.running.cluster import Cluster
-from common.running.devices import Devices
 from common.running.plan import Plan, Planned, Planner
 from common.running.progress import Display
-from common.running.runner import STALL_SECONDS, Runner, collect_pending
+from common.running.runner import Runner, RunOptions, collect_pending
 from common.text import duration, size
 
 ALWAYS_SHOWN = ("epochs", "batch_size", "train_size", "precision", "threads", "replicas")
 """Fields of a setting that a call prints even where they have their defaults."""
-
-
-@dataclass(frozen=True)
-class How:
-    """How a call trains: on what, how many trials at a time, and what it keeps."""
-
-    devices: Devices
-    jobs: int
-    stall_seconds: float = STALL_SECONDS
-    checkpoint_steps: int | None = None
-    keep: bool = False
-    dry: bool = False
-    cluster: Cluster | None = None
 
 
 class DryRunEnds(Exception):
@@ -39,8 +23,8 @@ class DryRunEnds(Exception):
 class Session:
     """The training of one call; a context manager. The runner and the display begin with the first trial."""
 
-    def __init__(self, planner: Planner, setting: Setting, how: How):
-        self.planner, self.setting, self.how = planner, setting, how
+    def __init__(self, planner: Planner, setting: Setting, options: RunOptions):
+        self.planner, self.setting, self.options = planner, setting, options
         self.stack = contextlib.ExitStack()
         self.runner: Runner | None = None
         self.announcements = self.failed = self.tried = 0
@@ -53,7 +37,7 @@ class Session:
 
     def prepare(self, plan: Plan) -> list[Planned]:
         """Bring a plan's files up to date, unless the call is a dry run. Returns its missing trials."""
-        if not self.how.dry:
+        if not self.options.dry:
             _set_aside_stale(plan)
             collect_pending(plan)
         return plan.missing()
@@ -67,22 +51,22 @@ class Session:
         if not self.announcements:
             self._print_setting()
         self.announcements += 1
-        seconds, disk, basis = plan.estimate(trials, self.how.jobs)
+        seconds, disk, basis = plan.estimate(trials, self.options.jobs)
         if not trials:
             count = f"all {len(plan.trials)} trials are done"
         elif then is None or self.announcements > 1:
             count = f"{len(trials)} of {len(plan.trials)} {'search ' if plan.searching else ''}trials to run"
         else:
             count = f"{len(trials)} search trials to run, then at most {len(then.trials)} of the result"
-            more, more_disk, _ = then.estimate(then.trials, self.how.jobs)
+            more, more_disk, _ = then.estimate(then.trials, self.options.jobs)
             seconds, disk = seconds + more, disk + more_disk
-        at_a_time = min(self.how.jobs, len(trials))
+        at_a_time = min(self.options.jobs, len(trials))
         cost = f", about {duration(seconds)} ({basis}) with {at_a_time} at a time, {size(disk)} of disk" if trials else ""
         print(count + cost, flush=True)
         bfloat16 = any(t.setting.precision == "mixed_bfloat16" for t in trials)
-        if bfloat16 and not self.how.devices.names and lacks_bfloat16():
+        if bfloat16 and not self.options.devices.names and lacks_bfloat16():
             print("this processor has no bfloat16 instructions (AVX512_BF16 or AMX): mixed_bfloat16 will be slower than float32")
-        if self.how.dry:
+        if self.options.dry:
             raise DryRunEnds
 
     def train(self, plan: Plan, trials: Sequence[Planned]) -> list[dict]:
@@ -90,19 +74,8 @@ class Session:
         if not trials:
             return []
         if self.runner is None:
-            how = self.how
             self.display = self.stack.enter_context(Display())
-            self.runner = self.stack.enter_context(
-                Runner(
-                    devices=how.devices,
-                    jobs=how.jobs,
-                    display=self.display,
-                    keep=how.keep,
-                    checkpoint_steps=how.checkpoint_steps,
-                    stall_seconds=how.stall_seconds,
-                    cluster=how.cluster,
-                )
-            )
+            self.runner = self.stack.enter_context(Runner(self.options, self.display))
         self.display.expect(len(trials))
         rows = self.runner.run(plan, trials)
         self.failed += sum(row["status"] == "failed" for row in rows)

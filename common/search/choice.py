@@ -83,7 +83,7 @@ class Search:
             plan = self.planner.plan(sweep.trials(), searching=True)
             session.train_search(plan, then)
             more = sweep.tell(plan)
-            if not session.how.dry:
+            if not session.options.dry:
                 sweep.write_table(self.planner.files)
 
     def variants(self, chosen: Chosen) -> list[Variant]:

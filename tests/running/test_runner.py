@@ -316,7 +316,7 @@ def test_more_replicas_than_gpus_are_unavailable_not_failed(tmp_path):
     setting = experiment.setting.replace(replicas=3)
     trials = [(Variant("baseline"), 0)]
     plan = Planner(experiment, setting, tmp_path / "out", overridden=["replicas"]).plan(trials)
-    with Display(1) as display, runner.Runner(devices=Devices(["0", "1"]), jobs=1, display=display) as running:
+    with Display(1) as display, runner.Runner(runner.RunOptions(Devices(["0", "1"]), jobs=1), display) as running:
         (row,) = running.run(plan, plan.trials)
     assert (row["status"], row["reason"]) == ("unavailable", "needs 3 GPUs, 2 are here")
     assert plan.missing() == plan.trials  # looked at again by the next call
@@ -395,7 +395,7 @@ def test_a_worker_that_dies_while_idle_costs_nothing(tmp_path):
     experiment = scripts.declared(write(tmp_path, epochs=1))
     trials = [(Variant("baseline"), seed) for seed in range(2)]
     plan = Planner(experiment, experiment.setting, tmp_path / "out").plan(trials)
-    with Display(2) as display, runner.Runner(devices=Devices([]), jobs=1, display=display) as running:
+    with Display(2) as display, runner.Runner(runner.RunOptions(Devices([]), jobs=1), display) as running:
         give = runner.Worker.give
 
         def kill_first(worker, trial, job):
@@ -440,7 +440,7 @@ def test_a_worker_is_replaced_after_its_share_of_trials(tmp_path, monkeypatch):
     started = []
     start = runner.Worker.start
     monkeypatch.setattr(runner.Worker, "start", lambda *arguments: started.append(start(*arguments)) or started[-1])
-    with Display() as display, runner.Runner(devices=Devices([]), jobs=1, display=display) as running:
+    with Display() as display, runner.Runner(runner.RunOptions(Devices([]), jobs=1), display) as running:
         rows = running.run(plan, plan.trials)
     assert [row["status"] for row in rows] == ["done"] * 3
     assert [worker.given for worker in started] == [2, 1]
