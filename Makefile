@@ -31,7 +31,7 @@ setup: ## Create .venv with the locked packages, if that is not done yet (GPU=1:
 	  { $(PYTHON) -m venv --clear .venv || { echo "python3 -m venv failed: install your system's python3-venv package" >&2; exit 1; }; } && \
 	  $(PY) -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $(LOCK) && \
 	  cp $(LOCK) .venv/installed.lock; }
-	@cd .venv/lib/python3*/site-packages && { [ -e project.pth ] || printf '%s\n' $(PTH) >project.pth; }
+	@printf '%s\n' $(PTH) >$$(echo .venv/lib/python3*/site-packages)/project.pth
 
 list: setup ## Number, question and progress of every experiment
 	@$(PY) -m common.commands.list $(OPTIONS)

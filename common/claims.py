@@ -88,6 +88,7 @@ class Claim:
     def worse_arms(self) -> list[str]:
         return _listed(self.worse)
 
+    @property
     def arms(self) -> list[str]:
         """All arms it names."""
         return [*self.better_arms, *self.worse_arms]

@@ -34,7 +34,7 @@ class Setting:
     """What all arms share, unless an arm names a field itself.
 
     Args:
-        dataset: a name or folder that `data.load` knows.
+        dataset: a name or folder that `data.dataset.load` knows.
         epochs: passes over the train split.
         batch_size: examples per update, over all replicas; None for all there are.
         train_size: examples of the stratified subset to train on, or below 1 their share of all there are; by default all.
@@ -286,7 +286,7 @@ class Experiment:
                 raise Misuse(f"{self.name}: arm {arm!r} does not fit train(): {error}") from None
             self.arm_setting(arm, self.setting)
         for claim in self.claims:
-            missing = [arm for arm in claim.arms() if arm not in self.arms]
+            missing = [arm for arm in claim.arms if arm not in self.arms]
             if missing:
                 raise Misuse(f"{self.name}: claim {claim.text!r} names an arm that is not there: {missing[0]!r}")
 

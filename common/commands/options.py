@@ -12,14 +12,14 @@ class Option(NamedTuple):
     """One option; its name on make's command line is in capitals."""
 
     name: str
-    value: str
+    metavar: str
     """What stands for the value in help texts; blank for a switch."""
     meaning: str
-    least: "int | None" = None
+    least: "int | None" = None  # in quotes, for a system's older Python
     """The value is a whole number of at least this."""
 
 
-OPTIONS = (
+STUDY_OPTIONS = (
     Option("full", "", "the experiment's own setting instead of the quick one"),
     Option("arms", "a,b", "some arms, by name (not of all)"),
     Option("seeds", "n", "seeds 0 … n-1", 1),
@@ -44,15 +44,18 @@ OPTIONS = (
     Option("tuner", "t", "of sweep-NN: halton, random, bayesian or hyperband"),
     Option("trials", "n", "of sweep-NN: points an arm", 1),
     Option("sweeps", "n", "of sweep-NN: independent repetitions", 1),
+)
+"""Of exp-NN, sweep-NN and all."""
+OTHER_OPTIONS = (
     Option("check", "", "of report: only check that README says what the published rows say"),
     Option("row", "digits", "of reproduce: first digits of a row's fingerprint"),
     Option("rounds", "n", "of chaos: disturbances", 1),
     Option("repeats", "n", "of bench: turns of each side", 1),
 )
+OPTIONS = (*STUDY_OPTIONS, *OTHER_OPTIONS)
 OF_MAKE = ("PYTHON", "GPU", "ARGS")
 """Variables that the Makefile reads itself."""
-STUDY = tuple(option.name for option in OPTIONS if option.name not in ("row", "rounds", "repeats", "check"))
-"""Names of the options of `make exp-NN`, `sweep-NN` and `all`."""
+STUDY = tuple(option.name for option in STUDY_OPTIONS)
 
 
 def unknown(names: "list[str]") -> "list[str]":
@@ -67,8 +70,8 @@ def main() -> None:
         print(f"option must be one of {known}. Received: {wrong[0]}")
     elif len(sys.argv) == 1:
         for option in OPTIONS:
-            print(f"  {option.name.upper() + '=' + (option.value or '1'):<19}{option.meaning}")
-        print('  PYTHON=python3.12  of all: with which Python .venv is made; GPU=1 of setup; ARGS="-k name" of test')
+            print(f"  {option.name.upper() + '=' + (option.metavar or '1'):<19}{option.meaning}")
+        print('  PYTHON=python3.12  of every target: with which Python .venv is made; GPU=1 of setup; ARGS="-k name" of test')
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def parse(
     for option in OPTIONS:
         if option.name in names:
             flag, about = f"--{option.name.replace('_', '-')}", {"help": option.meaning, "dest": option.name}
-            kind = {"metavar": option.value, "type": _whole(option)} if option.value else {"action": "store_true"}
+            kind = {"metavar": option.metavar, "type": _reader(option)} if option.metavar else {"action": "store_true"}
             parser.add_argument(flag, **about, **kind)
     parser.set_defaults(**({"results": "results"} if "results" in names else {}))
     return parser.parse_args(words(sys.argv[1:] if arguments is None else arguments))
@@ -50,11 +50,12 @@ def parse(
 
 def words(arguments: Sequence[str]) -> list[str]:
     """The arguments with make's `NAME=value` as `--name value`; a switch that is 0, or a blank value, is none at all."""
-    switches = {option.name for option in OPTIONS if not option.value}
+    switches = {option.name for option in OPTIONS if not option.metavar}
+    valued = {f"--{option.name.replace('_', '-')}" for option in OPTIONS if option.metavar}
     words: list[str] = []
     for argument in arguments:
         assigned = re.fullmatch(r"([A-Z_]+)=(.*)", argument, re.DOTALL)
-        if not assigned:
+        if not assigned or (words and words[-1] in valued):  # the value of a `--name` before it
             words.append(argument)
             continue
         name, value = assigned[1].lower(), assigned[2]
@@ -66,7 +67,7 @@ def words(arguments: Sequence[str]) -> list[str]:
     return words
 
 
-def _whole(option: Option) -> Callable[[str], int | str]:
+def _reader(option: Option) -> Callable[[str], int | str]:
     """Reads the option's value: a whole number, if it is one, else the text."""
 
     def read(text: str) -> int | str:

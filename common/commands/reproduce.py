@@ -14,7 +14,7 @@ from common.rows.metric import ACCURACY, Primary
 from common.rows.schema import entry_of
 from common.running.devices import Devices
 from common.running.fingerprint import provenance
-from common.running.plan import Planner, Variant
+from common.running.plan import Plan, Planner, Variant
 from common.running.progress import Display
 from common.running.runner import Runner, RunOptions
 from common.running.scripts import declared
@@ -41,8 +41,8 @@ def find(prefix: str, folders: list[pathlib.Path]) -> tuple[schema.Files, dict]:
     return next(iter(found.values()))
 
 
-def run_again(row: dict, folder: pathlib.Path) -> dict:
-    """Train a row's trial anew, its files in a folder. Returns the new row. Raises `Failure` if it cannot be the same trial."""
+def plan_again(row: dict, folder: pathlib.Path) -> Plan:
+    """The plan of a row's trial, its files in a folder. Raises `Failure` if it cannot be the same trial."""
     path = next((path for path in experiment_scripts() if path.stem == row["experiment"]), None)
     if path is None:
         raise Failure(f"the experiment is not here any more. Received: {row['experiment']}")
@@ -52,9 +52,9 @@ def run_again(row: dict, folder: pathlib.Path) -> dict:
     arm, arguments = row["arm"], json.loads(row["arguments"])
     if arm not in experiment.arms:
         raise Failure(f"DIFFERS: {row['experiment']} has no arm {arm!r} any more")
-    own = experiment.arguments(arm)
-    found = {name: value for name, value in arguments.items() if name not in own}
-    variant = Variant(arm, row["rate"], found, point=row["point"], search=row["search"], tuning=row["tuning"])
+    values = {name: value for name, value in arguments.items() if name not in experiment.arguments(arm)}
+    searched = {"search": row["search"], "tuning": row["tuning"]}
+    variant = Variant(arm, row["rate"], values, int(row["epochs"]), row["point"], **searched)
     overridden = [name for name in fields if name != "vary"]
     plan = Planner(experiment, setting, folder, overridden=overridden).plan([(variant, int(row["seed"]))])
     (trial,) = plan.trials
@@ -62,6 +62,13 @@ def run_again(row: dict, folder: pathlib.Path) -> dict:
         raise Failure(f"DIFFERS: {trial.dataset.name} holds other images or labels here (SHA-256 {trial.dataset.checksum[:12]})")
     if trial.fingerprint != row["fingerprint"]:
         raise Failure(f"DIFFERS: the experiment's code, or the protocol, is not that of the row (commit {row['commit'][:12]})")
+    return plan
+
+
+def run_again(row: dict, folder: pathlib.Path) -> dict:
+    """Train a row's trial anew, its files in a folder. Returns the new row. Raises `Failure` if it cannot be the same trial."""
+    plan = plan_again(row, folder)
+    (trial,) = plan.trials
     devices = Devices.here(1)
     reason = devices.lack(trial.setting.replicas, trial.setting.workers)
     if reason:

@@ -19,14 +19,13 @@ from common.running.plan import SMOKE, Planner
 from common.running.runner import STALL_SECONDS, RunOptions
 from common.running.scripts import declared
 
-SWEEP_TUNERS = TUNERS[1:]
+SWEEP_TUNERS = tuple(tuner for tuner in TUNERS if tuner != "grid")
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line: a script, by path, name or number, and options. Ends the process, see `parsing.end`."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    name = pathlib.Path(arguments[0]).stem if arguments else ""
-    end(lambda: run(arguments), name if name.startswith("exp_") else "")
+    end(lambda: run(arguments), _name(*arguments[:1]))
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -44,6 +43,14 @@ def run(arguments: Sequence[str]) -> int:
     except BaseException as error:
         cluster.leave(state="ended", reason=str(error) or "stopped")
         raise
+
+
+def _name(text: str = "") -> str:
+    """What messages about a script begin with; blank for one that is not known."""
+    try:
+        return find_script(text).stem
+    except Misuse:
+        return ""
 
 
 def find_script(text: str) -> pathlib.Path:
@@ -84,7 +91,7 @@ def _run(experiment: Experiment, given: argparse.Namespace, cluster: Cluster | N
     if options.cluster:
         options.cluster.open(folder / ".cluster" / experiment.name)
     planner = Planner(experiment, setting, folder, overridden=overridden, smoke=given.smoke)
-    study = Study(planner, setting, options, arms=arms, seeds=range(seeds), smoke=given.smoke)
+    study = Study(planner, options, arms=arms, seeds=range(seeds))
     if options.cluster and not options.cluster.chief:
         return study.follow()
     if given.sweep:

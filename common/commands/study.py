@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from common import tasks
 from common.commands import outcome
 from common.errors import Failure, Misuse
-from common.experiment import Setting
 from common.rows import schema, store
 from common.running.follower import Follower
 from common.running.plan import Plan, Planned, Planner
@@ -18,12 +17,10 @@ from common.search.choice import Chosen, Search
 class Study:
     """An experiment under one setting, some of its arms and seeds, and how they are trained."""
 
-    def __init__(
-        self, planner: Planner, setting: Setting, options: RunOptions, *, arms: Sequence[str], seeds: Sequence[int], smoke: bool
-    ):
+    def __init__(self, planner: Planner, options: RunOptions, *, arms: Sequence[str], seeds: Sequence[int]):
         self.planner, self.experiment, self.options, self.seeds = planner, planner.experiment, options, seeds
-        self.search = Search(planner, arms, smoke=smoke)
-        self.session = Session(planner, setting, options)
+        self.search = Search(planner, arms)
+        self.session = Session(planner, options)
 
     def run(self) -> int:
         """Search for each arm's best values if its script says so, train, show. Returns the exit status. Raises `Failure`."""
@@ -55,10 +52,10 @@ class Study:
         if not searched:
             arms = ", ".join(self.search.arms)
             raise Misuse(f"it searches nothing for these arms: the script needs search=. Received: {arms}")
-        self._plan(self.search.untuned())
+        self._plan(self.search.untuned())  # which checks the arms
         self._join()
         declared = {arm: self.experiment.tuner[arm].replace("grid", "halton") for arm in searched}
-        sweep = self.search.sweep(dict.fromkeys(searched, tuner) if tuner else declared, count or self.search.points, sweeps)
+        sweep = self.search.new_sweep(dict.fromkeys(searched, tuner) if tuner else declared, count or self.search.points, sweeps)
         try:
             with self.session:
                 self.search.train_sweep(self.session, sweep)
@@ -68,14 +65,14 @@ class Study:
             return 0
         if self.options.cluster:
             self.options.cluster.leave(state="done", status=0)
-        store.write_declaration(files, self.experiment.declare(self.session.setting))
+        store.write_declaration(files, self.experiment.declare(self.planner.setting))
         sweep.write_tuned(files, self.planner.bases)
         outcome.show_sweep(files, sweep.summary())
         return 0
 
     def follow(self) -> int:
         """Train what the chief says. Returns its exit status. Raises `Failure`."""
-        self._plan(self.search.untuned())
+        self._plan(self.search.untuned())  # which checks the arms
         self._join()
         cluster = self.options.cluster
         print(f"{self.experiment.name}: {cluster.name(cluster.index)} follows {cluster.name(0)}", flush=True)
@@ -107,7 +104,7 @@ class Study:
 
     def _describe(self, plan: Plan) -> None:
         """Write the declaration and the test labels beside the rows, for whoever reads these alone."""
-        store.write_declaration(plan.files, self.experiment.declare(self.session.setting))
+        store.write_declaration(plan.files, self.experiment.declare(self.planner.setting))
         task = self.experiment.task
         for (_, classes), dataset in {(t.dataset.checksum, t.setting.classes): t.dataset for t in plan.trials}.items():
             key = schema.labels_key(dataset.checksum, classes)

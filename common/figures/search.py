@@ -34,14 +34,14 @@ def draw_sweep(files: schema.Files) -> list[pathlib.Path]:
     for group in groups:
         own = points[points["tuner"].isin(group)]
         for kind, figure in _sweep_figures(own, files, declaration, group):
-            drawn.append(save(files.folder / f"{files.search}_{'+'.join(group)}_{kind}.png", figure))
+            drawn.append(save(files.folder / f"{files.search_stem}_{'+'.join(group)}_{kind}.png", figure))
     return drawn
 
 
 def paths(files: schema.Files) -> list[tuple[str, pathlib.Path]]:
     """Name, as `halton_progress`, and path of each figure of an experiment's searches."""
-    there = sorted(files.folder.glob(f"{files.search}_*.png"))
-    return [(path.stem.removeprefix(f"{files.search}_"), path) for path in there]
+    there = sorted(files.folder.glob(f"{files.search_stem}_*.png"))
+    return [(path.stem.removeprefix(f"{files.search_stem}_"), path) for path in there]
 
 
 def _sweep_figures(
@@ -52,7 +52,7 @@ def _sweep_figures(
     whole = points[points["epochs"] == points.groupby("arm")["epochs"].transform("max")]
     tried = whole[~whole["untuned"]]
     names = {arm: arm + (" (under-searched)" if _under_searched(whole[whole["arm"] == arm], spaces[arm]) else "") for arm in arms}
-    title = f"{files.search}: {declaration['question']}"
+    title = f"{files.search_stem}: {declaration['question']}"
     sweeps = points["sweep"].nunique()
     counts = tried.groupby(["arm", "sweep"]).size()
     caption = (

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-NAMES = {"f1": "F1", "val": "validation", "train": "training"}
+SPOKEN = {"f1": "F1", "val": "validation", "train": "training"}
 """What people call a metric or a split, where not as it is."""
 
 
@@ -27,7 +27,7 @@ class Primary(NamedTuple):
         """That of an experiment's task; one that declares none is classification."""
         task = declaration.get("task") or {}
         metric, unit = task.get("metric", "accuracy"), task.get("unit")
-        said = NAMES.get(metric, metric) + (f" ({unit})" if unit else "")
+        said = SPOKEN.get(metric, metric) + (f" ({unit})" if unit else "")
         return cls(metric, task.get("lower_is_better", False), said)
 
     @property
@@ -51,11 +51,11 @@ class Primary(NamedTuple):
 
     def name(self, split: str = "test") -> str:
         """In a sentence."""
-        return f"{NAMES.get(split, split)} {NAMES.get(self.metric, self.metric)}"
+        return f"{SPOKEN.get(split, split)} {SPOKEN.get(self.metric, self.metric)}"
 
     def label(self, split: str = "test") -> str:
         """On an axis."""
-        return f"{NAMES.get(split, split)} {self.said}"
+        return f"{SPOKEN.get(split, split)} {self.said}"
 
     def turned(self, split: str) -> str:
         """On an axis whose values are turned so that more is better."""
@@ -69,7 +69,7 @@ class Primary(NamedTuple):
 ACCURACY = Primary()
 
 
-TIMES = ("s", "ms", "images/s", "log2 images/s")
+TIMED_UNITS = ("s", "ms", "images/s", "log2 images/s")
 """Units of measures that other trials at the same time would spoil."""
 
 
@@ -83,6 +83,7 @@ class Metric:
 
     Args:
         value: f(table, entry, seed, target) -> one trial's value; NaN where it has none.
+        lower_is_better: known for a task's primary metric and for updates to a target; of others a claim says it.
         ranked: whether it is censored where training ends first, so that trials are judged by their ranks.
         timed: whether other trials at the same time would spoil it.
         step: f(table) -> the smallest step that it can change by; None where that is not known.
@@ -156,7 +157,7 @@ def of_column(name: str, primary: Primary) -> Metric:
 
 def of_measure(name: str, units: set[str], whole: bool) -> Metric:
     """The metric that a measure is, of some units; `whole` if it counts something: bytes, say."""
-    timed = not units.isdisjoint(TIMES)
+    timed = not units.isdisjoint(TIMED_UNITS)
 
     def value(table, entry, seed, _):
         measure = table.measure(name, entry, seed)

@@ -31,7 +31,7 @@ COLUMNS = (
     Column("seed", "setting", "0 … n-1"),
     Column("status", "outcome", ", ".join(STATUSES)),
     Column("reason", "outcome", "why a trial is not done"),
-    Column("fingerprint", "setting", "of arm, setting, seed, data, the experiment's code and the protocol"),
+    Column("fingerprint", "setting", "of arm, rate, arguments, setting, seed, data, the experiment's code and the protocol"),
     Column("protocol", "setting", "number of common/'s way of training and scoring"),
     Column("arguments", "setting", "what the arm hands to train(), JSON"),
     Column("search", "setting", "hash of the space whose search chose some of the arguments; blank without one"),
@@ -147,17 +147,17 @@ class Files(NamedTuple):
     @property
     def trials(self) -> "Files":
         """Of the trials of its search, rows like all others."""
-        return self._replace(experiment=f"{self.search}_trials")
+        return self._replace(experiment=f"{self.search_stem}_trials")
 
     @property
-    def search(self) -> str:
+    def search_stem(self) -> str:
         """What the files of its search are called by."""
         return self.experiment.replace("exp_", "sweep_", 1)
 
     @property
     def points(self) -> pathlib.Path:
         """What a search with keras-tuner tried."""
-        return self.folder / f"{self.search}.csv"
+        return self.folder / f"{self.search_stem}.csv"
 
     @property
     def tuned(self) -> pathlib.Path:

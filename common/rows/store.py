@@ -115,7 +115,7 @@ def read_rows(files: Files) -> list[dict[str, str]]:
 
 def _identity(row: dict) -> tuple:
     """What tells a row apart from the others of its file."""
-    return entry_of(row), int(row["seed"])
+    return row["arm"], row.get("rate") or OWN, row.get("point") or "", int(row["seed"])
 
 
 def store(files: Files, outcome: Outcome, order: list[str]) -> None:
@@ -236,8 +236,8 @@ def read(folder: str | pathlib.Path):
     frames = []
     for path in sorted(pathlib.Path(folder).rglob("exp_*.json")):
         files = Files(path.parent, path.stem)
-        if read_rows(files):
-            frame = _frame(files.rows, NAMES)
+        frame = read_frame(files)
+        if len(frame):
             frames.append(frame.assign(folder=path.parent.relative_to(pathlib.Path(folder).parent).as_posix()))
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=[*NAMES, "folder"])
 
@@ -250,27 +250,26 @@ def write_labels(files: Files, key: str, labels: np.ndarray) -> None:
             _replace_array(files.predictions, key, labels.astype(np.min_scalar_type(int(labels.max()))) if whole else labels)
 
 
-def read_frame(files: Files):
-    """The rows of one experiment as a pandas frame. Raises `Failure`."""
-    read_rows(files)  # which checks every line
-    return _frame(files.rows, NAMES)
+def read_frame(files: Files, rows: list[dict] | None = None):
+    """The rows of one experiment as a pandas frame; `rows` are those of `read_rows`, where they are known. Raises `Failure`."""
+    return _frame(files.rows, NAMES, read_rows(files) if rows is None else rows)
 
 
 def read_measures(files: Files):
     """The measures of one experiment as a pandas frame."""
-    return _frame(files.measures, MEASURE_NAMES)
+    return _frame(files.measures, MEASURE_NAMES, _table(files.measures, MEASURE_NAMES))
 
 
 def read_epochs(files: Files):
     """The epoch rows of one experiment as a pandas frame."""
-    return _frame(files.epochs, EPOCH_NAMES)
+    return _frame(files.epochs, EPOCH_NAMES, _table(files.epochs, EPOCH_NAMES))
 
 
-def _frame(path: pathlib.Path, names: tuple[str, ...]):
-    """A checked file as a pandas frame, its numbers as numbers. Raises `Failure`."""
+def _frame(path: pathlib.Path, names: tuple[str, ...], checked: list[dict]):
+    """A file as a pandas frame, its numbers as numbers, after its lines were read as text and checked."""
     import pandas as pd
 
-    if not _table(path, names):
+    if not checked:
         return pd.DataFrame(columns=names)
     frame = pd.read_csv(path, dtype={"point": str})
     for name, value in BLANK.items():

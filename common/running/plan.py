@@ -1,6 +1,7 @@
 """Which trials a run consists of, which of them are done, and what the rest will cost."""
 
 import dataclasses
+import glob
 import json
 import pathlib
 import shutil
@@ -49,6 +50,11 @@ class Variant:
     def tried(cls, arm: str, values: dict, epochs: int | None = None) -> "Variant":
         """A point of a search."""
         return cls(arm, values=values, epochs=epochs, point=json.dumps(values | ({"epochs": epochs} if epochs else {})))
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What tells its rows apart from those of other variants."""
+        return self.arm, self.rate, self.point
 
     @property
     def entry(self) -> str:
@@ -154,11 +160,12 @@ def check(arm: Resolved) -> None:
 
 
 class Planner:
-    """One experiment under one setting: its arms are resolved once, for all plans of a call.
+    """One experiment under one setting: its arms are resolved once, for all plans of a call. Raises `Misuse`: see `resolve`.
 
     Attributes:
+        experiment, setting, smoke: as given.
         files: of the experiment's rows.
-        arms: what each arm is trained under.
+        resolved: what each arm is trained under.
         bases: of each arm a hash of the code, setting and data, on which what a search finds rests.
     """
 
@@ -171,14 +178,14 @@ class Planner:
         overridden: Sequence[str] = (),
         smoke: bool = False,
     ):
-        self.experiment = experiment
+        self.experiment, self.setting, self.smoke = experiment, setting, smoke
         self.code = code_hash(experiment.path.read_text(), experiment.train.__name__)
         if experiment.task is not tasks.classification:
             self.code += experiment.task.name
-        self.arms = resolve(experiment, setting, overridden, smoke)
+        self.resolved = resolve(experiment, setting, overridden, smoke)
         folder = experiment.folder_name(setting, overridden, slug(setting.dataset), SMOKE if smoke else {})
         self.files = schema.Files(results / folder, experiment.name)
-        self.bases = {arm: self.planned(Variant(arm), None).fingerprint for arm in self.arms}
+        self.bases = {arm: self.planned(Variant(arm), None).fingerprint for arm in self.resolved}
 
     def plan(self, trials: Sequence[tuple[Variant, int]], *, searching: bool = False) -> "Plan":
         """The plan of some trials, variant and seed of each, in the order in which they shall run.
@@ -187,17 +194,20 @@ class Planner:
             Misuse: see `check`; or arms whose names would share a file.
         """
         for arm in dict.fromkeys(variant.arm for variant, _ in trials):
-            check(self.arms[arm])
-        variants = {variant.entry: variant for variant, _ in trials}
-        if len({file_name(entry) for entry in variants}) < len(variants):
-            raise Misuse(f"{self.experiment.name}: names must differ in more than punctuation: {list(variants)}")
+            check(self.resolved[arm])
+        variants = {variant.key: variant for variant, _ in trials}
+        names: dict[str, str] = {}
+        for entry in (variant.entry for variant in variants.values()):
+            other = names.setdefault(file_name(entry), entry)
+            if other is not entry:
+                raise Misuse(f"{self.experiment.name}: arms must differ in more than punctuation: {other!r}. Received: {entry!r}")
         planned = [self.planned(variant, seed) for variant, seed in trials]
         files = self.files.trials if searching else self.files
         return Plan(self, files, planned, {} if searching else variants, searching)
 
     def planned(self, variant: Variant, seed: int | None) -> Planned:
         """One trial as it would be under the code, setting and data of now; without a seed, what its seeds share."""
-        arm = self.arms[variant.arm]
+        arm = self.resolved[variant.arm]
         setting = arm.setting.replace(epochs=variant.epochs or arm.setting.epochs)
         arguments = self.experiment.arguments(variant.arm) | variant.values
         hashed = fingerprint(variant.arm, variant.rate, arguments, seed, setting, arm.dataset, self.code)
@@ -211,8 +221,8 @@ class Plan:
     planner: Planner
     files: schema.Files
     trials: list[Planned]
-    variants: dict[str, Variant]
-    """Those of a result, by entry."""
+    variants: dict[tuple, Variant]
+    """Those of a result, by key."""
     searching: bool
     """Whether these are a search's trials, which see no test image."""
 
@@ -240,7 +250,7 @@ class Plan:
 
     def _current(self, row: dict) -> str:
         """A row's fingerprint as it would be now; values that a search gave it count as planned, else as they are."""
-        variant = self.variants.get(schema.entry_of(row))
+        variant = self.variants.get((row["arm"], row["rate"], row["point"]))
         if variant is None:
             arm, arguments = row["arm"], json.loads(row["arguments"])
             values = {name: arguments[name] for name in self.experiment.search.get(arm, ()) if name in arguments}
@@ -251,7 +261,7 @@ class Plan:
         """Delete checkpoints of planned trials whose fingerprint is another now."""
         for trial in self.trials:
             prefix = trial.folder_name.removesuffix(trial.fingerprint[:12])
-            for folder in self.files.state.glob(f"{_escaped(prefix)}*"):
+            for folder in self.files.state.glob(f"{glob.escape(prefix)}*"):
                 if folder.name.removeprefix(prefix).isalnum() and folder.name != trial.folder_name:
                     shutil.rmtree(folder, ignore_errors=True)
 
@@ -285,10 +295,6 @@ class Plan:
             if speeds:
                 return {key: statistics.median(values) for key, values in speeds.items()}, basis
         return {}, "a guess, no rows yet"
-
-
-def _escaped(name: str) -> str:
-    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
 
 
 def known_columns(planned: Planned, experiment: str, origin: dict) -> dict:

@@ -23,10 +23,11 @@ class DryRunEnds(Exception):
 class Session:
     """The training of one call; a context manager. The runner and the display begin with the first trial."""
 
-    def __init__(self, planner: Planner, setting: Setting, options: RunOptions):
-        self.planner, self.setting, self.options = planner, setting, options
+    def __init__(self, planner: Planner, options: RunOptions):
+        self.planner, self.options = planner, options
         self.stack = contextlib.ExitStack()
         self.runner: Runner | None = None
+        self.display: Display | None = None
         self.announcements = self.failed = self.tried = 0
 
     def __enter__(self) -> "Session":
@@ -105,10 +106,11 @@ class Session:
             raise Failure(f"{self.failed} of {self.tried} trials failed, see the lines above; the same command tries them again")
 
     def _print_setting(self) -> None:
-        experiment, setting = self.planner.experiment, self.setting
+        experiment, setting = self.planner.experiment, self.planner.setting
         shown = {n: v for n, v in vars(setting).items() if n in ALWAYS_SHOWN or v != getattr(Setting, n, None)}
         listed = [f"{name} {value}" for name, value in shown.items() if value is not None and name != "dataset"]
         print(f"{experiment.name}: {experiment.question}")
+        # commands/all.py reads where the rows are from the end of this line.
         print(f"{setting.dataset}: {', '.join(listed)}; rows in {self.planner.files.rows}")
 
 

@@ -31,11 +31,11 @@ class Search:
         arms: those of the call, of which the experiment may search some.
     """
 
-    def __init__(self, planner: Planner, arms: Sequence[str], *, smoke: bool = False):
-        self.planner, self.experiment, self.smoke = planner, planner.experiment, smoke
+    def __init__(self, planner: Planner, arms: Sequence[str]):
+        self.planner, self.experiment, self.smoke = planner, planner.experiment, planner.smoke
         self.arms = list(arms)
         self.searched = [arm for arm in arms if arm in self.experiment.search]
-        self.points = SMOKE_POINTS if smoke else self.experiment.points
+        self.points = SMOKE_POINTS if self.smoke else self.experiment.points
 
     def untuned(self) -> Chosen:
         """What someone who does not tune would take."""
@@ -63,7 +63,7 @@ class Search:
             for arm, names in {} if self.smoke else grids.at_limit(values).items():
                 print(f"{arm} is under-searched: its best {names[0]} is the outermost allowed, {values[arm].values[names[0]]:g}")
         if swept:
-            sweep = self.sweep(swept, self.points, 1)
+            sweep = self.new_sweep(swept, self.points, 1)
             self.train_sweep(session, sweep, then)
             values |= sweep.found()
             for arm in () if self.smoke else swept:
@@ -71,9 +71,9 @@ class Search:
                     print(f"{arm} is under-searched: its best {name} is at the edge of its range, {values[arm].values[name]:g}")
         return Chosen(values, common)
 
-    def sweep(self, tuner: dict[str, str], count: int, sweeps: int) -> Sweep:
+    def new_sweep(self, tuner: dict[str, str], count: int, sweeps: int) -> Sweep:
         """A search of some arms with keras-tuner, so many points an arm, repeated so often."""
-        epochs = {arm: self.planner.arms[arm].setting.epochs for arm in tuner}
+        epochs = {arm: self.planner.resolved[arm].setting.epochs for arm in tuner}
         return Sweep(self.experiment, tuner, count=count, sweeps=sweeps, epochs=epochs)
 
     def train_sweep(self, session: Session, sweep: Sweep, then: Plan | None = None) -> None:
@@ -101,8 +101,8 @@ class Search:
 
     def _earlier(self, grids: Grids, swept: dict[str, str]) -> dict[str, Found]:
         """What a sweep that trained more than this search would has found; nothing where there was none."""
-        points = dict.fromkeys(swept, self.points) | {arm: grids.budget(arm) for arm in grids.arms}
-        cost = {arm: count * self.planner.arms[arm].setting.epochs for arm, count in points.items()}
+        points = dict.fromkeys(swept, self.points) | {arm: grids.budget(arm) for arm in grids.spaces}
+        cost = {arm: count * self.planner.resolved[arm].setting.epochs for arm, count in points.items()}
         return tuned(self.planner.files, self.experiment, self.planner.bases, cost)
 
     def _train_grids(self, session: Session, grids: Grids, then: Plan) -> Plan:
@@ -112,8 +112,8 @@ class Search:
             if not grids.extend(plan):
                 return plan
 
-    def _has_common_rate(self, gridded: Sequence[str]) -> bool:
+    def _has_common_rate(self, arms: Sequence[str]) -> bool:
         """Whether the rate that suits all best can be known: all searched arms are here, and on one grid of rates alone."""
         spaces = self.experiment.search
-        one_grid = set(gridded) == set(spaces) and len({space.grid_hash(entries) for entries in spaces.values()}) == 1
-        return one_grid and len(gridded) > 1 and all(set(spaces[arm]) == {"learning_rate"} for arm in gridded)
+        one_grid = set(arms) == set(spaces) and len({space.grid_hash(entries) for entries in spaces.values()}) == 1
+        return one_grid and len(arms) > 1 and all(set(spaces[arm]) == {"learning_rate"} for arm in arms)

@@ -48,27 +48,27 @@ class Grids:
     """The grids of the arms; those with equal spaces share one, so that it grows for all of them alike."""
 
     def __init__(self, experiment: Experiment, arms: Sequence[str], *, smoke: bool = False):
-        self.arms = {arm: experiment.search[arm] for arm in arms}
+        self.spaces = {arm: experiment.search[arm] for arm in arms}
         self.smoke, self.task = smoke, experiment.task
         self.seeds = GRID_SEEDS[:1] if smoke else GRID_SEEDS
         self.grids: dict[str, space.Grid] = {}
-        for own in self.arms.values():
+        for own in self.spaces.values():
             grid = self.grids.setdefault(space.grid_hash(own), space.Grid(own))
             if smoke:
                 grid.axes = {name: [axis[0], axis[len(axis) // 2]] for name, axis in grid.axes.items()}
 
     def grid(self, arm: str) -> space.Grid:
-        return self.grids[space.grid_hash(self.arms[arm])]
+        return self.grids[space.grid_hash(self.spaces[arm])]
 
     def trials(self) -> list[tuple[Variant, int]]:
         """All points of all arms, seed by seed with the arms interleaved."""
-        points = {arm: list(self.grid(arm).points()) for arm in self.arms}
+        points = {arm: list(self.grid(arm).points()) for arm in self.spaces}
         longest = max(map(len, points.values()), default=0)
         return [
             (Variant.tried(arm, points[arm][i]), seed)
             for seed in self.seeds
             for i in range(longest)
-            for arm in self.arms
+            for arm in self.spaces
             if i < len(points[arm])
         ]
 
@@ -77,8 +77,8 @@ class Grids:
         rows: dict[tuple[str, str], list[dict]] = {}
         for row in plan.rows():
             rows.setdefault((row["arm"], row["point"]), []).append(row)
-        scores: dict[str, dict[str, Score]] = {arm: {} for arm in self.arms}
-        for arm in self.arms:
+        scores: dict[str, dict[str, Score]] = {arm: {} for arm in self.spaces}
+        for arm in self.spaces:
             for point in (Variant.tried(arm, values).point for values in self.grid(arm).points()):
                 same = rows.get((arm, point), [])
                 if len(same) == len(self.seeds):
@@ -91,7 +91,7 @@ class Grids:
             return False
         best = {arm: json.loads(_best(scores)) for arm, scores in self.scores(plan).items()}
         grown = [
-            grid.extend([best[arm] for arm in self.arms if self.grid(arm) is grid])
+            grid.extend([best[arm] for arm in self.spaces if self.grid(arm) is grid])
             for grid in self.grids.values()  # each of them, also after the first has grown
         ]
         return any(grown)
@@ -114,10 +114,10 @@ class Grids:
         return json.loads(max(shared, key=mean))
 
     def at_limit(self, found: dict[str, Found]) -> dict[str, list[str]]:
-        """Per arm, the names whose best value is still the grid's outermost: its limit, or all that a smoke run tries."""
+        """Per arm, the names whose best value is still the grid's outermost: its limit."""
         outermost = {}
         for arm, chosen in found.items():
-            axes = {n: axis for n, axis in self.grid(arm).axes.items() if isinstance(self.arms[arm].get(n), space.Range)}
+            axes = {n: axis for n, axis in self.grid(arm).axes.items() if isinstance(self.spaces[arm].get(n), space.Range)}
             names = [name for name, axis in axes.items() if chosen.values[name] in (min(axis), max(axis))]
             if names:
                 outermost[arm] = names

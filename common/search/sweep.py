@@ -126,16 +126,16 @@ class Sweep:
         return path
 
 
-def tuned(files: schema.Files, experiment: Experiment, bases: dict[str, str], epochs: dict[str, int]) -> dict[str, Found]:
+def tuned(files: schema.Files, experiment: Experiment, bases: dict[str, str], cost: dict[str, int]) -> dict[str, Found]:
     """The values of an earlier sweep, if it searched these arms' spaces under the code, data and setting of now, and for longer.
 
     Args:
-        epochs: of each searched arm, what the search in its place would train.
+        cost: of each searched arm, the epochs that the search in its place would train.
     """
     known = _read_tuned(files)
     try:
         found = {}
-        for arm, least in epochs.items():
+        for arm, least in cost.items():
             own = known[arm]
             rests_on = [space.space_hash(experiment.search[arm]), bases[arm]]
             if [own["search"], own["basis"]] != rests_on or own["epochs"] <= least:

@@ -23,7 +23,7 @@ def forward(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def predict(call: Callable[[np.ndarray], np.ndarray], split) -> np.ndarray:
-    """Scores [n, classes] of every example of a `data.Split`, each exactly once, in order."""
+    """Scores [n, classes] of every example of a `data.split.Split`, each exactly once, in order."""
     parts = [call(split.batch(np.arange(first, min(first + CHUNK, len(split))))) for first in range(0, len(split), CHUNK)]
     scores = np.concatenate(parts)
     if scores.ndim != 2 or len(scores) != len(split):

@@ -78,7 +78,7 @@ class Fit:
     epoch_seconds: float = 0.0
     history: list[dict] = field(default_factory=list)
     best: dict | None = None
-    """Epoch, val_accuracy, val_nll and weights of the best validation epoch."""
+    """Epoch, primary metric and NLL on val, and weights of the best validation epoch."""
     stopped: bool = False
     finished: bool = False
     norms: list[float] = field(default_factory=list)

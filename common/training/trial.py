@@ -69,6 +69,7 @@ class Trial:
         input_shape: (height, width, channels); classes: the number of a model's outputs.
         train, val: `Split`; others, full_size, official_size: see `Examples`.
         task: what is learned.
+        host: see `Host`; strategy: its devices.
         replicas: devices that share a batch; workers: machines that they are on.
         streams: for an experiment that draws something itself.
         distinct_devices: whether each replica has a device of its own.

@@ -7,10 +7,11 @@ import math
 from dataclasses import dataclass
 
 from common.claims import Claim
+from common.errors import Failure, Misuse
 from common.rows.table import NoData, Table
 from common.text import duration, interval, signed
 from common.verdicts import stats
-from common.verdicts.kinds import KINDS, LOOKS, NO_DATA, OPEN, Contrast, Superiority
+from common.verdicts.kinds import KINDS, LOOKS, NO_DATA, OPEN, Contrast, Kind
 
 ALPHA = 0.05
 """Of an experiment, over all looks."""
@@ -68,21 +69,29 @@ class Verdict:
 
 def judge(table: Table) -> list[Verdict]:
     """The verdict of every claim of one experiment in one setting."""
-    claims = [KINDS[fields["kind"]](Claim.of(fields), table) for fields in table.declaration.get("claims", [])]
+    kinds = [KINDS[claim.kind](claim, table) for claim in _claims(table)]
     contrasts: dict[int, Contrast] = {}
     reasons: dict[int, str] = {}
-    for i, claim in enumerate(claims):
+    for i, kind in enumerate(kinds):
         try:
-            contrasts[i] = claim.contrast()
+            contrasts[i] = kind.contrast()
         except NoData as error:
             reasons[i] = str(error)
-    p_values = {i: claims[i].p(contrast.estimate) for i, contrast in contrasts.items() if contrast.look}
+    p_values = {i: kinds[i].p(contrast.estimate) for i, contrast in contrasts.items() if contrast.look}
     # Claims without rows yet count as well: whoever trains the arms in portions must not spend the whole level on each.
-    levels = stats.holm([p_values.get(i, 1.0) for i in range(len(claims))], ALPHA / len(LOOKS))
-    return [_verdict(claim, contrasts.get(i), reasons.get(i, ""), p_values.get(i), *levels[i]) for i, claim in enumerate(claims)]
+    levels = stats.holm([p_values.get(i, 1.0) for i in range(len(kinds))], ALPHA / len(LOOKS))
+    return [_verdict(kind, contrasts.get(i), reasons.get(i, ""), p_values.get(i), *levels[i]) for i, kind in enumerate(kinds)]
 
 
-def _verdict(kind: Superiority, contrast: Contrast | None, reason: str, p: float | None, level: float, standing: bool) -> Verdict:
+def _claims(table: Table) -> list[Claim]:
+    """The claims of a declaration. Raises `Failure` for one that this version cannot judge."""
+    try:
+        return [Claim.of(fields) for fields in table.declaration.get("claims", [])]
+    except (Misuse, TypeError) as error:
+        raise Failure(f"{table.files.declaration}: {error}") from error
+
+
+def _verdict(kind: Kind, contrast: Contrast | None, reason: str, p: float | None, level: float, standing: bool) -> Verdict:
     """The verdict of a claim at the level that Holm's procedure leaves it; `standing` if it passes there."""
     claim, table = kind.claim, kind.table
     about = {
@@ -128,7 +137,7 @@ def _settled_by(table: Table, claim: Claim, estimate: stats.Estimate, alpha: flo
     if few >= stats.MOST_SEEDS:
         return f"more than {stats.MOST_SEEDS:,} seeds would be needed to settle {claim.margin:g}"
     beyond = f"; verdicts are read up to {LOOKS[-1]}" if few > LOOKS[-1] else ""
-    rows = table.rows[table.rows["entry"].isin(claim.arms())]
+    rows = table.rows[table.rows["entry"].isin(claim.arms)]
     seconds = rows.groupby("entry")["total_seconds"].median().sum()
     span = f"{few} to {many if many < stats.MOST_SEEDS else f'over {stats.MOST_SEEDS:,}'}"
     time = f", {duration(few * seconds)} to {duration(many * seconds)} of training" if seconds > 0 else ""

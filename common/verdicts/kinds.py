@@ -22,13 +22,16 @@ class Contrast:
 
     estimate: stats.Estimate | stats.Ranked
     seeds: int
+    """Those that all its arms have."""
     look: int
+    """The number of them at which it is read; 0 before the first look."""
     judged: str
+    """By means or by ranks, and which arm stands for a family."""
     notes: list[str]
 
 
-class Superiority:
-    """`better` beats `worse` by at least the margin."""
+class Kind:
+    """A claim of some kind about the rows of a table. What is here is common to all kinds; the others say what differs."""
 
     def __init__(self, claim: Claim, table: Table):
         self.claim, self.table, self.margin = claim, table, claim.margin
@@ -38,17 +41,6 @@ class Superiority:
     def metric_name(self) -> str:
         """What sentences about the claim call its metric."""
         return self.claim.metric or self.table.primary.column
-
-    def p(self, estimate: stats.Estimate | stats.Ranked) -> float:
-        """The smallest level at which a verdict would be reached."""
-        return estimate.p_beyond(0.0) if estimate.difference >= self.margin else estimate.p_beyond(self.margin)
-
-    def status(self, estimate: stats.Estimate | stats.Ranked, alpha: float) -> str:
-        """What the interval of a level says."""
-        low, high = estimate.bounds(alpha)
-        if low > 0 and estimate.difference >= self.margin:
-            return SUPPORTED
-        return REFUTED if high < self.margin else OPEN
 
     def contrast(self) -> Contrast:
         """The difference in favour of what the claim calls better, paired by seed. Raises `NoData`."""
@@ -67,11 +59,6 @@ class Superiority:
             notes.append("diverged: " + ", ".join(f"{arm} {n} of {len(used)}" for arm, n in counts.items() if n))
         estimate, how, more = self._compare(better, used, any(counts.values()))
         return Contrast(estimate, len(seeds), look, how or judged, [*notes, *more])
-
-    @staticmethod
-    def disagreement(margin: float, high: float) -> str:
-        """What the rows say instead of a refuted claim; `high` is the interval's upper bound."""
-        return "the other way round" if high < 0 else f"by less than {margin:g}, if at all"
 
     def _choose(self, seeds: Sequence[int]) -> tuple[list[str], str]:
         """Which of the better arms are compared, and how they are judged, in words."""
@@ -139,7 +126,27 @@ class Superiority:
         return "target reached: " + ", ".join(counts)
 
 
-class NotWorse(Superiority):
+class Superiority(Kind):
+    """`better` beats `worse` by at least the margin."""
+
+    def p(self, estimate: stats.Estimate | stats.Ranked) -> float:
+        """The smallest level at which a verdict would be reached."""
+        return estimate.p_beyond(0.0) if estimate.difference >= self.margin else estimate.p_beyond(self.margin)
+
+    def status(self, estimate: stats.Estimate | stats.Ranked, alpha: float) -> str:
+        """What the interval of a level says."""
+        low, high = estimate.bounds(alpha)
+        if low > 0 and estimate.difference >= self.margin:
+            return SUPPORTED
+        return REFUTED if high < self.margin else OPEN
+
+    @staticmethod
+    def disagreement(margin: float, high: float) -> str:
+        """What the rows say instead of a refuted claim; `high` is the interval's upper bound."""
+        return "the other way round" if high < 0 else f"by less than {margin:g}, if at all"
+
+
+class NotWorse(Kind):
     """`better` is worse than `worse` by less than the margin, if at all."""
 
     @staticmethod
@@ -154,7 +161,7 @@ class NotWorse(Superiority):
         return SUPPORTED if low > -self.margin else REFUTED if high < -self.margin else OPEN
 
 
-class Same(Superiority):
+class Same(Kind):
     """The two differ by less than the margin."""
 
     @staticmethod

@@ -8,7 +8,7 @@ import pytest
 from conftest import PROJECT
 
 from common.commands import reproduce
-from common.rows import schema
+from common.rows import schema, store
 
 
 def call(module, *options):
@@ -79,3 +79,12 @@ def test_a_prefix_must_name_one_row(rows):
     done = call("common.commands.reproduce", "--results", str(folder))
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
     assert schema.Files(path.parent, "exp_03_l2").rows == path
+
+
+def test_an_arm_with_epochs_of_its_own_is_planned_again_as_it_was(tmp_path, digits):
+    rows = store.read_rows(schema.Files(schema.REFERENCE / "digits", "exp_36_architecture_search"))
+    for arm in ("published", "published, epochs of a search", "random"):
+        row = next(row for row in rows if row["arm"] == arm)
+        (trial,) = reproduce.plan_again(row, tmp_path).trials
+        assert trial.fingerprint == row["fingerprint"]
+        assert trial.setting.epochs == int(row["epochs"])

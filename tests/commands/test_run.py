@@ -10,9 +10,11 @@ from conftest import PROJECT
 
 from common.commands import options, parsing
 from common.commands import run as command
-from common.data.dataset import Dataset
+from common.data.dataset import NAMES, Dataset
+from common.experiment import PRECISIONS
 from common.rows import schema, store
 from common.running import fingerprint, plan, scripts
+from common.running.runner import STALL_SECONDS
 
 SCRIPT = PROJECT / "experiments" / "exp_03_l2.py"
 
@@ -250,3 +252,14 @@ def test_the_estimate_rests_on_rows_where_there_are_some(experiment, tmp_path, d
     seconds, disk, basis = a_plan.estimate(a_plan.trials[5:], 2)
     assert (seconds, basis) == (pytest.approx(plan.START_SECONDS + 5 * 12 / 2), "from rows here")
     assert disk == 5 * 359 * 10 * 4
+
+
+def test_help_texts_name_what_there_is():
+    texts = {option.name: option.meaning for option in options.OPTIONS}
+    for name, words in (("dataset", NAMES), ("precision", PRECISIONS), ("tuner", command.SWEEP_TUNERS)):
+        assert all(word in texts[name] for word in words)
+    assert f"default {STALL_SECONDS}" in texts["stall_seconds"]
+
+
+def test_a_value_that_looks_like_one_of_make_is_left_alone():
+    assert parsing.parse(options.STUDY, ["--arms", "LR=1", "SEEDS=2"]).arms == "LR=1"

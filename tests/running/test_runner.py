@@ -49,7 +49,7 @@ def test_a_run_writes_a_complete_row_for_every_trial(undisturbed):
     ]
     blank = {name for row in rows for name in schema.NAMES if row[name] == ""}
     of_other_tasks = {name for name in schema.NAMES if name.endswith(("_f1", "_error"))} - {"test_f1"}
-    assert blank - {"reason", "search", "tuning", "commit", "dirty"} == of_other_tasks
+    assert blank - {"reason", "point", "search", "tuning", "commit", "dirty"} == of_other_tasks
     labels, predicted = load("digits").test().labels, read_arrays(files_in(folder).predictions)
     for row in rows:
         assert float(row["test_accuracy"]) == np.mean(predicted[f"{row['arm']}/{row['seed']}"] == labels)

@@ -9,9 +9,11 @@ import pytest
 from conftest import PROJECT
 from made import Made, around, claim
 
+from common import claims
+from common.errors import Failure
 from common.rows import store
 from common.text import interval, signed
-from common.verdicts import ledger
+from common.verdicts import kinds, ledger
 from common.verdicts.kinds import NO_DATA, OPEN, REFUTED, SUPPORTED
 
 
@@ -249,3 +251,14 @@ def test_an_experiment_without_claims_says_so(made, tmp_path):
 def test_differences_are_told_in_digits_that_people_read():
     assert [signed(-0.00125), signed(842_134.5), signed(0.1, "+.4g")] == ["-0.0013", "+842,134", "+0.1"]
     assert [interval(-0.5, 1234.0), interval(0.0, float("inf"))] == ["-0.5000 to +1,234", "endless"]
+
+
+def test_every_kind_of_claim_can_be_judged():
+    assert claims.KINDS.keys() == kinds.KINDS.keys()
+
+
+def test_a_declaration_that_cannot_be_judged_is_a_failure_that_names_the_file(made):
+    made.add("a", around(0.9))
+    made.add("b", around(0.8))
+    with pytest.raises(Failure, match=r"exp_90_made\.json: a claim's kind must be one of"):
+        made.judge(claim(kind="hunch"))
