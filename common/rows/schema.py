@@ -114,35 +114,23 @@ def labels_key(checksum: str, classes: Sequence[int] | None = None) -> str:
     return f"labels/{checksum[:12]}" + (f" {'+'.join(map(str, classes))}" if classes else "")
 
 
+def _beside(ending: str) -> property:
+    """A file of an experiment, by how its name ends."""
+    return property(lambda files: files.folder / f"{files.experiment}{ending}")
+
+
 class Files(NamedTuple):
     """Where one experiment's rows lie in one setting folder."""
 
     folder: pathlib.Path
     experiment: str
 
-    @property
-    def rows(self) -> pathlib.Path:
-        return self.folder / f"{self.experiment}.csv"
-
-    @property
-    def epochs(self) -> pathlib.Path:
-        return self.folder / f"{self.experiment}_epochs.csv"
-
-    @property
-    def measures(self) -> pathlib.Path:
-        return self.folder / f"{self.experiment}_measures.csv"
-
-    @property
-    def predictions(self) -> pathlib.Path:
-        return self.folder / f"{self.experiment}_predictions.npz"
-
-    @property
-    def samples(self) -> pathlib.Path:
-        return self.folder / f"{self.experiment}_samples.npz"
-
-    @property
-    def declaration(self) -> pathlib.Path:
-        return self.folder / f"{self.experiment}.json"
+    rows = _beside(".csv")
+    epochs = _beside("_epochs.csv")
+    measures = _beside("_measures.csv")
+    predictions = _beside("_predictions.npz")
+    samples = _beside("_samples.npz")
+    declaration = _beside(".json")
 
     @property
     def trials(self) -> "Files":

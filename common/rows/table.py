@@ -42,7 +42,8 @@ class Table:
         self.arms = list(self.declaration["arms"])
         self.arm_of = dict(zip(self.rows["entry"], self.rows["arm"], strict=True))
         """The arm of each entry that has rows."""
-        self.at_common_rate = set(self.rows.loc[self.rows["rate"] == schema.COMMON, "entry"])
+        common = self.rows[(self.rows["rate"] == schema.COMMON) & self.rows["arm"].isin(self.arms)]
+        self.at_common_rate = set(common["entry"])
         self.entries = [*self.arms, *sorted(self.at_common_rate, key=lambda entry: self.arms.index(self.arm_of[entry]))]
         """All arms at their own rates, then those that have rows at the common one."""
         self.by_trial = {(row["entry"], row["seed"]): row for row in self.rows.to_dict("records")}
