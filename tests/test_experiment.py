@@ -6,11 +6,8 @@ import pytest
 from conftest import PROJECT
 
 from common import tasks
-from common.commands import list as list_command
 from common.errors import Misuse
 from common.experiment import Claim, Experiment, Setting
-from common.rows import schema, store
-from common.running import fingerprint, scripts
 
 SETTING = Setting("cifar10", epochs=20, batch_size=128)
 QUICK = Setting("digits", epochs=20, batch_size=32, train_size=300)
@@ -121,9 +118,6 @@ def test_an_experiment_may_name_more_kinds_of_figures():
         experiment(figures=["pie"])
 
 
-# --- reading scripts without Keras ---
-
-
 def test_a_claim_is_about_the_tasks_primary_metric():
     claim = Claim("b is better", better="b", worse="baseline", margin=1.0)
     (of_classes,), (of_angles,) = (experiment(claims=[claim], task=task).claims for task in (tasks.classification, tasks.rotated))
@@ -132,97 +126,6 @@ def test_a_claim_is_about_the_tasks_primary_metric():
     declared = experiment(task=tasks.rotated).declare(SETTING)
     assert declared["task"]["metric"] == "error"
     assert declared["task"]["lower_is_better"] is True
-
-
-def test_a_script_is_read_without_importing_keras():
-    code = (
-        "import sys; from common.files import experiment_scripts; from common.running import scripts\n"
-        "for path in experiment_scripts(): print(scripts.declared(path).question)\n"
-        "assert not {'keras', 'tensorflow', 'pandas', 'sklearn'} & set(sys.modules), 'slow import'\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "does an L2 penalty help a small CNN?" in done.stdout
-
-
-def test_placeholders_leave_nothing_behind():
-    import keras
-
-    scripts.declared(PROJECT / "experiments" / "exp_03_l2.py")
-    import common.models
-
-    assert isinstance(keras, type(sys)) and keras.__version__
-    assert common.models.small_cnn.__doc__
-
-
-SOURCE = '''"""Doc."""
-import keras
-RATE = 0.1
-UNUSED = 1
-ARMS = {"baseline": {}}
-
-def helper(x):
-    """Doc."""
-    return x * RATE  # comment
-
-def train(trial):
-    return helper(trial)
-
-experiment = Experiment(train, arms=ARMS, claims=[1])
-'''
-
-
-def test_the_code_hash_sees_what_train_reaches_and_nothing_else():
-    before = fingerprint.code_hash(SOURCE)
-    for old, new in (
-        ('"""Doc."""', '"""Other."""'),
-        ("# comment", ""),
-        ("claims=[1]", "claims=[2]"),
-        ("UNUSED = 1", "UNUSED = 2"),
-        ('{"baseline": {}}', '{"baseline": {}, "b": {}}'),
-        ("\n\ndef train", "\n\n\n\ndef train"),
-    ):
-        assert fingerprint.code_hash(SOURCE.replace(old, new)) == before, old
-    for old, new in (
-        ("RATE = 0.1", "RATE = 0.2"),
-        ("x * RATE", "x + RATE"),
-        ("import keras\n", "import keras\nkeras.config.x()\n"),
-    ):
-        assert fingerprint.code_hash(SOURCE.replace(old, new)) != before, old
-
-
-def test_list_is_fast_and_shows_progress(tmp_path):
-    import time
-
-    start = time.perf_counter()
-    command = [sys.executable, "-m", "common.commands.list", "--results", str(tmp_path)]
-    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
-    assert time.perf_counter() - start < 2
-    assert done.returncode == 0
-    assert "03  does an L2 penalty help a small CNN?\n      digits: none\n      cifar10: none" in done.stdout
-
-
-def test_importing_the_package_elsewhere_keeps_the_real_keras():
-    code = "import sys, experiments; print([type(finder).__name__ for finder in sys.meta_path])"
-    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True)
-    assert done.returncode == 0
-    assert "_Finder" not in done.stdout
-
-
-def test_list_ends_quietly_when_nobody_reads_on():
-    command = f"{sys.executable} -m common.commands.list | head -n 1"
-    done = subprocess.run(["bash", "-c", command], cwd=PROJECT, capture_output=True, text=True)
-    assert (done.stdout.count("\n"), done.stderr) == (1, "")
-
-
-def test_list_counts_each_arm_and_seed_once(tmp_path):
-    experiment = scripts.declared(PROJECT / "experiments" / "exp_03_l2.py")
-    files = schema.Files(tmp_path / "digits", experiment.name)
-    identity = {"experiment": experiment.name, "status": "done"}
-    for seed in range(25):
-        store.store(files, store.Outcome(row={**identity, "arm": "baseline", "seed": seed}), list(experiment.arms))
-    store.store(files, store.Outcome(row={**identity, "arm": "l2=1e-4", "seed": 0, "status": "failed"}), list(experiment.arms))
-    assert dict(list_command.progress(experiment, tmp_path))["digits"] == "5 of 25, 1 failed"
 
 
 @pytest.mark.parametrize("started", [["-m", "experiments.exp_03_l2"], [str(PROJECT / "experiments" / "exp_03_l2.py")]])

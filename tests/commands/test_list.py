@@ -1,0 +1,37 @@
+"""`make list`."""
+
+import subprocess
+import sys
+
+from conftest import PROJECT
+
+from common.commands import list as list_command
+from common.rows import schema, store
+from common.running import scripts
+
+
+def test_list_is_fast_and_shows_progress(tmp_path):
+    import time
+
+    start = time.perf_counter()
+    command = [sys.executable, "-m", "common.commands.list", "--results", str(tmp_path)]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
+    assert time.perf_counter() - start < 2
+    assert done.returncode == 0
+    assert "03  does an L2 penalty help a small CNN?\n      digits: none\n      cifar10: none" in done.stdout
+
+
+def test_list_ends_quietly_when_nobody_reads_on():
+    command = f"{sys.executable} -m common.commands.list | head -n 1"
+    done = subprocess.run(["bash", "-c", command], cwd=PROJECT, capture_output=True, text=True)
+    assert (done.stdout.count("\n"), done.stderr) == (1, "")
+
+
+def test_list_counts_each_arm_and_seed_once(tmp_path):
+    experiment = scripts.declared(PROJECT / "experiments" / "exp_03_l2.py")
+    files = schema.Files(tmp_path / "digits", experiment.name)
+    identity = {"experiment": experiment.name, "status": "done"}
+    for seed in range(25):
+        store.store(files, store.Outcome(row={**identity, "arm": "baseline", "seed": seed}), list(experiment.arms))
+    store.store(files, store.Outcome(row={**identity, "arm": "l2=1e-4", "seed": 0, "status": "failed"}), list(experiment.arms))
+    assert dict(list_command.progress(experiment, tmp_path))["digits"] == "5 of 25, 1 failed"

@@ -1,0 +1,67 @@
+"""Options, as make and Python take them."""
+
+import os
+import shlex
+import subprocess
+
+import pytest
+from conftest import PROJECT
+
+from common.commands import options, parsing
+from common.commands import run as command
+from common.data.dataset import NAMES
+from common.experiment import PRECISIONS
+from common.running.runner import STALL_SECONDS
+
+
+def test_make_and_python_mean_the_same():
+    words = "ARMS=a SEEDS=1 DATASET=d EPOCHS=2 BATCH=3 TRAIN=4 SIZE=5 COLOUR=grey PRECISION=p THREADS=6 JOBS=7 RESULTS=r "
+    words += "CHECKPOINT_STEPS=8 REPLICAS=2 TRIALS_PER_GPU=3 STALL_SECONDS=9 FULL=1 SMOKE=1 KEEP=1 DRY=1 "
+    words += "TUNER=t TRIALS=10 SWEEPS=11"
+    done = subprocess.run(["make", "-n", "-o", "setup", "sweep-03", *words.split()], cwd=PROJECT, capture_output=True, text=True)
+    line = next(line for line in done.stdout.splitlines() if "common.commands.run" in line)
+    number, *handed_on = shlex.split(line)[4:]
+    assert number == "03"
+    values = {
+        **{"arms": "a", "seeds": 1, "dataset": "d", "epochs": 2, "batch": 3, "train": 4, "size": 5, "colour": "grey"},
+        **{"precision": "p", "threads": 6, "jobs": 7, "results": "r", "checkpoint_steps": 8, "replicas": 2},
+        **{"trials_per_gpu": 3, "stall_seconds": 9, "tuner": "t", "trials": 10, "sweeps": 11},
+        **dict.fromkeys(("full", "smoke", "keep", "dry", "sweep"), True),
+    }
+    assert vars(parsing.parse(options.STUDY, handed_on)) == values
+    flags = [f"--{name.replace('_', '-')}" + ("" if value is True else f"={value}") for name, value in values.items()]
+    assert vars(parsing.parse(options.STUDY, flags)) == values
+    assert set(values) == set(options.STUDY)
+
+
+def test_make_hands_values_on_as_they_are():
+    arms = "it's a b=1,l2=1e-4"
+    command = ["make", "-n", "-o", "setup", "exp-03", f"ARMS={arms}", "FULL=0", "DRY="]
+    environment = {**os.environ, "SEEDS": "3"}
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, env=environment)
+    given = parsing.parse(options.STUDY, shlex.split(done.stdout.splitlines()[-1])[5:])
+    assert (given.arms, given.full, given.dry) == (arms, False, False)
+    assert given.seeds is None  # the environment sets no option
+
+
+@pytest.mark.parametrize(("words", "flag"), [("FULL=1", True), ("FULL=0", False), ("FULL=", False)])
+def test_a_switch_of_0_is_off(words, flag):
+    assert parsing.parse(options.STUDY, [words]).full is flag
+
+
+def test_a_misspelt_option_of_make_is_named():
+    done = subprocess.run(["make", "exp-03", "EPOCH=3"], cwd=PROJECT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "Received: EPOCH" in done.stderr
+
+
+def test_help_texts_name_what_there_is():
+    texts = {option.name: option.meaning for option in options.OPTIONS}
+    for name, words in (("dataset", NAMES), ("precision", PRECISIONS), ("tuner", command.SWEEP_TUNERS)):
+        assert all(word in texts[name] for word in words)
+    assert f"default {STALL_SECONDS}" in texts["stall_seconds"]
+
+
+def test_a_value_that_looks_like_one_of_make_is_left_alone():
+    assert parsing.parse(options.STUDY, ["--arms", "LR=1", "SEEDS=2"]).arms == "LR=1"

@@ -1,0 +1,113 @@
+"""Which trials a run consists of, what their fingerprints cover, and which rows are stale."""
+
+import hashlib
+import json
+
+import pytest
+from conftest import PROJECT
+
+from common.data.dataset import Dataset
+from common.rows import schema, store
+from common.running import fingerprint, plan, scripts
+
+
+@pytest.fixture(scope="module")
+def experiment():
+    return scripts.declared(PROJECT / "experiments" / "exp_03_l2.py")
+
+
+def make(experiment, tmp_path, setting=None, **options):
+    arms, seeds = options.pop("arms", list(experiment.arms)), options.pop("seeds", range(2))
+    trials = [(plan.Variant(arm), seed) for seed in seeds for arm in arms]
+    return plan.Planner(experiment, setting or experiment.quick, tmp_path, **options).plan(trials)
+
+
+def test_trials_run_seed_by_seed_with_the_arms_interleaved(experiment, tmp_path, digits):
+    trials = make(experiment, tmp_path, arms=["baseline", "l2=1e-4"]).trials
+    assert [(t.seed, t.entry) for t in trials] == [(0, "baseline"), (0, "l2=1e-4"), (1, "baseline"), (1, "l2=1e-4")]
+
+
+def test_fingerprints_cover_arm_setting_seed_data_code_and_protocol(experiment, tmp_path, digits, monkeypatch):
+    def first(**options):
+        return make(experiment, tmp_path, **options).trials[0].fingerprint
+
+    before = first()
+    assert first() == before
+    assert len({t.fingerprint for t in make(experiment, tmp_path).trials}) == 10
+    assert first(setting=experiment.quick.replace(epochs=3)) != before
+    for target, name, value in (
+        (plan, "code_hash", lambda *_: "other"),
+        (fingerprint, "PROTOCOL", 99),
+        (plan, "load", lambda *key: Dataset(**{**vars(digits), "checksum": "other"})),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(target, name, value)
+            assert first() != before, name
+
+
+def test_a_field_at_its_default_is_not_part_of_a_fingerprint(experiment, tmp_path, digits):
+    """So that a field added later leaves the rows of before valid."""
+    before = fingerprint.fingerprint("baseline", "own", {"l2": 0.0}, 0, experiment.quick, digits, "code")
+    decides = {
+        "arm": "baseline",
+        "arguments": {"l2": 0.0},
+        "seed": 0,
+        "setting": {"dataset": "digits", "epochs": 20, "train_size": 300},
+        "data": digits.checksum,
+        "code": "code",
+        "protocol": fingerprint.PROTOCOL,
+    }
+    assert before == hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def test_a_smoke_run_fits_small_data_and_has_a_folder_of_its_own(experiment, tmp_path, digits):
+    smoke = experiment.quick.replace(**plan.SMOKE)
+    a_plan = make(experiment, tmp_path, setting=smoke, smoke=True, overridden=list(plan.SMOKE))
+    assert a_plan.files.folder.name == "digits-smoke"
+    longer = make(experiment, tmp_path, setting=smoke.replace(epochs=7), smoke=True, overridden=list(plan.SMOKE))
+    assert longer.files.folder.name == "digits-smoke-epochs=7"
+
+
+def stored(a_plan, trial, status="done", **changes):
+    row = {**plan.known_columns(trial, a_plan.experiment.name, {}), "status": status, **changes}
+    store.store(a_plan.files, store.Outcome(row=row), list(a_plan.experiment.arms))
+
+
+def test_only_what_is_missing_runs_and_failed_trials_run_again(experiment, tmp_path, digits):
+    a_plan = make(experiment, tmp_path)
+    for trial, status in zip(a_plan.trials, ("done", "diverged", "failed", "unavailable"), strict=False):
+        stored(a_plan, trial, status)
+    assert a_plan.missing() == a_plan.trials[2:]
+    assert a_plan.stale() == []
+
+
+def test_rows_of_another_fingerprint_or_of_an_arm_that_is_gone_are_stale(experiment, tmp_path, digits):
+    a_plan = make(experiment, tmp_path)
+    stored(a_plan, a_plan.trials[0], fingerprint="old")
+    stored(a_plan, a_plan.trials[1], arm="gone")
+    stored(a_plan, a_plan.trials[2])
+    assert [row["arm"] for row in a_plan.stale()] == ["baseline", "gone"]
+    part = make(experiment, tmp_path, arms=["l2=1e-2"], seeds=[5])
+    assert [row["arm"] for row in part.stale()] == ["baseline", "gone"]  # also what was not asked for now
+
+
+def test_checkpoints_of_another_fingerprint_are_cleared(experiment, tmp_path, digits):
+    a_plan = make(experiment, tmp_path)
+    trial = a_plan.trials[0]
+    old, own, other = (
+        a_plan.files.state / name for name in ("baseline-0-0123456789ab", trial.folder_name, "baseline-10-0123456789ab")
+    )
+    for folder in (old, own, other):
+        folder.mkdir(parents=True)
+    a_plan.clear_stale_state()
+    assert [folder.exists() for folder in (old, own, other)] == [False, True, True]
+
+
+def test_the_estimate_rests_on_rows_where_there_are_some(experiment, tmp_path, digits):
+    a_plan = make(experiment, tmp_path)
+    assert a_plan.estimate(a_plan.trials, 2)[2] == "a guess, no rows yet" or schema.REFERENCE.exists()
+    for trial in a_plan.trials[:5]:
+        stored(a_plan, trial, final_epoch=20, total_seconds=12.0)
+    seconds, disk, basis = a_plan.estimate(a_plan.trials[5:], 2)
+    assert (seconds, basis) == (pytest.approx(plan.START_SECONDS + 5 * 12 / 2), "from rows here")
+    assert disk == 5 * 359 * 10 * 4
