@@ -36,7 +36,7 @@ def test_both_players_move_and_no_image_of_the_train_split_is_changed(trial):
             np.array_equal(a, b) for a, b in zip(weights, model.get_layer(name).get_weights(), strict=True) if a.size > 9
         )
     assert "val_accuracy" not in trial.fits["fit"].history[0]
-    shown = [cell.plain for cell in Display._cells(SimpleNamespace(arm="GAN", seed=0), reported[0])]
+    shown = [cell.plain for cell in Display._cells(SimpleNamespace(entry="GAN", seed=0), reported[0])]
     assert any(text.startswith("loss") for text in shown) and not any(text.startswith("acc") for text in shown)
 
 

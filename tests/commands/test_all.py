@@ -78,10 +78,10 @@ def test_options_reach_every_experiment_and_arms_are_refused(catalogue, tmp_path
 def test_what_the_first_experiment_cannot_mean_ends_the_call(catalogue):
     write, run = catalogue
     for number in ("01", "02"):
-        write(number, "print('epochs must be at least 1. Received: 0', file=sys.stderr); sys.exit(2)")
-    process = run("--epochs", "0")
+        write(number, "print('dataset must be one of these. Received: nowhere', file=sys.stderr); sys.exit(2)")
+    process = run("--dataset", "nowhere")
     out, err = process.communicate(timeout=60)
-    assert (process.returncode, err, out) == (2, "epochs must be at least 1. Received: 0\n", "")
+    assert (process.returncode, err, out) == (2, "dataset must be one of these. Received: nowhere\n", "")
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
