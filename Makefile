@@ -24,7 +24,7 @@ help: ## This list
 	@echo "Options, those of exp-NN, sweep-NN and all first:"
 	@$(PYTHON) common/commands/options.py
 
-setup: ## Create .venv with the locked packages, if that is not done yet (GPU=1: TensorFlow with CUDA)
+setup: ## Create .venv with the locked packages (GPU=1: with CUDA)
 	@cmp -s $(LOCK) .venv/installed.lock || { [ -z "$(call on,$(GPU))" ] && cmp -s requirements-gpu.lock .venv/installed.lock; } || { \
 	  $(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("TensorFlow needs Python 3.11, 3.12 or 3.13: make setup PYTHON=python3.12. Received: Python %d.%d" % v)' && \
 	  echo "Installing $(LOCK) into .venv (once) …" && \
@@ -36,28 +36,28 @@ setup: ## Create .venv with the locked packages, if that is not done yet (GPU=1:
 list: setup ## Number, question and progress of every experiment
 	@$(PY) -m common.commands.list $(OPTIONS)
 
-exp-%: setup ## Train experiment NN (01, 03, …) where rows are missing, then draw its figures
+exp-%: setup ## Train experiment NN (01, 03, …) where rows are missing; draw
 	@exec $(PY) -m common.commands.run '$*' $(OPTIONS)
 
-all: setup ## All experiments one after the other, where rows are missing; one that fails does not stop the rest
+all: setup ## All experiments, where rows are missing; goes on past failures
 	@$(PY) -m common.commands.all $(OPTIONS)
 
-sweep-%: setup ## Search the hyperparameters of experiment NN with keras-tuner, for later runs of it
+sweep-%: setup ## Search the hyperparameters of experiment NN with keras-tuner
 	@exec $(PY) -m common.commands.run '$*' SWEEP=1 $(OPTIONS)
 
-verdict-%: setup ## What the rows say of the claims of experiment NN, at 5, 10 or 20 seeds
+verdict-%: setup ## What the rows say of the claims of experiment NN
 	@$(PY) -m common.commands.verdicts '$*' $(OPTIONS)
 
 verdicts: setup ## The same for all experiments that have rows
 	@$(PY) -m common.commands.verdicts all $(OPTIONS)
 
-report: setup ## results/index.html, REPORT.md and a table per experiment (RESULTS=results/reference: README's table too)
+report: setup ## index.html, REPORT.md, tables (of results/reference: README too)
 	@$(PY) -m common.commands.report $(OPTIONS)
 
-reproduce: setup ## Run one published or own trial again and compare (ROW=first digits of its fingerprint)
+reproduce: setup ## Train the trial of a row again and compare (ROW=5fdad8ed)
 	@$(PY) -m common.commands.reproduce $(OPTIONS)
 
-check: setup ## Fail when README states other results than the published rows
+check: setup ## Fail when README's results are not those of the published rows
 	@$(PY) -m common.commands.report CHECK=1
 
 plots: setup ## Draw the figures of all experiments that have rows
@@ -66,16 +66,16 @@ plots: setup ## Draw the figures of all experiments that have rows
 test: setup ## Run the tests (ARGS="-k name" for some)
 	@$(PY) -m pytest -q $(ARGS)
 
-chaos: setup ## Disturb a run in every way at once for some minutes; its rows must stay the same (ROUNDS=40)
+chaos: setup ## Disturb a run in every way for minutes; its rows stay the same
 	@PYTHONPATH=.:tests $(PY) tests/running/chaos.py $(OPTIONS)
 
-bench: setup ## Trials per hour against plain model.fit (and PyTorch, if installed), on CIFAR-10 (REPEATS=3 PRECISION=p TRAIN=n)
+bench: setup ## Trials per hour on CIFAR-10, against model.fit and PyTorch
 	@PYTHONPATH=. $(PY) benchmarks/throughput.py $(OPTIONS)
 
-overhead: setup ## Where the seconds of a run go (TRAIN=n)
+overhead: setup ## Where the seconds of a run go
 	@PYTHONPATH=. $(PY) benchmarks/overhead.py $(OPTIONS)
 
-bench-report: setup ## How long a report of 40 experiments takes, and how large its page is
+bench-report: setup ## How long a report of 40 experiments takes, and its size
 	@PYTHONPATH=. $(PY) benchmarks/report.py
 
 lint: setup ## ruff check and ruff format --check
@@ -84,7 +84,7 @@ lint: setup ## ruff check and ruff format --check
 format: setup ## Format the code
 	@$(PY) -m ruff check --fix . ; $(PY) -m ruff format .
 
-lock: setup ## Resolve requirements*.txt into the two lock files (needs uv: .venv/bin/pip install uv)
+lock: setup ## Resolve requirements*.txt into the lock files (needs uv)
 	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock" \
 	  requirements.txt -o requirements.lock
 	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock" \

@@ -23,20 +23,20 @@ STUDY_OPTIONS = (
     Option("full", "", "the experiment's own setting instead of the quick one"),
     Option("arms", "a,b", "some arms, by name (not of all)"),
     Option("seeds", "n", "seeds 0 … n-1", 1),
-    Option("dataset", "name", "digits, mnist, fashion_mnist, cifar10, cifar100, another TFDS name, a folder"),
+    Option("dataset", "name", "digits, mnist, fashion_mnist, cifar10, cifar100, a folder"),
     Option("epochs", "n", "passes over the train split", 1),
     Option("batch", "n", "examples per update", 1),
     Option("train", "n", "training images: a stratified subset", 1),
     Option("size", "n", "pixels a side", 1),
     Option("colour", "c", "grey or rgb"),
     Option("precision", "p", "float32, mixed_bfloat16 or mixed_float16"),
-    Option("threads", "n", "CPU threads of each trial (default 1; changes the last bits)", 1),
+    Option("threads", "n", "CPU threads of a trial (default 1; changes the last bits)", 1),
     Option("replicas", "n", "devices that share each batch of a trial (default 1)", 1),
-    Option("jobs", "n", "trials at the same time (default: all that fit; 1 where seconds count)", 1),
+    Option("jobs", "n", "trials at the same time (default: all that fit)", 1),
     Option("trials_per_gpu", "n", "trials that share a GPU (default 1)", 1),
-    Option("stall_seconds", "n", "give up a trial that reports nothing for so long (default 900)", 1),
+    Option("stall_seconds", "n", "give up a trial that is silent for so long (default 900)", 1),
     Option("checkpoint_steps", "n", "checkpoint every n updates, not only after epochs", 1),
-    Option("results", "dir", "folder of rows and figures (default results); of all that read rows, too"),
+    Option("results", "dir", "where rows and figures are (default results)"),
     Option("keep", "", "save the trained models as .keras"),
     Option("smoke", "", "one epoch, one seed, 256 images, in a folder of its own"),
     Option("dry", "", "show what would run, and stop"),
@@ -47,7 +47,7 @@ STUDY_OPTIONS = (
 )
 """Of exp-NN, sweep-NN and all."""
 OTHER_OPTIONS = (
-    Option("check", "", "of report: only check that README says what the published rows say"),
+    Option("check", "", "of report: only check README, as make check does"),
     Option("row", "digits", "of reproduce: first digits of a row's fingerprint"),
     Option("rounds", "n", "of chaos: disturbances", 1),
     Option("repeats", "n", "of bench: turns of each side", 1),
@@ -71,7 +71,7 @@ def main() -> None:
     elif len(sys.argv) == 1:
         for option in OPTIONS:
             print(f"  {option.name.upper() + '=' + (option.metavar or '1'):<19}{option.meaning}")
-        print('  PYTHON=python3.12  of every target: with which Python .venv is made; GPU=1 of setup; ARGS="-k name" of test')
+        print("  PYTHON=python3.12  makes .venv with that Python; GPU=1 of setup, ARGS= of test")
 
 
 if __name__ == "__main__":
