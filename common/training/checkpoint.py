@@ -113,7 +113,7 @@ def callback_state(callback: keras.callbacks.Callback) -> dict | None:
                 continue
             raise Misuse(
                 f"callback {type(callback).__name__} holds `{name}` ({error}), which cannot be saved exactly, so a killed trial "
-                "could not go on as before: hold plain values and arrays, or wrap it in checkpoint.unsaved(…) if it only observes"
+                "could not go on as before: hold plain values and arrays, or wrap it in trial.unsaved(…) if it only observes"
             ) from None
         state[name] = value
     return state

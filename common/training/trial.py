@@ -14,7 +14,7 @@ from common.data.split import Split, folds
 from common.data.streams import Streams
 from common.errors import Misuse
 from common.tasks import Task, classification
-from common.training import prediction
+from common.training import checkpoint, prediction
 from common.training.adapters import per_example
 from common.training.augmentation import Augmentation
 from common.training.loop import Loop
@@ -114,6 +114,11 @@ class Trial:
         self._calls: dict[int, tuple[Callable, keras.Model]] = {}
         self._since = time.perf_counter()
 
+    @staticmethod
+    def unsaved(callback: keras.callbacks.Callback) -> keras.callbacks.Callback:
+        """Declare that a callback holds nothing that must survive a kill. Returns it."""
+        return checkpoint.unsaved(callback)
+
     def folds(self, count: int, repeat: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
         """Positions in `train` to fit on and to hold out, one pair per fold, in one of several partitions. See `split.folds`."""
         return folds(len(self.train), count, self.streams, repeat)
@@ -147,7 +152,7 @@ class Trial:
             loss: a `keras.losses.Loss` on logits, or f(targets, logits) -> losses [batch], with one-hot targets [batch,
                 classes]; integer labels for `SparseCategoricalCrossentropy`. By default cross-entropy. Where the task is no
                 classification, targets are its labels, and a loss must be given.
-            callbacks: whose fields are plain values, or `checkpoint.unsaved`.
+            callbacks: whose fields are plain values, or `trial.unsaved(callback)`.
             class_weight: factor of each class' losses.
             augment: augmentations (see `common.augment`), applied in order.
             stage: names the call; a second call needs a name of its own. A finished stage is loaded after a kill.

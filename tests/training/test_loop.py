@@ -11,7 +11,7 @@ from common import augment, metrics, models, tasks
 from common.data.streams import Streams
 from common.errors import Misuse
 from common.running import fingerprint
-from common.training import checkpoint, prediction
+from common.training import prediction
 from common.training.adapters import seeded_weights
 from common.training.loop import Diverged
 
@@ -281,7 +281,7 @@ def test_interrupted_within_an_epoch_it_goes_on_bit_for_bit(make_trial, tmp_path
             trial,
             model,
             optimizer=optimizers.Adam(0.01),
-            callbacks=[plateau, early, checkpoint.unsaved(Stop())],
+            callbacks=[plateau, early, trial.unsaved(Stop())],
             augment=[augment.flip(), augment.translation()],
             step=step,
         )
