@@ -11,7 +11,7 @@ PTH := '../../../..' 'import os; os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "
 # Options are what is set on make's command line; common/commands/options.py declares them.
 GIVEN := $(strip $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name))))
 OPTIONS = $(foreach name,$(filter-out PYTHON GPU ARGS,$(GIVEN)),'$(name)=$(subst ','\'',$(value $(name)))')
-REFUSED := $(if $(GIVEN),$(shell $(PYTHON) common/commands/options.py $(GIVEN)))
+REFUSED := $(if $(GIVEN),$(shell $(PYTHON) common/commands/options.py $(GIVEN) -- $(MAKECMDGOALS)))
 $(if $(REFUSED),$(error $(REFUSED)))
 
 .DEFAULT_GOAL := help

@@ -55,20 +55,27 @@ OTHER_OPTIONS = (
 OPTIONS = (*STUDY_OPTIONS, *OTHER_OPTIONS)
 OF_MAKE = ("PYTHON", "GPU", "ARGS")
 """Variables that the Makefile reads itself."""
+WITHOUT_OPTIONS = ("help", "setup", "test", "lint", "format", "lock", "check", "bench-report")
+"""Targets that take none of the options."""
 STUDY = tuple(option.name for option in STUDY_OPTIONS)
 
 
-def unknown(names: "list[str]") -> "list[str]":
-    """Those of make's variables that are no options."""
-    return [name for name in names if name not in (*(option.name.upper() for option in OPTIONS), *OF_MAKE)]
+def refusal(names: "list[str]", goals: "list[str]") -> str:
+    """One line about a variable of make's command line that is no option, or none of its targets; blank where all are."""
+    known = (*(option.name.upper() for option in OPTIONS), *OF_MAKE)
+    for name in names:
+        if name not in known:
+            return f"option must be one of {' '.join(known)}. Received: {name}"
+        if name not in OF_MAKE and set(goals) <= set(WITHOUT_OPTIONS):
+            return f"make {' '.join(goals)} takes no options but {', '.join(OF_MAKE)}. Received: {name}"
+    return ""
 
 
 def main() -> None:
-    wrong = unknown(sys.argv[1:])
-    if wrong:
-        known = " ".join((*(option.name.upper() for option in OPTIONS), *OF_MAKE))
-        print(f"option must be one of {known}. Received: {wrong[0]}")
-    elif len(sys.argv) == 1:
+    if len(sys.argv) > 1:
+        names, goals = sys.argv[1 : sys.argv.index("--")], sys.argv[sys.argv.index("--") + 1 :]
+        print(refusal(names, goals or ["help"]))
+    else:
         for option in OPTIONS:
             print(f"  {option.name.upper() + '=' + (option.metavar or '1'):<19}{option.meaning}")
         print("  PYTHON=python3.12  makes .venv with that Python; GPU=1 of setup, ARGS= of test")

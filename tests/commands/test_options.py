@@ -65,3 +65,10 @@ def test_help_texts_name_what_there_is():
 
 def test_a_value_that_looks_like_one_of_make_is_left_alone():
     assert parsing.parse(options.STUDY, ["--arms", "LR=1", "SEEDS=2"]).arms == "LR=1"
+
+
+def test_a_target_without_options_refuses_them():
+    done = subprocess.run(["make", "test", "SEEDS=3"], cwd=PROJECT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "make test takes no options but PYTHON, GPU, ARGS. Received: SEEDS" in done.stderr
+    assert options.refusal(["ARGS"], ["test"]) == options.refusal(["SEEDS"], ["exp-03", "lint"]) == ""
