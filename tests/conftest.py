@@ -5,6 +5,8 @@ import pathlib
 import signal
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):  # a make that a test calls is not part of `make test`
+    os.environ.pop(name, None)
 
 import numpy as np
 import pytest
