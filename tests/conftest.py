@@ -5,8 +5,6 @@ import pathlib
 import signal
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):  # a make that a test calls is not part of `make test`
-    os.environ.pop(name, None)
 
 import numpy as np
 import pytest
@@ -22,6 +20,13 @@ PROJECT = pathlib.Path(__file__).resolve().parent.parent
 def interruptible():
     """Where the tests run in the background, Ctrl-C is ignored, and would be by all that they start."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_make():
+    """A make that a test calls knows nothing of the `make test` that it runs below."""
+    for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):
+        os.environ.pop(name, None)
 
 
 @pytest.fixture(scope="session", autouse=True)
