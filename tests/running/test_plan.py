@@ -111,3 +111,23 @@ def test_the_estimate_rests_on_rows_where_there_are_some(experiment, tmp_path, d
     seconds, disk, basis = a_plan.estimate(a_plan.trials[5:], 2)
     assert (seconds, basis) == (pytest.approx(plan.START_SECONDS + 5 * 12 / 2), "from rows here")
     assert disk == 5 * 359 * 10 * 4
+
+
+def test_the_two_rates_of_an_arm_are_two_trials_even_at_one_value(experiment, tmp_path, digits):
+    variants = [plan.Variant("baseline", rate, {"l2": 0.5}) for rate in (schema.OWN, schema.COMMON)]
+    a_plan = plan.Planner(experiment, experiment.quick, tmp_path).plan([(variant, 0) for variant in variants])
+    assert len({trial.fingerprint for trial in a_plan.trials}) == 2
+    for trial in a_plan.trials:
+        stored(a_plan, trial)
+    rows = store.read_rows(a_plan.files)
+    assert [(row["arm"], row["rate"], row["point"]) for row in rows] == [("baseline", "own", ""), ("baseline", "common", "")]
+    assert a_plan.missing() == a_plan.stale() == []
+
+
+def test_points_of_a_search_are_told_apart_by_their_values(experiment, tmp_path, digits):
+    variants = [plan.Variant.tried("baseline", {"l2": value}) for value in (0.5, 0.25)]
+    a_plan = plan.Planner(experiment, experiment.quick, tmp_path).plan([(v, 1000) for v in variants], searching=True)
+    for trial in a_plan.trials:
+        stored(a_plan, trial)
+    assert {row["point"] for row in store.read_rows(a_plan.files)} == {'{"l2": 0.5}', '{"l2": 0.25}'}
+    assert a_plan.missing() == []
