@@ -15,3 +15,7 @@ class Failure(Exception):
 
 class Unavailable(Exception):
     """An arm cannot run here, for the reason given: its row is `unavailable`, and the next call tries again."""
+
+
+class CodeChanged(Exception):
+    """The code is no longer that with which the call began: trials before and after the change could not be compared."""

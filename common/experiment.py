@@ -7,13 +7,12 @@ import os
 import pathlib
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from common import space, tasks
 from common.claims import Claim
-from common.data.streams import STREAMS
 from common.errors import Misuse
 from common.files import PROJECT
+from common.setting import FIELDS, NAMES, SMOKE, Selected, Setting, small_of
 from common.text import file_name
 
 COMMAND_LINE = "common.commands.run"
@@ -22,90 +21,8 @@ TUNERS = ("grid", "halton", "random", "bayesian", "hyperband")
 FIGURES = ("steps", "mistakes")
 """Kinds of figures that are drawn only where an experiment names them: updates to a target (also drawn for claims about one), and
 the test images that are most confidently mistaken."""
-PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
-SHORT = {"batch_size": "batch", "train_size": "train", "image_size": "size"}
-"""How a field is called in a folder's name and on the command line, where not as it is."""
 READ_AS_MISSING = ("NA", "N/A", "NULL", "NaN", "None", "n/a", "nan", "null", "")
 """Arm names that pandas would take for a missing value."""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What all arms share, unless an arm names a field itself.
-
-    Args:
-        dataset: a name or folder that `data.dataset.load` knows.
-        epochs: passes over the train split.
-        batch_size: examples per update, over all replicas; None for all there are.
-        train_size: examples of the stratified subset to train on, or below 1 their share of all there are; by default all.
-        image_size: pixels a side; colour: "grey" or "rgb"; by default the dataset's own.
-        precision: Keras dtype policy; with mixed_float16 the loss is scaled, so that small gradients survive.
-        threads: CPU threads within an operation. The bits of a result depend on it.
-        replicas: devices that share each batch: GPUs, or logical CPU devices where there are none.
-        workers: machines that these devices are on, equally many on each; see `TF_CONFIG` in README.
-        vary: the random streams that follow the seed; the others stay at seed 0.
-        seed_offset: added to the seed of every stream.
-        classes: numbers of the classes that are kept; all by default.
-        imbalance: how many times as frequent as the last class the first one is in the train split, in a long tail.
-        label_noise: share of the labels of train and val that are wrong.
-        shifted: whether test images that are brighter, turned, noisy, … are scored as well (see `common.data.corruptions`).
-        deterministic: whether TensorFlow's operations are.
-        xla: whether updates are compiled by XLA, which determinism would switch off.
-    """
-
-    dataset: str
-    epochs: int
-    batch_size: int | None = 32
-    train_size: int | float | None = None
-    image_size: int | None = None
-    colour: str | None = None
-    precision: str = "float32"
-    threads: int = 1
-    replicas: int = 1
-    workers: int = 1
-    vary: tuple[str, ...] = STREAMS
-    seed_offset: int = 0
-    classes: tuple[int, ...] | None = None
-    imbalance: float = 1.0
-    label_noise: float = 0.0
-    shifted: bool = False
-    deterministic: bool = True
-    xla: bool = False
-
-    def __post_init__(self):
-        for name in ("vary", "classes"):
-            if isinstance(getattr(self, name), list):  # as it is in an arm, or in a row
-                object.__setattr__(self, name, tuple(getattr(self, name)))
-        for name in ("epochs", "batch_size", "train_size", "image_size", "threads", "replicas", "workers"):
-            value = getattr(self, name)
-            optional = value is None and name in ("batch_size", "train_size", "image_size")
-            share = name == "train_size" and isinstance(value, float) and 0 < value < 1
-            if not optional and not share and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-                raise Misuse(f"{name} must be a whole number of at least 1. Received: {value!r}")
-        if self.replicas % self.workers:
-            raise Misuse(f"replicas must be a multiple of the {self.workers} workers. Received: {self.replicas}")
-        if self.colour not in (None, "grey", "rgb"):
-            raise Misuse(f"colour must be grey or rgb. Received: {self.colour!r}")
-        if self.precision not in PRECISIONS:
-            raise Misuse(f"precision must be one of {', '.join(PRECISIONS)}. Received: {self.precision!r}")
-        unknown = [stream for stream in self.vary if stream not in STREAMS]
-        if unknown:
-            raise Misuse(f"vary must name streams among {', '.join(STREAMS)}. Received: {unknown[0]!r}")
-        if not self.imbalance >= 1:
-            raise Misuse(f"imbalance must be at least 1. Received: {self.imbalance!r}")
-        if not 0 <= self.label_noise < 1:
-            raise Misuse(f"label_noise must lie between 0 and 1. Received: {self.label_noise!r}")
-        if self.classes is not None and (len(set(self.classes)) < len(self.classes) or len(self.classes) < 2):
-            raise Misuse(f"classes must be at least two different ones. Received: {self.classes!r}")
-        if self.xla and self.deterministic:
-            raise Misuse("xla needs deterministic=False: TensorFlow's determinism switches XLA off. Received: xla=True")
-
-    def replace(self, **changes) -> "Setting":
-        """A copy with other fields. Raises `Misuse` for an impossible value."""
-        return dataclasses.replace(self, **changes)
-
-
-FIELDS = tuple(field.name for field in dataclasses.fields(Setting))
 
 
 class Experiment:
@@ -114,7 +31,10 @@ class Experiment:
     Args:
         train: f(trial, **arguments) -> predictor; defined in the script.
         arms: name -> what it changes: arguments of `train` and fields of `Setting`, plain values.
-        setting: the experiment's own; quick: a small one that ends within minutes, used by default.
+        setting: the experiment's full one, for a GPU.
+        quick: one that ends within minutes, used by default; by default the full one.
+        small: real images on two cores, from which verdicts are published; by default the full one on CIFAR-10, cut down to
+            `common.setting.SMALL`.
         claims: see `Claim`.
         seeds: how many, by default.
         baseline: the first arm, which the others are compared with; None where nothing is compared.
@@ -138,6 +58,7 @@ class Experiment:
         arms: dict[str, dict],
         setting: Setting,
         quick: Setting | None = None,
+        small: Setting | None = None,
         claims: Sequence[Claim] = (),
         seeds: int = 5,
         baseline: str | None = "baseline",
@@ -149,7 +70,9 @@ class Experiment:
         figures: Sequence[str] = (),
     ):
         self.task, self.alone = task, alone
-        self.train, self.arms, self.setting, self.quick = train, arms, setting, quick or setting
+        self.train, self.arms = train, arms
+        self.settings = dict(zip(NAMES, (quick or setting, small or small_of(setting), setting), strict=True))
+        """By name."""
         self.seeds, self.baseline, self.figures = seeds, baseline, tuple(figures)
         self.claims = tuple(self._completed(claim) for claim in claims)
         script = inspect.unwrap(train).__globals__
@@ -164,11 +87,12 @@ class Experiment:
         self._check()
 
     def _completed(self, claim: Claim) -> Claim:
-        """The claim with what follows from the experiment: its dataset, and the task's primary metric."""
+        """The claim with what follows from the experiment: the datasets that decide, and the task's primary metric."""
         if claim.metric is None:
             primary = {"metric": f"test_{self.task.metric}", "lower_is_better": self.task.lower_is_better}
             claim = dataclasses.replace(claim, **primary)
-        return claim if claim.datasets else dataclasses.replace(claim, datasets=(self.setting.dataset,))
+        datasets = dict.fromkeys(self.settings[name].dataset for name in ("small", "full"))
+        return claim if claim.datasets else dataclasses.replace(claim, datasets=tuple(datasets))
 
     def _spaces(self, search: dict | Callable | None) -> dict[str, space.Space]:
         if callable(search):
@@ -196,36 +120,35 @@ class Experiment:
         """What the arm hands to `train`."""
         return {key: value for key, value in self.arms[arm].items() if key not in FIELDS}
 
-    def arm_setting(self, arm: str, setting: Setting, overridden: Sequence[str] = ()) -> Setting:
-        """The setting with the arm's own fields, except those that the user has overridden.
+    def select(self, name: str | None = None, overrides: dict | None = None, *, smoke: bool = False) -> Selected:
+        """One of its settings with what the user overrides.
 
-        Epochs of an arm's own keep their ratio to the declared ones, as what it is about is how much longer it trains.
+        Without a name it is the quick one; for a dataset that the user names the first that declares it, else the small one.
+        """
+        overrides = overrides or {}
+        if name is None:
+            dataset = overrides.get("dataset", self.settings["quick"].dataset)
+            name = next((name for name, setting in self.settings.items() if setting.dataset == dataset), "small")
+        return Selected(name, self.settings[name], overrides, smoke)
+
+    def arm_setting(self, arm: str, setting: Setting, selected: Selected) -> Setting:
+        """The setting, which is the selected one as far as the data allow, with the arm's own fields where the user set none.
+
+        Epochs of an arm's own keep their ratio to the declared ones, as what it is about is how much longer it trains; a share
+        of the images is one of those that the setting trains on. A smoke run sets both for all arms.
         """
         own = {name: value for name, value in self.arms[arm].items() if name in FIELDS}
-        fields = {name: value for name, value in own.items() if name not in overridden}
-        if "epochs" in own and "epochs" in overridden:
-            fields["epochs"] = max(round(own["epochs"] * setting.epochs / self._declared(setting).epochs), 1)
+        fields = {name: value for name, value in own.items() if name not in selected.overrides}
+        if selected.smoke:
+            fields = {name: value for name, value in fields.items() if name not in SMOKE}
+        elif "epochs" in own and "epochs" in selected.overrides:
+            fields["epochs"] = max(round(own["epochs"] * setting.epochs / selected.declared.epochs), 1)
+        share = own.get("train_size")
+        if isinstance(share, float) and not selected.smoke:
+            fields["train_size"] = max(round(share * setting.train_size), 1) if setting.train_size else share
         return setting.replace(**fields)
 
-    def _declared(self, setting: Setting) -> Setting:
-        return self.quick if setting.dataset == self.quick.dataset else self.setting
-
-    def folder_name(self, setting: Setting, overridden: Sequence[str] = (), dataset: str = "", smoke: dict | None = None) -> str:
-        """The setting's folder: its dataset, and what differs from the declared setting of that dataset.
-
-        `dataset` is its name as part of a file name, `smoke` what a smoke run overrides.
-        """
-        declared = self._declared(setting)
-        parts = [dataset or setting.dataset] + (["smoke"] if smoke else [])
-        for name in FIELDS[1:]:
-            value = getattr(setting, name)
-            arms_differ = name in overridden and any(name in arm for arm in self.arms.values())
-            smoked = smoke and value == smoke.get(name, ...)
-            if (value != getattr(declared, name) or arms_differ) and not smoked:
-                parts.append(f"{SHORT.get(name, name)}={_shown(value)}")
-        return "-".join(parts)
-
-    def declare(self, setting: Setting) -> dict:
+    def declare(self, selected: Selected) -> dict:
         """The declaration, as plain values, for what only reads rows."""
         task = {} if self.task is tasks.classification else {"task": self.task.declare()}
         return task | {
@@ -235,8 +158,10 @@ class Experiment:
             "arms": self.arms,
             "search": {arm: space.to_json(own) for arm, own in self.search.items()},
             "baseline": self.baseline,
-            "seeds": self.seeds,
-            "setting": dataclasses.asdict(setting),
+            "seeds": 1 if selected.smoke else self.seeds,
+            "setting_name": selected.name,
+            "demonstration": selected.demonstration(self.arms.values()),
+            "setting": dataclasses.asdict(selected.setting),
             "claims": [dataclasses.asdict(claim) for claim in self.claims],
             "figures": list(self.figures),
         }
@@ -284,7 +209,9 @@ class Experiment:
                 inspect.signature(self.train).bind(None, **self.arguments(arm), **space.defaults(self.search.get(arm, {})))
             except TypeError as error:
                 raise Misuse(f"{self.name}: arm {arm!r} does not fit train(): {error}") from None
-            self.arm_setting(arm, self.setting)
+            for name in self.settings:
+                selected = self.select(name)
+                self.arm_setting(arm, selected.setting, selected)
         for claim in self.claims:
             missing = [arm for arm in claim.arms if arm not in self.arms]
             if missing:
@@ -297,10 +224,3 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _shown(value) -> str:
-    """A field's value as part of a folder's name."""
-    if isinstance(value, tuple):
-        return "+".join(map(str, value))
-    return "all" if value is None else str(value)

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import hashlib
 import io
 import os
 import pathlib
@@ -19,6 +20,14 @@ PROJECT = pathlib.Path(__file__).resolve().parent.parent
 def experiment_scripts() -> list[pathlib.Path]:
     """The experiments' scripts, by number."""
     return sorted((PROJECT / "experiments").glob("exp_*.py"))
+
+
+def file_hash(path: pathlib.Path) -> str:
+    """The first 16 digits of a file's SHA-256; blank where it cannot be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    except OSError:
+        return ""
 
 
 def write_atomic(path: pathlib.Path, content: bytes | Callable[[BinaryIO], None]) -> None:

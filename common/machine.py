@@ -1,9 +1,27 @@
 """What this computer has, asked without TensorFlow."""
 
+import functools
+import importlib.metadata
 import os
 import pathlib
 import platform
 import subprocess
+from typing import NamedTuple
+
+from common.errors import Misuse
+
+ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
+"""Environment variable that switches oneDNN on or off."""
+FASTER_WITH_ONEDNN = ("avx512_vnni", "avx512_bf16", "avx_vnni", "amx_tile", "amx_int8", "amx_bf16")
+"""Instructions with any of which TensorFlow switches oneDNN on by itself (`DefaultOneDnnPolicy` in its C++ source)."""
+
+
+class Gpu(NamedTuple):
+    """A GPU of this computer."""
+
+    index: str
+    uuid: str
+    model: str
 
 
 def cores() -> int:
@@ -12,30 +30,86 @@ def cores() -> int:
 
 
 def gpus() -> list[str]:
-    """The GPUs that this process may use, as CUDA names them; asked without TensorFlow."""
+    """The GPUs that this process may use, as CUDA names them; none where TensorFlow came without CUDA."""
+    if _without_cuda():
+        return []
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None:
-        return [name for name in chosen.split(",") if name.strip() not in ("", "-1")]
+        return [name.strip() for name in chosen.split(",") if name.strip() not in ("", "-1")]
+    return [gpu.index for gpu in _installed_gpus()]
+
+
+def _without_cuda() -> bool:
+    """Whether the installed TensorFlow is the one for processors alone."""
     try:
-        done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20)
+        importlib.metadata.distribution("tensorflow-cpu")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+@functools.cache
+def _installed_gpus() -> tuple[Gpu, ...]:
+    query = ["nvidia-smi", "--query-gpu=index,uuid,name", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired):
-        return []
-    listed = [line for line in done.stdout.splitlines() if line.startswith("GPU")]
-    return [str(i) for i in range(len(listed))]
+        return ()
+    lines = done.stdout.strip().splitlines() if done.returncode == 0 else []
+    return tuple(Gpu(*(part.strip() for part in line.split(",", maxsplit=2))) for line in lines)
 
 
-def processor() -> str:
-    """The name of the processor, and the widest of its vector instructions that TensorFlow uses (Linux)."""
-    facts = _processor_facts()
-    if "model name" not in facts:
-        return platform.processor() or platform.machine()
-    return f"{facts['model name']}, {'AVX-512' if 'avx512f' in facts['flags'] else 'AVX2'}"
+def device() -> str:
+    """What trials are trained on: the processor's name and kind, or the GPU's."""
+    return kind() if gpus() else f"{_processor_name()}, {kind()}"
+
+
+def kind() -> str:
+    """On what, besides the versions of the packages, the last bits of a result depend.
+
+    The processor's widest vector instructions, whether it has instructions for bfloat16, and whether TensorFlow uses oneDNN;
+    or the GPU's model. Raises `Misuse` for GPUs of several models, whose trials could not be compared.
+    """
+    names = gpus()
+    if names:
+        models = sorted({gpu.model for gpu in _installed_gpus() if {gpu.index, gpu.uuid} & set(names)}) or ["GPU"]
+        if len(models) > 1:
+            raise Misuse(
+                "trials of one seed must run on one kind of GPU: choose some of one model, CUDA_VISIBLE_DEVICES=0. "
+                f"Received: {', '.join(models)}"
+            )
+        return models[0]
+    flags = _processor_flags()
+    if flags is None:
+        instructions = [platform.machine() or "unknown"]
+    else:
+        widest = next((name for flag, name in (("avx512f", "AVX-512"), ("avx2", "AVX2")) if flag in flags), platform.machine())
+        instructions = [widest] + ([] if lacks_bfloat16() else ["bfloat16"])
+    return ", ".join([*instructions, f"oneDNN {'on' if uses_onednn() else 'off'}"])
+
+
+def uses_onednn() -> bool:
+    """Whether TensorFlow uses oneDNN here: what the user set, else what TensorFlow chooses for the processor."""
+    setting = os.environ.get(ONEDNN, "").strip().lower()
+    if setting in ("0", "false", "1", "true"):
+        return setting in ("1", "true")
+    return any(flag in FASTER_WITH_ONEDNN for flag in _processor_flags() or ())
 
 
 def lacks_bfloat16() -> bool:
     """Whether the processor multiplies bfloat16 only by way of float32, as far as it is known (Linux)."""
-    flags = _processor_facts().get("flags")
+    flags = _processor_flags()
     return flags is not None and not any(flag in flags for flag in ("avx512_bf16", "amx_bf16"))
+
+
+def _processor_name() -> str:
+    return _processor_facts().get("model name") or platform.processor() or platform.machine()
+
+
+def _processor_flags() -> list[str] | None:
+    """The instruction sets of an x86 processor under Linux; None elsewhere."""
+    flags = _processor_facts().get("flags")
+    return None if flags is None else flags.split()
 
 
 def _processor_facts() -> dict[str, str]:

@@ -13,22 +13,35 @@ PARTS = {
     *("models", "augment", "losses", "optimizers", "preprocessing", "gradients", "calibration", "features", "transfer"),
     *("inference", "gan", "profiling"),
 }
-BELOW_TRAINING = {"helpers", "data", "tasks", "experiment", "rows"}
+BELOW_TRAINING = {"helpers", "data", "tasks", "setting", "rows"}
 MAY_IMPORT = {
     "helpers": set(),
     "data": {"helpers"},
     "tasks": {"helpers", "data"},
     "space": {"helpers"},
-    "experiment": {"helpers", "data", "tasks", "space"},
+    "setting": {"helpers", "data"},
+    "experiment": {"helpers", "tasks", "space", "setting"},
     "rows": {"helpers"},
     "training": BELOW_TRAINING,
     "parts": {"helpers", "data", "training"},
-    "running": {*BELOW_TRAINING, "training"},
-    "search": {*BELOW_TRAINING, "space", "running"},
+    "running": {*BELOW_TRAINING, "experiment", "training"},
+    "search": {"helpers", "data", "tasks", "space", "experiment", "rows", "running"},
     "verdicts": {"helpers", "rows"},
     "figures": {"helpers", "data", "space", "rows", "verdicts"},
     "report": {"helpers", "rows", "verdicts", "figures"},
-    "commands": {"helpers", "tasks", "experiment", "rows", "running", "search", "verdicts", "figures", "report"},
+    "commands": {
+        "helpers",
+        "data",
+        "tasks",
+        "setting",
+        "experiment",
+        "rows",
+        "running",
+        "search",
+        "verdicts",
+        "figures",
+        "report",
+    },
     "experiments": {"helpers", "tasks", "space", "experiment", "parts"},
 }
 """Which rooms, or groups of modules at the top of common/, each of them may import besides itself."""

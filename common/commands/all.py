@@ -1,4 +1,4 @@
-"""`make all`: every experiment one after the other, or `python -m common.commands.all --seeds 3`. What is done is not run again.
+"""`make all`: every experiment one after the other, or those that EXP names. What is done is not run again.
 
 Each runs in a process of its own, as `make exp-NN` would; what it says goes to a log. One that fails does not stop the rest.
 """
@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from common.commands.options import STUDY
-from common.commands.parsing import INTERRUPTED, end, parse
+from common.commands.parsing import INTERRUPTED, end, parse, setting_name
+from common.commands.run import find_script
 from common.errors import Failure, Misuse
 from common.files import PROJECT, experiment_scripts
 from common.rows import schema, store
@@ -32,8 +33,8 @@ ROWS = re.compile(r"; rows in (.+)\.csv$")
 class Progress:
     """The one line of the whole catalogue, redrawn on a terminal; elsewhere a line per finished experiment is all."""
 
-    def __init__(self, names: Sequence[str], display: Display):
-        self.names, self.weights, self.display = names, weights(names), display
+    def __init__(self, names: Sequence[str], setting: str, display: Display):
+        self.names, self.weights, self.display = names, weights(names, setting), display
         self.started = time.perf_counter()
 
     def show(self, position: int, done: int, total: int) -> None:
@@ -50,12 +51,12 @@ class Progress:
         return f"experiment {position + 1} of {len(self.names)}, {self.names[position]}{trials}; {duration(seconds)}{left}"
 
 
-def weights(names: Sequence[str]) -> list[float]:
-    """How long each experiment takes, in the seconds of its published trials; a usual one where there are none."""
+def weights(names: Sequence[str], setting: str) -> list[float]:
+    """How long each experiment takes, in the seconds of its published trials in a setting; a usual one where there are none."""
     seconds = {}
     for name in names:
         rows = []
-        for folder in sorted(schema.REFERENCE.glob("*")):
+        for folder in sorted(schema.REFERENCE.glob(f"{setting}-*")):
             files = schema.Files(folder, name)
             rows += store.read_rows(files) + store.read_rows(files.trials)
         seconds[name] = sum(float(row["total_seconds"] or 0) for row in rows)
@@ -101,12 +102,22 @@ def run_one(name: str, options: Sequence[str], log: pathlib.Path, progress: Prog
     return status, ", ".join(f"{count} {name}" for name, count in counts.items()) or last
 
 
-def run(options: Sequence[str], folder: pathlib.Path) -> int:
-    """Run the catalogue. Returns the exit status: 1 if anything failed."""
-    names = [path.stem for path in experiment_scripts()]
+def chosen(text: str | None) -> list[str]:
+    """The experiments that EXP names, in its order; all where it names none. Raises `Misuse`."""
+    if text is None:
+        return [path.stem for path in experiment_scripts()]
+    names = [find_script(number.strip().zfill(2)).stem for number in text.split(",")]
+    doubled = [name for name, count in Counter(names).items() if count > 1]
+    if doubled:
+        raise Misuse(f"EXP must name each experiment once. Received: {text}")
+    return names
+
+
+def run(names: Sequence[str], options: Sequence[str], folder: pathlib.Path, setting: str) -> int:
+    """Run experiments of the catalogue. Returns the exit status: 1 if anything failed."""
     failed = []
     with Display() as display:
-        progress = Progress(names, display)
+        progress = Progress(names, setting, display)
         for position, name in enumerate(names):
             progress.show(position, 0, 0)
             began = time.perf_counter()
@@ -130,12 +141,14 @@ def run(options: Sequence[str], folder: pathlib.Path) -> int:
 
 def main() -> int:
     """Run the catalogue with make's options. Returns the exit status."""
-    given = parse(STUDY, description=__doc__)
+    given = parse([*STUDY, "exp"], description=__doc__)
     if given.arms is not None:
         raise Misuse(f"arms belong to one experiment: make exp-NN ARMS=… Received: {given.arms}")
+    setting = setting_name(given) or ("small" if given.dataset else "quick")
     folder = pathlib.Path(given.results).expanduser().resolve()
-    options = [word for word in sys.argv[1:] if not word.startswith(("RESULTS=", "--results="))]
-    return run([*options, f"RESULTS={folder}"], folder)
+    values = {**vars(given), "exp": None, "results": folder}
+    options = [f"{name.upper()}={int(v) if v is True else v}" for name, v in values.items() if v not in (None, False)]
+    return run(chosen(given.exp), options, folder, setting)
 
 
 if __name__ == "__main__":

@@ -3,26 +3,43 @@
 import pathlib
 import sys
 
-from common.commands.parsing import end, parse
+from common.commands.parsing import end, parse, setting_name
+from common.data.dataset import slug
 from common.errors import Failure, Misuse
+from common.experiment import Experiment
 from common.files import experiment_scripts
 from common.rows import schema, store
 from common.running.scripts import declared
 
 
-def progress(experiment, folder: pathlib.Path) -> list[tuple[str, str]]:
-    """(setting folder's name, how far) of one experiment: its two declared settings, then whatever else has rows."""
-    declared = [experiment.folder_name(experiment.quick), experiment.folder_name(experiment.setting)]
-    others = [p.parent.name for p in sorted(folder.glob(f"*/{experiment.name}.csv"))]
-    return [(name, _how_far(experiment, folder / name)) for name in dict.fromkeys([*declared, *others])]
+def progress(experiment: Experiment, folder: pathlib.Path, only: str | None = None) -> list[tuple[str, str]]:
+    """(setting folder's name, how far) of one experiment: its declared settings, or one of them, then what else has such rows."""
+    names = [name for name in experiment.settings if only in (None, name)]
+    selected = {name: experiment.select(name) for name in names}
+    declared = [one.folder_name(experiment.arms.values(), slug(one.setting.dataset)) for one in selected.values()]
+    others = [
+        files.folder.name
+        for setting in store.setting_folders(folder)
+        for files in store.experiments(setting)
+        if files.experiment == experiment.name and (only is None or _setting_name(files) == only)
+    ]
+    found = [schema.Files(folder / name, experiment.name) for name in dict.fromkeys([*declared, *others])]
+    return [(files.folder.name, _how_far(experiment, files)) for files in found]
 
 
-def _how_far(experiment, folder: pathlib.Path) -> str:
+def _setting_name(files: schema.Files) -> str:
     try:
-        rows = store.read_rows(schema.Files(folder, experiment.name))
+        return store.read_declaration(files).get("setting_name", "")
+    except Failure:
+        return ""
+
+
+def _how_far(experiment: Experiment, files: schema.Files) -> str:
+    try:
+        rows = store.read_rows(files)
+        seeds = store.read_declaration(files)["seeds"] if rows else experiment.seeds
     except Failure as error:
         return f"unreadable: {error}"
-    seeds = 1 if "-smoke" in folder.name else experiment.seeds
     counted = [row for row in rows if row["arm"] in experiment.arms and row["rate"] == schema.OWN and int(row["seed"]) < seeds]
     done = [row for row in counted if row["status"] in schema.FINAL]
     failed = sum(row["status"] == "failed" for row in counted)
@@ -33,7 +50,8 @@ def _how_far(experiment, folder: pathlib.Path) -> str:
 
 def run() -> int:
     """Print the list. Returns the exit status."""
-    folder = pathlib.Path(parse(["results"], description=__doc__).results)
+    given = parse(["results", "setting"], description=__doc__)
+    folder, only = pathlib.Path(given.results), setting_name(given)
     status = 0
     for path in experiment_scripts():
         try:
@@ -43,7 +61,7 @@ def run() -> int:
             status = error.status
             continue
         print(f"{experiment.name.split('_')[1]}  {experiment.question}")
-        for name, done in progress(experiment, folder):
+        for name, done in progress(experiment, folder, only):
             print(f"      {name}: {done}")
     return status
 

@@ -20,7 +20,8 @@ class Option(NamedTuple):
 
 
 STUDY_OPTIONS = (
-    Option("full", "", "the experiment's own setting instead of the quick one"),
+    Option("setting", "s", "quick (default), small or full; small if none has DATASET"),
+    Option("full", "", "the same as SETTING=full"),
     Option("arms", "a,b", "some arms, by name (not of all)"),
     Option("seeds", "n", "seeds 0 … n-1", 1),
     Option("dataset", "name", "digits, mnist, fashion_mnist, cifar10, cifar100, a folder"),
@@ -47,6 +48,7 @@ STUDY_OPTIONS = (
 )
 """Of exp-NN, sweep-NN and all."""
 OTHER_OPTIONS = (
+    Option("exp", "00,03", "of all: some experiments, by number, in that order"),
     Option("check", "", "of report: only check README, as make check does"),
     Option("row", "digits", "of reproduce: first digits of a row's fingerprint"),
     Option("rounds", "n", "of chaos: disturbances", 1),

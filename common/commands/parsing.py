@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from common.commands.options import OPTIONS, Option
 from common.errors import Failure, Misuse
-from common.experiment import FIELDS, SHORT
+from common.setting import FIELDS, NAMES, SHORT
 
 FIELD_OF = {SHORT.get(field, field): field for field in FIELDS}
 """The field of `Setting` that an option of that name overrides."""
@@ -46,6 +46,16 @@ def parse(
             parser.add_argument(flag, **about, **kind)
     parser.set_defaults(**({"results": "results"} if "results" in names else {}))
     return parser.parse_args(words(sys.argv[1:] if arguments is None else arguments))
+
+
+def setting_name(given: argparse.Namespace) -> str | None:
+    """The setting that SETTING or FULL names; None where neither does. Raises `Misuse`."""
+    name, full = given.setting, getattr(given, "full", False)
+    if name is not None and name not in NAMES:
+        raise Misuse(f"setting must be one of {', '.join(NAMES)}. Received: {name!r}")
+    if full and name not in (None, "full"):
+        raise Misuse(f"FULL=1 is the same as SETTING=full. Received: SETTING={name} as well")
+    return "full" if full else name
 
 
 def words(arguments: Sequence[str]) -> list[str]:

@@ -7,7 +7,6 @@ import tempfile
 
 from common.commands.parsing import end, parse
 from common.errors import Failure, Misuse
-from common.experiment import Setting
 from common.files import experiment_scripts
 from common.rows import schema, store
 from common.rows.metric import ACCURACY, Primary
@@ -18,10 +17,11 @@ from common.running.plan import Plan, Planner, Variant
 from common.running.progress import Display
 from common.running.runner import Runner, RunOptions
 from common.running.scripts import declared
+from common.setting import Selected, Setting
 
 NOISE = 2.0
 """A test accuracy so many standard deviations of its arm's seeds away is no longer noise."""
-CONTEXT = ("versions", "device")
+CONTEXT = ("versions", "device", "kind")
 """What may change the last bits of a result."""
 
 
@@ -55,8 +55,8 @@ def plan_again(row: dict, folder: pathlib.Path) -> Plan:
     values = {name: value for name, value in arguments.items() if name not in experiment.arguments(arm)}
     searched = {"search": row["search"], "tuning": row["tuning"]}
     variant = Variant(arm, row["rate"], values, int(row["epochs"]), row["point"], **searched)
-    overridden = [name for name in fields if name != "vary"]
-    plan = Planner(experiment, setting, folder, overridden=overridden).plan([(variant, int(row["seed"]))])
+    selected = Selected("full", setting, {name: value for name, value in fields.items() if name != "vary"})
+    plan = Planner(experiment, selected, folder).plan([(variant, int(row["seed"]))])
     (trial,) = plan.trials
     if trial.dataset.checksum != row["data_checksum"]:
         raise Failure(f"DIFFERS: {trial.dataset.name} holds other images or labels here (SHA-256 {trial.dataset.checksum[:12]})")

@@ -8,16 +8,17 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from common.commands.options import STUDY
-from common.commands.parsing import FIELD_OF, end, parse
+from common.commands.parsing import FIELD_OF, end, parse, setting_name
 from common.commands.study import Study
 from common.errors import Misuse
-from common.experiment import TUNERS, Experiment, Setting
+from common.experiment import TUNERS, Experiment
 from common.files import experiment_scripts
 from common.running.cluster import Cluster
 from common.running.devices import Devices
-from common.running.plan import SMOKE, Planner
+from common.running.plan import Planner
 from common.running.runner import STALL_SECONDS, RunOptions
 from common.running.scripts import declared
+from common.setting import Selected
 
 SWEEP_TUNERS = tuple(tuner for tuner in TUNERS if tuner != "grid")
 
@@ -69,10 +70,10 @@ def find_script(text: str) -> pathlib.Path:
 
 def _run(experiment: Experiment, given: argparse.Namespace, cluster: Cluster | None) -> int:
     machines = cluster.size if cluster else 1
-    setting, overridden = _setting(experiment, given, machines)
+    selected = _select(experiment, given, machines)
     seeds = given.seeds or (1 if given.smoke else experiment.seeds)
     devices = Devices.here(given.trials_per_gpu or 1, machines)
-    jobs = given.jobs or (1 if experiment.alone else devices.jobs(setting.threads, setting.replicas))
+    jobs = given.jobs or (1 if experiment.alone else devices.jobs(selected.setting.threads, selected.setting.replicas))
     if cluster and jobs > 1:
         raise Misuse(f"jobs must be 1 under TF_CONFIG, whose machines train one trial together. Received: {jobs}")
     arms = _chosen_arms(experiment, given.arms)
@@ -90,7 +91,7 @@ def _run(experiment: Experiment, given: argparse.Namespace, cluster: Cluster | N
     _check_writable(folder)
     if options.cluster:
         options.cluster.open(folder / ".cluster" / experiment.name)
-    planner = Planner(experiment, setting, folder, overridden=overridden, smoke=given.smoke)
+    planner = Planner(experiment, selected, folder)
     study = Study(planner, options, arms=arms, seeds=range(seeds))
     if options.cluster and not options.cluster.chief:
         return study.follow()
@@ -99,15 +100,12 @@ def _run(experiment: Experiment, given: argparse.Namespace, cluster: Cluster | N
     return study.run()
 
 
-def _setting(experiment: Experiment, given: argparse.Namespace, machines: int) -> tuple[Setting, list[str]]:
-    """The declared setting with the user's overrides, and the names of those."""
+def _select(experiment: Experiment, given: argparse.Namespace, machines: int) -> Selected:
+    """The setting that the options name, with the user's overrides."""
     overrides = {field: getattr(given, name) for name, field in FIELD_OF.items() if getattr(given, name, None) is not None}
     if machines > 1:
         overrides |= {"workers": machines, "replicas": overrides.get("replicas", machines)}
-    if given.smoke:
-        overrides = {**SMOKE, **overrides}
-    setting = experiment.setting if given.full else experiment.quick
-    return setting.replace(**overrides), list(overrides)
+    return experiment.select(setting_name(given), overrides, smoke=given.smoke)
 
 
 def _chosen_arms(experiment: Experiment, text: str | None) -> list[str]:

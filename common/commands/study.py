@@ -65,7 +65,7 @@ class Study:
             return 0
         if self.options.cluster:
             self.options.cluster.leave(state="done", status=0)
-        store.write_declaration(files, self.experiment.declare(self.planner.setting))
+        store.write_declaration(files, self.planner.declaration())
         sweep.write_tuned(files, self.planner.bases)
         outcome.show_sweep(files, sweep.summary())
         return 0
@@ -104,7 +104,7 @@ class Study:
 
     def _describe(self, plan: Plan) -> None:
         """Write the declaration and the test labels beside the rows, for whoever reads these alone."""
-        store.write_declaration(plan.files, self.experiment.declare(self.planner.setting))
+        store.write_declaration(plan.files, self.planner.declaration())
         task = self.experiment.task
         for (_, classes), dataset in {(t.dataset.checksum, t.setting.classes): t.dataset for t in plan.trials}.items():
             key = schema.labels_key(dataset.checksum, classes)

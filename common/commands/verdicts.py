@@ -3,7 +3,7 @@
 import pathlib
 import sys
 
-from common.commands.parsing import end, parse
+from common.commands.parsing import end, parse, setting_name
 from common.errors import Failure, Misuse
 from common.rows import store
 from common.verdicts.kinds import SUPPORTED
@@ -12,9 +12,10 @@ from common.verdicts.ledger import Entry, entries, single
 
 def run() -> int:
     """Print the verdicts. Returns the exit status: 1 if some rows cannot be read."""
-    given = parse(["results"], positional="number", description=__doc__)
+    given = parse(["results", "setting"], positional="number", description=__doc__)
     number = None if given.number == "all" else given.number.zfill(2)
-    found = _entries(pathlib.Path(given.results), number)
+    only = setting_name(given)
+    found = _entries(pathlib.Path(given.results), number, only)
     status, heading = 0, None
     if not found:
         print(f"experiment {number} makes no claims" if number else "no experiment that has rows makes claims")
@@ -32,13 +33,13 @@ def run() -> int:
     return status
 
 
-def _entries(folder: pathlib.Path, number: str | None) -> list[Entry | Failure]:
-    """The entries of one experiment, or of all. Raises `Misuse` where there are no rows to speak of."""
-    there = [files.experiment for setting in store.setting_folders(folder) for files in store.experiments(setting)]
+def _entries(folder: pathlib.Path, number: str | None, setting: str | None) -> list[Entry | Failure]:
+    """The entries of one experiment, or of all, in one setting or in all. Raises `Misuse` where there are no rows to speak of."""
+    there = [files.experiment for one in store.setting_folders(folder) for files in store.experiments(one)]
     if not [name for name in there if number is None or name.startswith(f"exp_{number}_")]:
         about = f"experiment {number}" if number else "any experiment"
         raise Misuse(f"there are no rows of {about}: run it first (make exp-NN). Received: {folder}")
-    return list(entries(folder, number))
+    return list(entries(folder, number, setting))
 
 
 if __name__ == "__main__":

@@ -80,9 +80,10 @@ COLUMNS = (
     Column("beside", "measurement", "most trials that ran at the same time"),
     Column("peak_memory_mb", "measurement", "of the worker during the trial, MB of 10⁶ bytes"),
     Column("commit", "measurement", "git commit of the project"),
-    Column("dirty", "measurement", "whether tracked files differed from it"),
+    Column("dirty", "measurement", "whether the code differed from it"),
     Column("versions", "measurement", "Python and packages"),
-    Column("device", "measurement", "processor or GPU"),
+    Column("device", "measurement", "processor or GPU, and its kind"),
+    Column("kind", "measurement", "instruction set and oneDNN, or the GPU's model: on what the last bits depend"),
     Column("resumes", "measurement", "times it went on after a kill"),
     Column("finished", "measurement", "UTC"),
 )

@@ -84,6 +84,8 @@ class Follower:
                 worker.ready = True
             elif kind == "progress":
                 worker.progress = event
+            elif kind == "changed":
+                raise Failure(event["reason"])
             elif kind == "failed":
                 self.cluster.say(state="failed", round=self.round, reason=event["reason"])
                 worker.trial = None

@@ -2,11 +2,12 @@
 
 import dataclasses
 import glob
+import hashlib
 import json
 import pathlib
 import shutil
 import statistics
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from common import tasks
@@ -14,9 +15,11 @@ from common.data.corruptions import kept, subset
 from common.data.dataset import Dataset, load, slug
 from common.data.streams import Streams
 from common.errors import Failure, Misuse
-from common.experiment import Experiment, Setting
+from common.experiment import Experiment
 from common.rows import schema, store
-from common.running.fingerprint import PROTOCOL, code_hash, fingerprint
+from common.running.code_hash import code_hash
+from common.running.fingerprint import PROTOCOL, code_in_use, fingerprint, provenance
+from common.setting import Selected, Setting
 from common.text import file_name
 
 GUESSED_SECONDS_PER_PIXEL = 5e-7
@@ -26,8 +29,6 @@ START_SECONDS = 6
 GUESSED_COMPILE_SECONDS = 1.5
 """Of one trial, for the estimate of a first run."""
 LOGIT_BYTES = 4
-SMOKE = {"epochs": 1, "train_size": 256}
-"""What SMOKE=1 overrides."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,8 @@ class Planned:
     dataset: Dataset
     arguments: dict
     fingerprint: str
+    kind: str
+    """Of processor or GPU it would be trained on; see `machine.kind`."""
 
     @property
     def entry(self) -> str:
@@ -90,9 +93,14 @@ class Planned:
         return setting.threads, setting.replicas, setting.workers, setting.deterministic
 
     @property
+    def state_hash(self) -> str:
+        """What its checkpoints depend on: a trial begun on one kind of processor does not go on on another."""
+        return hashlib.sha256(f"{self.fingerprint} {self.kind}".encode()).hexdigest()[:12]
+
+    @property
     def folder_name(self) -> str:
         """Of its checkpoints."""
-        return f"{file_name(self.entry)}-{self.seed}-{self.fingerprint[:12]}"
+        return f"{file_name(self.entry)}-{self.seed}-{self.state_hash}"
 
 
 # --- an arm's setting and data ---------------------------------------------------------------------------------------
@@ -102,55 +110,85 @@ class Planned:
 class Resolved:
     """An arm's setting with all overrides and shares worked out, and its data."""
 
+    arm: str
     setting: Setting
     dataset: Dataset
     available: int
     """Examples of the classes that are kept, beside validation."""
+    own: frozenset[str]
+    """Fields that the arm sets itself."""
 
 
-def resolve(experiment: Experiment, setting: Setting, overridden: Sequence[str] = (), smoke: bool = False) -> dict[str, Resolved]:
-    """What each arm is trained under; loads the data, preparing its cache if need be.
+class _Data:
+    """The datasets of one call, each loaded once."""
+
+    def __init__(self):
+        self.loaded: dict[tuple, Dataset] = {}
+
+    def of(self, setting: Setting) -> tuple[Dataset, int]:
+        """A setting's dataset, and its examples of the classes that are kept, beside validation. Raises what `load` raises."""
+        key = (setting.dataset, setting.image_size, setting.colour)
+        if key not in self.loaded:
+            self.loaded[key] = load(*key)
+        dataset = self.loaded[key]
+        unknown = [c for c in setting.classes or () if not 0 <= c < dataset.classes]
+        if unknown:
+            raise Misuse(
+                f"classes must lie between 0 and {dataset.classes - 1}, the last of {setting.dataset}: choose another DATASET. "
+                f"Received: {', '.join(map(str, setting.classes))}"
+            )
+        if setting.classes:
+            return dataset, len(kept(dataset.split(Streams(0))[0], setting.classes))
+        return dataset, dataset.split_sizes()[0]
+
+
+def resolve(experiment: Experiment, selected: Selected) -> tuple[Setting, dict[str, Resolved]]:
+    """The setting as far as the data allow, and what each arm is trained under; prepares the data's cache if need be.
+
+    A subset or a batch that is larger than the data is cut down to it, unless the user, or an arm, asks for it.
 
     Raises:
         Misuse: classes that the data do not have, or what `dataset.load` raises.
     """
-    datasets: dict[tuple, Dataset] = {}
+    data = _Data()
+    _, available = data.of(selected.setting)
+    setting = _fitted(selected.setting, available, selected.overrides)
     resolved = {}
     for arm in experiment.arms:
-        chosen = experiment.arm_setting(arm, setting, overridden)
-        key = (chosen.dataset, chosen.image_size, chosen.colour)
-        dataset = datasets[key] = datasets.get(key) or load(*key)
-        unknown = [c for c in chosen.classes or () if not 0 <= c < dataset.classes]
-        if unknown:
-            raise Misuse(f"classes must lie between 0 and {dataset.classes - 1} of {chosen.dataset}. Received: {unknown[0]}")
-        available = len(kept(dataset.split(Streams(0))[0], chosen.classes)) if chosen.classes else dataset.split_sizes()[0]
-        if isinstance(chosen.train_size, float):
-            chosen = chosen.replace(train_size=max(round(chosen.train_size * available), 1))
-        if smoke:
-            chosen = _smoked(chosen.replace(epochs=setting.epochs), available)
-        resolved[arm] = Resolved(chosen, dataset, available)
-    return resolved
+        chosen = experiment.arm_setting(arm, setting, selected)
+        dataset, available = data.of(chosen)
+        own = frozenset() if selected.smoke else frozenset(experiment.arms[arm]) - set(selected.overrides)
+        chosen = _fitted(chosen, available, {*selected.overrides, *own})
+        resolved[arm] = Resolved(arm, chosen, dataset, available, own)
+    return setting, resolved
 
 
-def _smoked(setting: Setting, available: int) -> Setting:
-    """A smoke run's setting, no larger than the data."""
-    if setting.train_size is None:
-        return setting
-    images = min(setting.train_size, available)
-    return setting.replace(train_size=images, batch_size=setting.batch_size and min(setting.batch_size, images))
+def _fitted(setting: Setting, available: int, asked_for: Collection[str]) -> Setting:
+    """The setting, its share of the images as a number, with no larger subset and batch than there are examples."""
+    size, batch = setting.train_size, setting.batch_size
+    if isinstance(size, float):
+        size = max(round(size * available), 1)
+    if size is not None and "train_size" not in asked_for:
+        size = min(size, available)
+    if batch is not None and "batch_size" not in asked_for:
+        batch = min(batch, size or available)
+    return setting.replace(train_size=size, batch_size=batch)
 
 
 def check(arm: Resolved) -> None:
     """Raises `Misuse` for a subset or batch larger than the data, or a long tail for which a class has too few examples."""
     setting, available = arm.setting, arm.available
+    leave_out = f"leave the arm {arm.arm!r} out (ARMS=…) or choose another DATASET"
     if setting.train_size is not None and setting.train_size > available:
+        remedy = leave_out if "train_size" in arm.own else f"TRAIN={available}"
         raise Misuse(
-            f"train_size must be at most {available}, what {setting.dataset} has beside validation: TRAIN={available}. "
+            f"train_size must be at most {available}, what {setting.dataset} has beside validation: {remedy}. "
             f"Received: {setting.train_size}"
         )
     most = setting.train_size or available
     if setting.batch_size is not None and setting.batch_size > most:
-        raise Misuse(f"batch_size must be at most the {most} training images: BATCH={most}. Received: {setting.batch_size}")
+        remedy = leave_out if "batch_size" in arm.own else f"BATCH={most}"
+        raise Misuse(f"batch_size must be at most the {most} training images: {remedy}. Received: {setting.batch_size}")
     if setting.imbalance != 1:
         train, _ = arm.dataset.split(Streams(0))
         subset(kept(train, setting.classes), setting.train_size, setting.imbalance, Streams(0))
@@ -163,29 +201,34 @@ class Planner:
     """One experiment under one setting: its arms are resolved once, for all plans of a call. Raises `Misuse`: see `resolve`.
 
     Attributes:
-        experiment, setting, smoke: as given.
+        experiment, selected: as given.
+        setting: the selected one as far as the data allow.
         files: of the experiment's rows.
         resolved: what each arm is trained under.
+        origin: columns of the rows that say where they come from.
+        code_files: a hash of each file that a trial may import, as it is when the call begins.
         bases: of each arm a hash of the code, setting and data, on which what a search finds rests.
     """
 
-    def __init__(
-        self,
-        experiment: Experiment,
-        setting: Setting,
-        results: pathlib.Path,
-        *,
-        overridden: Sequence[str] = (),
-        smoke: bool = False,
-    ):
-        self.experiment, self.setting, self.smoke = experiment, setting, smoke
+    def __init__(self, experiment: Experiment, selected: Selected, results: pathlib.Path):
+        self.experiment, self.selected = experiment, selected
+        self.origin, self.code_files = provenance(), code_in_use(experiment.path)
         self.code = code_hash(experiment.path.read_text(), experiment.train.__name__)
         if experiment.task is not tasks.classification:
             self.code += experiment.task.name
-        self.resolved = resolve(experiment, setting, overridden, smoke)
-        folder = experiment.folder_name(setting, overridden, slug(setting.dataset), SMOKE if smoke else {})
+        self.setting, self.resolved = resolve(experiment, selected)
+        folder = selected.folder_name(experiment.arms.values(), slug(selected.setting.dataset))
         self.files = schema.Files(results / folder, experiment.name)
         self.bases = {arm: self.planned(Variant(arm), None).fingerprint for arm in self.resolved}
+
+    @property
+    def kind(self) -> str:
+        """Of processor or GPU that trials run on here; see `machine.kind`."""
+        return self.origin["kind"]
+
+    def declaration(self) -> dict:
+        """What stands beside the rows, for whoever reads them alone."""
+        return {**self.experiment.declare(self.selected), "setting": dataclasses.asdict(self.setting), "protocol": PROTOCOL}
 
     def plan(self, trials: Sequence[tuple[Variant, int]], *, searching: bool = False) -> "Plan":
         """The plan of some trials, variant and seed of each, in the order in which they shall run.
@@ -211,7 +254,7 @@ class Planner:
         setting = arm.setting.replace(epochs=variant.epochs or arm.setting.epochs)
         arguments = self.experiment.arguments(variant.arm) | variant.values
         hashed = fingerprint(variant.arm, variant.rate, arguments, seed, setting, arm.dataset, self.code)
-        return Planned(variant, seed, setting, arm.dataset, arguments, hashed)
+        return Planned(variant, seed, setting, arm.dataset, arguments, hashed, self.kind)
 
 
 @dataclass
@@ -236,9 +279,25 @@ class Plan:
         return [row for row in store.read_rows(self.files) if row["status"] in schema.FINAL and row["fingerprint"] in wanted]
 
     def missing(self) -> list[Planned]:
-        """Trials without a final row of their own fingerprint."""
-        final = {row["fingerprint"] for row in self.rows()}
+        """Trials without a final row of their own fingerprint that stays."""
+        final = {row["fingerprint"] for row in self.rows()} - {row["fingerprint"] for row in self.of_another_kind()}
         return [trial for trial in self.trials if trial.fingerprint not in final]
+
+    def of_another_kind(self) -> list[dict]:
+        """Final rows of seeds that are unfinished, or mixed, and of another kind of processor than this one.
+
+        Such a seed is trained whole again, arms included that are not planned now: differences between arms are paired by seed.
+        """
+        kind = self.planner.kind
+        planned = self.rows()
+        final = {row["fingerprint"] for row in planned}
+        rows = planned if self.searching else [row for row in store.read_rows(self.files) if row["status"] in schema.FINAL]
+        kinds: dict[int, set[str]] = {trial.seed: set() for trial in self.trials}
+        for seed, one in [(trial.seed, kind) for trial in self.trials if trial.fingerprint not in final] + [
+            (int(row["seed"]), row["kind"]) for row in rows
+        ]:
+            kinds.get(seed, set()).add(one)
+        return [row for row in rows if row["kind"] != kind and len(kinds.get(int(row["seed"]), ())) > 1]
 
     def stale(self) -> list[dict]:
         """Rows of an earlier code, setting or data, or of an arm that is gone, whether or not they are planned now."""
@@ -258,9 +317,9 @@ class Plan:
         return self.planner.planned(variant, int(row["seed"])).fingerprint
 
     def clear_stale_state(self) -> None:
-        """Delete checkpoints of planned trials whose fingerprint is another now."""
+        """Delete checkpoints of planned trials whose fingerprint or kind of processor is another now."""
         for trial in self.trials:
-            prefix = trial.folder_name.removesuffix(trial.fingerprint[:12])
+            prefix = trial.folder_name.removesuffix(trial.state_hash)
             for folder in self.files.state.glob(f"{glob.escape(prefix)}*"):
                 if folder.name.removeprefix(prefix).isalnum() and folder.name != trial.folder_name:
                     shutil.rmtree(folder, ignore_errors=True)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from common.errors import Failure
 from common.files import PROJECT
+from common.machine import ONEDNN, uses_onednn
 from common.running.plan import Plan, Planned
 from common.training.job import Job
 
@@ -62,6 +63,7 @@ class Worker:
             "TMPDIR": scratch,
             "TF_CPP_MIN_LOG_LEVEL": "3",
             "CUDA_VISIBLE_DEVICES": ",".join(gpus) or "-1",
+            ONEDNN: str(int(uses_onednn())),
         }
         process = subprocess.Popen(
             [sys.executable, "-u", "-m", "common.running.worker", *(str(int(value)) for value in fits)],
@@ -141,4 +143,5 @@ def job(plan: Plan, trial: Planned, row: dict, *, keep: pathlib.Path | None, che
         writes=writes,
         scores_test=not plan.searching,
         row=row,
+        code=plan.planner.code_files,
     )

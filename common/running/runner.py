@@ -1,21 +1,18 @@
 """Trials to worker processes: one trial at a time each, workers reused, what crashed tried once more."""
 
 import contextlib
-import fcntl
-import os
 import pathlib
 import selectors
 import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import IO
 
 from common.errors import Failure
 from common.rows import store
 from common.running.cluster import Cluster
 from common.running.devices import Devices
-from common.running.fingerprint import provenance
+from common.running.locks import TrialLocks
 from common.running.plan import Plan, Planned, known_columns
 from common.running.process import Worker, job
 from common.running.progress import Display
@@ -49,7 +46,6 @@ class Runner:
 
     def __init__(self, options: RunOptions, display: Display):
         self.options, self.display, self.cluster, self.round = options, display, options.cluster, 0
-        self.origin = provenance()
         self.workers: list[Worker] = []
         self.selector = selectors.DefaultSelector()
         self.attempts: dict[str, int] = {}
@@ -66,7 +62,7 @@ class Runner:
 
     def run(self, plan: Plan, trials: Sequence[Planned]) -> list[dict]:
         """Run trials of a plan in order. Returns their rows. `KeyboardInterrupt` passes through."""
-        self.plan, self.claims = plan, Claims(plan)
+        self.plan, self.locks = plan, TrialLocks(plan)
         rows: list[dict] = []
         waiting = list(trials)
         try:
@@ -78,11 +74,11 @@ class Runner:
                 for key, _ in self.selector.select(timeout=0.2):
                     rows += self._listen(key.data, waiting)
         except BaseException:
-            for worker in self.workers:  # before the claims are given back
+            for worker in self.workers:  # before the locks are given back
                 worker.process.kill()
             raise
         finally:
-            self.claims.release_all()
+            self.locks.release_all()
             for folder in (plan.files.state, plan.files.state.parent):
                 _remove_empty(folder)
         return rows
@@ -97,11 +93,11 @@ class Runner:
             idle = [w for w in self.workers if w.trial is None]
             if not idle and len(self.workers) >= self.options.jobs:
                 break
-            if not self.claims.take(trial):
+            if not self.locks.take(trial):
                 continue
             waiting.remove(trial)
-            if self.claims.done_elsewhere(trial):
-                self.claims.release(trial)
+            if self.locks.done_elsewhere(trial):
+                self.locks.release(trial)
                 self.display.elsewhere(trial)
                 continue
             reason = self.options.devices.lack(trial.setting.replicas, trial.setting.workers)
@@ -155,7 +151,7 @@ class Runner:
 
     def _job(self, trial: Planned) -> Job:
         kept = self.plan.files.local("models", trial.entry, trial.seed, ".keras")
-        row = known_columns(trial, self.plan.experiment.name, self.origin)
+        row = known_columns(trial, self.plan.experiment.name, self.plan.planner.origin)
         return job(
             self.plan, trial, row, keep=kept if self.options.keep else None, checkpoint_steps=self.options.checkpoint_steps
         )
@@ -174,6 +170,8 @@ class Runner:
                 self.display.say(event["warning"])
             elif kind == "progress":
                 worker.progress = event
+            elif kind == "changed":
+                raise Failure(event["reason"])
             elif kind in ("finished", "failed", "unavailable"):
                 if self.cluster and kind == "failed":
                     self.cluster.give_up(self.round, event["reason"])
@@ -194,7 +192,7 @@ class Runner:
         outcome.row["beside"] = beside
         store.store(self.plan.files, outcome, list(self.plan.experiment.arms))
         shutil.rmtree(self.plan.files.state / trial.folder_name, ignore_errors=True)
-        self.claims.release(trial)
+        self.locks.release(trial)
         self.display.finished(outcome.row, self.plan.experiment.task.metric)
         return [outcome.row]
 
@@ -207,10 +205,10 @@ class Runner:
         return self._without_training(trial, "failed", reason, worker.beside)
 
     def _without_training(self, trial: Planned, status: str, reason: str, beside: int | str = "") -> dict:
-        row = known_columns(trial, self.plan.experiment.name, self.origin)
+        row = known_columns(trial, self.plan.experiment.name, self.plan.planner.origin)
         row |= {"status": status, "reason": reason, "beside": beside}
         store.store(self.plan.files, store.Outcome(row=row), list(self.plan.experiment.arms))
-        self.claims.release(trial)
+        self.locks.release(trial)
         self.display.finished(row, self.plan.experiment.task.metric)
         return row
 
@@ -242,56 +240,6 @@ class Runner:
 def _remove_empty(folder: pathlib.Path) -> None:
     with contextlib.suppress(OSError):  # it is not empty, or another call was faster
         folder.rmdir()
-
-
-class Claims:
-    """Which trials this call has in hand, so that two calls on one results folder share the work.
-
-    A claim is a lock on a file beside the trial's checkpoints. It ends with the process that holds it: none is ever stale.
-    """
-
-    def __init__(self, plan: Plan):
-        self.plan = plan
-        self.held: dict[str, IO] = {}
-        self.missing = {trial.fingerprint for trial in plan.missing()}
-
-    def take(self, trial: Planned) -> bool:
-        """Claim a trial; False while another call has it."""
-        if trial.fingerprint in self.held:
-            return True
-        path = self._path(trial)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            file = path.open("w")
-        except FileNotFoundError:  # another call has just ended, and tidied up
-            return False
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(file.fileno()).st_ino != path.stat().st_ino:
-                raise FileNotFoundError  # it was released between opening and locking
-        except (BlockingIOError, FileNotFoundError):
-            file.close()
-            return False
-        self.held[trial.fingerprint] = file
-        return True
-
-    def _path(self, trial: Planned) -> pathlib.Path:
-        return self.plan.files.state / f"{trial.folder_name}.lock"
-
-    def done_elsewhere(self, trial: Planned) -> bool:
-        """Whether another call has finished a claimed trial since this one planned it."""
-        missing = {t.fingerprint for t in self.plan.missing()}
-        return trial.fingerprint in self.missing - missing
-
-    def release(self, trial: Planned) -> None:
-        """Give a claim back."""
-        self._path(trial).unlink(missing_ok=True)
-        self.held.pop(trial.fingerprint).close()
-
-    def release_all(self) -> None:
-        """Give all claims back."""
-        for trial in [trial for trial in self.plan.trials if trial.fingerprint in self.held]:
-            self.release(trial)
 
 
 def pending_outcome(plan: Plan, trial: Planned) -> store.Outcome | None:

@@ -4,12 +4,13 @@ import contextlib
 from collections.abc import Sequence
 
 from common.errors import Failure
-from common.experiment import Setting
 from common.machine import lacks_bfloat16
 from common.rows import schema, store
+from common.running.locks import one_kind
 from common.running.plan import Plan, Planned, Planner
 from common.running.progress import Display
 from common.running.runner import Runner, RunOptions, collect_pending
+from common.setting import Setting
 from common.text import duration, size
 
 ALWAYS_SHOWN = ("epochs", "batch_size", "train_size", "precision", "threads", "replicas")
@@ -31,6 +32,8 @@ class Session:
         self.announcements = self.failed = self.tried = 0
 
     def __enter__(self) -> "Session":
+        if not self.options.dry:
+            self.stack.enter_context(one_kind(self.planner.files, self.planner.kind))
         return self
 
     def __exit__(self, *error) -> None:
@@ -41,7 +44,9 @@ class Session:
         if not self.options.dry:
             _set_aside_stale(plan)
             collect_pending(plan)
-        return plan.missing()
+        missing = plan.missing()
+        _start_seeds_again(plan, dry=self.options.dry)
+        return missing
 
     def announce(self, plan: Plan, trials: Sequence[Planned], then: Plan | None = None) -> None:
         """Print what is to run and what it will cost. `then` is a plan that follows a search.
@@ -108,10 +113,24 @@ class Session:
     def _print_setting(self) -> None:
         experiment, setting = self.planner.experiment, self.planner.setting
         shown = {n: v for n, v in vars(setting).items() if n in ALWAYS_SHOWN or v != getattr(Setting, n, None)}
+        if setting.train_size != self.planner.selected.setting.train_size:
+            shown["train_size"] = f"{setting.train_size} (all there are)"
         listed = [f"{name} {value}" for name, value in shown.items() if value is not None and name != "dataset"]
         print(f"{experiment.name}: {experiment.question}")
         # commands/all.py reads where the rows are from the end of this line.
-        print(f"{setting.dataset}: {', '.join(listed)}; rows in {self.planner.files.rows}")
+        name = self.planner.selected.name
+        print(f"{name}, {setting.dataset}: {', '.join(listed)}; rows in {self.planner.files.rows}")
+
+
+def _start_seeds_again(plan: Plan, *, dry: bool) -> None:
+    """Say which seeds were begun on another kind of processor, and set their rows aside unless the call is a dry run."""
+    rows = plan.of_another_kind()
+    if rows:
+        seeds = sorted({int(row["seed"]) for row in rows})
+        kinds = " and ".join(sorted({row["kind"] or "an unknown one" for row in rows}))
+        which = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+        aside = "" if dry else f"; {len(rows)} rows moved to {store.supersede(plan.files, rows)}"
+        print(f"{which} of another kind of processor ({kinds}; here {plan.planner.kind}): trained whole again{aside}")
 
 
 def _set_aside_stale(plan: Plan) -> None:

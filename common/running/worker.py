@@ -16,7 +16,7 @@ import sys
 import threading
 import traceback
 
-from common.errors import Failure, Misuse, Unavailable
+from common.errors import CodeChanged, Failure, Misuse, Unavailable
 from common.rows import store
 from common.training.job import Job
 
@@ -56,6 +56,8 @@ def main() -> None:
             send(event="finished")
         except Unavailable as error:
             send(event="unavailable", reason=str(error))
+        except CodeChanged as error:
+            send(event="changed", reason=str(error))
         except (Misuse, Failure) as error:
             send(event="failed", reason=str(error))
         except Exception as error:

@@ -32,7 +32,7 @@ class Search:
     """
 
     def __init__(self, planner: Planner, arms: Sequence[str]):
-        self.planner, self.experiment, self.smoke = planner, planner.experiment, planner.smoke
+        self.planner, self.experiment, self.smoke = planner, planner.experiment, planner.selected.smoke
         self.arms = list(arms)
         self.searched = [arm for arm in arms if arm in self.experiment.search]
         self.points = SMOKE_POINTS if self.smoke else self.experiment.points

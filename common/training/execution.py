@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from common import machine, tasks
+from common import tasks
 from common.data.dataset import Dataset, reopen
 from common.data.streams import Streams
 from common.errors import Misuse
@@ -50,7 +50,9 @@ def _run_trial(job: Job, strategy: tf.distribute.Strategy, report) -> store.Outc
     dataset = reopen(job.dataset)
     streams = Streams(job.seed + setting.seed_offset, setting.vary)
     keras.utils.set_random_seed(streams.key("init", "global"))
+    job.check_code()
     experiment = load_script(job.script)
+    job.check_code()  # what was imported is what was there when the call began
     task = experiment.task
     fields = {name: getattr(setting, name) for name in ("classes", "train_size", "imbalance", "label_noise")}
     train, val, others = tasks.examples(dataset, task, streams, **fields)
@@ -146,7 +148,6 @@ def _measured_columns(trial: Trial) -> dict:
     return {f"{name}_seconds": round(value, 3) for name, value in trial.clocks.items()} | {
         "images_per_second": round(trial.timed_images / seconds, 1) if trial.timed_images else "",
         "peak_memory_mb": round(_peak_memory() / 1e6),
-        "device": _device(),
         "resumes": trial.resumes,
         "versions": _versions(),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -179,8 +180,3 @@ def _peak_memory() -> float:
 
 def _versions() -> str:
     return f"python {platform.python_version()}, tensorflow {tf.__version__}, keras {keras.__version__}, numpy {np.__version__}"
-
-
-def _device() -> str:
-    gpus = tf.config.list_physical_devices("GPU")
-    return tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU") if gpus else machine.processor()

@@ -6,7 +6,9 @@ import pathlib
 from dataclasses import dataclass
 
 from common.data.dataset import Dataset
-from common.experiment import Setting
+from common.errors import CodeChanged
+from common.files import file_hash
+from common.setting import Setting
 
 PATHS = ("script", "folder", "keep")
 
@@ -22,6 +24,7 @@ class Job:
         writes: false for a worker whose chief is on another machine.
         scores_test: false for a search's trial.
         row: columns known beforehand.
+        code: a hash of each file that the trial may import of this project, as it was when the call began.
     """
 
     script: pathlib.Path
@@ -35,6 +38,15 @@ class Job:
     writes: bool
     scores_test: bool
     row: dict
+    code: dict[str, str]
+
+    def check_code(self) -> None:
+        """Raises `CodeChanged` if a file is not what it was when the call began."""
+        for path, known in self.code.items():
+            if file_hash(pathlib.Path(path)) != known:
+                raise CodeChanged(
+                    f"{path} has changed since this call began: run the same command again, which keeps what is done"
+                )
 
     def to_json(self) -> str:
         """For another process, on one line."""

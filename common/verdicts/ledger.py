@@ -21,26 +21,30 @@ class Entry:
     dataset: str
     verdict: Verdict
     demonstration: bool
-    """Of an overridden setting, of other data than the claim is about, or of digits, which are too small to speak about natural
-    images. It stays out of the ledger."""
+    """Whether it stays out of the ledger: its setting is declared to be a demonstration, or the claim is about other data."""
 
     @classmethod
     def of(cls, table: Table, verdict: Verdict) -> "Entry":
-        files = table.files
-        dataset = table.declaration.get("setting", {}).get("dataset", files.folder.name)
+        declaration, files = table.declaration, table.files
+        dataset = declaration["setting"]["dataset"]
         other = bool(verdict.datasets) and dataset not in verdict.datasets
-        demonstration = files.folder.name != dataset or dataset == "digits" or other
-        return cls(files.experiment, files.folder.name, dataset, verdict, demonstration)
+        return cls(files.experiment, files.folder.name, dataset, verdict, declaration["demonstration"] or other)
 
 
-def entries(folder: pathlib.Path, number: str | None = None) -> Iterator[Entry | Failure]:
-    """The verdict of each claim of each experiment and setting that has rows; a `Failure` for files that cannot be read."""
-    for setting in store.setting_folders(folder):
-        for files in store.experiments(setting):
+def entries(folder: pathlib.Path, number: str | None = None, setting: str | None = None) -> Iterator[Entry | Failure]:
+    """The verdict of each claim of each experiment and setting that has rows; a `Failure` for files that cannot be read.
+
+    Args:
+        number: of the one experiment; setting: name of the one setting.
+    """
+    for one in store.setting_folders(folder):
+        for files in store.experiments(one):
             if number is not None and not files.experiment.startswith(f"exp_{number}_"):
                 continue
             try:
                 table = Table.read(files)
+                if setting not in (None, table.declaration["setting_name"]):
+                    continue
                 for verdict in judge(table):
                     yield Entry.of(table, verdict)
             except Failure as error:
