@@ -72,10 +72,10 @@ def make(files: schema.Files, number: int) -> None:
                 epochs.append(identity | seen | {"val_accuracy": right * (1 - 0.5 / (e + 1)), "seconds": 0.1})
     for arm in names:
         samples[arm] = np.kron(generator.integers(0, 255, (8, 4, 4, 1)), np.ones((7, 7, 1), int)).astype(np.uint8)
-    fields = {"metric": "test_accuracy", "lower_is_better": False, "within": None, "target": None}
+    fields = {"kind": "superiority", "metric": "test_accuracy", "lower_is_better": False, "within": None, "target": None}
     claims = [
-        {"text": f"{arm} beats the baseline", "better": arm, "worse": "baseline", "margin": 0.01, "kind": "superiority", **fields}
-        for arm in names[1:4]
+        {"text": f"{arm} beats the baseline", "id": f"helps-{i}", "better": arm, "worse": "baseline", "margin": 0.01, **fields}
+        for i, arm in enumerate(names[1:4], start=1)
     ]
     claims[0] |= {"text": "it gets there sooner", "metric": "steps_to_target", "target": 0.6, "margin": 10}
     doc = "Exp: does it?\n\nVaries   what it says.\nFixed    the rest.\nExpect   a small gain, as everywhere."

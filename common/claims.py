@@ -1,8 +1,9 @@
 """Claims: statements about arms with a margin, written before running, that the rows support or refute."""
 
 import dataclasses
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from common.errors import Misuse
 
@@ -17,6 +18,10 @@ KINDS = {
 """The kinds of claims, and which numbers of better and worse arms each takes. How they are judged: `common.verdicts.kinds`."""
 OF_TARGETS = ("epochs_to_target", "steps_to_target")
 """Metrics that count until a target is reached."""
+DEFINING = ("better", "worse", "margin", "kind", "metric", "lower_is_better", "within", "target")
+"""Fields that say what is claimed: under other values of these it is another claim, whatever its id. Its text only words it."""
+LONGEST_ID = 24
+"""In characters."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,8 @@ class Claim:
     """A statement about arms, at their own learning rates.
 
     Args:
-        text: as someone would say it.
+        text: as someone would say it. It may be worded better at any time.
+        id: a short name that it keeps, unlike that of any other claim of its experiment: lower case letters, digits and hyphens.
         better, worse: arms. For "interaction" two pairs: the claim is (better₀ − better₁) − (worse₀ − worse₁) > 0. For
             "best of family" several arms in `better`, of which the best on val is judged on test.
         margin: δ > 0, the smallest difference that matters, in the metric's unit.
@@ -41,10 +47,11 @@ class Claim:
         target: validation accuracy, of "epochs_to_target" and "steps_to_target", of which fewer are better.
 
     Raises:
-        Misuse: fields that do not fit each other.
+        Misuse: a malformed id, or fields that do not fit each other.
     """
 
     text: str
+    id: str = field(kw_only=True)
     better: str | Sequence[str]
     worse: str | Sequence[str]
     margin: float
@@ -56,6 +63,11 @@ class Claim:
     target: float | None = None
 
     def __post_init__(self):
+        if not isinstance(self.id, str) or not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", self.id) or len(self.id) > LONGEST_ID:
+            raise Misuse(
+                f"a claim's id must be at most {LONGEST_ID} lower case letters, digits and hyphens between them. "
+                f"Received: {self.id!r}"
+            )
         if self.kind is None:
             object.__setattr__(self, "kind", "superiority" if isinstance(self.better, str) else "best of family")
         if self.kind not in KINDS:
@@ -76,7 +88,9 @@ class Claim:
 
     @classmethod
     def of(cls, fields: dict) -> "Claim":
-        """A claim as a declaration holds it, in plain values."""
+        """A claim as a declaration holds it, in plain values. Raises `Misuse` for one without an id, as there once were."""
+        if "id" not in fields:
+            raise Misuse("its claims have no ids: an earlier version wrote it. Run the experiment again to write it anew")
         known = {field.name for field in dataclasses.fields(cls)}
         return cls(**{name: value for name, value in fields.items() if name in known})
 
@@ -98,15 +112,18 @@ def _listed(side: str | Sequence[str]) -> list[str]:
     return [side] if isinstance(side, str) else list(side)
 
 
-def less(text: str, better: str, worse: str, metric: str, margin: float) -> Claim:
+def less(text: str, better: str, worse: str, metric: str, margin: float, *, id: str) -> Claim:
     """The claim that an arm has less of a metric than another, by at least a margin."""
-    return Claim(text, better, worse, margin, metric=metric, lower_is_better=True)
+    return Claim(text, better, worse, margin, id=id, metric=metric, lower_is_better=True)
 
 
-def overfits_less(better: str, worse: str, margin: float = 0.005) -> tuple[Claim, Claim]:
-    """Both halves of the claim that an arm overfits less: a smaller gap, and a test accuracy that is not worse."""
+def overfits_less(better: str, worse: str, margin: float = 0.005, *, id: str) -> tuple[Claim, Claim]:
+    """Both halves of the claim that an arm overfits less: a smaller gap, and a test accuracy that is not worse.
+
+    Their ids are `id` followed by -gap and by -accuracy.
+    """
     text = f"{better} reduces overfitting against {worse}"
     return (
-        less(f"{text}: gap", better, worse, "gap", margin),
-        Claim(f"{text}: accuracy", better, worse, margin, kind="not worse"),
+        less(f"{text}: gap", better, worse, "gap", margin, id=f"{id}-gap"),
+        Claim(f"{text}: accuracy", better, worse, margin, id=f"{id}-accuracy", kind="not worse"),
     )

@@ -48,7 +48,7 @@ class Experiment:
         figures: kinds to draw besides those that fit any experiment, among `FIGURES`.
 
     Raises:
-        Misuse: arms that `train` cannot take, or claims about arms that are not there.
+        Misuse: arms that `train` cannot take, claims about arms that are not there, or two claims of one id.
     """
 
     def __init__(
@@ -212,6 +212,10 @@ class Experiment:
             for name in self.settings:
                 selected = self.select(name)
                 self.arm_setting(arm, selected.setting, selected)
+        ids = [claim.id for claim in self.claims]
+        doubled = [one for one in ids if ids.count(one) > 1]
+        if doubled:
+            raise Misuse(f"{self.name}: each claim must have an id of its own. Received twice: {doubled[0]!r}")
         for claim in self.claims:
             missing = [arm for arm in claim.arms if arm not in self.arms]
             if missing:

@@ -1,6 +1,7 @@
 """Numbers and names as people and file systems read them."""
 
 import math
+import re
 
 
 def duration(seconds: float) -> str:
@@ -39,6 +40,11 @@ def seeds(count: int) -> str:
 def file_name(arm: str) -> str:
     """An arm's name with what file systems dislike replaced."""
     return "".join(c if c.isalnum() or c in "._=+-" else "_" for c in arm)
+
+
+def slug(text: str) -> str:
+    """Its letters and digits in lower case, with a hyphen for whatever stands between them."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
 def listed(values: dict) -> str:

@@ -42,8 +42,17 @@ experiment = Experiment(
     seeds=20,
     baseline=None,  # the arms differ in what varies between seeds, not in what is trained
     claims=[
-        Claim("the same arm under other seeds is the same", better="other seeds", worse="all", kind="same", margin=0.02),
-        Claim("with 40 % of the labels wrong it is worse", better="all", worse="wrong labels", margin=0.02),
+        Claim(
+            "the same arm under other seeds is the same",
+            id="seeds-same",
+            better="other seeds",
+            worse="all",
+            kind="same",
+            margin=0.02,
+        ),
+        Claim(
+            "with 40 % of the labels wrong it is worse", id="wrong-labels-worse", better="all", worse="wrong labels", margin=0.02
+        ),
     ],
 )
 

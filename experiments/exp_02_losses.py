@@ -49,18 +49,25 @@ experiment = Experiment(
     figures=("mistakes",),
     baseline="cross-entropy",
     claims=[
-        Claim("cross-entropy beats MSE", better="cross-entropy", worse="MSE on softmax", margin=0.005),
-        Claim("cross-entropy beats MSE on logits", better="cross-entropy", worse="MSE on logits", margin=0.005),
-        Claim("cross-entropy beats MAE", better="cross-entropy", worse="MAE", margin=0.005),
+        Claim("cross-entropy beats MSE", id="ce-beats-mse", better="cross-entropy", worse="MSE on softmax", margin=0.005),
+        Claim(
+            "cross-entropy beats MSE on logits",
+            id="ce-beats-mse-on-logits",
+            better="cross-entropy",
+            worse="MSE on logits",
+            margin=0.005,
+        ),
+        Claim("cross-entropy beats MAE", id="ce-beats-mae", better="cross-entropy", worse="MAE", margin=0.005),
         Claim(
             "cross-entropy reaches half of all images in fewer updates than MSE",
+            id="ce-sooner-than-mse",
             better="cross-entropy",
             worse="MSE on softmax",
             metric="steps_to_target",
             target=0.5,
             margin=10,
         ),
-        *overfits_less("categorical hinge", "cross-entropy"),
+        *overfits_less("categorical hinge", "cross-entropy", id="hinge"),
     ],
 )
 

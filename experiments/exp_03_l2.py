@@ -31,7 +31,15 @@ experiment = Experiment(
     arms=ARMS,
     setting=Setting("cifar10", epochs=20, batch_size=128),
     quick=Setting("digits", epochs=20, batch_size=32, train_size=300),
-    claims=[Claim("an L2 penalty improves accuracy", better=["l2=1e-5", "l2=1e-4", "l2=1e-3"], worse="baseline", margin=0.005)],
+    claims=[
+        Claim(
+            "an L2 penalty improves accuracy",
+            id="l2-helps",
+            better=["l2=1e-5", "l2=1e-4", "l2=1e-3"],
+            worse="baseline",
+            margin=0.005,
+        )
+    ],
 )
 
 if __name__ == "__main__":

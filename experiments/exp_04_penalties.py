@@ -58,12 +58,16 @@ experiment = Experiment(
     quick=Setting("digits", epochs=20, batch_size=32, train_size=300),
     baseline="SGD",
     claims=[
-        Claim("an L1 penalty improves accuracy", better="SGD, L1", worse="SGD", margin=0.005),
-        Claim("an L2 penalty improves accuracy", better="SGD, L2", worse="SGD", margin=0.005),
-        Claim("L1 and L2 together improve accuracy", better="SGD, L1 + L2", worse="SGD", margin=0.005),
-        *overfits_less("SGD, L2", "SGD"),
-        Claim("for SGD an L2 penalty and decay are the same", "SGD, decay", "SGD, L2", 0.005, kind="same"),
-        Claim("for Adam decay beats an L2 penalty", better="Adam, decay", worse="Adam, L2", margin=0.005),
+        Claim("an L1 penalty improves accuracy", id="l1-helps", better="SGD, L1", worse="SGD", margin=0.005),
+        Claim("an L2 penalty improves accuracy", id="l2-helps", better="SGD, L2", worse="SGD", margin=0.005),
+        Claim("L1 and L2 together improve accuracy", id="l1-and-l2-help", better="SGD, L1 + L2", worse="SGD", margin=0.005),
+        *overfits_less("SGD, L2", "SGD", id="l2"),
+        Claim(
+            "for SGD an L2 penalty and decay are the same", "SGD, decay", "SGD, L2", 0.005, id="sgd-l2-same-as-decay", kind="same"
+        ),
+        Claim(
+            "for Adam decay beats an L2 penalty", id="adam-decay-beats-l2", better="Adam, decay", worse="Adam, L2", margin=0.005
+        ),
     ],
 )
 

@@ -36,17 +36,21 @@ experiment = Experiment(
     setting=Setting("cifar10", epochs=20, batch_size=128),
     quick=Setting("digits", epochs=10, batch_size=32, train_size=300),
     claims=[
-        *overfits_less("dropout 0.5", "baseline"),
-        *overfits_less("dropout 0.5, 4E", "baseline, 4E"),
+        *overfits_less("dropout 0.5", "baseline", id="dropout"),
+        *overfits_less("dropout 0.5, 4E", "baseline, 4E", id="dropout-4e"),
         Claim(
             "dropout improves accuracy with enough epochs",
+            id="dropout-helps",
             better=[f"dropout {rate}, 4E" for rate in (0.2, 0.3, 0.5)],
             worse="baseline, 4E",
             margin=0.005,
         ),
-        Claim("dropping whole feature maps improves accuracy", "spatial 0.2, 4E", "baseline, 4E", margin=0.005),
+        Claim(
+            "dropping whole feature maps improves accuracy", "spatial 0.2, 4E", "baseline, 4E", id="spatial-helps", margin=0.005
+        ),
         Claim(
             "dropout gains more from more epochs than no dropout does",
+            id="dropout-needs-epochs",
             better=["dropout 0.5, 4E", "dropout 0.5"],
             worse=["baseline, 4E", "baseline"],
             margin=0.005,

@@ -36,11 +36,18 @@ experiment = Experiment(
     setting=Setting("cifar10", epochs=60, batch_size=128),
     quick=Setting("digits", epochs=60, batch_size=32, train_size=200),
     claims=[
-        *overfits_less(STOPPED, "baseline"),
-        Claim("early stopping improves accuracy", STOPPED, "baseline", margin=0.005),
-        less("it saves a quarter of the budget", STOPPED, "baseline", "budget_used", 0.25),
-        Claim("restoring the best weights improves accuracy", STOPPED, "patience 5", margin=0.005),
-        Claim("a patience of 2 is not worse than one of 10", HASTY, PATIENT, margin=0.005, kind="not worse"),
+        *overfits_less(STOPPED, "baseline", id="stopping"),
+        Claim("early stopping improves accuracy", STOPPED, "baseline", id="stopping-helps", margin=0.005),
+        less("it saves a quarter of the budget", STOPPED, "baseline", "budget_used", 0.25, id="stopping-saves"),
+        Claim("restoring the best weights improves accuracy", STOPPED, "patience 5", id="restoring-helps", margin=0.005),
+        Claim(
+            "a patience of 2 is not worse than one of 10",
+            HASTY,
+            PATIENT,
+            id="patience-2-not-worse",
+            margin=0.005,
+            kind="not worse",
+        ),
     ],
 )
 

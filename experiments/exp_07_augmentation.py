@@ -38,11 +38,11 @@ experiment = Experiment(
     quick=Setting("digits", epochs=20, batch_size=32, train_size=300),
     figures=("mistakes",),
     claims=[
-        Claim("flips improve accuracy", better="flip", worse="baseline", margin=0.005),
-        Claim("rotations improve accuracy", better="rotation", worse="baseline", margin=0.005),
-        Claim("shifts improve accuracy", better="translation", worse="baseline", margin=0.005),
-        Claim("crops improve accuracy", better="crop", worse="baseline", margin=0.005),
-        Claim("all four together improve accuracy", better="all", worse="baseline", margin=0.005),
+        Claim("flips improve accuracy", id="flips-help", better="flip", worse="baseline", margin=0.005),
+        Claim("rotations improve accuracy", id="rotations-help", better="rotation", worse="baseline", margin=0.005),
+        Claim("shifts improve accuracy", id="shifts-help", better="translation", worse="baseline", margin=0.005),
+        Claim("crops improve accuracy", id="crops-help", better="crop", worse="baseline", margin=0.005),
+        Claim("all four together improve accuracy", id="all-help", better="all", worse="baseline", margin=0.005),
     ],
 )
 

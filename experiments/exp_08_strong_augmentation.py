@@ -13,6 +13,7 @@ from common.augment import cutmix, cutout, mixup, rand_augment, translation
 from common.experiment import Claim, Experiment, Setting
 from common.models import small_cnn
 from common.space import log_range
+from common.text import slug
 
 KINDS = {
     "baseline": {},
@@ -54,10 +55,26 @@ experiment = Experiment(
     setting=Setting("cifar10", epochs=20, batch_size=128),
     quick=Setting("digits", epochs=10, batch_size=32, train_size=300),
     claims=[
-        *(Claim(f"{name} improves accuracy with enough epochs", f"{name}, 4E", "baseline, 4E", margin=0.005) for name in STRONG),
-        Claim("more complex augmentation helps more", better="RandAugment, 4E", worse="translation, 4E", margin=0.005),
+        *(
+            Claim(
+                f"{name} improves accuracy with enough epochs",
+                f"{name}, 4E",
+                "baseline, 4E",
+                id=slug(f"{name} helps"),
+                margin=0.005,
+            )
+            for name in STRONG
+        ),
+        Claim(
+            "more complex augmentation helps more",
+            id="complex-helps-more",
+            better="RandAugment, 4E",
+            worse="translation, 4E",
+            margin=0.005,
+        ),
         Claim(
             "mixing images gains more from more epochs than no augmentation does",
+            id="mixing-needs-epochs",
             better=["CutMix, 4E", "CutMix"],
             worse=["baseline, 4E", "baseline"],
             margin=0.005,

@@ -12,6 +12,7 @@ from common.claims import less
 from common.experiment import Claim, Experiment, Setting
 from common.models import small_cnn
 from common.space import log_range
+from common.text import slug
 
 OPTIMIZERS = {
     "SGD": {"optimizer": "SGD"},
@@ -47,12 +48,42 @@ experiment = Experiment(
     figures=("steps",),
     baseline="SGD",
     claims=[
-        Claim("momentum beats plain SGD", better="momentum", worse="SGD", margin=0.005),
-        Claim("mini-batches beat full-batch descent at equal passes", better="SGD", worse="gradient descent", margin=0.005),
-        Claim("Adam at its default beats SGD at its default", better="Adam, default", worse="SGD, default", margin=0.005),
-        Claim("momentum converges faster than plain SGD", "momentum", "SGD", margin=10, metric="steps_to_target", target=0.5),
-        *(less(f"{name} reaches a lower training loss than SGD", name, "SGD", "train_nll", 0.01) for name in ("Adam", "AdaGrad")),
-        Claim("tuned momentum is not worse than tuned Adam", better="momentum", worse="Adam", margin=0.005, kind="not worse"),
+        Claim("momentum beats plain SGD", id="momentum-beats-sgd", better="momentum", worse="SGD", margin=0.005),
+        Claim(
+            "mini-batches beat full-batch descent at equal passes",
+            id="mini-beats-full-batch",
+            better="SGD",
+            worse="gradient descent",
+            margin=0.005,
+        ),
+        Claim(
+            "Adam at its default beats SGD at its default",
+            id="default-adam-beats-sgd",
+            better="Adam, default",
+            worse="SGD, default",
+            margin=0.005,
+        ),
+        Claim(
+            "momentum converges faster than plain SGD",
+            "momentum",
+            "SGD",
+            id="momentum-sooner-than-sgd",
+            margin=10,
+            metric="steps_to_target",
+            target=0.5,
+        ),
+        *(
+            less(f"{name} reaches a lower training loss than SGD", name, "SGD", "train_nll", 0.01, id=slug(f"{name} lower loss"))
+            for name in ("Adam", "AdaGrad")
+        ),
+        Claim(
+            "tuned momentum is not worse than tuned Adam",
+            id="momentum-not-worse",
+            better="momentum",
+            worse="Adam",
+            margin=0.005,
+            kind="not worse",
+        ),
     ],
 )
 

@@ -49,14 +49,15 @@ experiment = Experiment(
     claims=[
         Claim(
             "learning-rate decay ends at a better model than a constant rate",
+            id="decay-helps",
             better=["inverse time", "step", "exponential", "linear", "cosine"],
             worse="constant",
             margin=0.005,
         ),
-        Claim("so does lowering it on plateau", better="on plateau", worse="constant", margin=0.005),
-        less("a decay reaches a lower training loss", "cosine", "constant", "train_nll", 0.01),
-        Claim("cosine is not worse than step decay", "cosine", "step", margin=0.005, kind="not worse"),
-        Claim("a warm-up improves on cosine alone", better="warm-up + cosine", worse="cosine", margin=0.005),
+        Claim("so does lowering it on plateau", id="plateau-helps", better="on plateau", worse="constant", margin=0.005),
+        less("a decay reaches a lower training loss", "cosine", "constant", "train_nll", 0.01, id="decay-lower-loss"),
+        Claim("cosine is not worse than step decay", "cosine", "step", id="cosine-not-worse", margin=0.005, kind="not worse"),
+        Claim("a warm-up improves on cosine alone", id="warm-up-helps", better="warm-up + cosine", worse="cosine", margin=0.005),
     ],
 )
 

@@ -55,15 +55,28 @@ experiment = Experiment(
     figures=("steps",),
     baseline="batch 32",
     claims=[
-        Claim("mini-batches beat full-batch descent at equal passes", "batch 32", "full batch", margin=0.005),
-        Claim("small mini-batches beat large ones at equal passes", "batch 32", "batch 512", margin=0.005),
+        Claim(
+            "mini-batches beat full-batch descent at equal passes",
+            "batch 32",
+            "full batch",
+            id="mini-beats-full-batch",
+            margin=0.005,
+        ),
+        Claim(
+            "small mini-batches beat large ones at equal passes", "batch 32", "batch 512", id="small-beats-large", margin=0.005
+        ),
         *(
-            Claim(text, better, worse, margin=0.005, kind="not worse")
-            for text, better, worse in (
-                ("single examples are not worse at equal passes", "part, batch 1", "part, batch 32"),
-                ("nor are mini-batches at equal updates", "part, batch 32, equal updates", "part, batch 1"),
-                ("nor is a large batch at equal updates", "batch 512, equal updates", "batch 32"),
-                ("nor is full-batch descent at equal updates", "full batch, equal updates", "batch 32"),
+            Claim(text, better, worse, id=name, margin=0.005, kind="not worse")
+            for name, text, better, worse in (
+                ("single-not-worse", "single examples are not worse at equal passes", "part, batch 1", "part, batch 32"),
+                (
+                    "mini-at-equal-updates",
+                    "nor are mini-batches at equal updates",
+                    "part, batch 32, equal updates",
+                    "part, batch 1",
+                ),
+                ("large-at-equal-updates", "nor is a large batch at equal updates", "batch 512, equal updates", "batch 32"),
+                ("full-at-equal-updates", "nor is full-batch descent at equal updates", "full batch, equal updates", "batch 32"),
             )
         ),
     ],

@@ -62,13 +62,29 @@ experiment = Experiment(
     seeds=10,
     claims=[
         *(
-            Claim(f"clipping {name} prevents divergence at a high learning rate", arm, "high", margin=0.1, metric="survival")
-            for name, arm in zip(KINDS.values(), MEDIAN, strict=True)
+            Claim(
+                f"clipping {name} prevents divergence at a high learning rate",
+                arm,
+                "high",
+                id=f"{kind}-survives",
+                margin=0.1,
+                metric="survival",
+            )
+            for (kind, name), arm in zip(KINDS.items(), MEDIAN, strict=True)
         ),
-        Claim("clipping improves accuracy at a high learning rate", BY_GLOBAL_NORM, "high", margin=0.005),
-        Claim("it survives more often than a reduced rate", BY_GLOBAL_NORM, "high, reduced", margin=0.1, metric="survival"),
-        Claim("it is more accurate than a reduced rate", BY_GLOBAL_NORM, "high, reduced", margin=0.005),
-        Claim("at the calm rate it is the same", "by global norm, 90%", "baseline", margin=0.005, kind="same"),
+        Claim("clipping improves accuracy at a high learning rate", BY_GLOBAL_NORM, "high", id="clipping-helps", margin=0.005),
+        Claim(
+            "it survives more often than a reduced rate",
+            BY_GLOBAL_NORM,
+            "high, reduced",
+            id="outlives-reduced-rate",
+            margin=0.1,
+            metric="survival",
+        ),
+        Claim("it is more accurate than a reduced rate", BY_GLOBAL_NORM, "high, reduced", id="beats-reduced-rate", margin=0.005),
+        Claim(
+            "at the calm rate it is the same", "by global norm, 90%", "baseline", id="calm-rate-same", margin=0.005, kind="same"
+        ),
     ],
 )
 

@@ -17,6 +17,7 @@ from common.experiment import Claim, Experiment, Setting
 from common.gradients import record_layer_norms
 from common.models import deep_dense
 from common.space import choice, log_range
+from common.text import slug
 
 SMALL, LARGE = {"variance": 0.5}, {"variance": 8.0}
 HELP = {"momentum": {"optimizer": "momentum"}, "Adam": {"optimizer": "Adam"}, "L1": {"penalty": "L1"}, "L2": {"penalty": "L2"}}
@@ -68,13 +69,33 @@ experiment = Experiment(
     quick=Setting("digits", epochs=20, batch_size=32, train_size=300),
     baseline="small weights",
     claims=[
-        *(Claim(f"{name} relieves vanishing gradients", f"small weights, {name}", "small weights", 0.005) for name in HELP),
-        *(Claim(f"{name} relieves exploding gradients", f"large weights, {name}", "large weights", 0.005) for name in HELP),
-        Claim("residual connections relieve vanishing gradients", "residual", "small weights", 0.005),
-        Claim("a shallow network suffers less from vanishing gradients", "shallow", "small weights", 0.005),
-        less("He's weights keep gradients even", "He", "small weights", DECADES, 0.5),
-        less("residual connections keep gradients even", "residual", "small weights", DECADES, 0.5),
-        less("gradients vanish less through tanh than through the sigmoid", "tanh", "sigmoid", DECADES, 0.5),
+        *(
+            Claim(
+                f"{name} relieves vanishing gradients",
+                f"small weights, {name}",
+                "small weights",
+                0.005,
+                id=slug(f"{name} vanishing"),
+            )
+            for name in HELP
+        ),
+        *(
+            Claim(
+                f"{name} relieves exploding gradients",
+                f"large weights, {name}",
+                "large weights",
+                0.005,
+                id=slug(f"{name} exploding"),
+            )
+            for name in HELP
+        ),
+        Claim("residual connections relieve vanishing gradients", "residual", "small weights", 0.005, id="residual-vanishing"),
+        Claim(
+            "a shallow network suffers less from vanishing gradients", "shallow", "small weights", 0.005, id="shallow-vanishing"
+        ),
+        less("He's weights keep gradients even", "He", "small weights", DECADES, 0.5, id="he-even"),
+        less("residual connections keep gradients even", "residual", "small weights", DECADES, 0.5, id="residual-even"),
+        less("gradients vanish less through tanh than through the sigmoid", "tanh", "sigmoid", DECADES, 0.5, id="tanh-even"),
     ],
 )
 

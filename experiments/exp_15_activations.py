@@ -38,10 +38,10 @@ experiment = Experiment(
     quick=Setting("digits", epochs=15, batch_size=32, train_size=300),
     baseline="ReLU",
     claims=[
-        Claim("the activation matters: ReLU beats the sigmoid", "ReLU", "sigmoid", margin=0.005),
-        Claim("ReLU beats tanh", "ReLU", "tanh", margin=0.005),
-        Claim("a leak makes no difference to ReLU", "leaky ReLU", "ReLU", margin=0.005, kind="same"),
-        Claim("a smooth activation beats ReLU", ["ELU", "GELU", "swish"], "ReLU", margin=0.005),
+        Claim("the activation matters: ReLU beats the sigmoid", "ReLU", "sigmoid", id="relu-beats-sigmoid", margin=0.005),
+        Claim("ReLU beats tanh", "ReLU", "tanh", id="relu-beats-tanh", margin=0.005),
+        Claim("a leak makes no difference to ReLU", "leaky ReLU", "ReLU", id="leak-same", margin=0.005, kind="same"),
+        Claim("a smooth activation beats ReLU", ["ELU", "GELU", "swish"], "ReLU", id="smooth-beats-relu", margin=0.005),
     ],
 )
 

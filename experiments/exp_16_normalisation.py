@@ -12,6 +12,7 @@ from keras import optimizers
 from common.experiment import Claim, Experiment, Setting
 from common.models import small_cnn
 from common.space import log_range
+from common.text import slug
 
 KINDS = {"none": None, "batch norm": "batch", "layer norm": "layer", "group norm": "group"}
 SIZES = {"large batches": 32, "small batches": 2}
@@ -42,13 +43,16 @@ experiment = Experiment(
     baseline="none, large batches",
     claims=[
         *(
-            Claim(f"{name} improves accuracy in {size}", f"{name}, {size}", f"none, {size}", margin=0.005)
+            Claim(
+                f"{name} improves accuracy in {size}", f"{name}, {size}", f"none, {size}", id=slug(f"{name} {size}"), margin=0.005
+            )
             for size in SIZES
             for name in list(KINDS)[1:]
         ),
         *(
             Claim(
                 f"batch norm suffers more from small batches than {name}",
+                id=f"batch-suffers-over-{KINDS[name]}",
                 better=[f"{name}, small batches", "batch norm, small batches"],
                 worse=[f"{name}, large batches", "batch norm, large batches"],
                 kind="interaction",

@@ -48,11 +48,20 @@ experiment = Experiment(
     baseline="max",
     alone=True,  # for the claim about seconds
     claims=[
-        less("pooling makes training faster", "max", "none", "seconds", 1.0),
-        Claim("pooling makes training more accurate", "max", "none", margin=0.005),
-        Claim("it does so also at an equal number of parameters", "max", "none, matched", margin=0.005),
-        Claim("strided convolutions are not worse than max-pooling", "strided", "max", margin=0.005, kind="not worse"),
-        Claim("max-pooling beats average pooling", "max", "average", margin=0.005),
+        less("pooling makes training faster", "max", "none", "seconds", 1.0, id="pooling-faster"),
+        Claim("pooling makes training more accurate", "max", "none", id="pooling-helps", margin=0.005),
+        Claim(
+            "it does so also at an equal number of parameters", "max", "none, matched", id="pooling-helps-matched", margin=0.005
+        ),
+        Claim(
+            "strided convolutions are not worse than max-pooling",
+            "strided",
+            "max",
+            id="strided-not-worse",
+            margin=0.005,
+            kind="not worse",
+        ),
+        Claim("max-pooling beats average pooling", "max", "average", id="max-beats-average", margin=0.005),
     ],
 )
 

@@ -47,10 +47,16 @@ experiment = Experiment(
     quick=Setting("digits", epochs=10, batch_size=32, train_size=300),
     baseline="3x3",
     claims=[
-        Claim("two 3x3 convolutions beat one of 5x5", "two 3x3", "5x5", margin=0.005),
-        Claim("they do so also at an equal number of parameters", "two 3x3, matched", "5x5, matched", margin=0.005),
-        Claim("3x3 beats 5x5 at an equal number of parameters", "3x3", "5x5, matched", margin=0.005),
-        Claim("3x3 beats 7x7 at an equal number of parameters", "3x3", "7x7, matched", margin=0.005),
+        Claim("two 3x3 convolutions beat one of 5x5", "two 3x3", "5x5", id="two-3x3-beat-5x5", margin=0.005),
+        Claim(
+            "they do so also at an equal number of parameters",
+            "two 3x3, matched",
+            "5x5, matched",
+            id="two-3x3-beat-5x5-matched",
+            margin=0.005,
+        ),
+        Claim("3x3 beats 5x5 at an equal number of parameters", "3x3", "5x5, matched", id="3x3-beats-5x5-matched", margin=0.005),
+        Claim("3x3 beats 7x7 at an equal number of parameters", "3x3", "7x7, matched", id="3x3-beats-7x7-matched", margin=0.005),
     ],
 )
 

@@ -34,11 +34,11 @@ experiment = Experiment(
     setting=Setting("cifar10", epochs=20, batch_size=128),
     quick=Setting("digits", epochs=10, batch_size=32, train_size=300),
     claims=[
-        Claim("deeper networks are more accurate", "depth=3", "baseline", margin=0.005),
-        Claim("wider networks are more accurate", "width=64", "baseline", margin=0.005),
-        *overfits_less("width=4", "width=64"),
-        *overfits_less("width=4", "baseline"),
-        *overfits_less("baseline", "depth=3"),
+        Claim("deeper networks are more accurate", "depth=3", "baseline", id="deeper-helps", margin=0.005),
+        Claim("wider networks are more accurate", "width=64", "baseline", id="wider-helps", margin=0.005),
+        *overfits_less("width=4", "width=64", id="narrow-vs-wide"),
+        *overfits_less("width=4", "baseline", id="narrow"),
+        *overfits_less("baseline", "depth=3", id="shallow"),
     ],
 )
 

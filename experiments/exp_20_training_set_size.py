@@ -36,11 +36,18 @@ experiment = Experiment(
     baseline="all images",
     claims=[
         *(
-            Claim(f"all images beat a tenth of them at equal {equal}", "all images", f"10 %, equal {equal}", margin=0.005)
+            Claim(
+                f"all images beat a tenth of them at equal {equal}",
+                "all images",
+                f"10 %, equal {equal}",
+                id=f"all-beat-tenth-{equal}",
+                margin=0.005,
+            )
             for equal in ("steps", "epochs")
         ),
         Claim(
             "more data reduces overfitting: a smaller gap",
+            id="more-data-gap",
             better="all images",
             worse="10 %, equal steps",
             metric="gap",
@@ -49,6 +56,7 @@ experiment = Experiment(
         ),
         Claim(
             "more data reduces overfitting: accuracy not worse",
+            id="more-data-accuracy",
             better="all images",
             worse="10 %, equal steps",
             kind="not worse",

@@ -45,11 +45,17 @@ experiment = Experiment(
     quick=Setting("digits", epochs=10, batch_size=32, train_size=300),
     baseline="/255",
     claims=[
-        Claim("dividing by 255 beats raw pixels", better="/255", worse="raw", margin=0.005),
-        Claim("standardising beats dividing by 255", better="standardised", worse="/255", margin=0.005),
-        Claim("standardising each channel beats all at once", better="per channel", worse="standardised", margin=0.005),
-        Claim("colour helps", better="/255", worse="grey", margin=0.005),
-        Claim("ZCA whitening beats standardising", better="ZCA", worse="standardised", margin=0.005),
+        Claim("dividing by 255 beats raw pixels", id="scaling-beats-raw", better="/255", worse="raw", margin=0.005),
+        Claim("standardising beats dividing by 255", id="standardising-helps", better="standardised", worse="/255", margin=0.005),
+        Claim(
+            "standardising each channel beats all at once",
+            id="per-channel-helps",
+            better="per channel",
+            worse="standardised",
+            margin=0.005,
+        ),
+        Claim("colour helps", id="colour-helps", better="/255", worse="grey", margin=0.005),
+        Claim("ZCA whitening beats standardising", id="zca-helps", better="ZCA", worse="standardised", margin=0.005),
     ],
 )
 

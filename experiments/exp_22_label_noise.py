@@ -13,6 +13,7 @@ from common.experiment import Claim, Experiment, Setting
 from common.losses import generalized_cross_entropy, softmax_absolute_error, symmetric_cross_entropy
 from common.models import small_cnn
 from common.space import log_range
+from common.text import slug
 
 LOSSES = ("CE", "early-stopped CE", "MAE", "generalized CE", "symmetric CE")
 ARMS = {f"{loss}, {100 * noise:g} %": {"loss": loss, "label_noise": noise} for noise in (0.0, 0.2, 0.4, 0.6) for loss in LOSSES}
@@ -46,11 +47,16 @@ experiment = Experiment(
     baseline="CE, 0 %",
     claims=[
         Claim(
-            "under label noise robust losses beat cross-entropy", [f"{loss}, 40 %" for loss in ROBUST], "CE, 40 %", margin=0.005
+            "under label noise robust losses beat cross-entropy",
+            [f"{loss}, 40 %" for loss in ROBUST],
+            "CE, 40 %",
+            id="robust-beat-ce",
+            margin=0.005,
         ),
         *(
             Claim(
                 f"{loss} gains more on cross-entropy at 40 % noise than without",
+                id=slug(f"{loss} gains"),
                 better=[f"{loss}, 40 %", "CE, 40 %"],
                 worse=[f"{loss}, 0 %", "CE, 0 %"],
                 kind="interaction",
@@ -60,6 +66,7 @@ experiment = Experiment(
         ),
         Claim(
             "hinge does well on separable classes, poorly otherwise: against CE it gains more without noise",
+            id="hinge-needs-separable",
             better=["hinge, 0 %", "CE, 0 %"],
             worse=["hinge, 40 %", "CE, 40 %"],
             kind="interaction",
@@ -68,8 +75,15 @@ experiment = Experiment(
         less(
             "generalized CE learns fewer wrong labels by heart than cross-entropy at 40 % noise",
             *("generalized CE, 40 %", "CE, 40 %", "memorised", 0.05),
+            id="generalized-learns-less",
         ),
-        Claim("early stopping beats training on at 40 % noise", "early-stopped CE, 40 %", "CE, 40 %", margin=0.005),
+        Claim(
+            "early stopping beats training on at 40 % noise",
+            "early-stopped CE, 40 %",
+            "CE, 40 %",
+            id="stopping-helps",
+            margin=0.005,
+        ),
     ],
 )
 

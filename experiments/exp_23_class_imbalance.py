@@ -15,6 +15,7 @@ from common.experiment import Claim, Experiment, Setting
 from common.losses import class_balanced_weights, logit_adjusted
 from common.models import small_cnn
 from common.space import log_range
+from common.text import slug
 
 LOSSES = ("cross-entropy", "class weights", "focal", "class-balanced", "logit adjustment", "hinge")
 ARMS = {f"{loss}, {skew}:1": {"loss": loss, "imbalance": float(skew)} for skew in (1, 10, 100) for loss in LOSSES}
@@ -47,6 +48,7 @@ experiment = Experiment(
         *(
             Claim(
                 f"cross-entropy suffers more from skew than {loss}",
+                id=slug(f"skew {loss}"),
                 better=[f"{loss}, 100:1", f"{loss}, 1:1"],
                 worse=["cross-entropy, 100:1", "cross-entropy, 1:1"],
                 kind="interaction",
@@ -57,6 +59,7 @@ experiment = Experiment(
         ),
         Claim(
             "logit adjustment serves the worst class better than cross-entropy",
+            id="worst-class",
             better="logit adjustment, 100:1",
             worse="cross-entropy, 100:1",
             metric="worst_class_accuracy",

@@ -54,10 +54,34 @@ experiment = Experiment(
     baseline="binary",
     task=tiles,
     claims=[
-        Claim("binary cross-entropy beats softmax with shared targets", better="binary", worse="softmax", margin=0.01),
-        Claim("it does so also at the best cut of either", "binary, cut on val", "softmax, cut on val", margin=0.01),
-        Claim("softmax needs its cut chosen on val", better="softmax, cut on val", worse="softmax", margin=0.01),
-        Claim("softmax on pairs beats binary cross-entropy", better="softmax on pairs", worse="binary", margin=0.01),
+        Claim(
+            "binary cross-entropy beats softmax with shared targets",
+            id="binary-beats-softmax",
+            better="binary",
+            worse="softmax",
+            margin=0.01,
+        ),
+        Claim(
+            "it does so also at the best cut of either",
+            "binary, cut on val",
+            "softmax, cut on val",
+            id="binary-beats-at-best-cut",
+            margin=0.01,
+        ),
+        Claim(
+            "softmax needs its cut chosen on val",
+            id="softmax-needs-cut",
+            better="softmax, cut on val",
+            worse="softmax",
+            margin=0.01,
+        ),
+        Claim(
+            "softmax on pairs beats binary cross-entropy",
+            id="pairs-beat-binary",
+            better="softmax on pairs",
+            worse="binary",
+            margin=0.01,
+        ),
     ],
 )
 

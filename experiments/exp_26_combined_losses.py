@@ -14,6 +14,7 @@ from common.experiment import Claim, Experiment, Setting
 from common.losses import Centres, centre_loss, combined, negative_entropy, softmax_squared_error
 from common.models import small_cnn
 from common.space import log_range
+from common.text import slug
 
 WEIGHTS = {"MSE": (0.1, 1.0), "hinge": (0.1, 1.0), "confidence penalty": (0.1, 0.3), "centre": (0.01, 0.1)}
 ARMS = {
@@ -53,13 +54,20 @@ experiment = Experiment(
     quick=Setting("digits", epochs=15, batch_size=32, train_size=300),
     baseline="cross-entropy",
     claims=[
-        Claim("combining losses improves on a single loss", better=list(ARMS)[1:], worse="cross-entropy", margin=0.005),
+        Claim(
+            "combining losses improves on a single loss",
+            id="combining-helps",
+            better=list(ARMS)[1:],
+            worse="cross-entropy",
+            margin=0.005,
+        ),
         *(
             Claim(
                 f"{name} added to cross-entropy improves on it",
                 [f"+ {weight:g} {name}" for weight in both],
                 "cross-entropy",
                 0.005,
+                id=slug(f"{name} helps"),
             )
             for name, both in WEIGHTS.items()
         ),

@@ -48,16 +48,31 @@ experiment = Experiment(
     quick=Setting("digits", epochs=20, batch_size=16, classes=(5, 6, 7, 8, 9), train_size=50),
     baseline="scratch",
     claims=[
-        Claim("pretrained networks are more accurate", better=["frozen", "fine-tuned"], worse="scratch", margin=0.005),
+        Claim(
+            "pretrained networks are more accurate",
+            id="pretraining-helps",
+            better=["frozen", "fine-tuned"],
+            worse="scratch",
+            margin=0.005,
+        ),
         Claim(
             "they are so also against twice the epochs",
+            id="helps-at-twice-epochs",
             better=["frozen", "fine-tuned"],
             worse="scratch, epochs of two stages",
             margin=0.005,
         ),
-        Claim("fine-tuning is not worse than frozen features", "fine-tuned", "frozen", margin=0.005, kind="not worse"),
+        Claim(
+            "fine-tuning is not worse than frozen features",
+            "fine-tuned",
+            "frozen",
+            id="fine-tuned-not-worse",
+            margin=0.005,
+            kind="not worse",
+        ),
         Claim(
             "networks pretrained on ImageNet are more accurate",
+            id="imagenet-helps",
             better=["ImageNet, frozen", "ImageNet, fine-tuned"],
             worse="scratch",
             margin=0.005,

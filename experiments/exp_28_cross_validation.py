@@ -45,10 +45,10 @@ def train(trial, *, folds, used, repeats=1):
     return final
 
 
-def errs_less(better, worse):
+def errs_less(better, worse, *, id):
     """The claim that one estimate is nearer to the truth."""
     text = f"{better} estimate accuracy better than {worse}"
-    return less(text, better, worse, "estimate_error", 0.005)
+    return less(text, better, worse, "estimate_error", 0.005, id=id)
 
 
 experiment = Experiment(
@@ -59,10 +59,18 @@ experiment = Experiment(
     seeds=20,
     baseline="hold-out",
     claims=[
-        errs_less("5 folds", "hold-out"),
-        errs_less("10 folds", "hold-out"),
-        errs_less("5 folds", "training images"),
-        Claim("5 folds are as biased as a hold-out set", "5 folds", "hold-out", kind="same", metric="estimate_bias", margin=0.02),
+        errs_less("5 folds", "hold-out", id="5-folds-beat-hold-out"),
+        errs_less("10 folds", "hold-out", id="10-folds-beat-hold-out"),
+        errs_less("5 folds", "training images", id="5-folds-beat-training"),
+        Claim(
+            "5 folds are as biased as a hold-out set",
+            "5 folds",
+            "hold-out",
+            id="5-folds-bias-same",
+            kind="same",
+            metric="estimate_bias",
+            margin=0.02,
+        ),
     ],
 )
 

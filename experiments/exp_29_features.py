@@ -37,11 +37,24 @@ experiment = Experiment(
     quick=Setting("digits", epochs=20, batch_size=32),
     baseline="CNN, all examples",
     claims=[
-        Claim("hand-made features do worse than a CNN", "CNN, all examples", "HOG + SVM, all examples", margin=0.005),
-        Claim("a CNN beats raw pixels", "CNN, all examples", "pixels, all examples", margin=0.005),
-        Claim("hand-made features beat raw pixels", "HOG + SVM, all examples", "pixels, all examples", margin=0.005),
+        Claim(
+            "hand-made features do worse than a CNN",
+            "CNN, all examples",
+            "HOG + SVM, all examples",
+            id="cnn-beats-hog",
+            margin=0.005,
+        ),
+        Claim("a CNN beats raw pixels", "CNN, all examples", "pixels, all examples", id="cnn-beats-pixels", margin=0.005),
+        Claim(
+            "hand-made features beat raw pixels",
+            "HOG + SVM, all examples",
+            "pixels, all examples",
+            id="hog-beats-pixels",
+            margin=0.005,
+        ),
         Claim(
             "with 100 examples hand-made features are not worse than a CNN",
+            id="hog-not-worse-at-100",
             better="HOG + SVM, 100 examples",
             worse="CNN, 100 examples",
             margin=0.005,
@@ -49,6 +62,7 @@ experiment = Experiment(
         ),
         Claim(
             "a CNN gains more from more examples than hand-made features do",
+            id="cnn-gains-more",
             better=["CNN, all examples", "CNN, 100 examples"],
             worse=["HOG + SVM, all examples", "HOG + SVM, 100 examples"],
             margin=0.005,

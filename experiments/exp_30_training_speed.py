@@ -14,6 +14,7 @@ from common import profiling
 from common.claims import less
 from common.experiment import Claim, Experiment, Setting
 from common.models import small_cnn
+from common.text import slug
 
 ARMS = {
     "baseline": {},
@@ -41,12 +42,19 @@ experiment = Experiment(
     quick=Setting("digits", epochs=3, batch_size=128, train_size=1024, deterministic=False),
     alone=True,
     claims=[
-        less("bfloat16 speeds up training", "bfloat16", "baseline", "seconds", 0.1),
-        less("float16 speeds up training", "float16", "baseline", "seconds", 0.1),
-        less("XLA speeds up training", "XLA", "baseline", "seconds", 0.1),
-        less("larger batches speed up training", "batch 256", "batch 32", "seconds", 0.1),
+        less("bfloat16 speeds up training", "bfloat16", "baseline", "seconds", 0.1, id="bfloat16-faster"),
+        less("float16 speeds up training", "float16", "baseline", "seconds", 0.1, id="float16-faster"),
+        less("XLA speeds up training", "XLA", "baseline", "seconds", 0.1, id="xla-faster"),
+        less("larger batches speed up training", "batch 256", "batch 32", "seconds", 0.1, id="large-batch-faster"),
         *(
-            Claim(f"{arm} costs no accuracy", better=arm, worse="baseline", margin=0.01, kind="not worse")
+            Claim(
+                f"{arm} costs no accuracy",
+                id=slug(f"{arm} not worse"),
+                better=arm,
+                worse="baseline",
+                margin=0.01,
+                kind="not worse",
+            )
             for arm in ("bfloat16", "float16", "XLA")
         ),
     ],

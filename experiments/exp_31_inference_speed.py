@@ -51,16 +51,24 @@ experiment = Experiment(
     quick=Setting("digits", epochs=10, batch_size=32, train_size=300),
     alone=True,
     claims=[
-        less("float16 is smaller", "float16", "baseline", "size_bytes", 500_000),
-        less("int8 is smaller", "int8", "baseline", "size_bytes", 1_000_000),
-        less("int8 answers one image sooner", "int8", "baseline", "latency_1", 0.02),
-        less("int8 answers 64 images sooner", "int8", "baseline", "latency_64", 1.0),
-        less("a pruned network is smaller when compressed", "pruned", "baseline", "gzip_bytes", 500_000),
-        less("a student answers 64 images sooner", "distilled", "baseline", "latency_64", 1.0),
-        Claim("float16 has the same accuracy", better="float16", worse="baseline", margin=0.005, kind="same"),
-        Claim("int8 costs no accuracy", better="int8", worse="baseline", margin=0.005, kind="not worse"),
-        Claim("pruning costs no accuracy", "pruned", "trained twice as long", margin=0.005, kind="not worse"),
-        Claim("a taught student beats one on its own", better="distilled", worse="student alone", margin=0.005),
+        less("float16 is smaller", "float16", "baseline", "size_bytes", 500_000, id="float16-smaller"),
+        less("int8 is smaller", "int8", "baseline", "size_bytes", 1_000_000, id="int8-smaller"),
+        less("int8 answers one image sooner", "int8", "baseline", "latency_1", 0.02, id="int8-sooner-for-1"),
+        less("int8 answers 64 images sooner", "int8", "baseline", "latency_64", 1.0, id="int8-sooner-for-64"),
+        less("a pruned network is smaller when compressed", "pruned", "baseline", "gzip_bytes", 500_000, id="pruned-smaller"),
+        less("a student answers 64 images sooner", "distilled", "baseline", "latency_64", 1.0, id="student-sooner-for-64"),
+        Claim("float16 has the same accuracy", id="float16-same", better="float16", worse="baseline", margin=0.005, kind="same"),
+        Claim("int8 costs no accuracy", id="int8-not-worse", better="int8", worse="baseline", margin=0.005, kind="not worse"),
+        Claim(
+            "pruning costs no accuracy", "pruned", "trained twice as long", id="pruned-not-worse", margin=0.005, kind="not worse"
+        ),
+        Claim(
+            "a taught student beats one on its own",
+            id="taught-beats-alone",
+            better="distilled",
+            worse="student alone",
+            margin=0.005,
+        ),
     ],
 )
 

@@ -53,10 +53,23 @@ experiment = Experiment(
     quick=Setting("digits", epochs=10, batch_size=20, train_size=100),
     baseline="real",
     claims=[
-        Claim("GAN-generated images help when data are scarce", better="real + generated", worse="real", margin=0.005),
-        Claim("shifting and turning helps when data are scarce", better="real + augmentation", worse="real", margin=0.005),
+        Claim(
+            "GAN-generated images help when data are scarce",
+            id="generated-help",
+            better="real + generated",
+            worse="real",
+            margin=0.005,
+        ),
+        Claim(
+            "shifting and turning helps when data are scarce",
+            id="changed-help",
+            better="real + augmentation",
+            worse="real",
+            margin=0.005,
+        ),
         Claim(
             "shifting and turning helps more than generated images",
+            id="changed-beat-generated",
             better="real + augmentation",
             worse="real + generated",
             margin=0.005,

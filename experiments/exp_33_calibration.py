@@ -14,6 +14,7 @@ from common.claims import less
 from common.experiment import Claim, Experiment, Setting
 from common.models import small_cnn
 from common.space import log_range
+from common.text import slug
 
 ARMS = {
     "baseline": {},
@@ -25,7 +26,7 @@ ARMS = {
 
 def lowers_ece(arm):
     """The claim that an arm's expected calibration error is the smaller one."""
-    return less(f"{arm} lowers ECE", arm, "baseline", "test_ece", 0.005)
+    return less(f"{arm} lowers ECE", arm, "baseline", "test_ece", 0.005, id=slug(f"{arm} ECE"))
 
 
 def train(trial, *, learning_rate, temperature=False, smoothing=0.0, alpha=0.0):
@@ -51,10 +52,24 @@ experiment = Experiment(
     quick=Setting("digits", epochs=15, batch_size=32, train_size=300),
     claims=[
         *map(lowers_ece, ("temperature", "label smoothing", "mixup")),
-        less("temperature lowers NLL", "temperature", "baseline", "test_nll", 0.01),
-        Claim("temperature leaves accuracy as it is", better="temperature", worse="baseline", margin=0.005, kind="same"),
+        less("temperature lowers NLL", "temperature", "baseline", "test_nll", 0.01, id="temperature-nll"),
+        Claim(
+            "temperature leaves accuracy as it is",
+            id="temperature-same",
+            better="temperature",
+            worse="baseline",
+            margin=0.005,
+            kind="same",
+        ),
         *(
-            Claim(f"{arm} costs no accuracy", better=arm, worse="baseline", margin=0.005, kind="not worse")
+            Claim(
+                f"{arm} costs no accuracy",
+                id=slug(f"{arm} accuracy"),
+                better=arm,
+                worse="baseline",
+                margin=0.005,
+                kind="not worse",
+            )
             for arm in ("label smoothing", "mixup")
         ),
     ],

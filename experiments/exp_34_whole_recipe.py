@@ -14,6 +14,7 @@ from common.augment import rotation, translation
 from common.experiment import Claim, Experiment, Setting
 from common.models import small_cnn
 from common.space import log_range
+from common.text import slug
 
 INGREDIENTS = ["batch norm", "augmentation", "dropout", "L2", "cosine"]
 ARMS = {
@@ -44,8 +45,11 @@ experiment = Experiment(
     setting=Setting("cifar10", epochs=30, batch_size=128),
     quick=Setting("digits", epochs=12, batch_size=32, train_size=300),
     claims=[
-        Claim("the whole recipe beats the baseline", "all", "baseline", margin=0.005),
-        *(Claim(f"the recipe is worse without {name}", "all", f"all without {name}", margin=0.005) for name in INGREDIENTS),
+        Claim("the whole recipe beats the baseline", "all", "baseline", id="recipe-helps", margin=0.005),
+        *(
+            Claim(f"the recipe is worse without {name}", "all", f"all without {name}", id=slug(f"{name} needed"), margin=0.005)
+            for name in INGREDIENTS
+        ),
     ],
 )
 

@@ -35,12 +35,26 @@ experiment = Experiment(
     alone=True,
     claims=[
         *(
-            Claim(f"{n} replicas give the same accuracy as one", f"{n} replicas", "1 replica", margin=0.005, kind="same")
+            Claim(
+                f"{n} replicas give the same accuracy as one",
+                f"{n} replicas",
+                "1 replica",
+                id=f"{n}-replicas-same",
+                margin=0.005,
+                kind="same",
+            )
             for n in COUNTS
         ),
         *(
             # Half of the way to n times the speed.
-            Claim(f"{n} devices speed up the updates", f"{n} replicas", "1 replica", margin=gain, metric="doublings of speed")
+            Claim(
+                f"{n} devices speed up the updates",
+                f"{n} replicas",
+                "1 replica",
+                id=f"{n}-devices-faster",
+                margin=gain,
+                metric="doublings of speed",
+            )
             for n, gain in zip(COUNTS, (0.5, 1.0, 1.5), strict=True)
         ),
     ],

@@ -55,13 +55,20 @@ experiment = Experiment(
     baseline="published",
     claims=[
         *(
-            Claim(text, better=["random", "Bayesian"], worse=published, margin=0.005)
-            for text, published in (
-                ("automatic search finds a better network than the published one", "published"),
-                ("it does so also at an equal number of epochs", "published, epochs of a search"),
+            Claim(text, id=name, better=["random", "Bayesian"], worse=published, margin=0.005)
+            for name, text, published in (
+                ("search-beats-published", "automatic search finds a better network than the published one", "published"),
+                ("search-at-equal-epochs", "it does so also at an equal number of epochs", "published, epochs of a search"),
             )
         ),
-        Claim("Bayesian search is not worse than random search", "Bayesian", "random", margin=0.005, kind="not worse"),
+        Claim(
+            "Bayesian search is not worse than random search",
+            "Bayesian",
+            "random",
+            id="bayesian-not-worse",
+            margin=0.005,
+            kind="not worse",
+        ),
     ],
 )
 

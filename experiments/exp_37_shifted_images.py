@@ -14,6 +14,7 @@ from common.augment import crop, rotation, translation
 from common.experiment import Claim, Experiment, Setting
 from common.models import small_cnn
 from common.space import log_range
+from common.text import slug
 
 NORMALISATIONS = {"none": None, "batch": "batch", "layer": "layer", "image": "image"}
 ARMS = {
@@ -38,7 +39,14 @@ def train(trial, *, augmented, normalisation, learning_rate):
 
 def copes(better, kind, worse="plain, none", margin=0.01):
     """The claim that an arm is more accurate on images changed in one way."""
-    return Claim(f"{better} copes better with {kind} than {worse}", better, worse, metric=f"{kind}_accuracy", margin=margin)
+    return Claim(
+        f"{better} copes better with {kind} than {worse}",
+        better,
+        worse,
+        id=slug(f"{better} {kind}"),
+        metric=f"{kind}_accuracy",
+        margin=margin,
+    )
 
 
 experiment = Experiment(
@@ -52,7 +60,14 @@ experiment = Experiment(
         *(copes("augmented, none", kind) for kind in ("rotation", "scale", "noise", "shifted")),
         *(copes("plain, image", kind) for kind in ("brightness", "contrast")),
         *(copes("plain, batch", kind) for kind in ("contrast", "noise")),
-        Claim("augmentation costs nothing on unchanged images", "augmented, none", "plain, none", kind="not worse", margin=0.005),
+        Claim(
+            "augmentation costs nothing on unchanged images",
+            "augmented, none",
+            "plain, none",
+            id="augmented-not-worse",
+            kind="not worse",
+            margin=0.005,
+        ),
     ],
 )
 

@@ -12,6 +12,7 @@ from keras import optimizers
 from common.experiment import Claim, Experiment, Setting
 from common.models import resnet, small_cnn
 from common.space import log_range
+from common.text import slug
 
 RATES = {"SGD": (1e-2, 1.0), "momentum": (1e-3, 0.1), "AdaGrad": (1e-3, 0.1), "RMSprop": (1e-4, 1e-2)}
 SIZES = {"100 images": {"train_size": 100, "budget": 5}, "more images": {"budget": 1}}
@@ -41,9 +42,27 @@ def claims(adaptive):
     """The three parts of what is claimed for an adaptive optimizer."""
     better, worse = [f"{adaptive}, {LARGE}", f"SGD, {LARGE}"], [f"{adaptive}, {SMALL}", f"SGD, {SMALL}"]
     return (
-        Claim(f"{adaptive} gains more on SGD at large scale than at small", better, worse, margin=0.005, kind="interaction"),
-        Claim(f"{adaptive} beats SGD on large data and a complex model", *better, margin=0.005),
-        Claim(f"SGD is not worse than {adaptive} on small data and a simple model", *worse[::-1], margin=0.005, kind="not worse"),
+        Claim(
+            f"{adaptive} gains more on SGD at large scale than at small",
+            better,
+            worse,
+            id=slug(f"{adaptive} gains at scale"),
+            margin=0.005,
+            kind="interaction",
+        ),
+        Claim(
+            f"{adaptive} beats SGD on large data and a complex model",
+            *better,
+            id=slug(f"{adaptive} beats SGD large"),
+            margin=0.005,
+        ),
+        Claim(
+            f"SGD is not worse than {adaptive} on small data and a simple model",
+            *worse[::-1],
+            id=slug(f"SGD not worse {adaptive}"),
+            margin=0.005,
+            kind="not worse",
+        ),
     )
 
 

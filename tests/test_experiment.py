@@ -6,6 +6,7 @@ import pytest
 from conftest import PROJECT
 
 from common import tasks
+from common.claims import less, overfits_less
 from common.errors import Misuse
 from common.experiment import Claim, Experiment, Setting
 
@@ -53,7 +54,11 @@ def test_an_impossible_setting_is_named(changes, said):
         ({"arms": {"baseline": {}, "None": {}}}, "read as missing"),
         ({"arms": {"baseline": {}, "16": {}}}, "must not be a number"),
         ({"seeds": 0}, "seeds must be at least 1"),
-        ({"claims": [Claim("x", better="c", worse="baseline", margin=0.1)]}, "names an arm that is not there: 'c'"),
+        ({"claims": [Claim("x", id="x", better="c", worse="baseline", margin=0.1)]}, "names an arm that is not there: 'c'"),
+        (
+            {"claims": [Claim(text, id="helps", better="b", worse="baseline", margin=0.1) for text in ("it helps", "it does")]},
+            "each claim must have an id of its own. Received twice: 'helps'",
+        ),
     ],
 )
 def test_a_declaration_that_cannot_be_meant_is_refused(options, said):
@@ -103,12 +108,24 @@ def test_an_override_of_what_arms_set_themselves_is_in_the_folders_name():
 
 
 def test_claims_infer_their_kind_and_check_their_arms():
-    assert Claim("x", better="a", worse="b", margin=0.1).kind == "superiority"
-    assert Claim("x", better=["a", "c"], worse="b", margin=0.1).kind == "best of family"
-    assert experiment(claims=[Claim("x", better="b", worse="baseline", margin=0.1)]).claims[0].datasets == ("cifar10",)
+    assert Claim("x", id="x", better="a", worse="b", margin=0.1).kind == "superiority"
+    assert Claim("x", id="x", better=["a", "c"], worse="b", margin=0.1).kind == "best of family"
+    (claim,) = experiment(claims=[Claim("x", id="x", better="b", worse="baseline", margin=0.1)]).claims
+    assert claim.datasets == ("cifar10",)
     for wrong in ({"margin": 0}, {"kind": "better"}, {"kind": "interaction"}, {"kind": "same", "better": ["a", "c"]}):
         with pytest.raises(Misuse):
-            Claim(**{"text": "x", "better": "a", "worse": "b", "margin": 0.1, **wrong})
+            Claim(**{"text": "x", "id": "x", "better": "a", "worse": "b", "margin": 0.1, **wrong})
+
+
+@pytest.mark.parametrize("wrong", ["", "L2-helps", "l2_helps", "l2 helps", "-l2", "l2-", "l2--helps", "x" * 25, None, 3])
+def test_a_malformed_id_of_a_claim_is_named(wrong):
+    with pytest.raises(Misuse, match=f"at most 24 lower case letters, digits and hyphens .* Received: {wrong!r}"):
+        Claim("x", id=wrong, better="a", worse="b", margin=0.1)
+
+
+def test_claims_made_by_helpers_have_ids_too():
+    assert less("a has less", "a", "b", "seconds", 0.1, id="a-less").id == "a-less"
+    assert [claim.id for claim in overfits_less("a", "b", id="a")] == ["a-gap", "a-accuracy"]
 
 
 def test_an_experiment_may_name_more_kinds_of_figures():
@@ -119,7 +136,7 @@ def test_an_experiment_may_name_more_kinds_of_figures():
 
 
 def test_a_claim_is_about_the_tasks_primary_metric():
-    claim = Claim("b is better", better="b", worse="baseline", margin=1.0)
+    claim = Claim("b is better", id="b-better", better="b", worse="baseline", margin=1.0)
     (of_classes,), (of_angles,) = (experiment(claims=[claim], task=task).claims for task in (tasks.classification, tasks.rotated))
     assert (of_classes.metric, of_classes.lower_is_better) == ("test_accuracy", False)
     assert (of_angles.metric, of_angles.lower_is_better) == ("test_error", True)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from common.claims import DEFINING
 from common.errors import Failure
 from common.files import archive_bytes, array_bytes, locked, read_arrays, write_atomic
 from common.rows.schema import EPOCH_NAMES, KEY, MEASURE_NAMES, NAMES, OWN, STATUSES, Files, entry_of
@@ -191,29 +192,42 @@ def supersede(files: Files, stale: list[dict]) -> pathlib.Path:
 
 
 def write_declaration(files: Files, declaration: dict) -> None:
-    """Write what a script declares. Claims that differ from those under which rows were written are named in `changed_claims`."""
+    """Write what a script declares. `changed_claims` are the ids of claims that are not those under which rows were written."""
     if files.declaration.exists() and files.rows.exists():
-        earlier = read_declaration(files)
-
-        def said(claim):  # a field of tomorrow changes no claim of today
-            return {name: value for name, value in claim.items() if value is not None}
-
-        claims = json.loads(json.dumps(declaration.get("claims", ())))
-        known = [said(claim) for claim in earlier.get("claims", ())]
-        new = [claim["text"] for claim in claims if said(claim) not in known]
-        still = [text for text in earlier.get("changed_claims", ()) if text in {claim["text"] for claim in claims}]
-        if new or still:
-            declaration = {**declaration, "changed_claims": list(dict.fromkeys([*still, *new]))}
+        changed = _changed_claims(read_declaration(files), declaration)
+        if changed:
+            declaration = {**declaration, "changed_claims": changed}
     content = (json.dumps(declaration, indent=1, ensure_ascii=False) + "\n").encode()
     if not files.declaration.exists() or files.declaration.read_bytes() != content:
         write_atomic(files.declaration, content)
 
 
+def _changed_claims(earlier: dict, declaration: dict) -> list[str]:
+    """Ids of the claims that differ from those of the earlier declaration in what they claim, or were marked there.
+
+    Under another protocol there are none: its rows are yet to be written.
+    """
+    if earlier["protocol"] != declaration["protocol"]:
+        return []
+    claims = json.loads(json.dumps(declaration["claims"]))
+
+    def defining(claim):
+        return [claim.get(name) for name in DEFINING]
+
+    known = {claim["id"]: defining(claim) for claim in earlier["claims"]}
+    marked = earlier.get("changed_claims", ())
+    return [claim["id"] for claim in claims if claim["id"] in marked or known.get(claim["id"]) != defining(claim)]
+
+
 def read_declaration(files: Files) -> dict:
+    """What the script declared. Raises `Failure` for one that is damaged, or that an earlier version wrote."""
     try:
-        return json.loads(files.declaration.read_text())
+        declaration = json.loads(files.declaration.read_text())
     except (OSError, ValueError) as error:
         raise Failure(f"cannot read {files.declaration} ({error}): run the experiment again to write it") from error
+    if "setting_name" not in declaration:
+        raise Failure(f"{files.declaration} was written by an earlier version: move the folder away, and run the experiment again")
+    return declaration
 
 
 # --- frames --------------------------------------------------------------------------------------------------------

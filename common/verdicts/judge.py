@@ -21,6 +21,7 @@ ALPHA = 0.05
 class Verdict:
     """What the rows say of one claim."""
 
+    id: str
     text: str
     kind: str
     metric: str
@@ -95,12 +96,13 @@ def _verdict(kind: Kind, contrast: Contrast | None, reason: str, p: float | None
     """The verdict of a claim at the level that Holm's procedure leaves it; `standing` if it passes there."""
     claim, table = kind.claim, kind.table
     about = {
+        "id": claim.id,
         "text": claim.text,
         "kind": claim.kind,
         "metric": kind.metric_name,
         "margin": claim.margin,
         "datasets": tuple(claim.datasets or ()),
-        "changed": claim.text in table.declaration.get("changed_claims", ()),
+        "changed": claim.id in table.declaration.get("changed_claims", ()),
     }
     if contrast is None:
         return Verdict(**about, status=NO_DATA, reason=reason)

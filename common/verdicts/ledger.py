@@ -59,5 +59,5 @@ def discovery_rates(found: list[Entry]) -> dict[int, float]:
 
 def single(found: list[Entry], entry: Entry) -> bool:
     """Whether a supported claim has its support from one dataset alone."""
-    same = [e for e in found if e.experiment == entry.experiment and e.verdict.text == entry.verdict.text]
+    same = [e for e in found if e.experiment == entry.experiment and e.verdict.id == entry.verdict.id]
     return len({e.dataset for e in same if e.verdict.status == SUPPORTED and not e.demonstration}) == 1

@@ -46,6 +46,13 @@ def test_arms_bind_and_differ(path):
 
 
 @EACH
+def test_every_claim_has_an_id_of_its_own(path):
+    ids = [claim.id for claim in load_script(str(path)).claims]
+    assert len(set(ids)) == len(ids)
+    assert all(len(one) <= 24 and re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", one) for one in ids)
+
+
+@EACH
 def test_an_experiment_loads_no_data_and_imports_no_other(path):
     tree = ast.parse(path.read_text())
     froms = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]

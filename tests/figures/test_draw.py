@@ -105,7 +105,7 @@ def others():
     text = "a claim that is rather long, as claims tend to be once they say what they mean"
     yield verdicts.forest(
         [
-            Verdict(text, status=status, difference=d, low=low, high=high, **about)
+            Verdict(id="rather-long", text=text, status=status, difference=d, low=low, high=high, **about)
             for (d, low, high), status in zip(intervals, (SUPPORTED, REFUTED, OPEN, NO_DATA), strict=True)
         ],
         TITLE,

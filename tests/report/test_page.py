@@ -212,6 +212,7 @@ def test_the_page_is_one_file_and_escapes_what_rows_say(folder):
     assert "&lt;script&gt;alert(1)" in text
     assert not re.findall(r"""(?:src|href)=["'](?!#|data:)""", text.partition('<script id="plotly"')[0])
     assert "@import" not in text
+    assert text.count('id="mnist/exp_90_made/a-beats-b"') == text.count('href="#mnist/exp_90_made/a-beats-b"') == 1
     assert "nothing much, really." in text
     assert len(text) < 6_000_000
 

@@ -1,11 +1,14 @@
 import contextlib
+import json
 import multiprocessing
 
 import numpy as np
 import pandas as pd
 import pytest
+from made import claim
 
 from common import files as atomic
+from common.claims import DEFINING
 from common.errors import Failure
 from common.rows import schema, store
 
@@ -178,3 +181,54 @@ def test_outcomes_survive_on_disk_and_damaged_ones_are_none(tmp_path):
     path.write_bytes(path.read_bytes()[:-30])
     assert store.load_outcome(tmp_path) is None
     assert store.load_outcome(tmp_path / "none") is None
+
+
+# --- claims that were changed after rows were written ---
+
+
+@pytest.fixture
+def declare(files):
+    """Declares claims where rows have been written. Returns the ids of those that are marked as changed."""
+    store.store(files, outcome(), ORDER)
+
+    def declare(*claims, **fields):
+        store.write_declaration(files, {"arms": {}, "claims": claims, **fields})
+        return store.read_declaration(files).get("changed_claims", [])
+
+    declare(claim(), claim("b beats a"))
+    return declare
+
+
+def test_a_claim_may_be_worded_better_and_be_about_other_datasets(declare):
+    assert declare(claim("a does better than b", id="a-beats-b", datasets=["mnist"], tomorrow=1), claim("b beats a")) == []
+
+
+OTHERS = {
+    **{"better": ["a", "c"], "worse": "c", "margin": 0.03, "kind": "same", "metric": "gap"},
+    **{"lower_is_better": True, "within": 0.1, "target": 0.5},
+}
+
+
+@pytest.mark.parametrize("field", DEFINING)
+def test_a_claim_of_something_else_is_marked_and_stays_so(declare, field):
+    assert declare(claim(**{field: OTHERS[field]}), claim("b beats a")) == ["a-beats-b"]
+    assert declare(claim("in other words", id="a-beats-b"), claim("b beats a")) == ["a-beats-b"]
+    assert declare(claim("b beats a")) == []  # the marked one is gone
+
+
+def test_a_claim_of_a_new_id_is_marked(declare):
+    assert declare(claim(), claim("b beats a", id="b-wins"), claim("c beats a")) == ["b-wins", "c-beats-a"]
+
+
+def test_a_new_protocol_starts_without_marks(declare):
+    assert declare(claim(margin=0.03), protocol=1) == ["a-beats-b"]  # there was no protocol before
+    assert declare(claim(margin=0.03), protocol=1) == ["a-beats-b"]
+    assert declare(claim(margin=0.04), claim("c beats a"), protocol=2) == []
+    assert declare(claim(margin=0.05), claim("c beats a"), protocol=2) == ["a-beats-b"]
+
+
+def test_claims_of_before_there_were_ids_are_known_by_their_text(declare, files):
+    claims = [claim(), claim("b beats a"), claim("c beats a")]
+    of_before = [{name: value for name, value in one.items() if name != "id"} for one in claims]
+    files.declaration.write_text(json.dumps({"claims": of_before, "changed_claims": ["c beats a"]}))
+    assert declare(claims[0], {**claims[1], "margin": 0.03}, claims[2]) == ["b-beats-a", "c-beats-a"]

@@ -12,8 +12,10 @@ from made import Made, around, claim
 from common import claims
 from common.errors import Failure
 from common.rows import store
+from common.rows.table import Table
 from common.text import interval, signed
 from common.verdicts import kinds, ledger
+from common.verdicts.judge import Verdict, judge
 from common.verdicts.kinds import NO_DATA, OPEN, REFUTED, SUPPORTED
 
 
@@ -173,10 +175,16 @@ def test_missing_arms_and_seeds_are_no_data(made):
 def test_a_claim_changed_after_its_rows_is_marked(made):
     made.add("a", around(0.95))
     made.add("b", around(0.85))
-    first = claim()
-    assert not made.judge(first)[0].changed
-    assert made.judge({**first, "margin": 0.01})[0].changed
-    assert made.judge({**first, "margin": 0.01})[0].changed  # and stays so
+    first, second = claim(), claim("b beats a", "b", "a")
+    assert [verdict.changed for verdict in made.judge(first, second)] == [False, False]
+    changed = {**first, "margin": 0.01}
+    assert [(verdict.id, verdict.changed) for verdict in made.judge(changed, second)] == [
+        ("a-beats-b", True),
+        ("b-beats-a", False),
+    ]
+    worded = {**changed, "text": "a does better than b"}
+    assert made.judge(worded, second)[0].sentence().startswith("a does better than b: supported")
+    assert made.judge(worded, second)[0].changed  # and stays so
 
 
 def test_holm_holds_over_the_claims_of_an_experiment(made):
@@ -231,6 +239,17 @@ def test_digits_and_overridden_settings_are_demonstrations(made, tmp_path):
     assert ledger.discovery_rates([entry]) == {}
 
 
+def test_support_from_two_datasets_is_that_of_one_claim_however_worded():
+    def entry(dataset, **about):
+        verdict = Verdict(kind="superiority", metric="test_accuracy", margin=0.01, status=SUPPORTED, **about)
+        return ledger.Entry("exp_90_made", dataset, dataset, verdict, demonstration=False)
+
+    first, again = entry("mnist", id="helps", text="it helps"), entry("cifar10", id="helps", text="it improves accuracy")
+    other = entry("cifar10", id="hurts", text="it helps")
+    assert not ledger.single([first, again], first)
+    assert ledger.single([first, other], first)
+
+
 def test_an_experiment_without_rows_is_one_line(tmp_path):
     command = [sys.executable, "-m", "common.commands.verdicts", "03", "--results", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT)
@@ -262,3 +281,9 @@ def test_a_declaration_that_cannot_be_judged_is_a_failure_that_names_the_file(ma
     made.add("b", around(0.8))
     with pytest.raises(Failure, match=r"exp_90_made\.json: a claim's kind must be one of"):
         made.judge(claim(kind="hunch"))
+    made.judge()
+    declaration = json.loads(made.files.declaration.read_text())
+    of_before = {name: value for name, value in claim().items() if name != "id"}
+    made.files.declaration.write_text(json.dumps(declaration | {"claims": [of_before]}))
+    with pytest.raises(Failure, match=r"exp_90_made\.json: its claims have no ids: an earlier version wrote it\. Run the"):
+        judge(Table.read(made.files))
