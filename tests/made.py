@@ -14,6 +14,12 @@ LABELS = np.arange(400) % 10
 CHECKSUM = "c" * 64
 
 
+def declared(**fields):
+    """A declaration: that of a full setting which decides, but for what is given."""
+    about = {"experiment": "exp_90_made", "question": "?", "arms": {}, "claims": [], "protocol": 1, "setting_name": "full"}
+    return {**about, "demonstration": False, "setting": {"dataset": "mnist"}, "seeds": 5, **fields}
+
+
 def claim(text="a beats b", better="a", worse="b", margin=0.02, **changes):
     fields = {"kind": "superiority", "metric": "test_accuracy", "lower_is_better": False, "within": None, "target": None}
     fields["id"] = slug(text)[:LONGEST_ID].strip("-")
@@ -54,8 +60,7 @@ class Made:
         store.write_labels(self.files, schema.labels_key(CHECKSUM), LABELS)
 
     def judge(self, *claims):
-        declaration = {"arms": self.arms, "claims": list(claims), "question": "?", "setting": {"dataset": "mnist"}}
-        store.write_declaration(self.files, declaration)
+        store.write_declaration(self.files, declared(arms=self.arms, claims=list(claims)))
         return judge(Table.read(self.files))
 
 

@@ -70,7 +70,7 @@ def run(folder, replicas):
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=500, cwd=PROJECT)
     assert done.returncode == 0, done.stdout + done.stderr
-    name = "digits" if replicas == 1 else f"digits-replicas={replicas}"
+    name = "quick-digits" if replicas == 1 else f"quick-digits-replicas={replicas}"
     files = schema.Files(folder / "out" / name, "exp_91_replicas")
     rows = {row["arm"]: row for row in store.read_rows(files)}
     return rows, list(csv.DictReader(files.epochs.open()))

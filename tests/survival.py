@@ -45,7 +45,7 @@ def write(folder, text=SCRIPT, epochs=8):
 
 
 def files_in(folder):
-    return schema.Files(folder / "digits", "exp_90_survive")
+    return schema.Files(folder / "quick-digits", "exp_90_survive")
 
 
 def reproducible(folder):

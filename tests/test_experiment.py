@@ -74,37 +74,78 @@ def test_a_name_is_an_argument_or_a_field_not_both():
         Experiment(both, arms={"baseline": {}}, setting=SETTING)
 
 
+def declared(**options):
+    one = experiment(**options)
+    return one.declare(one.select())
+
+
+def under(one, arm, **overrides):
+    """An arm's setting under the full one, with what the user overrides."""
+    selected = one.select("full", overrides)
+    return one.arm_setting(arm, selected.setting, selected)
+
+
 def test_arms_set_arguments_and_fields_and_the_user_overrides_both():
     one = experiment(arms={"baseline": {}, "small": {"batch_size": 8, "l2": 0.5}})
     assert one.arguments("small") == {"l2": 0.5}
-    assert one.arm_setting("small", SETTING).batch_size == 8
-    assert one.arm_setting("small", SETTING.replace(batch_size=4), ["batch_size"]).batch_size == 4
+    assert under(one, "small").batch_size == 8
+    assert under(one, "small", batch_size=4).batch_size == 4
 
 
 def test_an_arm_that_trains_longer_does_so_under_other_epochs_too():
     one = experiment(arms={"baseline": {}, "longer": {"epochs": 60}})  # of 20
-    assert [one.arm_setting("longer", SETTING.replace(epochs=n), ["epochs"]).epochs for n in (20, 2, 5)] == [60, 6, 15]
-    assert one.arm_setting("baseline", SETTING.replace(epochs=2), ["epochs"]).epochs == 2
+    assert [under(one, "longer", epochs=n).epochs for n in (20, 2, 5)] == [60, 6, 15]
+    assert under(one, "baseline", epochs=2).epochs == 2
+
+
+def test_an_arm_with_a_share_of_the_images_has_it_of_those_of_the_setting():
+    one = experiment(arms={"baseline": {}, "a tenth": {"train_size": 0.1}})
+    assert under(one, "a tenth").train_size == 0.1  # of all there are
+    assert under(one, "a tenth", train_size=2000).train_size == 200
+    small = one.select("small")
+    assert one.arm_setting("a tenth", small.setting, small).train_size == 500
 
 
 @pytest.mark.parametrize(
-    ("setting", "overridden", "name"),
+    ("name", "overrides", "smoke", "folder", "demonstration"),
     [
-        (QUICK, (), "digits"),
-        (SETTING, (), "cifar10"),
-        (SETTING.replace(epochs=5, train_size=10000), ("epochs", "train_size"), "cifar10-epochs=5-train=10000"),
-        (QUICK.replace(dataset="mnist"), ("dataset",), "mnist-batch=32-train=300"),
-        (SETTING.replace(dataset="mnist"), ("dataset",), "mnist"),
-        (QUICK.replace(epochs=3), ("epochs",), "digits-epochs=3"),
+        (None, {}, False, "quick-digits", True),
+        ("small", {}, False, "small-cifar10", False),
+        ("full", {}, False, "full-cifar10", False),
+        ("full", {"epochs": 5, "train_size": 10000}, False, "full-cifar10-epochs=5-train=10000", True),
+        ("full", {"epochs": 20}, False, "full-cifar10", False),  # as declared
+        ("full", {"dataset": "mnist"}, False, "full-mnist", False),
+        ("full", {"dataset": "digits"}, False, "full-digits", True),
+        ("quick", {"dataset": "mnist"}, False, "quick-mnist", True),
+        (None, {"epochs": 3}, False, "quick-digits-epochs=3", True),
+        (None, {}, True, "quick-digits-smoke", True),
+        ("small", {"epochs": 7}, True, "small-cifar10-smoke-epochs=7", True),
     ],
 )
-def test_a_settings_folder_tells_what_differs_from_the_declared_one(setting, overridden, name):
-    assert experiment().folder_name(setting, overridden) == name
+def test_a_folder_tells_the_setting_and_what_the_user_changed(name, overrides, smoke, folder, demonstration):
+    one = experiment()
+    selected = one.select(name, overrides, smoke=smoke)
+    assert selected.folder_name(one.arms.values(), selected.setting.dataset) == folder
+    assert one.declare(selected)["demonstration"] is demonstration
 
 
 def test_an_override_of_what_arms_set_themselves_is_in_the_folders_name():
     one = experiment(arms={"baseline": {}, "long": {"epochs": 40}})
-    assert one.folder_name(QUICK, ["epochs"]) == "digits-epochs=20"
+    assert one.select("quick", {"epochs": 20}).folder_name(one.arms.values(), "digits") == "quick-digits-epochs=20"
+
+
+def test_a_dataset_without_a_setting_gets_the_one_that_declares_it_or_the_small_one():
+    one = experiment(small=Setting("mnist", epochs=3))
+    chosen = [one.select(None, {"dataset": name}).name for name in ("digits", "mnist", "cifar10", "fashion_mnist", "my/images")]
+    assert chosen == ["quick", "small", "full", "small", "small"]
+    assert one.select("quick", {"dataset": "mnist"}).name == "quick"
+
+
+def test_an_experiment_without_a_small_setting_has_the_full_one_on_cifar10_cut_down():
+    full = Setting("mnist", epochs=20, batch_size=128, image_size=14)
+    assert experiment(setting=full).settings["small"] == Setting("cifar10", epochs=10, train_size=5000, image_size=14)
+    few = full.replace(epochs=4, batch_size=16, train_size=250)
+    assert experiment(setting=few).settings["small"] == few.replace(dataset="cifar10")
 
 
 def test_claims_infer_their_kind_and_check_their_arms():
@@ -129,8 +170,8 @@ def test_claims_made_by_helpers_have_ids_too():
 
 
 def test_an_experiment_may_name_more_kinds_of_figures():
-    assert experiment(figures=["mistakes"]).declare(QUICK)["figures"] == ["mistakes"]
-    assert experiment().declare(QUICK)["figures"] == []
+    assert declared(figures=["mistakes"])["figures"] == ["mistakes"]
+    assert declared()["figures"] == []
     with pytest.raises(Misuse, match="figures must be among steps, mistakes. Received: 'pie'"):
         experiment(figures=["pie"])
 
@@ -140,9 +181,8 @@ def test_a_claim_is_about_the_tasks_primary_metric():
     (of_classes,), (of_angles,) = (experiment(claims=[claim], task=task).claims for task in (tasks.classification, tasks.rotated))
     assert (of_classes.metric, of_classes.lower_is_better) == ("test_accuracy", False)
     assert (of_angles.metric, of_angles.lower_is_better) == ("test_error", True)
-    declared = experiment(task=tasks.rotated).declare(SETTING)
-    assert declared["task"]["metric"] == "error"
-    assert declared["task"]["lower_is_better"] is True
+    task = declared(task=tasks.rotated)["task"]
+    assert (task["metric"], task["lower_is_better"]) == ("error", True)
 
 
 @pytest.mark.parametrize("started", [["-m", "experiments.exp_03_l2"], [str(PROJECT / "experiments" / "exp_03_l2.py")]])

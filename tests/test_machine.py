@@ -1,27 +1,71 @@
-"""What a computer has, from what Linux tells of its processors."""
+"""What a computer has, from what Linux tells of its processors, and on what the last bits of a result depend."""
 
 import platform
+import subprocess
+import sys
 
 import pytest
 
 from common import machine
+from common.errors import Misuse
 
 CPUINFO = "model name\t: Some CPU\nflags\t\t: fpu {flags}\n\nmodel name\t: Other\nflags\t\t: fpu\n"
+H100 = "0, GPU-aa, NVIDIA H100 80GB HBM3\n1, GPU-bb, NVIDIA H100 80GB HBM3\n"
+A100 = "2, GPU-cc, NVIDIA A100-SXM4-40GB\n"
+
+
+@pytest.fixture(autouse=True)
+def plain(monkeypatch):
+    """No GPU, no choice of the user's."""
+    for name in (machine.ONEDNN, "CUDA_VISIBLE_DEVICES"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(machine, "_without_cuda", lambda: True)
+    yield
+    machine._installed_gpus.cache_clear()
+
+
+@pytest.fixture
+def with_gpus(monkeypatch):
+    def install(listed):
+        monkeypatch.setattr(machine, "_without_cuda", lambda: False)
+        done = subprocess.CompletedProcess([], 0, stdout=listed)
+        monkeypatch.setattr(machine.subprocess, "run", lambda *_, **__: done)
+        machine._installed_gpus.cache_clear()
+
+    return install
 
 
 @pytest.mark.parametrize(
-    ("flags", "name", "lacks"),
+    ("flags", "kind", "lacks"),
     [
-        ("avx2", "Some CPU, AVX2", True),
-        ("avx2 avx512f", "Some CPU, AVX-512", True),
-        ("avx2 avx512f avx512_bf16", "Some CPU, AVX-512", False),
-        ("avx512f amx_bf16", "Some CPU, AVX-512", False),
+        ("avx2", "AVX2, oneDNN off", True),
+        ("avx2 avx512f", "AVX-512, oneDNN off", True),
+        ("avx2 avx512f avx512_vnni", "AVX-512, oneDNN on", True),
+        ("avx2 avx512f avx512_bf16", "AVX-512, bfloat16, oneDNN on", False),
+        ("avx2 avx512f amx_bf16", "AVX-512, bfloat16, oneDNN on", False),
     ],
 )
-def test_the_first_processor_tells_its_name_and_instructions(monkeypatch, flags, name, lacks):
+def test_a_processors_kind_is_its_instructions_and_onednn(monkeypatch, flags, kind, lacks):
     monkeypatch.setattr(machine.pathlib.Path, "read_text", lambda _: CPUINFO.format(flags=flags))
-    assert machine.processor() == name
+    assert machine.kind() == kind
+    assert machine.device() == f"Some CPU, {kind}"
     assert machine.lacks_bfloat16() is lacks
+
+
+@pytest.mark.parametrize(("value", "state"), [("0", "off"), ("1", "on"), ("false", "off"), ("", "on")])
+def test_the_user_may_switch_onednn(monkeypatch, value, state):
+    monkeypatch.setattr(machine.pathlib.Path, "read_text", lambda _: CPUINFO.format(flags="avx512f avx512_vnni"))
+    monkeypatch.setenv(machine.ONEDNN, value)
+    assert machine.kind() == f"AVX-512, oneDNN {state}"
+
+
+@pytest.mark.parametrize("value", ["0", "1", None])
+def test_tensorflow_uses_onednn_as_said(monkeypatch, value):
+    if value is not None:
+        monkeypatch.setenv(machine.ONEDNN, value)
+    code = "from tensorflow.python.util import _pywrap_util_port as port; print(port.IsMklEnabled())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(machine.uses_onednn())
 
 
 def test_without_linux_python_tells_what_it_knows(monkeypatch):
@@ -29,5 +73,28 @@ def test_without_linux_python_tells_what_it_knows(monkeypatch):
         raise OSError
 
     monkeypatch.setattr(machine.pathlib.Path, "read_text", absent)
-    assert machine.processor() == (platform.processor() or platform.machine())
+    assert machine.kind() == f"{platform.machine()}, oneDNN off"
+    assert machine.device() == f"{platform.processor() or platform.machine()}, {machine.kind()}"
     assert machine.lacks_bfloat16() is False
+
+
+def test_a_gpus_kind_is_its_model(monkeypatch, with_gpus):
+    with_gpus(H100)
+    assert machine.gpus() == ["0", "1"]
+    assert machine.kind() == machine.device() == "NVIDIA H100 80GB HBM3"
+
+
+def test_gpus_of_several_models_are_refused_unless_some_of_one_are_chosen(monkeypatch, with_gpus):
+    with_gpus(H100 + A100)
+    with pytest.raises(Misuse, match="choose some of one model.*Received: NVIDIA A100-SXM4-40GB, NVIDIA H100 80GB HBM3"):
+        machine.kind()
+    for chosen, model in (("2", "NVIDIA A100-SXM4-40GB"), ("0, 1", "NVIDIA H100 80GB HBM3"), ("GPU-cc", "NVIDIA A100-SXM4-40GB")):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
+        assert machine.kind() == model
+
+
+def test_gpus_count_only_where_tensorflow_can_use_them(monkeypatch, with_gpus):
+    with_gpus(H100)
+    monkeypatch.setattr(machine, "_without_cuda", lambda: True)
+    assert machine.gpus() == []
+    assert machine.kind().endswith(("oneDNN on", "oneDNN off"))

@@ -226,7 +226,7 @@ def read_declaration(files: Files) -> dict:
     except (OSError, ValueError) as error:
         raise Failure(f"cannot read {files.declaration} ({error}): run the experiment again to write it") from error
     if "setting_name" not in declaration:
-        raise Failure(f"{files.declaration} was written by an earlier version: move the folder away, and run the experiment again")
+        raise Failure(f"{files.declaration} was written by an earlier version: move the folder away and run again")
     return declaration
 
 

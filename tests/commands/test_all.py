@@ -11,7 +11,7 @@ from common.commands import all as all_command
 
 SCRIPT = '''"""Exp {number}: what does experiment {number} say?"""
 import pathlib, sys, time
-folder = pathlib.Path(sys.argv[-1].removeprefix("RESULTS=")) / "digits"
+folder = pathlib.Path(sys.argv[-1].removeprefix("RESULTS=")) / "quick-digits"
 folder.mkdir(parents=True, exist_ok=True)
 rows = folder / "exp_{number}_x.csv"
 {body}
@@ -69,7 +69,7 @@ def test_options_reach_every_experiment_and_arms_are_refused(catalogue, tmp_path
     write, run = catalogue
     write("01", WORKS + "(folder / 'given').write_text(' '.join(sys.argv[1:]))")
     assert run("--seeds", "3").wait(timeout=60) == 0
-    assert (tmp_path / "out" / "digits" / "given").read_text().startswith("--seeds 3 --results ")
+    assert (tmp_path / "out" / "quick-digits" / "given").read_text() == f"SEEDS=3 RESULTS={tmp_path / 'out'}"
     process = run("--arms", "a")
     assert "arms belong to one experiment" in process.communicate(timeout=60)[1]
     assert process.returncode == 2
@@ -93,19 +93,19 @@ def test_a_stopped_call_stops_its_experiment(catalogue, tmp_path, sent):
     )
     process = run()
     limit = time.perf_counter() + 30
-    while not (tmp_path / "out" / "digits" / "pid").exists():
+    while not (tmp_path / "out" / "quick-digits" / "pid").exists():
         assert time.perf_counter() < limit
         time.sleep(0.1)
     process.send_signal(sent)
     _, err = process.communicate(timeout=20)
     assert (process.returncode, err) == (130, "stopped; the same command goes on from the last finished epochs\n")
-    pid = (tmp_path / "out" / "digits" / "pid").read_text()
+    pid = (tmp_path / "out" / "quick-digits" / "pid").read_text()
     assert not pathlib.Path(f"/proc/{pid}").exists()
 
 
 def test_the_line_tells_where_the_catalogue_is(monkeypatch):
-    monkeypatch.setattr(all_command, "weights", lambda names: [30.0, 10.0])
-    progress = all_command.Progress(["exp_01_x", "exp_02_y"], all_command.Display())
+    monkeypatch.setattr(all_command, "weights", lambda *_: [30.0, 10.0])
+    progress = all_command.Progress(["exp_01_x", "exp_02_y"], "quick", all_command.Display())
     monkeypatch.setattr(all_command.time, "perf_counter", lambda: progress.started + 60)
     assert progress.line(0, 0, 0) == "experiment 1 of 2, exp_01_x; 60 s"
     # 30 of 40 done within a minute leave a third of it.

@@ -18,7 +18,8 @@ def test_list_is_fast_and_shows_progress(tmp_path):
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
     assert time.perf_counter() - start < 2
     assert done.returncode == 0
-    assert "03  does an L2 penalty help a small CNN?\n      digits: none\n      cifar10: none" in done.stdout
+    folders = [f"      {name}: none\n" for name in ("quick-digits", "small-cifar10", "full-cifar10")]
+    assert "03  does an L2 penalty help a small CNN?\n" + "".join(folders) in done.stdout
 
 
 def test_list_ends_quietly_when_nobody_reads_on():
@@ -29,9 +30,10 @@ def test_list_ends_quietly_when_nobody_reads_on():
 
 def test_list_counts_each_arm_and_seed_once(tmp_path):
     experiment = scripts.declared(PROJECT / "experiments" / "exp_03_l2.py")
-    files = schema.Files(tmp_path / "digits", experiment.name)
+    files = schema.Files(tmp_path / "quick-digits", experiment.name)
+    store.write_declaration(files, experiment.declare(experiment.select()) | {"protocol": 1})
     identity = {"experiment": experiment.name, "status": "done"}
     for seed in range(25):
         store.store(files, store.Outcome(row={**identity, "arm": "baseline", "seed": seed}), list(experiment.arms))
     store.store(files, store.Outcome(row={**identity, "arm": "l2=1e-4", "seed": 0, "status": "failed"}), list(experiment.arms))
-    assert dict(list_command.progress(experiment, tmp_path))["digits"] == "5 of 25, 1 failed"
+    assert dict(list_command.progress(experiment, tmp_path))["quick-digits"] == "5 of 25, 1 failed"

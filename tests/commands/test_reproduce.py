@@ -82,7 +82,7 @@ def test_a_prefix_must_name_one_row(rows):
 
 
 def test_an_arm_with_epochs_of_its_own_is_planned_again_as_it_was(tmp_path, digits):
-    rows = store.read_rows(schema.Files(schema.REFERENCE / "digits", "exp_36_architecture_search"))
+    rows = store.read_rows(schema.Files(schema.REFERENCE / "quick-digits", "exp_36_architecture_search"))
     for arm in ("published", "published, epochs of a search", "random"):
         row = next(row for row in rows if row["arm"] == arm)
         (trial,) = reproduce.plan_again(row, tmp_path).trials

@@ -53,12 +53,12 @@ def test_29_every_size_has_all_kinds_and_only_networks_are_searched(make_trial, 
 def test_30_all_arms_are_alike_in_determinism_and_no_batch_is_ragged():
     made = experiment(30)
     assert made.alone
-    for setting in (made.setting, made.quick):
+    for selected in (made.select("full"), made.select("quick")):
         for arm in made.arms:
-            own = made.arm_setting(arm, setting)
+            own = made.arm_setting(arm, selected.setting, selected)
             assert not own.deterministic
             assert own.train_size % own.batch_size == 0
-    assert made.arm_setting("XLA", made.quick).xla
+    assert made.arm_setting("XLA", selected.setting, selected).xla
 
 
 def test_31_the_arms_differ_in_file_and_weights_as_named(make_trial, tmp_path):

@@ -56,7 +56,7 @@ def test_a_share_of_the_images_is_a_number_of_them_in_the_plan(digits, tmp_path)
 
     (path,) = PROJECT.glob("experiments/exp_20_*.py")
     experiment = load_script(str(path))
-    plan = Planner(experiment, experiment.quick, tmp_path).plan([(Variant(arm), 0) for arm in experiment.arms])
+    plan = Planner(experiment, experiment.select(), tmp_path).plan([(Variant(arm), 0) for arm in experiment.arms])
     sizes = {trial.entry: trial.setting.train_size for trial in plan.trials}
     assert (sizes["all images"], sizes["10 %, equal steps"], sizes["1 %, equal epochs"]) == (None, 115, 12)
 

@@ -187,9 +187,8 @@ def test_arms_of_equal_updates_make_as_many_as_the_one_they_name(make_trial, tmp
 
 def test_a_smoke_run_of_large_batches_fits_its_few_images(tmp_path):
     experiment = script(12)
-    smoke = experiment.quick.replace(**plan.SMOKE)
     trials = [(plan.Variant("batch 512", values={"learning_rate": 0.1}), 0)]
-    made = plan.Planner(experiment, smoke, tmp_path, overridden=list(plan.SMOKE), smoke=True).plan(trials)
+    made = plan.Planner(experiment, experiment.select(smoke=True), tmp_path).plan(trials)
     assert made.trials[0].setting.batch_size == 256
 
 

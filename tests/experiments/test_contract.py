@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from common.experiment import FIELDS
 from common.files import experiment_scripts
 from common.running import scripts
+from common.setting import FIELDS
 from common.training.execution import load_script
 
 SCRIPTS = experiment_scripts()
@@ -32,7 +32,7 @@ def test_the_docstring_tells_question_varies_fixed_and_expect(path):
 @EACH
 def test_the_declaration_is_the_same_with_and_without_keras(path):
     real, read = load_script(str(path)), scripts.declared(path)
-    assert real.declare(real.quick) == read.declare(read.quick)
+    assert real.declare(real.select()) == read.declare(read.select())
 
 
 @EACH

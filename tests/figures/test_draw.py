@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import PROJECT
+from made import declared
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PathCollection
 from matplotlib.text import Text
@@ -41,9 +42,8 @@ def files(tmp_path):
             store.store(files, store.Outcome(row=row, epochs=epochs, samples=samples), list(ARMS))
     failed = {"experiment": files.experiment, "arm": "baseline", "seed": 3, "status": "failed", "reason": "x"}
     store.store(files, store.Outcome(row=failed), list(ARMS))
-    store.write_declaration(
-        files, {"arms": ARMS, "question": "does a figure stand whatever its rows are, and how long may a question be?"}
-    )
+    question = "does a figure stand whatever its rows are, and how long may a question be?"
+    store.write_declaration(files, declared(arms=ARMS, question=question))
     return files
 
 
@@ -224,7 +224,7 @@ def told(tmp_path, monkeypatch):
         row["data_checksum"] = "c" * 64
         store.store(files, store.Outcome(row=row, predicted=logits.argmax(1), logits=logits), ["baseline"])
     store.write_labels(files, schema.labels_key("c" * 64), labels)
-    store.write_declaration(files, {"arms": {"baseline": {}}, "question": "?", "baseline": "baseline"})
+    store.write_declaration(files, declared(arms={"baseline": {}}, baseline="baseline"))
     cached = tmp_path / "cache" / "some"
     cached.mkdir(parents=True)
     np.save(cached / "test_images.npy", np.arange(12, dtype=np.uint8).reshape(3, 2, 2, 1))
@@ -259,7 +259,7 @@ def test_a_diverging_arm_does_not_flatten_the_others(files):
 def test_plots_need_no_tensorflow_and_a_damaged_file_costs_only_its_own_figures(files):
     folder = files.folder.parent
     broken = schema.Files(files.folder, "exp_91_y")
-    store.write_declaration(broken, {"arms": ARMS, "question": "?"})
+    store.write_declaration(broken, declared(arms=ARMS))
     broken.rows.write_text("not,ours\n1,2\n")
     code = (
         f"import sys; sys.argv = ['report', '--results', {str(folder)!r}]\n"

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 from conftest import PROJECT
-from made import SPREAD, Made, around, claim
+from made import SPREAD, Made, around, claim, declared
 
 from common.errors import Misuse
 from common.report import markdown, page
@@ -38,7 +38,7 @@ def folder(tmp_path):
         "baseline": EVIL,
         "seeds": 5,
     }
-    store.write_declaration(made.files, declaration)
+    store.write_declaration(made.files, declared(**declaration))
     return tmp_path
 
 
@@ -86,7 +86,7 @@ def test_what_disagrees_and_what_is_missing_is_told(folder):
     declaration = store.read_declaration(files)
     declaration["claims"] += [claim("c beats a", "c", "a"), claim("a much beats it", "a", EVIL, margin=0.2)]
     declaration["arms"] |= {"c": {}, "d": {}}
-    store.write_declaration(files, declaration)
+    store.write_declaration(files, declared(**declaration))
     for seed, status in enumerate(("failed", "unavailable", "unavailable")):
         row = {"experiment": files.experiment, "arm": "c", "seed": seed, "status": status, "reason": f"{status} because"}
         store.store(files, store.Outcome(row=row), list(declaration["arms"]))
@@ -119,7 +119,7 @@ def test_an_experiment_that_cannot_run_here_at_all_is_shown_as_such(tmp_path):
         "baseline": "a",
         "figures": ["steps", "mistakes"],
     }
-    store.write_declaration(files, declaration)
+    store.write_declaration(files, declared(**declaration))
     done = run(tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     text = (tmp_path / "index.html").read_text()
@@ -152,7 +152,7 @@ def angles(tmp_path):
     ]
     task = {"name": "rotated", "metric": "error", "lower_is_better": True, "unit": "degrees"}
     declaration = {"arms": arms, "claims": claims, "question": "which way up?", "baseline": "constant", "task": task}
-    store.write_declaration(files, declaration | {"figures": ["steps", "mistakes"]})
+    store.write_declaration(files, declared(**declaration, figures=["steps", "mistakes"]))
     return tmp_path
 
 

@@ -1,11 +1,10 @@
 import contextlib
-import json
 import multiprocessing
 
 import numpy as np
 import pandas as pd
 import pytest
-from made import claim
+from made import claim, declared
 
 from common import files as atomic
 from common.claims import DEFINING
@@ -67,7 +66,7 @@ def test_pandas_reads_every_file_without_arguments(files):
         (files.measures, schema.MEASURE_NAMES),
     ):
         assert tuple(pd.read_csv(path).columns) == names
-    store.write_declaration(files, {"arms": {}})
+    store.write_declaration(files, declared())
     assert store.read(files.folder.parent)["test_accuracy"].tolist() == [0.5]
 
 
@@ -192,7 +191,7 @@ def declare(files):
     store.store(files, outcome(), ORDER)
 
     def declare(*claims, **fields):
-        store.write_declaration(files, {"arms": {}, "claims": claims, **fields})
+        store.write_declaration(files, declared(claims=claims, **fields))
         return store.read_declaration(files).get("changed_claims", [])
 
     declare(claim(), claim("b beats a"))
@@ -221,14 +220,12 @@ def test_a_claim_of_a_new_id_is_marked(declare):
 
 
 def test_a_new_protocol_starts_without_marks(declare):
-    assert declare(claim(margin=0.03), protocol=1) == ["a-beats-b"]  # there was no protocol before
     assert declare(claim(margin=0.03), protocol=1) == ["a-beats-b"]
     assert declare(claim(margin=0.04), claim("c beats a"), protocol=2) == []
     assert declare(claim(margin=0.05), claim("c beats a"), protocol=2) == ["a-beats-b"]
 
 
-def test_claims_of_before_there_were_ids_are_known_by_their_text(declare, files):
-    claims = [claim(), claim("b beats a"), claim("c beats a")]
-    of_before = [{name: value for name, value in one.items() if name != "id"} for one in claims]
-    files.declaration.write_text(json.dumps({"claims": of_before, "changed_claims": ["c beats a"]}))
-    assert declare(claims[0], {**claims[1], "margin": 0.03}, claims[2]) == ["b-beats-a", "c-beats-a"]
+def test_a_declaration_of_an_earlier_version_is_one_line(declare, files):
+    files.declaration.write_text('{"claims": []}')
+    with pytest.raises(Failure, match="exp_90_x.json was written by an earlier version: move the folder away"):
+        store.read_declaration(files)

@@ -64,7 +64,7 @@ def finish(calls, seconds=240):
 
 
 def files_in(folder):
-    return schema.Files(folder / "out" / "digits-replicas=2-workers=2", NAME)
+    return schema.Files(folder / "out" / "quick-digits-replicas=2-workers=2", NAME)
 
 
 def losses(files):

@@ -1,38 +1,66 @@
-"""What part of a script decides its results."""
+"""Where rows come from: the commit, whether the code differs from it, and which files a trial may import."""
+
+import pathlib
+import subprocess
+import sys
+
+import pytest
+from conftest import PROJECT
 
 from common.running import fingerprint
 
-SOURCE = '''"""Doc."""
-import keras
-RATE = 0.1
-UNUSED = 1
-ARMS = {"baseline": {}}
 
-def helper(x):
-    """Doc."""
-    return x * RATE  # comment
-
-def train(trial):
-    return helper(trial)
-
-experiment = Experiment(train, arms=ARMS, claims=[1])
-'''
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A clean checkout with code and rows; returns what `provenance` says of it."""
+    for name in ("common/losses.py", "experiments/exp_00_x.py", "results/reference/rows.csv", "notes.txt"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x = 1\n")
+    for command in ("init -q", "add .", "-c user.name=n -c user.email=e commit -qm m"):
+        subprocess.run(["git", *command.split()], cwd=tmp_path, check=True)
+    monkeypatch.setattr(fingerprint, "PROJECT", tmp_path)
+    return tmp_path
 
 
-def test_the_code_hash_sees_what_train_reaches_and_nothing_else():
-    before = fingerprint.code_hash(SOURCE)
-    for old, new in (
-        ('"""Doc."""', '"""Other."""'),
-        ("# comment", ""),
-        ("claims=[1]", "claims=[2]"),
-        ("UNUSED = 1", "UNUSED = 2"),
-        ('{"baseline": {}}', '{"baseline": {}, "b": {}}'),
-        ("\n\ndef train", "\n\n\n\ndef train"),
-    ):
-        assert fingerprint.code_hash(SOURCE.replace(old, new)) == before, old
-    for old, new in (
-        ("RATE = 0.1", "RATE = 0.2"),
-        ("x * RATE", "x + RATE"),
-        ("import keras\n", "import keras\nkeras.config.x()\n"),
-    ):
-        assert fingerprint.code_hash(SOURCE.replace(old, new)) != before, old
+@pytest.mark.parametrize(
+    ("name", "dirty"),
+    [
+        ("results/reference/rows.csv", False),
+        ("results/reference/new.csv", False),
+        ("pictures/cat.png", False),
+        ("common/losses.py", True),
+        ("notes.txt", True),
+        ("experiments/exp_01_new.py", True),  # no commit holds it
+        ("common/training/größe.py", True),
+    ],
+)
+def test_rows_are_no_code(checkout, name, dirty):
+    assert fingerprint.provenance()["dirty"] is False
+    (checkout / name).parent.mkdir(exist_ok=True)
+    (checkout / name).write_text("x = 2\n")
+    assert fingerprint.provenance()["dirty"] is dirty
+
+
+def test_outside_a_checkout_nothing_is_said_of_a_commit(tmp_path, monkeypatch):
+    monkeypatch.setattr(fingerprint, "PROJECT", tmp_path)
+    origin = fingerprint.provenance()
+    assert (origin["commit"], origin["dirty"]) == ("", "")
+
+
+def test_the_code_in_use_is_all_that_a_worker_imports():
+    script = PROJECT / "experiments" / "exp_03_l2.py"
+    known = set(fingerprint.code_in_use(script))
+    code = (
+        "import importlib, pathlib, sys\n"
+        "from common.running import worker\n"
+        "from common.training import execution\n"
+        "for path in pathlib.Path('experiments').glob('exp_*.py'): execution.load_script(path)\n"
+        "print(*[m.__file__ for n, m in sys.modules.items() if n.partition('.')[0] == 'common' and m.__file__], sep='\\n')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT, check=True)
+    imported = {str(pathlib.Path(line).resolve()) for line in done.stdout.split()}
+    assert len(imported) > 40
+    assert imported <= known
+    assert str(script) in known
+    assert not {path for path in known if "/figures/" in path or "/report/" in path}

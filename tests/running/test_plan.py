@@ -16,10 +16,9 @@ def experiment():
     return scripts.declared(PROJECT / "experiments" / "exp_03_l2.py")
 
 
-def make(experiment, tmp_path, setting=None, **options):
-    arms, seeds = options.pop("arms", list(experiment.arms)), options.pop("seeds", range(2))
-    trials = [(plan.Variant(arm), seed) for seed in seeds for arm in arms]
-    return plan.Planner(experiment, setting or experiment.quick, tmp_path, **options).plan(trials)
+def make(experiment, tmp_path, *, arms=None, seeds=range(2), smoke=False, **overrides):
+    trials = [(plan.Variant(arm), seed) for seed in seeds for arm in arms or experiment.arms]
+    return plan.Planner(experiment, experiment.select(overrides=overrides, smoke=smoke), tmp_path).plan(trials)
 
 
 def test_trials_run_seed_by_seed_with_the_arms_interleaved(experiment, tmp_path, digits):
@@ -34,7 +33,7 @@ def test_fingerprints_cover_arm_setting_seed_data_code_and_protocol(experiment, 
     before = first()
     assert first() == before
     assert len({t.fingerprint for t in make(experiment, tmp_path).trials}) == 10
-    assert first(setting=experiment.quick.replace(epochs=3)) != before
+    assert first(epochs=3) != before
     for target, name, value in (
         (plan, "code_hash", lambda *_: "other"),
         (fingerprint, "PROTOCOL", 99),
@@ -47,7 +46,7 @@ def test_fingerprints_cover_arm_setting_seed_data_code_and_protocol(experiment, 
 
 def test_a_field_at_its_default_is_not_part_of_a_fingerprint(experiment, tmp_path, digits):
     """So that a field added later leaves the rows of before valid."""
-    before = fingerprint.fingerprint("baseline", "own", {"l2": 0.0}, 0, experiment.quick, digits, "code")
+    before = fingerprint.fingerprint("baseline", "own", {"l2": 0.0}, 0, experiment.settings["quick"], digits, "code")
     decides = {
         "arm": "baseline",
         "arguments": {"l2": 0.0},
@@ -61,15 +60,16 @@ def test_a_field_at_its_default_is_not_part_of_a_fingerprint(experiment, tmp_pat
 
 
 def test_a_smoke_run_fits_small_data_and_has_a_folder_of_its_own(experiment, tmp_path, digits):
-    smoke = experiment.quick.replace(**plan.SMOKE)
-    a_plan = make(experiment, tmp_path, setting=smoke, smoke=True, overridden=list(plan.SMOKE))
-    assert a_plan.files.folder.name == "digits-smoke"
-    longer = make(experiment, tmp_path, setting=smoke.replace(epochs=7), smoke=True, overridden=list(plan.SMOKE))
-    assert longer.files.folder.name == "digits-smoke-epochs=7"
+    a_plan = make(experiment, tmp_path, smoke=True)
+    assert a_plan.files.folder.name == "quick-digits-smoke"
+    assert (a_plan.trials[0].setting.epochs, a_plan.trials[0].setting.train_size) == (1, 256)
+    longer = make(experiment, tmp_path, smoke=True, epochs=7)
+    assert longer.files.folder.name == "quick-digits-smoke-epochs=7"
+    assert longer.trials[0].setting.epochs == 7
 
 
 def stored(a_plan, trial, status="done", **changes):
-    row = {**plan.known_columns(trial, a_plan.experiment.name, {}), "status": status, **changes}
+    row = {**plan.known_columns(trial, a_plan.experiment.name, a_plan.planner.origin), "status": status, **changes}
     store.store(a_plan.files, store.Outcome(row=row), list(a_plan.experiment.arms))
 
 
@@ -115,7 +115,7 @@ def test_the_estimate_rests_on_rows_where_there_are_some(experiment, tmp_path, d
 
 def test_the_two_rates_of_an_arm_are_two_trials_even_at_one_value(experiment, tmp_path, digits):
     variants = [plan.Variant("baseline", rate, {"l2": 0.5}) for rate in (schema.OWN, schema.COMMON)]
-    a_plan = plan.Planner(experiment, experiment.quick, tmp_path).plan([(variant, 0) for variant in variants])
+    a_plan = plan.Planner(experiment, experiment.select(), tmp_path).plan([(variant, 0) for variant in variants])
     assert len({trial.fingerprint for trial in a_plan.trials}) == 2
     for trial in a_plan.trials:
         stored(a_plan, trial)
@@ -126,7 +126,7 @@ def test_the_two_rates_of_an_arm_are_two_trials_even_at_one_value(experiment, tm
 
 def test_points_of_a_search_are_told_apart_by_their_values(experiment, tmp_path, digits):
     variants = [plan.Variant.tried("baseline", {"l2": value}) for value in (0.5, 0.25)]
-    a_plan = plan.Planner(experiment, experiment.quick, tmp_path).plan([(v, 1000) for v in variants], searching=True)
+    a_plan = plan.Planner(experiment, experiment.select(), tmp_path).plan([(v, 1000) for v in variants], searching=True)
     for trial in a_plan.trials:
         stored(a_plan, trial)
     assert {row["point"] for row in store.read_rows(a_plan.files)} == {'{"l2": 0.5}', '{"l2": 0.25}'}

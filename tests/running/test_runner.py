@@ -58,7 +58,7 @@ def test_a_run_writes_a_complete_row_for_every_trial(undisturbed):
     assert "[4/4]" in out
     assert "test accuracy" in out
     for kind in ("accuracy", "curves", "samples"):
-        assert (folder / "digits" / f"exp_90_survive_{kind}.png").stat().st_size > 5000
+        assert (folder / "quick-digits" / f"exp_90_survive_{kind}.png").stat().st_size > 5000
     assert not list(folder.rglob(".state/*/*"))
     logits = np.load(files_in(folder).local("logits", "dropout", 1, ".npy"))
     assert np.array_equal(logits.argmax(1), read_arrays(files_in(folder).predictions)["dropout/1"])
@@ -205,7 +205,7 @@ def test_trials_that_go_wrong_have_rows_and_the_others_go_on(tmp_path):
     done = run_script(script, ["--results", tmp_path / "out", "--arms", "baseline,raises"])
     assert done.returncode == 0
     assert "5 rows of an earlier code, setting or data moved to" in done.stdout
-    assert (tmp_path / "out" / "digits" / "superseded" / "exp_90_survive.1.csv").exists()
+    assert (tmp_path / "out" / "quick-digits" / "superseded" / "exp_90_survive.1.csv").exists()
 
 
 SETTINGS = '''"""Exp 90: what do the fields of a setting change?
@@ -313,9 +313,8 @@ def test_more_replicas_than_gpus_are_unavailable_not_failed(tmp_path):
     from common.running.progress import Display
 
     experiment = scripts.declared(write(tmp_path, epochs=1))
-    setting = experiment.setting.replace(replicas=3)
     trials = [(Variant("baseline"), 0)]
-    plan = Planner(experiment, setting, tmp_path / "out", overridden=["replicas"]).plan(trials)
+    plan = Planner(experiment, experiment.select(overrides={"replicas": 3}), tmp_path / "out").plan(trials)
     with Display(1) as display, runner.Runner(runner.RunOptions(Devices(["0", "1"]), jobs=1), display) as running:
         (row,) = running.run(plan, plan.trials)
     assert (row["status"], row["reason"]) == ("unavailable", "needs 3 GPUs, 2 are here")
@@ -394,7 +393,7 @@ def test_a_worker_that_dies_while_idle_costs_nothing(tmp_path):
 
     experiment = scripts.declared(write(tmp_path, epochs=1))
     trials = [(Variant("baseline"), seed) for seed in range(2)]
-    plan = Planner(experiment, experiment.setting, tmp_path / "out").plan(trials)
+    plan = Planner(experiment, experiment.select(), tmp_path / "out").plan(trials)
     with Display(2) as display, runner.Runner(runner.RunOptions(Devices([]), jobs=1), display) as running:
         give = runner.Worker.give
 
@@ -436,7 +435,7 @@ def test_a_worker_is_replaced_after_its_share_of_trials(tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "TRIALS_PER_WORKER", 2)
     experiment = scripts.declared(write(tmp_path, epochs=1))
     trials = [(Variant("baseline"), seed) for seed in range(3)]
-    plan = Planner(experiment, experiment.setting, tmp_path / "out").plan(trials)
+    plan = Planner(experiment, experiment.select(), tmp_path / "out").plan(trials)
     started = []
     start = runner.Worker.start
     monkeypatch.setattr(runner.Worker, "start", lambda *arguments: started.append(start(*arguments)) or started[-1])
@@ -492,7 +491,7 @@ def test_smoke_and_keep(tmp_path):
     script = write(tmp_path, SCRIPT.replace("train_size=200", "train_size=300"))
     done = run_script(script, ["--results", tmp_path / "out", "--smoke", "--keep", "--arms", "baseline"])
     assert done.returncode == 0, done.stderr
-    files = schema.Files(tmp_path / "out" / "digits-smoke", "exp_90_survive")
+    files = schema.Files(tmp_path / "out" / "quick-digits-smoke", "exp_90_survive")
     (row,) = store.read_rows(files)
     assert (row["epochs"], row["train_size"]) == ("1", "256")
     model = keras.models.load_model(files.local("models", "baseline", 0, ".keras"))

@@ -74,7 +74,7 @@ def run(script, out, *options, status=0):
 
 
 def table(out):
-    with (out / "digits" / "sweep_92_search.csv").open(newline="") as file:
+    with (out / "quick-digits" / "sweep_92_search.csv").open(newline="") as file:
         return list(csv.DictReader(file))
 
 
@@ -110,7 +110,7 @@ def tuned_by_grid(tmp_path_factory):
 
 def test_each_arm_is_trained_at_its_own_best_rate_and_at_the_common_one(tuned_by_grid):
     folder, _ = tuned_by_grid
-    out = folder / "out" / "digits"
+    out = folder / "out" / "quick-digits"
     tried = store.read_rows(schema.Files(out, "sweep_92_search_trials"))
     assert {row["seed"] for row in tried} == {"1000", "1001"}
     assert all(row["test_accuracy"] == row["test_nll"] == row["best_test_accuracy"] == "" for row in tried)
@@ -227,7 +227,7 @@ def test_a_killed_sweep_ends_with_the_same_points(tmp_path, tuner):
     script, whole, out = write(tmp_path), tmp_path / "whole", tmp_path / "out"
     run(script, whole, *options)
     call = start(script, out, *options)
-    rows = out / "digits" / "sweep_92_search_trials.csv"
+    rows = out / "quick-digits" / "sweep_92_search_trials.csv"
     limit = time.monotonic() + 90
     while not rows.exists() or len(rows.read_text().splitlines()) <= 3:
         assert time.monotonic() < limit
@@ -241,16 +241,18 @@ def test_a_killed_sweep_ends_with_the_same_points(tmp_path, tuner):
     assert points(out) == points(whole)
     assert len({row["arm"] for row in table(out)}) == 2  # the arm that sets the rate itself is not searched
     assert [row["point"] for row in table(out) if row["untuned"] == "True"] == ["0", "0"]
-    assert (out / "digits" / "tuned_92_search.json").read_bytes() == (whole / "digits" / "tuned_92_search.json").read_bytes()
+    assert (out / "quick-digits" / "tuned_92_search.json").read_bytes() == (
+        whole / "quick-digits" / "tuned_92_search.json"
+    ).read_bytes()
     for kind in ("sensitivity",):
-        assert (out / "digits" / f"sweep_92_search_{tuner}_{kind}.png").stat().st_size > 5000
+        assert (out / "quick-digits" / f"sweep_92_search_{tuner}_{kind}.png").stat().st_size > 5000
 
 
 @pytest.mark.parametrize("searched_by", ["", 'tuner="random", points=3,'])
 def test_a_run_uses_what_a_larger_sweep_has_found_and_says_so(tmp_path, searched_by):
     script, out = write(tmp_path, SCRIPT.replace("    seeds=2,", f"    {searched_by} seeds=2,")), tmp_path / "out"
     run(script, out, "--sweep", "--trials", "7", "--tuner", "halton")
-    found = json.loads((out / "digits" / "tuned_92_search.json").read_text())["arms"]
+    found = json.loads((out / "quick-digits" / "tuned_92_search.json").read_text())["arms"]
     best = {}
     for row in table(out):
         key = (float(row["score"]), -float(row["nll"]))
@@ -258,13 +260,13 @@ def test_a_run_uses_what_a_larger_sweep_has_found_and_says_so(tmp_path, searched
     assert {arm: own["values"]["learning_rate"] for arm, own in found.items()} == {arm: rate for arm, (_, rate) in best.items()}
     said, _ = run(script, out)
     assert "values from a larger search: halton, 7 points" in said
-    rows = store.read_rows(schema.Files(out / "digits", NAME))
+    rows = store.read_rows(schema.Files(out / "quick-digits", NAME))
     for row in rows:
         if row["arm"] in found:
             assert json.loads(row["arguments"])["learning_rate"] == found[row["arm"]]["values"]["learning_rate"]
             assert row["tuning"] == "halton, 7 points"
     # Of a smaller search, or one of another space, nothing is used.
-    files = schema.Files(out / "digits", NAME)
+    files = schema.Files(out / "quick-digits", NAME)
     from common.running import scripts
 
     experiment = scripts.declared(script)
@@ -277,7 +279,7 @@ def test_a_run_uses_what_a_larger_sweep_has_found_and_says_so(tmp_path, searched
 
 
 def test_somebody_elses_table_is_not_overwritten(tmp_path):
-    path = tmp_path / "out" / "digits" / "sweep_92_search.csv"
+    path = tmp_path / "out" / "quick-digits" / "sweep_92_search.csv"
     path.parent.mkdir(parents=True)
     path.write_text("a,b\n1,2\n")
     _, errors = run(write(tmp_path), tmp_path / "out", "--sweep", "--trials", "1", status=1)

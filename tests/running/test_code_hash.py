@@ -1,0 +1,121 @@
+"""What part of a script decides its results, hashed alike by every Python that TensorFlow runs on."""
+
+import pathlib
+import shutil
+import subprocess
+
+import pytest
+from conftest import PROJECT
+
+from common.running.code_hash import code_hash
+
+SOURCE = '''"""Doc."""
+import keras
+RATE = 0.1
+UNUSED = 1
+ARMS = {"baseline": {}}
+
+def helper(x):
+    """Doc."""
+    return x * RATE  # comment
+
+def train(trial):
+    return helper(trial)
+
+experiment = Experiment(train, arms=ARMS, claims=[1])
+'''
+SYNTAX = '''
+@decorate("a", b=1)
+class Layer(keras.layers.Layer):
+    """Doc."""
+    size: int = 3
+    def call(self, x, /, y=None, *rest, flag: bool = False, **more):
+        """Doc."""
+        async def wait(): await x
+        global G
+        with open("x") as f, open(f"{x!r:>{self.size}} {y=} {{}} {x:}" "tail") as g:
+            pass
+        try:
+            assert x, f"no {x:.2f}"
+        except (ValueError, TypeError) as error:
+            raise KeyError(1_000, 1e-3, 2j, 0x10, b"\\x00", ..., None, True, -1) from error
+        else:
+            del x
+        finally:
+            [a, *b], c = (lambda q=1: q, 2), {**{"k": 1}, "é": "ü"}
+        match c:
+            case {"k": 1, **rest} if rest: return
+            case [1, 2, *_] | (3 | 4) as z: pass
+            case str(x=1): ...
+        x[1:2, ::3, ...] = y if (n := 10) < 3 <= 4 not in (5,) else not ~n
+        return {i: j for i in range(3) for j in "ab" if i if j}, {1, 2}, (yield), [*rest]
+
+RATES: dict[str, float] = {"a": 1e-5}
+RATES["c"] += 3 @ 4 // 5 ** -6 % 7 << 1 >> 2 & 3 ^ 4 | 5
+
+def train(trial, *, rate=0.1):
+    for i, _ in enumerate(RATES):
+        while True:
+            continue
+        else:
+            break
+    return Layer
+'''
+LITERAL = "3db7ff32bfc635779816bc761ea1dc4fd6be95eae2165137251abe52e9f3c7c9"
+
+
+def test_it_sees_what_train_reaches_and_nothing_else():
+    before = code_hash(SOURCE)
+    for old, new in (
+        ('"""Doc."""', '"""Other."""'),
+        ("# comment", ""),
+        ("claims=[1]", "claims=[2]"),
+        ("UNUSED = 1", "UNUSED = 2"),
+        ('{"baseline": {}}', '{"baseline": {}, "b": {}}'),
+        ("\n\ndef train", "\n\n\n\ndef train"),
+    ):
+        assert code_hash(SOURCE.replace(old, new)) == before, old
+    for old, new in (
+        ("RATE = 0.1", "RATE = 0.2"),
+        ("x * RATE", "x + RATE"),
+        ("import keras\n", "import keras\nkeras.config.x()\n"),
+    ):
+        assert code_hash(SOURCE.replace(old, new)) != before, old
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("y=None", "y=0"),
+        ("1e-3", "0.002"),
+        ('"tail"', '"tale"'),
+        ("*rest,", "*others,"),
+        ("<<", ">>"),
+        ("flag: bool", "flag: int"),
+    ],
+)
+def test_it_sees_every_part_of_the_syntax(old, new):
+    assert code_hash(SYNTAX.replace(old, new, 1)) != code_hash(SYNTAX)
+
+
+def test_it_is_what_it_was_when_rows_were_published():
+    assert code_hash(SYNTAX) == LITERAL
+
+
+@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13"])
+def test_every_python_hashes_alike(version, tmp_path):
+    """`ast.dump` does not, and Python 3.12 puts empty strings into f-strings."""
+    of_pyenv = pathlib.Path("~/.pyenv/versions").expanduser().glob(f"{version}.*/bin/python")
+    candidates = [shutil.which(f"python{version}"), *map(str, sorted(of_pyenv))]
+    python = next((one for one in candidates if one and not subprocess.run([one, "-V"], capture_output=True).returncode), None)
+    if python is None:
+        pytest.skip(f"Python {version} is not here")
+    (tmp_path / "syntax.py").write_text(SYNTAX)
+    code = (
+        f"import sys; sys.path.insert(0, {str(PROJECT / 'common' / 'running')!r})\n"
+        "from code_hash import code_hash\n"
+        "print(*[code_hash(open(path, encoding='utf-8').read()) for path in sys.argv[1:]])"
+    )
+    paths = [str(tmp_path / "syntax.py"), *map(str, sorted(PROJECT.glob("experiments/exp_*.py")))]
+    done = subprocess.run([python, "-c", code, *paths], capture_output=True, text=True)
+    assert done.stdout.split() == [code_hash(pathlib.Path(path).read_text()) for path in paths], done.stderr
