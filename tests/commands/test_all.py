@@ -41,8 +41,9 @@ def catalogue(tmp_path, monkeypatch):
 BOOT = """
 import pathlib, sys
 folder = pathlib.Path(sys.argv.pop(1)) / "experiments"
-from common.commands import all as all_command, parsing
-all_command.experiment_scripts = lambda: sorted(folder.glob("exp_*.py"))
+from common.commands import all as all_command, parsing, run
+scripts = lambda: sorted(folder.glob("exp_*.py"))
+all_command.experiment_scripts = run.experiment_scripts = scripts
 all_command.command = lambda name, options: [sys.executable, str(folder / f"{name}.py"), *options]
 parsing.end(all_command.main)
 """
@@ -73,6 +74,23 @@ def test_options_reach_every_experiment_and_arms_are_refused(catalogue, tmp_path
     process = run("--arms", "a")
     assert "arms belong to one experiment" in process.communicate(timeout=60)[1]
     assert process.returncode == 2
+
+
+def test_some_experiments_run_in_the_order_named(catalogue):
+    write, run = catalogue
+    for number in ("01", "02", "03"):
+        write(number, WORKS)
+    out, err = run("EXP=03,1", "--seeds", "2").communicate(timeout=60)
+    assert [line.partition(":")[0] for line in out.splitlines()] == ["[1/2] exp_03_x", "[2/2] exp_01_x", out.splitlines()[-1]]
+    assert (out.splitlines()[-1].startswith("2 of 2 experiments done in "), err) == (True, "")
+    for wrong, said in (
+        ("03,77", "experiment must be one of 01 02 03. Received: 77"),
+        ("03,3", "each experiment once. Received: 03,3"),
+    ):
+        process = run(f"EXP={wrong}")
+        err = process.communicate(timeout=60)[1]
+        assert (process.returncode, err.count("\n")) == (2, 1)
+        assert said in err
 
 
 def test_what_the_first_experiment_cannot_mean_ends_the_call(catalogue):

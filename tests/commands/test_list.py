@@ -37,3 +37,23 @@ def test_list_counts_each_arm_and_seed_once(tmp_path):
         store.store(files, store.Outcome(row={**identity, "arm": "baseline", "seed": seed}), list(experiment.arms))
     store.store(files, store.Outcome(row={**identity, "arm": "l2=1e-4", "seed": 0, "status": "failed"}), list(experiment.arms))
     assert dict(list_command.progress(experiment, tmp_path))["quick-digits"] == "5 of 25, 1 failed"
+
+
+def test_list_shows_one_setting_and_what_was_overridden(tmp_path):
+    experiment = scripts.declared(PROJECT / "experiments" / "exp_03_l2.py")
+    for name, folder in (
+        ("small", "small-cifar10-epochs=3"),
+        ("quick", "quick-digits-epochs=3"),
+        ("quick", "quick-digits-smoke"),
+    ):
+        files = schema.Files(tmp_path / folder, experiment.name)
+        selected = experiment.select(name, smoke=folder.endswith("smoke"))
+        store.write_declaration(files, experiment.declare(selected) | {"protocol": 1})
+        row = {"experiment": experiment.name, "status": "done", "arm": "baseline", "seed": 0}
+        store.store(files, store.Outcome(row=row), list(experiment.arms))
+    assert list_command.progress(experiment, tmp_path, "small") == [
+        ("small-cifar10", "none"),
+        ("small-cifar10-epochs=3", "1 of 25"),
+    ]
+    assert dict(list_command.progress(experiment, tmp_path, "quick"))["quick-digits-smoke"] == "1 of 5"  # which has one seed
+    assert len(list_command.progress(experiment, tmp_path)) == 6

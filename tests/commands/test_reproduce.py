@@ -7,6 +7,7 @@ import sys
 import pytest
 from conftest import PROJECT
 
+from common import machine
 from common.commands import reproduce
 from common.rows import schema, store
 
@@ -38,6 +39,14 @@ def test_a_row_is_identical_when_its_trial_is_run_again(rows):
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1] == "IDENTICAL"
     assert done.stdout.startswith(f"exp_03_l2, l2=1e-4 seed 1, from {path}")
+
+
+def test_another_kind_of_processor_is_named(rows, monkeypatch):
+    folder, path = rows
+    row = read(path)[1]
+    monkeypatch.setenv(machine.ONEDNN, str(int(not machine.uses_onednn())))
+    done = call("common.commands.reproduce", "--row", row["fingerprint"][:8], "--results", str(folder))
+    assert f"kind: {row['kind']} then, {machine.kind()} now" in done.stdout.splitlines()
 
 
 def test_what_differs_is_named(rows):

@@ -4,6 +4,7 @@ import sys
 
 import pytest
 from conftest import PROJECT
+from PIL import Image
 
 from common.commands import run as command
 from common.running import scripts
@@ -38,6 +39,8 @@ CASES = {
     "threads 0": (["--threads", "0"], "Received: 0"),
     "batch larger than the data": (["--batch", "500"], "Received: 500"),
     "train larger than the data": (["--train", "2000"], "at most 1150"),
+    "setting": (["--setting", "tiny"], "setting must be one of quick, small, full. Received: 'tiny'"),
+    "two settings": (["--setting", "small", "--full"], "Received: SETTING=small as well"),
     "train 0": (["--train", "0"], "Received: 0"),
     "size 0": (["--size", "0"], "Received: 0"),
     "colour": (["--colour", "blue"], "'blue'"),
@@ -102,3 +105,49 @@ def test_arms_with_commas_in_their_names_can_be_chosen(experiment):
 
     assert command._chosen_arms(Named, "a,b,baseline") == ["baseline", "a,b"]
     assert command._chosen_arms(experiment, "l2=1e-4,baseline") == ["baseline", "l2=1e-4"]
+
+
+@pytest.fixture
+def pets(tmp_path):
+    """A folder of own images: three classes of 5, 40 and 75, of 20×16 pixels."""
+    for name, count in (("bird", 5), ("cat", 40), ("dog", 75)):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for i in range(count):
+            Image.new("RGB", (20, 16), (i, 2 * i, 3 * i)).save(tmp_path / "pets" / name / f"{i}.png")
+    return tmp_path / "pets"
+
+
+def test_own_images_run_under_small_with_as_many_as_there_are(experiment, capsys, tmp_path, pets):
+    status, out, err = run(experiment, capsys, "--dataset", pets, "--dry", "--results", tmp_path / "out")
+    assert (status, err) == (0, "")
+    # 120 images, of which a fifth is the test split and a tenth of the rest is val.
+    assert f"small, {pets}: epochs 10, batch_size 32, train_size 86 (all there are), precision float32" in out
+    assert "rows in " + str(tmp_path / "out" / "small-") in out
+    assert "25 of 25 trials to run" in out
+
+
+def test_what_the_user_asks_of_own_images_must_be_there(experiment, capsys, tmp_path, pets):
+    options = ("--dataset", pets, "--dry", "--results", tmp_path / "out")
+    status, out, _ = run(experiment, capsys, *options, "--train", 40)
+    assert (status, "train_size 40," in out) == (0, True)
+    for option, value, said in (("--train", 87, "TRAIN=86. Received: 87"), ("--batch", 87, "BATCH=86. Received: 87")):
+        status, _, err = run(experiment, capsys, *options, option, value)
+        assert (status, err.count("\n"), said in err) == (2, 1, True), err
+
+
+def test_an_arm_that_needs_more_images_than_there_are_is_named(capsys, tmp_path, pets):
+    features = scripts.declared(next(PROJECT.glob("experiments/exp_29_*.py")))
+    options = ("--dataset", pets, "--dry", "--results", tmp_path)
+    status, _, err = run(features, capsys, *options)
+    assert (status, err.count("\n")) == (2, 1)
+    assert "train_size must be at most 86" in err
+    assert "leave the arm 'CNN, 1000 examples' out (ARMS=…) or choose another DATASET. Received: 1000" in err
+    status, out, _ = run(features, capsys, *options, "--arms", "CNN, all examples")
+    assert status == 0
+
+
+def test_classes_that_own_images_do_not_have_are_named(capsys, tmp_path, pets):
+    transfer = scripts.declared(next(PROJECT.glob("experiments/exp_27_*.py")))
+    status, _, err = run(transfer, capsys, "--dataset", pets, "--dry", "--results", tmp_path)
+    assert (status, err.count("\n")) == (2, 1)
+    assert "classes must lie between 0 and 2, the last of" in err

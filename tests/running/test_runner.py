@@ -17,7 +17,7 @@ from conftest import PROJECT
 from processes import alive, run_script, wait_until_gone, workers_of
 from survival import SCRIPT, files_in, reproducible, write
 
-from common import tasks
+from common import machine, tasks
 from common.data.dataset import load
 from common.data.streams import Streams
 from common.files import read_arrays
@@ -206,6 +206,61 @@ def test_trials_that_go_wrong_have_rows_and_the_others_go_on(tmp_path):
     assert done.returncode == 0
     assert "5 rows of an earlier code, setting or data moved to" in done.stdout
     assert (tmp_path / "out" / "quick-digits" / "superseded" / "exp_90_survive.1.csv").exists()
+
+
+def other_kind(monkeypatch):
+    """From now on processes run on another kind of processor: with oneDNN where there was none, or without."""
+    monkeypatch.setenv(machine.ONEDNN, str(int(not machine.uses_onednn())))
+    return machine.kind()
+
+
+def test_a_seed_begun_on_another_kind_of_processor_is_trained_whole_again(tmp_path, monkeypatch):
+    script, out = write(tmp_path, epochs=1), tmp_path / "out"
+    first = machine.kind()
+    assert run_script(script, ["--results", out, "--seeds", "1"]).returncode == 0
+    assert run_script(script, ["--results", out, "--arms", "baseline", "--seeds", "2"]).returncode == 0
+    before = {(row["arm"], row["seed"]): row for row in store.read_rows(files_in(out))}
+    assert {row["kind"] for row in before.values()} == {first}
+
+    second = other_kind(monkeypatch)
+    announced = run_script(script, ["--results", out, "--dry"]).stdout
+    assert f"seed 1 of another kind of processor ({first}; here {second}): trained whole again\n" in announced
+    assert "2 of 4 trials to run" in announced
+    done = run_script(script, ["--results", out])
+    assert done.returncode == 0, done.stderr
+    moved = out / "quick-digits" / "superseded" / "exp_90_survive.1.csv"
+    line = f"seed 1 of another kind of processor ({first}; here {second}): trained whole again; 1 rows moved to {moved}"
+    assert line in done.stdout.splitlines()
+    rows = {(row["arm"], row["seed"]): row for row in store.read_rows(files_in(out))}
+    assert {key: row["kind"] for key, row in rows.items()} == {
+        **dict.fromkeys([("baseline", "0"), ("dropout", "0")], first),  # a finished seed stays
+        **dict.fromkeys([("baseline", "1"), ("dropout", "1")], second),
+    }
+    assert rows["baseline", "0"] == before["baseline", "0"]
+    assert second in rows["baseline", "1"]["device"]
+    assert "all 4 trials are done" in run_script(script, ["--results", out, "--dry"]).stdout
+
+    monkeypatch.undo()
+    done = run_script(script, ["--results", out, "--arms", "dropout", "--seeds", "3"])
+    assert "another kind" not in done.stdout  # seed 2 is begun here, the others are finished
+
+
+def test_code_that_changes_while_a_call_runs_ends_it_and_mixes_nothing(tmp_path):
+    script, out = write(tmp_path, epochs=2), tmp_path / "out"
+    process = run_script(script, ["--results", out, "--jobs", "1"], wait=False)
+    lines = []
+    for line in process.stdout:
+        lines.append(line.decode().rstrip())
+        if lines[-1].startswith("[1/4]"):
+            script.write_text(script.read_text() + "# a comment\n")
+    assert process.wait() == 1
+    said = f"{script} has changed since this call began: run the same command again, which keeps what is done"
+    assert lines[-1] == f"exp_90_survive: {said}"
+    assert [row["status"] for row in store.read_rows(files_in(out))] in (["done"], ["done"] * 2)  # the change may come late
+    done = run_script(script, ["--results", out])
+    assert done.returncode == 0, done.stderr
+    assert [row["status"] for row in store.read_rows(files_in(out))] == ["done"] * 4
+    assert "moved" not in done.stdout  # a comment decides nothing
 
 
 SETTINGS = '''"""Exp 90: what do the fields of a setting change?

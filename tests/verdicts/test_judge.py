@@ -221,6 +221,19 @@ def test_the_ledger_prints_every_claim_and_names_damaged_files(made, tmp_path):
     assert "b beats a: refuted" in done.stdout
 
 
+def test_the_ledger_of_one_setting(made, tmp_path):
+    made.add("a", around(0.95))
+    made.add("b", around(0.85))
+    made.judge(claim())
+    command = [sys.executable, "-m", "common.commands.verdicts", "90", "--results", str(tmp_path), "SETTING=full"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT)
+    assert "a beats b: supported" in done.stdout
+    assert list(ledger.entries(tmp_path, "90", "small")) == []
+    command[-1] = "SETTING=tiny"
+    done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT)
+    assert (done.returncode, done.stderr) == (2, "setting must be one of quick, small, full. Received: 'tiny'\n")
+
+
 def test_what_is_declared_a_demonstration_or_about_other_images_stays_out_of_the_ledger(made, tmp_path):
     made.add("a", around(0.95))
     made.add("b", around(0.85))
