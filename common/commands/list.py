@@ -21,17 +21,10 @@ def progress(experiment: Experiment, folder: pathlib.Path, only: str | None = No
         files.folder.name
         for setting in store.setting_folders(folder)
         for files in store.experiments(setting)
-        if files.experiment == experiment.name and (only is None or _setting_name(files) == only)
+        if files.experiment == experiment.name and (only is None or store.setting_name(files) == only)
     ]
     found = [schema.Files(folder / name, experiment.name) for name in dict.fromkeys([*declared, *others])]
     return [(files.folder.name, _how_far(experiment, files)) for files in found]
-
-
-def _setting_name(files: schema.Files) -> str:
-    try:
-        return store.read_declaration(files).get("setting_name", "")
-    except Failure:
-        return ""
 
 
 def _how_far(experiment: Experiment, files: schema.Files) -> str:

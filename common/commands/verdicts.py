@@ -35,10 +35,13 @@ def run() -> int:
 
 def _entries(folder: pathlib.Path, number: str | None, setting: str | None) -> list[Entry | Failure]:
     """The entries of one experiment, or of all, in one setting or in all. Raises `Misuse` where there are no rows to speak of."""
-    there = [files.experiment for one in store.setting_folders(folder) for files in store.experiments(one)]
-    if not [name for name in there if number is None or name.startswith(f"exp_{number}_")]:
+    there = [files for one in store.setting_folders(folder) for files in store.experiments(one)]
+    there = [files for files in there if number is None or files.experiment.startswith(f"exp_{number}_")]
+    if not [files for files in there if setting in (None, store.setting_name(files))]:
         about = f"experiment {number}" if number else "any experiment"
-        raise Misuse(f"there are no rows of {about}: run it first (make exp-NN). Received: {folder}")
+        where = f" in the {setting} setting" if setting else ""
+        how = f"make exp-{number or 'NN'}" + (f" SETTING={setting}" if setting else "")
+        raise Misuse(f"there are no rows of {about}{where}: run it first ({how}). Received: {folder}")
     return list(entries(folder, number, setting))
 
 

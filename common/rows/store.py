@@ -230,6 +230,14 @@ def read_declaration(files: Files) -> dict:
     return declaration
 
 
+def setting_name(files: Files) -> str:
+    """The name of the setting that an experiment was declared under; blank where the declaration cannot be read."""
+    try:
+        return read_declaration(files)["setting_name"]
+    except Failure:
+        return ""
+
+
 # --- frames --------------------------------------------------------------------------------------------------------
 
 

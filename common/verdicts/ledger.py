@@ -41,10 +41,10 @@ def entries(folder: pathlib.Path, number: str | None = None, setting: str | None
         for files in store.experiments(one):
             if number is not None and not files.experiment.startswith(f"exp_{number}_"):
                 continue
+            if setting not in (None, store.setting_name(files)):
+                continue
             try:
                 table = Table.read(files)
-                if setting not in (None, table.declaration["setting_name"]):
-                    continue
                 for verdict in judge(table):
                     yield Entry.of(table, verdict)
             except Failure as error:

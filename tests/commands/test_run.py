@@ -142,8 +142,7 @@ def test_an_arm_that_needs_more_images_than_there_are_is_named(capsys, tmp_path,
     assert (status, err.count("\n")) == (2, 1)
     assert "train_size must be at most 86" in err
     assert "leave the arm 'CNN, 1000 examples' out (ARMS=…) or choose another DATASET. Received: 1000" in err
-    status, out, _ = run(features, capsys, *options, "--arms", "CNN, all examples")
-    assert status == 0
+    assert run(features, capsys, *options, "--arms", "CNN, all examples")[0] == 0
 
 
 def test_classes_that_own_images_do_not_have_are_named(capsys, tmp_path, pets):

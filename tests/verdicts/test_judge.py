@@ -229,9 +229,13 @@ def test_the_ledger_of_one_setting(made, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT)
     assert "a beats b: supported" in done.stdout
     assert list(ledger.entries(tmp_path, "90", "small")) == []
-    command[-1] = "SETTING=tiny"
-    done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT)
-    assert (done.returncode, done.stderr) == (2, "setting must be one of quick, small, full. Received: 'tiny'\n")
+    got = f"Received: {tmp_path}"
+    for name, said in (
+        ("small", f"there are no rows of experiment 90 in the small setting: run it first (make exp-90 SETTING=small). {got}"),
+        ("tiny", "setting must be one of quick, small, full. Received: 'tiny'"),
+    ):
+        done = subprocess.run([*command[:-1], f"SETTING={name}"], capture_output=True, text=True, cwd=PROJECT)
+        assert (done.returncode, done.stderr) == (2, f"{said}\n")
 
 
 def test_what_is_declared_a_demonstration_or_about_other_images_stays_out_of_the_ledger(made, tmp_path):
@@ -266,7 +270,7 @@ def test_an_experiment_without_rows_is_one_line(tmp_path):
     command = [sys.executable, "-m", "common.commands.verdicts", "03", "--results", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT)
     assert done.returncode == 2
-    assert done.stderr == f"there are no rows of experiment 03: run it first (make exp-NN). Received: {tmp_path}\n"
+    assert done.stderr == f"there are no rows of experiment 03: run it first (make exp-03). Received: {tmp_path}\n"
 
 
 def test_an_experiment_without_claims_says_so(made, tmp_path):
