@@ -25,7 +25,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         for number in range(EXPERIMENTS):
-            make(schema.Files(folder / "digits", f"exp_{number:02d}_made"), number)
+            make(schema.Files(folder / "quick-digits", f"exp_{number:02d}_made"), number)
         print(f"{EXPERIMENTS} experiments of {ARMS} arms and {SEEDS} seeds, {cores()} cores")
         whole = seconds(folder)
         again = seconds(folder)
@@ -80,7 +80,8 @@ def make(files: schema.Files, number: int) -> None:
     claims[0] |= {"text": "it gets there sooner", "metric": "steps_to_target", "target": 0.6, "margin": 10}
     doc = "Exp: does it?\n\nVaries   what it says.\nFixed    the rest.\nExpect   a small gain, as everywhere."
     declaration = {"experiment": files.experiment, "doc": doc, "question": "does it matter?", "arms": arms, "claims": claims}
-    store.write_declaration(files, declaration | {"baseline": "baseline", "seeds": SEEDS, "setting": {"dataset": "digits"}})
+    setting = {"setting_name": "quick", "demonstration": True, "setting": {"dataset": "digits"}, "protocol": 1}
+    store.write_declaration(files, declaration | setting | {"baseline": "baseline", "seeds": SEEDS})
     pd.DataFrame(rows, columns=schema.NAMES).to_csv(files.rows, index=False)
     pd.DataFrame(epochs, columns=schema.EPOCH_NAMES).to_csv(files.epochs, index=False)
     write_atomic(files.predictions, archive_bytes(arrays))
