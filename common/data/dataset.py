@@ -92,7 +92,8 @@ def load(name: str, image_size: int | None = None, colour: str | None = None) ->
 
     Args:
         name: one of `NAMES`, any other image-classification dataset of TFDS, or a folder with one subfolder per class.
-        image_size: pixels a side to resize to; by default the dataset's own size, 64 where its images differ.
+        image_size: pixels a side to resize to; by default the dataset's own size, 64 where its images differ
+            or are larger than 256.
         colour: "grey" or "rgb"; by default the dataset's own.
 
     Raises:
@@ -162,7 +163,7 @@ def slug(name: str) -> str:
     folder = image_folder(name)
     if folder is None:
         return name.replace("/", "_")
-    digest = hashlib.blake2b(str(folder).encode(), digest_size=4).hexdigest()
+    digest = hashlib.blake2b(os.fsencode(folder), digest_size=4).hexdigest()
     return re.sub(r"[^A-Za-z0-9_.]+", "_", folder.name) + f"_{digest}"
 
 
@@ -218,12 +219,14 @@ def _write_cache(folder: pathlib.Path, source: str, name: str, arrays: dict) -> 
 
 def image_folder(name: str) -> pathlib.Path | None:
     """The folder that `name` means, or None where it is the name of a dataset."""
-    path = pathlib.Path(name).expanduser()
-    if name in NAMES or not (path.is_dir() or name.startswith((".", "/", "~"))):
+    path = os.path.expanduser(name)
+    if name in NAMES or not (os.path.exists(path) or name.startswith((".", "/", "~"))):
         return None
-    if not path.is_dir():
-        raise Misuse(f"dataset folder does not exist. Received: {name!r}")
-    return path.resolve()
+    if os.path.isfile(path):
+        raise Misuse(f"dataset must be a folder with one subfolder per class, not a file (unpack an archive). Received: {name!r}")
+    if not os.path.isdir(path):
+        raise Misuse(f"dataset folder does not exist, or may not be read. Received: {name!r}")
+    return pathlib.Path(path).resolve()
 
 
 # --- the cache -----------------------------------------------------------------------------------------------------
