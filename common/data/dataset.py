@@ -65,14 +65,18 @@ class Dataset:
 
     def split_sizes(self) -> tuple[int, int]:
         """How many examples `split` gives to train and to val."""
-        val = round(self.train_size * self.val_fraction)
+        val = max(round(self.train_size * self.val_fraction), min(self.classes, self.train_size // 2))
         return self.train_size - val, val
 
     def split(self, streams: Streams) -> tuple[Split, Split]:
-        """Train and val, both stratified; train in the order drawn, of which every prefix holds the classes in proportion."""
+        """Train and val, both stratified; train in the order drawn, of which every prefix holds the classes in proportion.
+
+        Val holds at least one example of each class of which there are two.
+        """
         images, labels = self._open("train")
         order = stratified_order(labels, streams.generator("split"))
         train, val = np.split(order, [self.split_sizes()[0]])
+        _exchange(labels, train, val)
         return self._part(images, labels, train), self._part(images, labels, np.sort(val))
 
     def test(self) -> Split:
@@ -85,6 +89,21 @@ class Dataset:
 
     def _open(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         return tuple(np.load(self.folder / f"{split}_{what}.npy", mmap_mode="r") for what in ("images", "labels"))
+
+
+def _exchange(labels: np.ndarray, train: np.ndarray, val: np.ndarray) -> None:
+    """Give val an example of each class that it lacks, for one of the class it has most of, in place.
+
+    A class lacks one where its share of val is less than half an example. At least one example stays in train.
+    """
+    counts = np.bincount(labels[val], minlength=labels.max() + 1)
+    for rare in np.flatnonzero(counts == 0):
+        own, most = np.flatnonzero(labels[train] == rare), counts.argmax()
+        if len(own) > 1 and counts[most] > 1:
+            last = np.flatnonzero(labels[val] == most)[-1]
+            train[own[-1]], val[last] = val[last], train[own[-1]]
+            counts[rare] += 1
+            counts[most] -= 1
 
 
 def load(name: str, image_size: int | None = None, colour: str | None = None) -> Dataset:

@@ -291,6 +291,20 @@ def test_where_the_classes_lie_is_said(tmp_path):
         load("~nobody-of-that-name/images")
 
 
+@pytest.mark.parametrize(("counts", "val"), [((5, 5), [1, 1]), ((5, 5, 5), [1, 1, 1]), ((5, 120), [1, 9])])
+def test_val_holds_each_class(tmp_path, counts, val):
+    # Of 5, one is tested on and one validated on. Of 125, a fifth is 25 and a tenth of the rest is 10.
+    for name, count in zip("abc", counts, strict=False):
+        _folder(tmp_path / "rare", classes=(name,), count=count)
+    dataset = load(str(tmp_path / "rare"))
+    for seed in range(5):
+        train, validated = dataset.split(Streams(seed))
+        assert np.bincount(validated.labels).tolist() == val
+        assert np.bincount(train.labels)[0] == 3
+        assert sorted([*train.ids, *validated.ids]) == list(range(dataset.train_size))
+    assert dataset.split_sizes() == (dataset.train_size - sum(val), sum(val))
+
+
 def test_too_few_classes_or_images_are_named(tmp_path):
     with pytest.raises(Misuse, match="at least two"):
         load(str(_folder(tmp_path / "one", classes=("cat",))))
