@@ -65,14 +65,18 @@ class Dataset:
 
     def split_sizes(self) -> tuple[int, int]:
         """How many examples `split` gives to train and to val."""
-        val = round(self.train_size * self.val_fraction)
+        val = max(round(self.train_size * self.val_fraction), min(self.classes, self.train_size // 2))
         return self.train_size - val, val
 
     def split(self, streams: Streams) -> tuple[Split, Split]:
-        """Train and val, both stratified; train in the order drawn, of which every prefix holds the classes in proportion."""
+        """Train and val, both stratified; train in the order drawn, of which every prefix holds the classes in proportion.
+
+        Val holds at least one example of each class of which there are two.
+        """
         images, labels = self._open("train")
         order = stratified_order(labels, streams.generator("split"))
         train, val = np.split(order, [self.split_sizes()[0]])
+        _exchange(labels, train, val)
         return self._part(images, labels, train), self._part(images, labels, np.sort(val))
 
     def test(self) -> Split:
@@ -87,12 +91,28 @@ class Dataset:
         return tuple(np.load(self.folder / f"{split}_{what}.npy", mmap_mode="r") for what in ("images", "labels"))
 
 
+def _exchange(labels: np.ndarray, train: np.ndarray, val: np.ndarray) -> None:
+    """Give val an example of each class that it lacks, for one of the class it has most of, in place.
+
+    A class lacks one where its share of val is less than half an example. At least one example stays in train.
+    """
+    counts = np.bincount(labels[val], minlength=labels.max() + 1)
+    for rare in np.flatnonzero(counts == 0):
+        own, most = np.flatnonzero(labels[train] == rare), counts.argmax()
+        if len(own) > 1 and counts[most] > 1:
+            last = np.flatnonzero(labels[val] == most)[-1]
+            train[own[-1]], val[last] = val[last], train[own[-1]]
+            counts[rare] += 1
+            counts[most] -= 1
+
+
 def load(name: str, image_size: int | None = None, colour: str | None = None) -> Dataset:
     """Open a dataset, preparing its cache first where it is missing, damaged or out of date.
 
     Args:
         name: one of `NAMES`, any other image-classification dataset of TFDS, or a folder with one subfolder per class.
-        image_size: pixels a side to resize to; by default the dataset's own size, 64 where its images differ.
+        image_size: pixels a side to resize to; by default the dataset's own size, 64 where its images differ
+            or are larger than 256.
         colour: "grey" or "rgb"; by default the dataset's own.
 
     Raises:
@@ -162,7 +182,7 @@ def slug(name: str) -> str:
     folder = image_folder(name)
     if folder is None:
         return name.replace("/", "_")
-    digest = hashlib.blake2b(str(folder).encode(), digest_size=4).hexdigest()
+    digest = hashlib.blake2b(os.fsencode(folder), digest_size=4).hexdigest()
     return re.sub(r"[^A-Za-z0-9_.]+", "_", folder.name) + f"_{digest}"
 
 
@@ -218,12 +238,14 @@ def _write_cache(folder: pathlib.Path, source: str, name: str, arrays: dict) -> 
 
 def image_folder(name: str) -> pathlib.Path | None:
     """The folder that `name` means, or None where it is the name of a dataset."""
-    path = pathlib.Path(name).expanduser()
-    if name in NAMES or not (path.is_dir() or name.startswith((".", "/", "~"))):
+    path = os.path.expanduser(name)
+    if name in NAMES or not (os.path.exists(path) or name.startswith((".", "/", "~"))):
         return None
-    if not path.is_dir():
-        raise Misuse(f"dataset folder does not exist. Received: {name!r}")
-    return path.resolve()
+    if os.path.isfile(path):
+        raise Misuse(f"dataset must be a folder with one subfolder per class, not a file (unpack an archive). Received: {name!r}")
+    if not os.path.isdir(path):
+        raise Misuse(f"dataset folder does not exist, or may not be read. Received: {name!r}")
+    return pathlib.Path(path).resolve()
 
 
 # --- the cache -----------------------------------------------------------------------------------------------------

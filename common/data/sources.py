@@ -8,15 +8,26 @@ import hashlib
 import os
 import pathlib
 import re
+import shlex
+import warnings
 
 import numpy as np
 
 from common.data.streams import Streams, stratified_order
 from common.errors import Failure, Misuse
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+IMAGE_SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".avif", ".jp2"),
+    *(".heic", ".heif"),  # which Pillow cannot read: better refused by name than left out
+)
 MODES = {"grey": "L", "rgb": "RGB"}
-FOLDER_SIZE = 64  # pixels a side for images of differing sizes, unless the setting names another
+GREY_MODES = {"1", "L", "LA", "I;16", "I;16B", "I;16L"}
+WHOLE_RANGE = 65535 / 255  # of 16 bits, to that of 8
+FOLDER_SIZE = 64  # pixels a side for images of differing sizes or of more than LARGEST_SIZE, unless the setting names another
+LARGEST_SIZE = 256
+FOLDER_RULES = 2  # number of the way in which a folder is read: caches of another are made again
+PARTS = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
+"""What people call the folders of a split."""
 
 
 def _arrays(train: tuple, test: tuple | None, class_names: list[str], name: str) -> dict:
@@ -60,67 +71,139 @@ def digits(image_size: int | None, colour: str | None) -> dict:
     return _arrays((images, digits.target), None, [str(d) for d in range(10)], "digits")
 
 
+def _hidden(name: str) -> bool:
+    """Whether a file or folder is a system's own: `.DS_Store`, `._cat.jpg`, what macOS adds to archives, thumbnails."""
+    return name.startswith(".") or name in ("__MACOSX", "@eaDir")
+
+
 def _class_folders(folder: pathlib.Path) -> list[pathlib.Path]:
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not _hidden(p.name))
 
 
 def _image_files(folder: pathlib.Path) -> list[pathlib.Path]:
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    """The images at any depth, sorted; none where there is no folder. Raises OSError for one that cannot be read."""
+    found = []
+    if not folder.is_dir():
+        return found
+    for place, folders, names in os.walk(folder, onerror=_raise):
+        folders[:] = [name for name in folders if not _hidden(name)]
+        images = (name for name in names if not _hidden(name) and name.lower().endswith(IMAGE_SUFFIXES))
+        found += [pathlib.Path(place, name) for name in images]
+    return sorted(found)
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def folder_listing(folder: pathlib.Path) -> str:
-    """A digest of the folder's files, sizes and times: when it changes, the cache is rebuilt."""
-    lines = []
-    for path in _image_files(folder):
-        status = path.stat()
-        lines.append(f"{path.relative_to(folder)} {status.st_size} {status.st_mtime_ns}")
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    """A digest of the folder's files, sizes and times: when it changes, the cache is rebuilt.
+
+    Raises:
+        Misuse: a folder or file that cannot be read.
+    """
+    try:
+        own = _class_folders(folder)
+        folders = [*own, *(below for p in own for below in _class_folders(p))]  # each of which may be a link
+        lines = [f"rules {FOLDER_RULES}", *(str(p.relative_to(folder)) for p in folders)]
+        for path in sorted({path for p in folders for path in _image_files(p)}):
+            status = path.stat()
+            lines.append(f"{path.relative_to(folder)} {status.st_size} {status.st_mtime_ns}")
+    except OSError as error:
+        raise Misuse(f"dataset folder cannot be read ({error.strerror}): mend that. Received: {error.filename}") from error
+    return hashlib.sha256(os.fsencode("\n".join(lines))).hexdigest()
 
 
 def image_folder(folder: pathlib.Path, image_size: int | None, colour: str | None) -> dict:
-    """One subfolder per class, below `train/` and `test/` where they are there."""
-    parts = ("",)
-    if (folder / "train").is_dir() and _class_folders(folder / "train"):
-        beside = [p.name for p in _class_folders(folder) if p.name not in ("train", "test")]
-        if beside:
-            raise Misuse(f"a dataset folder with train/ may have test/ beside it, nothing else. Received: {folder / beside[0]}")
-        parts = ("train", "test") if (folder / "test").is_dir() else ("train",)
-    class_names = [p.name for p in _class_folders(folder / parts[0])]
-    if len(class_names) < 2:
-        raise Misuse(f"a dataset folder needs one subfolder per class, at least two. Received: {folder}")
-    unknown = {p.name for part in parts for p in _class_folders(folder / part)} - set(class_names)
+    """One subfolder per class, below `train/` and `test/` where they are there; a class's own subfolders belong to it.
+
+    Images are turned as their EXIF orientation says and laid on white where they are transparent; 16 bits become 8, and of an
+    animation the first frame counts. Images beside the class folders have no class and are left out.
+
+    Raises:
+        Misuse: too few classes or images, folders of another kind, an unreadable image.
+    """
+    parts = _parts(folder)
+    class_folders = {part: _class_folders(folder / part) for part in parts}
+    names = [p.name for p in class_folders[parts[0]]]
+    if len(names) < 2:
+        raise Misuse(_too_few_classes(folder / parts[0], class_folders[parts[0]]))
+    unknown = sorted({p.name for part in parts for p in class_folders[part]} - set(names))
     if unknown:
-        raise Misuse(f"test/ has a class that train/ lacks: {sorted(unknown)[0]!r}, in {folder}")
-    files = {part: [(f, c) for c, name in enumerate(class_names) for f in _image_files(folder / part / name)] for part in parts}
+        raise Misuse(f"test/ has a class that train/ lacks: {unknown[0]!r}, in {folder}")
+    files = {part: [_image_files(folder / part / name) for name in names] for part in parts}
     for part in parts:
-        for label, name in enumerate(class_names):
-            count = sum(c == label for _, c in files[part])
-            if count < (5 if part != "test" else 1):
+        for name, own in zip(names, files[part], strict=True):
+            if len(own) < (5 if part != "test" else 1):
                 raise Misuse(
-                    f"each class needs at least 5 images to train and 1 to test. Received: {count} in {folder / part / name}"
+                    "each class needs at least 5 images to train and 1 to test: add some, or take its folder away. "
+                    f"Received: {len(own)} in {folder / part / name}"
                 )
-    sizes = {_image_header(f)[0] for rows in files.values() for f, _ in rows}
-    if image_size is None and len(sizes) > 1:
-        image_size = FOLDER_SIZE
-    if image_size is None and len(set(next(iter(sizes)))) > 1:
-        image_size = max(next(iter(sizes)))
-    if colour is None:
-        modes = {_image_header(f)[1] for rows in files.values() for f, _ in rows}
-        colour = "grey" if modes <= {"1", "L", "LA", "I;16"} else "rgb"
-    splits = [
-        (np.stack([_read_image(f, image_size, colour) for f, _ in files[part]]), np.array([c for _, c in files[part]]))
-        for part in parts
-    ]
+    with warnings.catch_warnings():  # of large images, palettes and EXIF data that Pillow reads nevertheless
+        warnings.simplefilter("ignore")
+        headers = {_image_header(f) for part in parts for own in files[part] for f in own}
+        image_size = image_size or _common_size({size for size, _ in headers})
+        colour = colour or ("grey" if {mode for _, mode in headers} <= GREY_MODES else "rgb")
+        splits = [
+            (
+                np.stack([_read_image(f, image_size, colour) for own in files[part] for f in own]),
+                np.repeat(np.arange(len(names)), [len(own) for own in files[part]]),
+            )
+            for part in parts
+        ]
+    class_names = [os.fsencode(name).decode(errors="backslashreplace") for name in names]
     return _arrays(splits[0], splits[1] if len(splits) > 1 else None, class_names, folder.name)
 
 
+def _parts(folder: pathlib.Path) -> tuple[str, ...]:
+    """The folders of the official splits; a blank one where there are none."""
+    folders = _class_folders(folder)
+    if (folder / "train").is_dir() and _class_folders(folder / "train"):
+        beside = [p.name for p in folders if p.name not in ("train", "test")]
+        if beside:
+            raise Misuse(
+                "a dataset folder with train/ may have test/ beside it, nothing else, for validation images are drawn from "
+                f"train/. Received: {folder / beside[0]}"
+            )
+        return ("train", "test") if (folder / "test").is_dir() else ("train",)
+    if folders and all(p.name.lower() in PARTS for p in folders):
+        raise Misuse(
+            "the folders of a split must be called train and, where there is one, test, and hold one subfolder per class. "
+            f"Received: {folders[0]}"
+        )
+    return ("",)
+
+
+def _too_few_classes(folder: pathlib.Path, class_folders: list[pathlib.Path]) -> str:
+    """What is wrong with a folder that has no two classes, and what to do."""
+    inner, below = folder, class_folders
+    while len(below) == 1:
+        inner, below = below[0], _class_folders(below[0])
+    if below:
+        said = f"the classes lie deeper, DATASET={shlex.quote(str(inner))}"
+    elif any(p.suffix.lower() in IMAGE_SUFFIXES for p in folder.iterdir()):
+        said = "move the images into folders named after their class"
+    else:
+        said = f"it has {len(class_folders)}"
+    return f"a dataset folder needs one subfolder per class, at least two: {said}. Received: {folder}"
+
+
+def _common_size(sizes: set[tuple[int, int]]) -> int | None:
+    """Pixels a side for images of some widths and heights; None for those that keep their size."""
+    longest = max(map(max, sizes))
+    if len(sizes) > 1 or longest > LARGEST_SIZE:
+        return FOLDER_SIZE
+    return None if sizes == {(longest, longest)} else longest
+
+
 def _image_header(path: pathlib.Path) -> tuple[tuple[int, int], str]:
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
         with Image.open(path) as picture:
-            return picture.size, picture.mode
-    except (OSError, UnidentifiedImageError, ValueError) as error:
+            # Pillow reads a 16-bit PGM into 32 bits.
+            return picture.size, "I;16" if (picture.mode, picture.format) == ("I", "PPM") else picture.mode
+    except Exception as error:
         raise _unreadable(path, error) from error
 
 
@@ -129,14 +212,31 @@ def _read_image(path: pathlib.Path, image_size: int | None, colour: str) -> np.n
 
     try:
         with Image.open(path) as picture:
-            array = np.asarray(picture.convert(MODES[colour]), np.uint8)
-    except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises for truncated and broken files
+            array = np.asarray(_flat(picture).convert(MODES[colour]), np.uint8)
+    except Exception as error:  # Pillow's readers raise a dozen kinds for truncated and broken files
         raise _unreadable(path, error) from error
     return _fit(array if array.ndim == 3 else array[..., None], image_size, colour)
 
 
+def _flat(picture):
+    """A Pillow image as viewers show it: upright, opaque on white, of 8 bits a channel."""
+    from PIL import Image, ImageOps
+
+    deep = picture.mode in GREY_MODES - {"1", "L", "LA"} or (picture.mode, picture.format) == ("I", "PPM")
+    if picture.mode in ("I", "F") and not deep:
+        raise ValueError("pixels of 32 bits, whose range nothing says; save it with 8 or 16")
+    picture = ImageOps.exif_transpose(picture)
+    if deep:
+        return Image.fromarray(np.round(np.asarray(picture) / WHOLE_RANGE).astype(np.uint8))
+    if picture.has_transparency_data:
+        own = picture.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", own.size, "white"), own)
+    return picture
+
+
 def _unreadable(path: pathlib.Path, error: Exception) -> Misuse:
-    reason = "not an image" if "cannot identify" in str(error) else str(error)
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    reason = "not an image that Pillow reads" if "cannot identify" in reason else reason
     return Misuse(f"unreadable image ({reason}): replace or remove it. Received: {path}")
 
 

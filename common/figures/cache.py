@@ -9,7 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 from PIL import Image
 
 from common.errors import Failure
-from common.figures import draw, search
+from common.figures import draw, fonts, search
 from common.files import PROJECT, write_atomic
 from common.machine import cores
 from common.rows import schema
@@ -22,9 +22,9 @@ DRAWING = [path for room in ("rows", "verdicts", "figures") for path in sorted((
 
 
 def redraw(experiments: list[schema.Files]) -> list[str]:
-    """Redraw the figures whose rows, or whose code, have changed. Returns a line about each experiment that cannot be drawn."""
+    """Redraw the figures whose rows, code or fonts have changed. Returns a line about each experiment that cannot be drawn."""
     changed = []
-    drawing = [hashlib.sha256(path.read_bytes()).digest() for path in DRAWING]
+    drawing = [fonts.files().encode(), *(hashlib.sha256(path.read_bytes()).digest() for path in DRAWING)]
     for files in experiments:
         parts = (files.rows, files.epochs, files.measures, files.predictions, files.samples, files.declaration, files.points)
         content = b"".join([*(hashlib.sha256(path.read_bytes()).digest() for path in parts if path.exists()), *drawing])

@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 
 from common import metrics
 from common.data.dataset import cached_test_images
-from common.figures.style import COLOURS, STYLE, finished, look, new_figure, wrapped
+from common.figures import fonts
+from common.figures.style import COLOURS, STYLE, finished, look, new_figure, shortened, wrapped
 from common.rows.table import Table
 
 RELIABILITY_BINS, LEAST = 10, 10
@@ -94,7 +95,7 @@ def surest_mistakes(table: Table, arms: list[str]) -> dict[str, list[Mistake]]:
         predicted, confidence = mean.argmax(axis=1), mean.max(axis=1)
         wrong = np.flatnonzero(predicted != labels)
         order = wrong[np.argsort(-confidence[wrong], kind="stable")][:SHOWN_MISTAKES]
-        pictures, names = images
+        pictures, names = images[0], fonts.class_names(images[1])
         if len(order):
             found[arm] = [
                 Mistake(np.asarray(pictures[i]), names[labels[i]], names[predicted[i]], float(confidence[i])) for i in order
@@ -162,7 +163,7 @@ def most_confident(wrong: dict[str, list[Mistake]], title: str, caption: str) ->
                 axis.set_axis_off()
             for axis, one in zip(line, own, strict=False):
                 axis.imshow(one.image.squeeze(-1) if one.image.shape[-1] == 1 else one.image, cmap="gray", vmin=0, vmax=255)
-                said = f"true {one.label[:12]}\nsaid {one.predicted[:12]}\n{one.confidence:.3f}"
+                said = f"true {shortened(one.label, 12)}\nsaid {shortened(one.predicted, 12)}\n{one.confidence:.3f}"
                 axis.text(0.5, -0.05, said, ha="center", va="top", fontsize=7, transform=axis.transAxes)
             line[0].text(-0.15, 0.5, wrapped(arm, 16), ha="right", va="center", transform=line[0].transAxes)
         return finished(figure, title, caption)

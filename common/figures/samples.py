@@ -4,7 +4,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from common.figures.style import STYLE, finished, new_figure, wrapped
+from common.figures.style import STYLE, columns, finished, new_figure, wrapped
 
 
 def sample_sheet(samples: dict[str, np.ndarray], arms: list[str], title: str, caption: str) -> Figure:
@@ -20,11 +20,11 @@ def sample_sheet(samples: dict[str, np.ndarray], arms: list[str], title: str, ca
     for own in lines.values():
         others = f" and {len(own) - 1} other{'s' if len(own) > 2 else ''}" if len(own) > 1 else ""
         shown["every arm" if len(lines) == 1 and others else own[0] + others] = samples[own[0]]
-    columns = max(map(len, shown.values()))
+    most = max(map(len, shown.values()))
     names = [wrapped(name, 24) for name in shown]
-    width = max(len(part) for name in names for part in name.split("\n"))
+    width = max(columns(part) for name in names for part in name.split("\n"))
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
-        figure = new_figure(0.3 + 0.085 * width + 0.8 * columns, 0.9 + 0.8 * len(shown))
+        figure = new_figure(0.3 + 0.085 * width + 0.8 * most, 0.9 + 0.8 * len(shown))
         axis = figure.subplots()  # one for all images: a grid of axes takes seconds to lay out
         for line, images in enumerate(shown.values()):
             gap = max(1, images.shape[2] // 14)
@@ -33,7 +33,7 @@ def sample_sheet(samples: dict[str, np.ndarray], arms: list[str], title: str, ca
             strip = strip.squeeze(-1) if strip.shape[-1] == 1 else strip
             place = (0, len(spaced), line + 1, line)
             axis.imshow(strip, cmap="gray", vmin=0, vmax=255, extent=place, interpolation="none")
-        axis.set_xlim(0, columns)
+        axis.set_xlim(0, most)
         axis.set_ylim(len(shown), 0)
         axis.set_yticks(np.arange(len(shown)) + 0.5, names)
         axis.set_xticks([])

@@ -1,21 +1,26 @@
-"""What all figures share: colours, the look of an arm, size, ticks, title and caption, and how they are saved."""
+"""What all figures share: colours, the look of an arm, size, ticks, texts, title and caption, and how they are saved."""
 
 import io
 import math
 import pathlib
 import textwrap
+import unicodedata
 
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, NullLocator
+from matplotlib.text import Text
+from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
 
+from common.figures import fonts
 from common.files import write_atomic
 
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C564B")
 """Okabe & Ito's palette for all kinds of colour vision, its yellow (unreadable on white) replaced by brown."""
 LINES = ("-", "--", "-.", ":")
 MARKERS = "osD^vP*X"
+FILLER = "\ue000"
+"""A second column for a wide character, while lines are made: a character that means nothing."""
 STYLE = {
     "font.size": 9,
     "axes.titlesize": 10,
@@ -25,6 +30,7 @@ STYLE = {
     "grid.alpha": 0.25,
     "legend.frameon": False,
     "savefig.dpi": 150,
+    "text.parse_math": False,  # a dollar in a name is a dollar
 }
 
 
@@ -62,19 +68,53 @@ def log_ticks(axis, values: list[float] = ()) -> None:
     axis.xaxis.set_minor_formatter(NullFormatter())
 
 
+def columns(text: str) -> int:
+    """How wide a text is, in letters; a Chinese, Japanese or Korean character takes two, a mark on a letter none."""
+    return sum(2 if _wide(c) else unicodedata.category(c) not in ("Mn", "Me", "Cf") for c in text)
+
+
+def _wide(character: str) -> bool:
+    return unicodedata.east_asian_width(character) in ("W", "F")
+
+
 def wrapped(text: str, width: int) -> str:
-    """A text in lines of so many characters."""
-    return "\n".join(textwrap.wrap(text, width))
+    """A text, as it can be drawn, in lines of so many columns."""
+    doubled = "".join(c + FILLER if _wide(c) else c for c in fonts.drawable(text))
+    return "\n".join(textwrap.wrap(doubled, width)).replace(FILLER, "")
+
+
+def shortened(text: str, width: int) -> str:
+    """The first characters of a text, up to so many columns."""
+    return next((text[:end] for end in range(len(text), 0, -1) if columns(text[:end]) <= width), "")
 
 
 def finished(figure: Figure, title: str, caption: str) -> Figure:
-    """A figure with its title and caption, each as wide as it."""
+    """A figure with its title and caption, each as wide as it, and with all its texts in fonts that draw them."""
+    drawn = all(fonts.families(text.get_text()) for text in figure.findobj(Text))
+    if not drawn:
+        _rewrite(figure)
     width = figure.get_figwidth()
-    title = wrapped(title, int(10.5 * width))
+    title, caption = wrapped(title, int(10.5 * width)), fonts.drawable(caption)
+    if any(fonts.ESCAPE.search(text) for text in (title, caption, *(text.get_text() for text in figure.findobj(Text)))):
+        caption += "; \\u…: a character that no font of this machine has"
     caption = wrapped(caption, int(15 * width))
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     figure.supxlabel(caption, fontsize=7.5, color="#555555", x=0.01, ha="left")
+    for text in figure.findobj(Text):
+        families = fonts.families(text.get_text())
+        if len(families) > len(text.get_fontfamily()):
+            text.set_fontfamily(families)
     return figure
+
+
+def _rewrite(figure: Figure) -> None:
+    """Replace what no font draws, in ticks where the axis keeps their labels."""
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        labels = [label.get_text() for label in axis.get_majorticklabels()]
+        if isinstance(axis.get_major_locator(), FixedLocator) and not all(map(fonts.families, labels)):
+            axis.set_ticks(axis.get_majorticklocs(), [fonts.drawable(label) for label in labels])
+    for text in figure.findobj(Text):
+        text.set_text(fonts.drawable(text.get_text()))
 
 
 def save(path: pathlib.Path, figure) -> pathlib.Path:

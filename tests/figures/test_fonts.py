@@ -1,0 +1,209 @@
+"""Names in any script are drawn by a font that has them, else written so that no two are alike; never as boxes."""
+
+import unicodedata
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from fontTools.fontBuilder import FontBuilder
+from fontTools.pens.ttGlyphPen import TTGlyphPen
+from made import Made, around
+from matplotlib import font_manager
+from matplotlib.text import Text
+
+from common.figures import cache, fonts, predictions, samples, scores, style
+
+pytestmark = pytest.mark.filterwarnings("error::UserWarning")  # such as "Glyph missing from font"
+
+QUESTION = "exp_90_x: 飞机?"
+ARMS = ["baseline", "飞机", "飞机, longer", "飞", "🐈 猫", "costs $a_b$ \\foo, $5"]
+
+
+def font_file(folder, family, characters):
+    """A font with a square for each of some characters, none of which the usual font has."""
+    pen = TTGlyphPen(None)
+    pen.moveTo((0, 0))
+    for point in ((0, 700), (700, 700), (700, 0)):
+        pen.lineTo(point)
+    pen.closePath()
+    names = [".notdef", *(f"u{ord(c):X}" for c in characters)]
+    builder = FontBuilder(1000)
+    builder.setupGlyphOrder(names)
+    builder.setupCharacterMap({ord(c): f"u{ord(c):X}" for c in characters})
+    builder.setupGlyf(dict.fromkeys(names, pen.glyph()))
+    builder.setupHorizontalMetrics(dict.fromkeys(names, (800, 0)))
+    builder.setupHorizontalHeader(ascent=800, descent=-200)
+    builder.setupNameTable({"familyName": family, "styleName": "Regular"})
+    builder.setupOS2()
+    builder.setupPost()
+    path = folder / f"{family}.ttf"
+    builder.save(path)
+    return path
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch):
+    """Call it with families and their characters: a machine that has these fonts besides matplotlib's own, and no others."""
+
+    def have(**families):
+        own = [entry for entry in font_manager.fontManager.ttflist if "mpl-data" in entry.fname]
+        monkeypatch.setattr(font_manager.fontManager, "ttflist", own)
+        files = [str(font_file(tmp_path, family, characters)) for family, characters in families.items()]
+        monkeypatch.setattr(font_manager, "findSystemFonts", lambda: files)
+        fonts.installed.cache_clear()
+
+    yield have
+    monkeypatch.undo()
+    fonts.installed.cache_clear()
+    font_manager.fontManager._findfont_cached.cache_clear()
+
+
+def figures():
+    """Figures with names of arms in ticks, legends, titles and texts."""
+    rows = [
+        {"arm": arm, "entry": arm, "rate": "own", "seed": s, "status": "done", "test_accuracy": 0.8 + s / 50, "seconds": 1.0 + i}
+        for i, arm in enumerate(ARMS)
+        for s in range(2)
+    ]
+    yield scores.final_scores(pd.DataFrame(rows), ARMS, QUESTION, "飞机: 2 seeds")
+    yield scores.cost(pd.DataFrame(rows), ARMS, "seconds", "seconds of 飞机", QUESTION, "caption")
+    values = pd.DataFrame([{"arm": arm, "name": name, "value": 1.0, "unit": "机"} for arm in ARMS for name in ("a", "飞 b")])
+    yield scores.measured(values, ARMS, QUESTION, "caption")
+    images = {arm: np.full((2, 4, 4, 1), i, np.uint8) for i, arm in enumerate(ARMS)}
+    yield samples.sample_sheet(images, ARMS, QUESTION, "caption")
+    counts = 10 * np.eye(3, dtype=int)
+    yield predictions.confusions({"飞机": counts, "猫": counts}, QUESTION, "caption")
+    mistake = predictions.Mistake(np.zeros((4, 4, 1), np.uint8), "飞机", "cat", 0.9)
+    yield predictions.most_confident({"飞机": [mistake], "猫": [mistake]}, QUESTION, "caption")
+
+
+def drawn(figure, path):
+    """The texts of a figure that was saved."""
+    style.save(path, figure)
+    return {text.get_text() for text in figure.findobj(Text)}
+
+
+def test_a_font_that_has_them_draws_them(machine, tmp_path):
+    machine(Made="飞机猫🐈秒")
+    for i, figure in enumerate(figures()):
+        texts = drawn(figure, tmp_path / f"{i}.png")
+        assert QUESTION in texts
+        assert not any("\\u" in text for text in texts)
+    assert {"飞机", "猫"} <= texts
+
+
+def test_without_such_a_font_they_are_told_apart_and_the_caption_says_how(machine, tmp_path):
+    machine()
+    for i, figure in enumerate(figures()):
+        texts = drawn(figure, tmp_path / f"{i}.png")
+        assert "exp_90_x: \\u98de\\u673a?" in texts
+        assert all(fonts.families(text) == ("sans-serif",) for text in texts)
+        (caption,) = [text for text in texts if "no font of this machine" in " ".join(text.split())]
+        assert caption.startswith(("\\u98de\\u673a: 2 seeds", "caption; \\u"))
+        if i < 2:
+            assert {"baseline", "\\u98de\\u673a", "\\u98de\\u673a, longer", "\\u98de", "\\U0001f408 \\u732b", ARMS[-1]} <= texts
+
+
+def test_a_class_that_no_font_has_is_called_by_its_number(machine):
+    machine(Made="飞机")
+    names = ["飞机", "猫", "cat", "猫 cat", "tab\there"]
+    assert fonts.class_names(names) == ["飞机", "class 1", "cat", "class 3", "tab here"]
+
+
+def test_mistakes_show_the_numbers_of_such_classes(machine, monkeypatch):
+    machine()
+    shares, labels = np.array([[[0.9, 0.1], [0.2, 0.8]]]), np.array([[1, 0]])
+    monkeypatch.setattr(predictions, "shares", lambda *_: (shares, labels))
+    monkeypatch.setattr(predictions, "cached_test_images", lambda *_: (np.zeros((2, 4, 4, 1), np.uint8), ["cat", "猫"]))
+
+    rows = pd.DataFrame([{"entry": "a", "arm": "a", "seed": 0, "test_accuracy": 0.0}])
+    checksum = {"data_checksum": "c"}
+    table = SimpleNamespace(rows=rows, declaration={"baseline": "a"}, by_trial=[("a", 0)], of=lambda *_: checksum)
+    first, second = predictions.surest_mistakes(table, ["a"])["a"]
+    assert (first.label, first.predicted) == ("class 1", "cat")
+    assert (second.label, second.predicted) == ("cat", "class 1")
+
+
+def test_ascii_asks_for_no_other_fonts(monkeypatch):
+    def never():
+        raise AssertionError("fonts were looked for")
+
+    monkeypatch.setattr(fonts, "installed", never)
+    for text in ("l2=1e-4, $5\nmore", "×, ≤ and – are in the usual font", "Ελληνικά, русский, café"):
+        assert fonts.drawable(text) == text
+        assert fonts.families(text) == ("sans-serif",)
+
+
+def test_one_font_for_a_text_is_better_than_two_and_two_better_than_none(machine):
+    machine(First="飞", Mono="飞机猫", Sans="机猫")
+    assert fonts.families("飞机猫") == ("sans-serif", "Mono")
+    assert fonts.families("飞 cat") == ("sans-serif", "First")
+    machine(First="飞", Second="飞机", Third="猫")
+    assert fonts.families("飞机猫") == ("sans-serif", "Second", "Third")
+    assert fonts.families("狗") is None
+
+
+def test_a_font_of_boxes_is_not_one_that_has_them(machine):
+    assert "Last Resort High-Efficiency" in {entry.name for entry in font_manager.fontManager.ttflist}
+    machine(Blank="飞")
+    assert fonts.families("飞") is None
+
+
+def test_a_damaged_font_is_passed_over(machine, tmp_path, monkeypatch):
+    machine(Made="飞")
+    (tmp_path / "broken.ttf").write_bytes(b"not a font")
+    files = [str(tmp_path / name) for name in ("broken.ttf", "Made.ttf")]
+    monkeypatch.setattr(font_manager, "findSystemFonts", lambda: files)
+    assert fonts.families("飞") == ("sans-serif", "Made")
+    (tmp_path / "Made.ttf").unlink()
+    assert fonts.Font("Made", files[1], 0).having(frozenset("飞")) == frozenset()
+
+
+def test_what_cannot_be_drawn_is_written_in_ascii(machine):
+    machine(Made="飞")
+    assert fonts.drawable("飞 机 x") == "飞 \\u673a x"
+    assert fonts.drawable("飞机") == "\\u98de\\u673a"  # a word is not written by halves
+    assert fonts.drawable("a\tb\x07c") == "a b\\x07c"
+    assert fonts.drawable("d\udcff") == "d\\udcff"  # a file name in an encoding of another system
+    assert fonts.drawable("cafe\u0301") == unicodedata.normalize("NFC", "café")
+    long, other = (fonts.drawable(f"l2={text}") for text in ("机机机机机猫", "机机机机机狗"))
+    assert long.startswith("l2=\\u673a\\u673a…")
+    assert len(long) == len(other) == len("l2=\\u673a\\u673a…1234")
+    assert long != other
+
+
+def test_letters_that_join_are_joined(machine):
+    """An Arabic lam and an alef make one glyph; matplotlib joins them as of 3.11."""
+    machine()
+    font = font_manager.get_font(font_manager.findfont("DejaVu Sans"))
+
+    def width(text):
+        font.set_text(text)
+        return font.get_width_height()[0]
+
+    assert fonts.families("لا") == ("sans-serif",)
+    assert width("لا") < 0.8 * (width("ل") + width("ا"))
+
+
+def test_wide_characters_take_two_columns():
+    assert [style.columns(text) for text in ("cat", "飞机", "한 x", "cafe\u0301")] == [3, 4, 4, 4]
+    assert style.wrapped("cat 飞机飞机", 6).split("\n") == ["cat 飞", "机飞机"]
+    assert style.wrapped("a cat and a dog", 9).split("\n") == ["a cat and", "a dog"]
+    assert [style.shortened(text, 5) for text in ("cats and", "飞机飞机", "cat", "")] == ["cats ", "飞机", "cat", ""]
+
+
+def test_figures_are_drawn_again_when_there_are_other_fonts(tmp_path, machine):
+    made = Made(tmp_path)
+    made.add("baseline", around(0.9))
+    made.add("飞机", around(0.8))
+    made.judge()
+    figure = made.files.folder / "exp_90_made_curves.png"
+    machine()
+    stamps = []
+    for family in ({}, {}, {"Made": "飞机"}):
+        machine(**family)
+        assert cache.redraw([made.files]) == []
+        stamps.append((figure.stat().st_mtime_ns, figure.read_bytes()))
+    assert stamps[0] == stamps[1]
+    assert stamps[1][1] != stamps[2][1]
