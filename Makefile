@@ -15,7 +15,7 @@ REFUSED := $(if $(GIVEN),$(shell $(PYTHON) common/commands/options.py $(GIVEN) -
 $(if $(REFUSED),$(error $(REFUSED)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup all list verdicts report reproduce check plots test chaos bench overhead bench-report lint format lock
+.PHONY: help setup all list verdicts report reproduce check plots test golden chaos bench overhead bench-report lint format lock
 
 help: ## This list
 	@echo "make TARGET [NAME=value …]"
@@ -65,6 +65,9 @@ plots: setup ## Draw the figures of all experiments that have rows
 
 test: setup ## Run the tests (ARGS="-k name" for some)
 	@$(PY) -m pytest -q $(ARGS)
+
+golden: setup ## Record what tests/golden trains, once PROTOCOL is raised
+	@PYTHONPATH=. $(PY) tests/golden/golden.py
 
 chaos: setup ## Disturb a run in every way for minutes; its rows stay the same
 	@PYTHONPATH=.:tests $(PY) tests/running/chaos.py $(OPTIONS)

@@ -57,7 +57,7 @@ OTHER_OPTIONS = (
 OPTIONS = (*STUDY_OPTIONS, *OTHER_OPTIONS)
 OF_MAKE = ("PYTHON", "GPU", "ARGS")
 """Variables that the Makefile reads itself."""
-WITHOUT_OPTIONS = ("help", "setup", "test", "lint", "format", "lock", "check", "bench-report")
+WITHOUT_OPTIONS = ("help", "setup", "test", "golden", "lint", "format", "lock", "check", "bench-report")
 """Targets that take none of the options."""
 STUDY = tuple(option.name for option in STUDY_OPTIONS)
 

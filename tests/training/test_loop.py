@@ -10,14 +10,9 @@ from keras import layers, losses, optimizers
 from common import augment, metrics, models, tasks
 from common.data.streams import Streams
 from common.errors import Misuse
-from common.running import fingerprint
 from common.training import prediction
 from common.training.adapters import seeded_weights
 from common.training.loop import Diverged
-
-# The values of `_golden`, by protocol number. When this test fails, results have changed: raise
-# PROTOCOL in common/rows/store.py and add its line here.
-GOLDEN = {1: [2.3416909, 2.3420637, 2.2974209, 2.3174579, 2.3010264, 2.290348, 2.8020309, 2.8554317, 2.3870252]}
 
 
 def linear(trial, **options):
@@ -472,27 +467,3 @@ def test_frozen_batch_norm_keeps_its_statistics(make_trial):
     fit(trial, model)
     prediction.reestimate_batch_norm(model, trial.train, np.arange(len(trial.train)), 16)
     assert np.array_equal(model.get_layer("norm1_1").moving_mean, np.zeros(4))
-
-
-def _golden(make_trial):
-    """A few steps with all that PROTOCOL stands for: streams, augmentations, penalties, optimizers, batch norm, scores."""
-    values = []
-    penalty = {"dropout": 0.3, "kernel_regularizer": keras.regularizers.L2(1e-3)}
-    for name, build, optimizer, options in (
-        ("a", models.small_cnn, optimizers.SGD(0.01, momentum=0.9), penalty),
-        ("b", models.loss_tuning, optimizers.Adam(1e-3), {}),
-        ("c", models.small_cnn, optimizers.SGD(0.001), {"normalization": "batch", "spatial_dropout": 0.1}),
-    ):
-        keras.utils.clear_session()
-        trial = make_trial(epochs=2, folder=name)
-        model = seeded(trial, build, **options)
-        augmentations = [augment.flip(), augment.crop(), augment.rotation(), augment.translation()]
-        history = fit(trial, model, optimizer=optimizer, augment=augmentations).history
-        prediction.reestimate_batch_norm(model, trial.train, np.arange(len(trial.train)), 16)
-        logits = prediction.predict(prediction.forward(model), trial.val)
-        values += [history[0]["train_loss"], history[1]["train_loss"], metrics.nll(logits, trial.val.labels)]
-    return values
-
-
-def test_the_same_protocol_gives_the_same_losses(make_trial):
-    assert _golden(make_trial) == pytest.approx(GOLDEN[fingerprint.PROTOCOL], rel=1e-4)

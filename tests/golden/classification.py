@@ -1,0 +1,314 @@
+"""Golden cases of classification: each trains a tiny network with one part of common/ or of Keras. See `golden.py`.
+
+A case of a public name of common/ is called after it, `module.name`, one of Keras' `keras.module.Name`; what follows a comma
+tells several cases of a name apart.
+"""
+
+import functools
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import callbacks, regularizers
+from keras.optimizers import SGD
+
+from common import augment, gan, losses, models, optimizers, preprocessing, transfer
+from common.experiment import Experiment, Setting
+
+RATE = 0.05
+
+
+def network(trial, **options):
+    """The network of all cases that name no other."""
+    return models.small_cnn(trial, **{"widths": (4,), **options})
+
+
+def fit(trial, *, build=network, rate=RATE, **options):
+    """Train a network by SGD with momentum, unless the options name another optimizer."""
+    return trial.fit(build(trial), **{"optimizer": SGD(rate, momentum=0.9), **options})
+
+
+def case(**options):
+    """A case that calls `fit`."""
+    return functools.partial(fit, **options)
+
+
+def optimized(make, **options):
+    """A case whose optimizer is made afresh by make(trial)."""
+    return lambda trial: fit(trial, optimizer=make(trial), **options)
+
+
+def sgd(**options):
+    """A case of SGD with momentum and some of its options."""
+    return optimized(lambda _: SGD(RATE, momentum=0.9, **options))
+
+
+def scheduled(schedule, **options):
+    """A case whose learning rate changes in each update."""
+    return optimized(lambda trial: SGD(schedule(0.1, trial.steps), momentum=0.9), **options)
+
+
+def shaped(**options):
+    """A case of a network with some options of `small_cnn`."""
+    return case(build=functools.partial(network, **options))
+
+
+def prepared(layer, **options):
+    """A case of a network behind the preprocessing that layer(trial) makes."""
+    return case(build=lambda trial: network(trial, preprocessing=layer(trial)), **options)
+
+
+def balanced(trial):
+    """Classes weighted by their effective numbers in the long tail."""
+    return fit(trial, class_weight=losses.class_balanced_weights(class_counts(trial), beta=0.99))
+
+
+def adjusted(trial):
+    """Logits adjusted by the frequencies of the long tail."""
+    return fit(trial, loss=losses.logit_adjusted(class_counts(trial) / len(trial.train)))
+
+
+def class_counts(trial):
+    """Training images of each class."""
+    return np.bincount(trial.train.labels, minlength=trial.classes)
+
+
+def centred(trial):
+    """Cross-entropy and the centre loss, in a step of its own, as in Exp 26."""
+    network_ = network(trial, dense=(8,))
+    features = network_.get_layer("dense_activation1").output
+    both = keras.Model(network_.input, [features, network_.output])
+    centres = losses.Centres(trial.classes, name="centres")
+
+    def step(model, images, targets, seed):
+        seen, logits = both(images, training=True)
+        inward = losses.centre_loss(targets, seen, tf.stop_gradient(centres.centres))
+        follow = losses.centre_loss(targets, tf.stop_gradient(seen), centres.centres)
+        return tf.nn.softmax_cross_entropy_with_logits(targets, logits) + 0.1 * inward + follow, logits
+
+    return fit(trial, build=lambda _: keras.Model(network_.input, centres([network_.output, features])), step=step)
+
+
+def distilled(trial):
+    """A student that learns the softened outputs of a teacher trained in a stage before it."""
+    teacher = fit(trial, build=lambda trial: network(trial, dense=(16,)), stage="teacher")
+
+    def step(model, images, targets, seed):
+        logits = model(images, training=True)
+        soft = tf.nn.softmax(teacher(images, training=False) / 2)
+        return tf.nn.softmax_cross_entropy_with_logits(soft, logits / 2), logits
+
+    return fit(trial, step=step)
+
+
+def noisy_step(trial):
+    """A step that draws from its seed."""
+
+    def step(model, images, targets, seed):
+        logits = model(images + 16 * tf.random.stateless_normal(tf.shape(images), seed), training=True)
+        return tf.nn.softmax_cross_entropy_with_logits(targets, logits), logits
+
+    return fit(trial, step=step)
+
+
+def pretrained(trial, *, frozen):
+    """A network pretrained on the other classes, its convolutions frozen or not."""
+    model = network(trial)
+    transfer.copy_weights(transfer.pretrained(trial, network, optimizer=SGD(RATE, momentum=0.9)), model)
+    if frozen:
+        transfer.freeze(model)
+    return fit(trial, build=lambda _: model)
+
+
+def generated(trial, *, images):
+    """A GAN, and a network trained on real images and generated ones."""
+    players = {name: keras.optimizers.Adam(1e-3, beta_1=0.5) for name in ("generator", "discriminator")}
+    model = trial.fit(gan.conditional_gan(trial, width=4), optimizer=players, step=gan.adversarial, stage="gan")
+    labels = trial.train.labels[:images]
+    return fit(trial, on=trial.train.join(gan.generated(trial, model, labels), labels))
+
+
+def cross_validated(trial):
+    """Two folds after a fit to all examples."""
+    model = fit(trial, stage="final")
+    for i, (rest, held_out) in enumerate(trial.folds(2)):
+        fit(trial, on=trial.train.take(rest), validate=trial.train.take(held_out), stage=f"fold {i}")
+    return model
+
+
+def matched(trial):
+    """The network of about 500 parameters."""
+    return models.matched(lambda width: network(trial, widths=(width,)), 500)
+
+
+LOSSES = {
+    "losses.softmax_squared_error": case(loss=losses.softmax_squared_error, rate=0.5),
+    "losses.softmax_absolute_error": case(loss=losses.softmax_absolute_error, rate=0.5),
+    "losses.rescaled_squared_error": case(loss=losses.rescaled_squared_error(scale=2.0, target=3.0)),
+    "losses.generalized_cross_entropy": case(loss=losses.generalized_cross_entropy()),
+    "losses.symmetric_cross_entropy": case(loss=losses.symmetric_cross_entropy()),
+    "losses.logit_adjusted": adjusted,
+    "losses.negative_entropy": case(loss=losses.combined((1.0, keras.losses.CategoricalHinge()), (0.3, losses.negative_entropy))),
+    "losses.combined": case(
+        loss=losses.combined((1.0, keras.losses.CategoricalCrossentropy(from_logits=True)), (0.5, losses.softmax_squared_error))
+    ),
+    "losses.class_balanced_weights": balanced,
+    "losses.centre_loss": centred,
+    "keras.losses.CategoricalCrossentropy": case(),
+    "keras.losses.CategoricalCrossentropy, label smoothing": case(
+        loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.1)
+    ),
+    "keras.losses.SparseCategoricalCrossentropy": case(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True)),
+    "keras.losses.CategoricalFocalCrossentropy": case(
+        loss=keras.losses.CategoricalFocalCrossentropy(alpha=1.0, gamma=2.0, from_logits=True)
+    ),
+    "keras.losses.BinaryCrossentropy": case(loss=keras.losses.BinaryCrossentropy(from_logits=True)),
+    "keras.losses.CategoricalHinge": case(loss=keras.losses.CategoricalHinge()),
+    "keras.losses.SquaredHinge": case(loss=keras.losses.SquaredHinge()),
+    "class weights": case(class_weight={0: 3.0, 4: 0.2}),
+    "distillation": distilled,
+    "step with noise": noisy_step,
+}
+AUGMENTATIONS = {
+    "augment.flip": case(augment=[augment.flip()]),
+    "augment.translation": case(augment=[augment.translation(0.25)]),
+    "augment.rotation": case(augment=[augment.rotation(15)]),
+    "augment.crop": case(augment=[augment.crop(0.8)]),
+    "augment.cutout": case(augment=[augment.cutout(0.5)]),
+    "augment.mixup": case(augment=[augment.mixup(1.0)]),
+    "augment.cutmix": case(augment=[augment.cutmix(1.0)]),
+    "augment.rand_augment": case(augment=[augment.rand_augment(operations=2, strength=0.3)]),
+    "augmentations in a row": case(augment=[augment.flip(), augment.crop(), augment.flip()]),
+}
+ADAPTIVE = {
+    **{"Adadelta": 1.0, "Adagrad": 0.01, "Adam": 0.01, "AdamW": 0.01, "Lion": 0.001, "Muon": 0.01, "Nadam": 0.01},
+    **{"RMSprop": 0.001},
+}
+"""Rate of each optimizer of the catalogue, SGD apart."""
+OPTIMIZERS = {
+    "keras.optimizers.SGD": optimized(lambda _: SGD(RATE)),
+    "keras.optimizers.SGD, Nesterov": sgd(nesterov=True),
+    "keras.optimizers.SGD, clipvalue": sgd(clipvalue=0.02),
+    "keras.optimizers.SGD, clipnorm": sgd(clipnorm=0.2),
+    "keras.optimizers.SGD, global_clipnorm": sgd(global_clipnorm=0.5),
+    "keras.optimizers.SGD, weight decay": sgd(weight_decay=0.5),
+    "keras.optimizers.SGD, exponential moving average": sgd(use_ema=True, ema_momentum=0.9),
+    "optimizers.decay_kernels_alone": optimized(
+        lambda _: optimizers.decay_kernels_alone(SGD(RATE, momentum=0.9, weight_decay=0.5))
+    ),
+    **{
+        f"keras.optimizers.{name}": optimized(lambda _, name=name, rate=rate: getattr(keras.optimizers, name)(rate))
+        for name, rate in ADAPTIVE.items()
+    },
+}
+SCHEDULES = {
+    "optimizers.inverse_time": scheduled(optimizers.inverse_time),
+    "optimizers.exponential": scheduled(optimizers.exponential),
+    "optimizers.step": scheduled(optimizers.step),
+    "optimizers.linear": scheduled(optimizers.linear),
+    "optimizers.cosine": scheduled(optimizers.cosine),
+    "optimizers.warm_up_cosine": scheduled(optimizers.warm_up_cosine, epochs=8),  # of 32 updates the first 3 rise
+}
+CALLBACKS = {  # no epoch improves by 10, so that each acts after one or two
+    "keras.callbacks.EarlyStopping": case(
+        epochs=3, callbacks=[callbacks.EarlyStopping("val_loss", patience=1, min_delta=10.0, restore_best_weights=True)]
+    ),
+    "keras.callbacks.ReduceLROnPlateau": case(
+        epochs=3, callbacks=[callbacks.ReduceLROnPlateau("val_loss", patience=1, min_delta=10.0, factor=0.1)]
+    ),
+}
+REGULARIZERS = {
+    "keras.regularizers.L1": shaped(kernel_regularizer=regularizers.L1(1e-2)),
+    "keras.regularizers.L2": shaped(kernel_regularizer=regularizers.L2(1e-2)),
+    "keras.regularizers.L1L2": shaped(kernel_regularizer=regularizers.L1L2(1e-3, 1e-2)),
+}
+MODELS = {
+    "models.small_cnn, two blocks": shaped(widths=(4, 8), depth=2),
+    "models.small_cnn, batch normalisation": shaped(normalization="batch"),
+    "models.small_cnn, layer normalisation": shaped(normalization="layer"),
+    "models.small_cnn, group normalisation": shaped(widths=(16,), normalization="group"),
+    "models.small_cnn, average pooling and GELU": shaped(pooling="average", activation="gelu"),
+    "models.small_cnn, strided pooling": shaped(pooling="strided"),
+    "models.small_cnn, global pooling": shaped(pooling=None, global_pooling=True),
+    "models.small_cnn, dropout": shaped(dropout=0.3, dense=(8,)),
+    "models.small_cnn, spatial dropout": shaped(spatial_dropout=0.3),
+    "models.small_cnn, He's initial weights": shaped(kernel_initializer="he_normal"),
+    "models.deep_dense": case(build=lambda trial: models.deep_dense(trial, depth=3, width=8, residual=True)),
+    "models.resnet": case(build=lambda trial: models.resnet(trial, blocks=1), rate=0.005),
+    "models.matched": case(build=matched),
+    "models.loss_tuning": case(build=models.loss_tuning),
+    "models.loss_choice": case(build=models.loss_choice),
+    "models.speed_accuracy": case(build=models.speed_accuracy),
+    "models.gradient_descent": case(build=models.gradient_descent),
+}
+PREPROCESSING = {
+    "preprocessing.raw": prepared(lambda _: preprocessing.raw(), rate=1e-5),
+    "preprocessing.divided": prepared(lambda _: preprocessing.divided()),
+    "preprocessing.standardised": prepared(lambda trial: preprocessing.standardised(trial.train)),
+    "preprocessing.standardised, per channel": prepared(lambda trial: preprocessing.standardised(trial.train, per_channel=True)),
+    "preprocessing.standardised_image": prepared(lambda _: preprocessing.standardised_image()),
+    "preprocessing.grey": prepared(lambda trial: preprocessing.grey(trial.input_shape[-1])),
+    "preprocessing.whitened": prepared(lambda trial: preprocessing.whitened(trial.train)),
+}
+STAGES = {
+    "transfer.pretrained": functools.partial(pretrained, frozen=False),
+    "transfer.freeze": functools.partial(pretrained, frozen=True),
+    "gan.conditional_gan": functools.partial(generated, images=16),
+    "cross-validation": cross_validated,
+}
+DATA = {name: case() for name in ("wrong labels", "one batch", "another seed", "varied weights")}
+PRECISIONS = {"bfloat16": case(), "float16": case()}
+REPLICAS = {
+    "replicas": case(),
+    "replicas, all that they share": case(
+        build=lambda trial: network(trial, normalization="batch", dropout=0.3, kernel_regularizer=regularizers.L2(1e-2)),
+        augment=[augment.mixup(1.0)],
+        class_weight={0: 3.0},
+    ),
+}
+CASES = {
+    **LOSSES,
+    **AUGMENTATIONS,
+    **OPTIMIZERS,
+    **SCHEDULES,
+    **CALLBACKS,
+    **REGULARIZERS,
+    **MODELS,
+    **PREPROCESSING,
+    **STAGES,
+    **DATA,
+    **PRECISIONS,
+    **REPLICAS,
+}
+FIELDS = {
+    "losses.logit_adjusted": {"imbalance": 5.0},
+    "losses.class_balanced_weights": {"imbalance": 5.0},
+    "models.loss_tuning": {"image_size": 20},
+    "models.speed_accuracy": {"image_size": 20},
+    "preprocessing.standardised, per channel": {"colour": "rgb"},
+    "preprocessing.grey": {"colour": "rgb"},
+    "transfer.pretrained": {"classes": [0, 1, 2, 3, 4]},
+    "transfer.freeze": {"classes": [0, 1, 2, 3, 4]},
+    "wrong labels": {"label_noise": 0.4},
+    "one batch": {"batch_size": None, "epochs": 2},
+    "another seed": {"seed_offset": 1000},
+    "varied weights": {"seed_offset": 1000, "vary": ["init"]},
+    "bfloat16": {"precision": "mixed_bfloat16"},
+    "float16": {"precision": "mixed_float16"},
+    "replicas": {"replicas": 2},
+    "replicas, all that they share": {"replicas": 2},
+}
+"""Fields of the setting that a case changes."""
+
+
+def train(trial, *, case):
+    """Train one case."""
+    return CASES[case](trial)
+
+
+experiment = Experiment(
+    train,
+    arms={name: {"case": name, **FIELDS.get(name, {})} for name in CASES},
+    setting=Setting("digits", epochs=1, batch_size=16, train_size=64),
+    baseline=None,
+)

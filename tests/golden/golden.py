@@ -1,0 +1,132 @@
+"""Golden values of training: what short trainings came to when `make golden` last ran, in `golden.json`.
+
+They show that the bits of a training have changed, so that PROTOCOL, which is part of every row's fingerprint, is raised in
+the same commit. The cases are the arms of the scripts beside this file.
+"""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+
+from common import machine
+from common.errors import Failure, Misuse
+from common.files import PROJECT, write_atomic
+from common.running.fingerprint import PROTOCOL
+
+HERE = pathlib.Path(__file__).resolve().parent
+FILE = HERE / "golden.json"
+SCRIPTS = tuple(HERE / name for name in ("classification.py", "tiles.py", "rotated.py"))
+SHARES = ((1, 0, 2), (1, 1, 2), (2, 0, 1))
+"""Of each process, the replicas of its cases and which part of them it trains: two cores halve the time."""
+TOLERANCE = 1e-3
+"""Relative, between kinds of processors."""
+TOLERANCES = {"bfloat16": 1e-2}
+"""Of single cases: bfloat16 has 8 significant bits."""
+
+
+def measured(*scripts: pathlib.Path) -> dict:
+    """Train all cases of some scripts in processes of their own. Returns what `golden.json` holds. Raises `Failure`."""
+    with tempfile.TemporaryDirectory() as name:
+        folders = {share: pathlib.Path(name) / "-".join(map(str, share)) for share in SHARES}
+        processes = {share: _start(share, scripts, folder) for share, folder in folders.items()}
+        try:
+            for share, process in processes.items():
+                if process.wait() != 0:
+                    raise Failure(f"the golden cases cannot be trained:\n{(folders[share] / 'log').read_text(errors='replace')}")
+        finally:
+            for process in processes.values():
+                process.kill()
+                process.wait()
+        parts = [json.loads((folder / "cases.json").read_text()) for folder in folders.values()]
+    cases = dict(sorted((name, values) for part in parts for name, values in part.items()))
+    versions = {values.pop("versions") for values in cases.values()}
+    return {"protocol": PROTOCOL, "kind": machine.kind(), "versions": ", ".join(versions), "cases": cases}
+
+
+def _start(share: tuple[int, int, int], scripts: tuple[pathlib.Path, ...], folder: pathlib.Path) -> subprocess.Popen:
+    """Start a process for some cases, in a folder of its own."""
+    folder.mkdir()
+    arguments = [sys.executable, HERE / "train_cases.py", folder / "cases.json", *map(str, share), *scripts]
+    with (folder / "log").open("w") as log:
+        environment = _environment(folder)
+        return subprocess.Popen(arguments, cwd=PROJECT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+
+def _environment(folder: pathlib.Path) -> dict[str, str]:
+    """That of a worker (see `Worker.start` in `common.running.process`), but with its own copy of the data."""
+    return {
+        **os.environ,
+        "PYTHONPATH": str(PROJECT),
+        "KERAS_BACKEND": "tensorflow",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONHASHSEED": "0",
+        "TMPDIR": str(folder),
+        "CACHE_DIR": str(folder / "cache"),
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "CUDA_VISIBLE_DEVICES": "-1",
+    }
+
+
+def read() -> dict:
+    """The golden values; without any cases where there is no file yet."""
+    return json.loads(FILE.read_text()) if FILE.exists() else {"protocol": None, "kind": "", "cases": {}}
+
+
+def differences(golden: dict, now: dict) -> dict[str, str]:
+    """How each case that both have differs, in words: in any bit on one kind of processor, else beyond its tolerance."""
+    exact = golden["kind"] == now["kind"]
+    changes = {}
+    for name, after in now["cases"].items():
+        if name in golden["cases"]:
+            changes[name] = change(golden["cases"][name], after, None if exact else TOLERANCES.get(name, TOLERANCE))
+    return {name: what for name, what in changes.items() if what}
+
+
+def change(before: dict, after: dict, tolerance: float | None) -> str:
+    """Which of a case's values differ, and how; blank where none does. Without a tolerance bits count, those of weights too."""
+    names = ("loss", "norm", "score", *(["weights"] if tolerance is None else []))
+    changed = [name for name in names if not _equal(before[name], after[name], tolerance)]
+    return ", ".join(f"{name} {before[name]} → {after[name]}" for name in changed)
+
+
+def _equal(before, after, tolerance: float | None) -> bool:
+    if tolerance is None:
+        return before == after
+    return np.shape(before) == np.shape(after) and np.allclose(after, before, rtol=tolerance, atol=0)
+
+
+def check_protocol(golden: dict, now: dict) -> None:
+    """Raises `Misuse` where values have changed and the protocol has not; cases that are new or gone change none."""
+    changed = differences(golden, now) if golden["protocol"] == now["protocol"] else {}
+    if changed:
+        raise Misuse(
+            "the bits of training have changed: raise PROTOCOL in common/running/fingerprint.py, then make golden. "
+            f"Received: PROTOCOL = {PROTOCOL} and {len(changed)} changed cases, {next(iter(changed))} …"
+        )
+
+
+def text(golden: dict) -> str:
+    """As JSON with a line for each case, so that a commit shows which of them have changed."""
+    head = "".join(f" {json.dumps(name)}: {json.dumps(golden[name])},\n" for name in ("protocol", "kind", "versions"))
+    cases = ",\n".join(f"  {json.dumps(name)}: {json.dumps(values)}" for name, values in golden["cases"].items())
+    return f'{{\n{head} "cases": {{\n{cases}\n }}\n}}\n'
+
+
+def main() -> None:
+    try:
+        now = measured(*SCRIPTS)
+        check_protocol(read(), now)
+        write_atomic(FILE, text(now).encode())
+    except (Misuse, Failure) as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.status)
+    print(f"{len(now['cases'])} cases: {FILE.relative_to(PROJECT)}")
+
+
+if __name__ == "__main__":
+    main()

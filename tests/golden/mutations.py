@@ -1,0 +1,70 @@
+"""Mistakes in the mechanism of training: each arm trains a case of `classification.py` while one is in force. See `golden.py`."""
+
+import pathlib
+from unittest import mock
+
+import keras
+import tensorflow as tf
+
+from common import losses
+from common.data.streams import Streams
+from common.experiment import Experiment
+from common.training import adapters, augmentation
+from common.training.execution import load_script
+
+CLASSIFICATION = pathlib.Path(__file__).with_name("classification.py")
+squared_error, draws, generator = losses.softmax_squared_error, augmentation.draws, Streams.generator
+
+
+def weighted_loss(targets, logits):
+    """A loss 2 % larger."""
+    return 1.02 * squared_error(targets, logits)
+
+
+def later_draws(streams, epoch, augmentations, examples):
+    """The draws of the next epoch."""
+    return draws(streams, epoch + 1, augmentations, examples)
+
+
+def clip_each(optimizer, gradients):
+    """Each variable's gradient clipped for itself, to what all together should be clipped to."""
+    return [tf.clip_by_norm(gradient, optimizer.global_clipnorm) for gradient in gradients]
+
+
+def other_order(streams, stream, *parts):
+    """Another permutation of the examples in each epoch."""
+    return generator(streams, stream, *parts, *(["again"] if stream == "order" else []))
+
+
+MUTATIONS = {
+    "no mutation": mock.patch.object(Streams, "generator", generator),
+    "loss": mock.patch.object(losses, "softmax_squared_error", weighted_loss),
+    "augmentation": mock.patch.object(augmentation, "draws", later_draws),
+    "clipping": mock.patch.object(keras.optimizers.Optimizer, "_clip_gradients", clip_each),
+    "shuffle": mock.patch.object(Streams, "generator", other_order),
+    "dropout": mock.patch.object(adapters, "seed_noise", lambda *_: None),
+}
+CASES = {
+    "no mutation": "augment.translation",
+    "loss": "losses.softmax_squared_error",
+    "augmentation": "augment.translation",
+    "clipping": "keras.optimizers.SGD, global_clipnorm",
+    "shuffle": "keras.optimizers.SGD",
+    "dropout": "models.small_cnn, dropout",
+}
+"""The case that each mutation concerns."""
+
+
+def train(trial, *, mutation, case):
+    """Train the case while the mutation is in force."""
+    with MUTATIONS[mutation]:
+        # Loaded anew, so that its table holds what is changed.
+        return load_script(CLASSIFICATION).train(trial, case=case)
+
+
+experiment = Experiment(
+    train,
+    arms={name: {"mutation": name, "case": CASES[name]} for name in MUTATIONS},
+    setting=load_script(CLASSIFICATION).setting,
+    baseline=None,
+)
