@@ -96,13 +96,6 @@ def uses_onednn() -> bool:
     return any(flag in FASTER_WITH_ONEDNN for flag in _processor_flags() or ())
 
 
-def kind() -> str:
-    """What decides the bits of a training on this processor: its instructions (Linux), and whether TensorFlow uses oneDNN."""
-    flags = _processor_facts().get("flags", "").split()
-    instructions = ["AVX-512" if "avx512f" in flags else "AVX2", *(["bfloat16"] if "avx512_bf16" in flags else [])]
-    return ", ".join([*instructions, f"oneDNN {'off' if os.environ.get('TF_ENABLE_ONEDNN_OPTS') == '0' else 'on'}"])
-
-
 def lacks_bfloat16() -> bool:
     """Whether the processor multiplies bfloat16 only by way of float32, as far as it is known (Linux)."""
     flags = _processor_flags()

@@ -65,6 +65,6 @@ def train(trial, *, mutation, case):
 experiment = Experiment(
     train,
     arms={name: {"mutation": name, "case": CASES[name]} for name in MUTATIONS},
-    setting=load_script(CLASSIFICATION).setting,
+    setting=load_script(CLASSIFICATION).settings["full"],
     baseline=None,
 )

@@ -12,9 +12,16 @@ import sys
 import tensorflow as tf
 
 from common.data.dataset import load
+from common.experiment import Experiment, Setting
 from common.rows.schema import KEY
 from common.training import execution
 from common.training.job import Job
+
+
+def setting_of(experiment: Experiment, arm: str) -> Setting:
+    """What a case is trained under."""
+    declared = experiment.select("full")
+    return experiment.arm_setting(arm, declared.setting, declared)
 
 
 def values(script: pathlib.Path, arm: str, strategy: tf.distribute.Strategy) -> dict:
@@ -25,7 +32,7 @@ def values(script: pathlib.Path, arm: str, strategy: tf.distribute.Strategy) -> 
         val with the weights that `train` returned; `weights`, their hash; `versions` of the packages.
     """
     experiment = execution.load_script(script)
-    setting = experiment.arm_setting(arm, experiment.setting)
+    setting = setting_of(experiment, arm)
     job = Job(
         script=script,
         seed=0,
@@ -38,6 +45,7 @@ def values(script: pathlib.Path, arm: str, strategy: tf.distribute.Strategy) -> 
         writes=False,
         scores_test=False,
         row=dict.fromkeys(KEY, ""),
+        code={},
     )
     outcome = execution.run_trial(job, strategy, lambda **_: None)
     row = outcome.row
@@ -60,7 +68,7 @@ def main() -> None:
     arms = []
     for script in map(pathlib.Path, sys.argv[5:]):
         experiment = execution.load_script(script)
-        arms += [(script, a) for a in experiment.arms if experiment.arm_setting(a, experiment.setting).replicas == replicas]
+        arms += [(script, a) for a in experiment.arms if setting_of(experiment, a).replicas == replicas]
     cases = {arm: values(script, arm, strategy) for script, arm in arms[part::parts]}
     pathlib.Path(output).write_text(json.dumps(cases))
 
