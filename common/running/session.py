@@ -113,8 +113,9 @@ class Session:
     def _print_setting(self) -> None:
         experiment, setting = self.planner.experiment, self.planner.setting
         shown = {n: v for n, v in vars(setting).items() if n in ALWAYS_SHOWN or v != getattr(Setting, n, None)}
-        if setting.train_size != self.planner.selected.setting.train_size:
-            shown["train_size"] = f"{setting.train_size} (all there are)"
+        for name in ("batch_size", "train_size"):
+            if getattr(setting, name) != getattr(self.planner.selected.setting, name):
+                shown[name] = f"{getattr(setting, name)} (all there are)"
         listed = [f"{name} {value}" for name, value in shown.items() if value is not None and name != "dataset"]
         print(f"{experiment.name}: {experiment.question}")
         # commands/all.py reads where the rows are from the end of this line.

@@ -130,6 +130,8 @@ def test_what_the_user_asks_of_own_images_must_be_there(experiment, capsys, tmp_
     options = ("--dataset", pets, "--dry", "--results", tmp_path / "out")
     status, out, _ = run(experiment, capsys, *options, "--train", 40)
     assert (status, "train_size 40," in out) == (0, True)
+    status, out, _ = run(experiment, capsys, *options, "--full")  # declared with batches of 128 images
+    assert (status, "full, " in out, "batch_size 86 (all there are), precision" in out) == (0, True, True)
     for option, value, said in (("--train", 87, "TRAIN=86. Received: 87"), ("--batch", 87, "BATCH=86. Received: 87")):
         status, _, err = run(experiment, capsys, *options, option, value)
         assert (status, err.count("\n"), said in err) == (2, 1, True), err
