@@ -4,6 +4,7 @@ import contextlib
 import gc
 import hashlib
 import importlib.util
+import os
 import pathlib
 import platform
 import resource
@@ -17,7 +18,7 @@ import tensorflow as tf
 from common import tasks
 from common.data.dataset import Dataset, reopen
 from common.data.streams import Streams
-from common.errors import Misuse
+from common.errors import Failure, Misuse
 from common.rows import store
 from common.rows.schema import KEY
 from common.training import adapters
@@ -85,12 +86,18 @@ def start(threads: int, replicas: int, workers: int, deterministic: bool) -> tf.
     With several workers it waits until those that `TF_CONFIG` names have come.
 
     A second strategy would reuse the collectives' keys of the first.
+
+    Raises:
+        Failure: TensorFlow does not see the GPUs that it was given, and would train on the processor instead.
     """
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     if deterministic:
         tf.config.experimental.enable_op_determinism()
     gpus = tf.config.list_physical_devices("GPU")
+    given = os.environ.get("CUDA_VISIBLE_DEVICES", "-1")
+    if given not in ("", "-1") and not gpus:
+        raise Failure(f"TensorFlow sees no GPU: make setup GPU=1, or hide them (CUDA_VISIBLE_DEVICES=-1). Received: {given}")
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)
     kind = "gpu" if gpus else "cpu"

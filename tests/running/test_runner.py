@@ -20,6 +20,7 @@ from survival import SCRIPT, files_in, reproducible, write
 from common import machine, tasks
 from common.data.dataset import load
 from common.data.streams import Streams
+from common.errors import Failure
 from common.files import read_arrays
 from common.rows import schema, store
 
@@ -575,3 +576,19 @@ def test_keeping_trains_done_trials_again_that_have_a_model_to_keep(tmp_path):
         assert done.returncode == 0, done.stderr
         said.append(re.findall(r"^\[\d+/(\d+)\] (.*?) seed", done.stdout, re.MULTILINE))
     assert [sorted(trials) for trials in said] == [[("2", "baseline"), ("2", "tempered")], [("1", "baseline")], []]
+
+
+def test_gpus_that_tensorflow_does_not_see_are_one_line_and_no_row(tmp_path):
+    """Else the trial would be trained on the processor, and its row would name the GPU."""
+    from common.running import runner, scripts
+    from common.running.devices import Devices
+    from common.running.plan import Planner, Variant
+    from common.running.progress import Display
+
+    experiment = scripts.declared(write(tmp_path, epochs=1))
+    plan = Planner(experiment, experiment.select(), tmp_path / "out").plan([(Variant("baseline"), 0)])
+    said = r"could not start .* TensorFlow sees no GPU: make setup GPU=1.* Received: 7$"
+    options = runner.RunOptions(Devices(["7"]), jobs=1)
+    with Display(1) as display, runner.Runner(options, display) as running, pytest.raises(Failure, match=said):
+        running.run(plan, plan.trials)
+    assert store.read_rows(plan.files) == []
