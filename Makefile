@@ -66,7 +66,7 @@ plots: setup ## Draw the figures of all experiments that have rows
 test: setup ## Run the tests (ARGS="-k name" for some)
 	@$(PY) -m pytest -q $(ARGS)
 
-golden: setup ## Record what tests/golden trains, once PROTOCOL is raised
+golden: setup ## Record what tests/golden trains on this kind of processor
 	@PYTHONPATH=. $(PY) tests/golden/golden.py
 
 chaos: setup ## Disturb a run in every way for minutes; its rows stay the same

@@ -1,7 +1,9 @@
 """Golden values of training: what short trainings came to when `make golden` last ran, in `golden.json`.
 
 They show that the bits of a training have changed, so that PROTOCOL, which is part of every row's fingerprint, is raised in
-the same commit. The cases are the arms of the scripts beside this file.
+the same commit. The cases are the arms of the scripts beside this file. Bits depend on the kind of processor (see
+`common.machine.kind`), so the file has an entry for each kind on which `make golden` ran under this PROTOCOL; a kind without an
+entry is compared with the others up to a tolerance.
 """
 
 import json
@@ -13,7 +15,6 @@ import tempfile
 
 import numpy as np
 
-from common import machine
 from common.errors import Failure, Misuse
 from common.files import PROJECT, write_atomic
 from common.running.fingerprint import PROTOCOL
@@ -30,7 +31,14 @@ TOLERANCES = {"bfloat16": 1e-2}
 
 
 def measured(*scripts: pathlib.Path) -> dict:
-    """Train all cases of some scripts in processes of their own. Returns what `golden.json` holds. Raises `Failure`."""
+    """Train all cases of some scripts in processes of their own.
+
+    Returns:
+        `protocol`, `kind` of processor, `versions` of the packages, and `cases`: name -> values.
+
+    Raises:
+        Failure: a case cannot be trained.
+    """
     with tempfile.TemporaryDirectory() as name:
         folders = {share: pathlib.Path(name) / "-".join(map(str, share)) for share in SHARES}
         processes = {share: _start(share, scripts, folder) for share, folder in folders.items()}
@@ -44,8 +52,8 @@ def measured(*scripts: pathlib.Path) -> dict:
                 process.wait()
         parts = [json.loads((folder / "cases.json").read_text()) for folder in folders.values()]
     cases = dict(sorted((name, values) for part in parts for name, values in part.items()))
-    versions = {values.pop("versions") for values in cases.values()}
-    return {"protocol": PROTOCOL, "kind": machine.kind(), "versions": ", ".join(versions), "cases": cases}
+    where = {name: {values.pop(name) for values in cases.values()} for name in ("kind", "versions")}
+    return {"protocol": PROTOCOL, **{name: ", ".join(found) for name, found in where.items()}, "cases": cases}
 
 
 def _start(share: tuple[int, int, int], scripts: tuple[pathlib.Path, ...], folder: pathlib.Path) -> subprocess.Popen:
@@ -73,18 +81,31 @@ def _environment(folder: pathlib.Path) -> dict[str, str]:
 
 
 def read() -> dict:
-    """The golden values; without any cases where there is no file yet."""
-    return json.loads(FILE.read_text()) if FILE.exists() else {"protocol": None, "kind": "", "cases": {}}
+    """The golden values: `protocol`, and `kinds`: kind of processor -> `versions` and `cases`. No kinds without a file."""
+    return json.loads(FILE.read_text()) if FILE.exists() else {"protocol": None, "kinds": {}}
+
+
+def known(golden: dict) -> set[str]:
+    """The cases of all kinds of processors."""
+    return {name for entry in golden["kinds"].values() for name in entry["cases"]}
 
 
 def differences(golden: dict, now: dict) -> dict[str, str]:
-    """How each case that both have differs, in words: in any bit on one kind of processor, else beyond its tolerance."""
-    exact = golden["kind"] == now["kind"]
-    changes = {}
-    for name, after in now["cases"].items():
-        if name in golden["cases"]:
-            changes[name] = change(golden["cases"][name], after, None if exact else TOLERANCES.get(name, TOLERANCE))
+    """How the cases of now differ from the golden ones, in words.
+
+    In any bit from those of the same kind of processor; where this kind has no such case, beyond the tolerance from those of any
+    other kind.
+    """
+    changes = {name: _difference(golden["kinds"], now["kind"], name, after) for name, after in now["cases"].items()}
     return {name: what for name, what in changes.items() if what}
+
+
+def _difference(kinds: dict, kind: str, name: str, after: dict) -> str:
+    before = {k: entry["cases"][name] for k, entry in kinds.items() if name in entry["cases"]}
+    if kind in before:
+        return change(before[kind], after, tolerance=None)
+    changes = {k: change(values, after, TOLERANCES.get(name, TOLERANCE)) for k, values in before.items()}
+    return "; ".join(f"{what} (of {k})" for k, what in changes.items() if what)
 
 
 def change(before: dict, after: dict, tolerance: float | None) -> str:
@@ -100,32 +121,50 @@ def _equal(before, after, tolerance: float | None) -> bool:
     return np.shape(before) == np.shape(after) and np.allclose(after, before, rtol=tolerance, atol=0)
 
 
-def check_protocol(golden: dict, now: dict) -> None:
-    """Raises `Misuse` where values have changed and the protocol has not; cases that are new or gone change none."""
-    changed = differences(golden, now) if golden["protocol"] == now["protocol"] else {}
+def updated(golden: dict, now: dict) -> dict:
+    """The golden values with those of now as the entry of their kind of processor.
+
+    Entries of other kinds stay under the same protocol, without the cases that are gone.
+
+    Raises:
+        Misuse: values have changed and the protocol has not; cases that are new or gone change none.
+    """
+    if golden["protocol"] != now["protocol"]:
+        golden = {"kinds": {}}
+    changed = differences(golden, now)
     if changed:
         raise Misuse(
             "the bits of training have changed: raise PROTOCOL in common/running/fingerprint.py, then make golden. "
             f"Received: PROTOCOL = {PROTOCOL} and {len(changed)} changed cases, {next(iter(changed))} …"
         )
+    kinds = {kind: {**entry, "cases": _still_there(entry["cases"], now)} for kind, entry in golden["kinds"].items()}
+    kinds[now["kind"]] = {name: now[name] for name in ("versions", "cases")}
+    return {"protocol": now["protocol"], "kinds": dict(sorted(kinds.items()))}
+
+
+def _still_there(cases: dict, now: dict) -> dict:
+    return {name: values for name, values in cases.items() if name in now["cases"]}
 
 
 def text(golden: dict) -> str:
     """As JSON with a line for each case, so that a commit shows which of them have changed."""
-    head = "".join(f" {json.dumps(name)}: {json.dumps(golden[name])},\n" for name in ("protocol", "kind", "versions"))
-    cases = ",\n".join(f"  {json.dumps(name)}: {json.dumps(values)}" for name, values in golden["cases"].items())
-    return f'{{\n{head} "cases": {{\n{cases}\n }}\n}}\n'
+    kinds = ",\n".join(f"  {json.dumps(kind)}: {_entry_text(**entry)}" for kind, entry in golden["kinds"].items())
+    return f'{{\n "protocol": {golden["protocol"]},\n "kinds": {{\n{kinds}\n }}\n}}\n'
+
+
+def _entry_text(versions: str, cases: dict) -> str:
+    lines = ",\n".join(f"    {json.dumps(name)}: {json.dumps(values)}" for name, values in cases.items())
+    return f'{{\n   "versions": {json.dumps(versions)},\n   "cases": {{\n{lines}\n   }}\n  }}'
 
 
 def main() -> None:
     try:
         now = measured(*SCRIPTS)
-        check_protocol(read(), now)
-        write_atomic(FILE, text(now).encode())
+        write_atomic(FILE, text(updated(read(), now)).encode())
     except (Misuse, Failure) as error:
         print(error, file=sys.stderr)
         sys.exit(error.status)
-    print(f"{len(now['cases'])} cases: {FILE.relative_to(PROJECT)}")
+    print(f"{len(now['cases'])} cases on {now['kind']}: {FILE.relative_to(PROJECT)}")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import sys
 
 import tensorflow as tf
 
+from common import machine
 from common.data.dataset import load
 from common.experiment import Experiment, Setting
 from common.rows.schema import KEY
@@ -29,7 +30,8 @@ def values(script: pathlib.Path, arm: str, strategy: tf.distribute.Strategy) -> 
 
     Returns:
         `loss` and `norm` of the gradient, in each epoch of each stage; `score`, the NLL (of the task `rotated` the error) on
-        val with the weights that `train` returned; `weights`, their hash; `versions` of the packages.
+        val with the weights that `train` returned; `weights`, their hash; `kind` of processor and `versions` of
+        the packages.
     """
     experiment = execution.load_script(script)
     setting = setting_of(experiment, arm)
@@ -56,6 +58,7 @@ def values(script: pathlib.Path, arm: str, strategy: tf.distribute.Strategy) -> 
         "norm": [epoch["gradient_norm"] for epoch in outcome.epochs],
         "score": row.get("val_nll", row.get("val_error")),
         "weights": row["weights"],
+        "kind": machine.kind(),
         "versions": row["versions"],
     }
 
