@@ -12,7 +12,20 @@ import tensorflow as tf
 from keras import callbacks, regularizers
 from keras.optimizers import SGD
 
-from common import augment, gan, losses, models, optimizers, preprocessing, transfer
+from common import (
+    augment,
+    calibration,
+    features,
+    gan,
+    gradients,
+    inference,
+    losses,
+    models,
+    optimizers,
+    preprocessing,
+    profiling,
+    transfer,
+)
 from common.experiment import Experiment, Setting
 
 RATE = 0.05
@@ -89,18 +102,6 @@ def centred(trial):
     return fit(trial, build=lambda _: keras.Model(network_.input, centres([network_.output, features])), step=step)
 
 
-def distilled(trial):
-    """A student that learns the softened outputs of a teacher trained in a stage before it."""
-    teacher = fit(trial, build=lambda trial: network(trial, dense=(16,)), stage="teacher")
-
-    def step(model, images, targets, seed):
-        logits = model(images, training=True)
-        soft = tf.nn.softmax(teacher(images, training=False) / 2)
-        return tf.nn.softmax_cross_entropy_with_logits(soft, logits / 2), logits
-
-    return fit(trial, step=step)
-
-
 def noisy_step(trial):
     """A step that draws from its seed."""
 
@@ -141,6 +142,61 @@ def matched(trial):
     return models.matched(lambda width: network(trial, widths=(width,)), 500)
 
 
+def distilled(trial):
+    """A student that learns from a teacher trained in a stage before it."""
+    teacher = fit(trial, build=lambda trial: network(trial, dense=(16,)), stage="teacher")
+    return fit(trial, step=inference.distillation(teacher))
+
+
+def pruned(trial):
+    """A network without four fifths of its weights, trained on."""
+    model = fit(trial, build=lambda trial: network(trial, dense=(16,)), stage="teacher")
+    inference.prune(model, 0.8)
+    trial.record("sparsity", inference.sparsity_of(model))
+    return fit(trial, build=lambda _: model, stage="fine-tuning")
+
+
+def deployed(precision):
+    """A case of a network converted to TFLite; its latencies have a unit, and are not recorded."""
+    return lambda trial: inference.deployed(trial, fit(trial), precision)
+
+
+def tempered(trial):
+    """A network whose logits are divided by a temperature."""
+    predictor = calibration.Tempered(trial, fit(trial, epochs=4))
+    trial.record("temperature", predictor.temperature)
+    return predictor
+
+
+def linear(build):
+    """A case of a classifier of scikit-learn."""
+
+    def train_linear(trial):
+        predictor = build(trial)
+        trial.record("C", predictor.strength)
+        trial.record("learned numbers", predictor.learned)
+        return predictor
+
+    return train_linear
+
+
+def measured_gradients(trial):
+    """A deep network whose gradients are measured before and after training."""
+    model = models.deep_dense(trial, depth=3, width=8)
+    gradients.record_layer_norms(trial, model, "dense", "untrained")
+    fit(trial, build=lambda _: model)
+    gradients.record_layer_norms(trial, model, "dense", "trained")
+    return model
+
+
+def profiled(trial):
+    """A network of which is recorded what it was really trained with."""
+    watch = profiling.Watch()
+    model = fit(trial, callbacks=[watch])
+    profiling.record(trial, model, watch)
+    return model
+
+
 LOSSES = {
     "losses.softmax_squared_error": case(loss=losses.softmax_squared_error, rate=0.5),
     "losses.softmax_absolute_error": case(loss=losses.softmax_absolute_error, rate=0.5),
@@ -166,7 +222,6 @@ LOSSES = {
     "keras.losses.CategoricalHinge": case(loss=keras.losses.CategoricalHinge()),
     "keras.losses.SquaredHinge": case(loss=keras.losses.SquaredHinge()),
     "class weights": case(class_weight={0: 3.0, 4: 0.2}),
-    "distillation": distilled,
     "step with noise": noisy_step,
 }
 AUGMENTATIONS = {
@@ -256,6 +311,19 @@ STAGES = {
     "gan.conditional_gan": functools.partial(generated, images=16),
     "cross-validation": cross_validated,
 }
+FINISHED = {
+    "calibration.Tempered": tempered,
+    "gradients.record_layer_norms": measured_gradients,
+    "inference.distillation": distilled,
+    "inference.prune": pruned,
+    **{f"inference.deployed, {precision}": deployed(precision) for precision in inference.PRECISIONS},
+    "profiling.record": profiled,
+}
+"""What is done with a network once it is trained, or measured of it."""
+FEATURES = {
+    "features.hog_svm": linear(features.hog_svm),
+    "features.pixel_regression": linear(features.pixel_regression),
+}
 DATA = {name: case() for name in ("wrong labels", "one batch", "another seed", "varied weights")}
 PRECISIONS = {"bfloat16": case(), "float16": case()}
 REPLICAS = {
@@ -276,6 +344,8 @@ CASES = {
     **MODELS,
     **PREPROCESSING,
     **STAGES,
+    **FINISHED,
+    **FEATURES,
     **DATA,
     **PRECISIONS,
     **REPLICAS,
@@ -289,6 +359,9 @@ FIELDS = {
     "preprocessing.grey": {"colour": "rgb"},
     "transfer.pretrained": {"classes": [0, 1, 2, 3, 4]},
     "transfer.freeze": {"classes": [0, 1, 2, 3, 4]},
+    # Seeds at which one strength of the penalty leads on val by two or five images, so that all processors choose it.
+    "features.hog_svm": {"train_size": 100, "seed_offset": 1},
+    "features.pixel_regression": {"seed_offset": 3},
     "wrong labels": {"label_noise": 0.4},
     "one batch": {"batch_size": None, "epochs": 2},
     "another seed": {"seed_offset": 1000},

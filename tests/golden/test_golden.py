@@ -7,7 +7,21 @@ import golden
 import keras
 import pytest
 
-from common import augment, gan, losses, models, optimizers, preprocessing, tasks, transfer
+from common import (
+    augment,
+    calibration,
+    features,
+    gan,
+    gradients,
+    inference,
+    losses,
+    models,
+    optimizers,
+    preprocessing,
+    profiling,
+    tasks,
+    transfer,
+)
 from common.errors import Misuse
 from common.files import experiment_scripts
 from common.running.fingerprint import PROTOCOL
@@ -15,15 +29,31 @@ from common.training.execution import load_script
 
 REMEDY = "raise PROTOCOL in common/running/fingerprint.py and run `make golden` in the same commit"
 MUTATIONS = golden.HERE / "mutations.py"
+MODULES = [
+    *[augment, calibration, features, gan, gradients, inference, losses, models, optimizers, preprocessing, profiling, tasks],
+    *[transfer],
+]
+"""Those of which a trial may be made."""
 PARTS = {
     "augment.symmetric_beta": "augment.mixup",
     "augment.apply_operation": "augment.rand_augment",
+    "calibration.best_temperature": "calibration.Tempered",
+    "features.Linear": "features.hog_svm",
+    "features.hog": "features.hog_svm",
+    "features.pixels": "features.pixel_regression",
     "gan.adversarial": "gan.conditional_gan",
     "gan.generated": "gan.conditional_gan",
+    "gradients.layer_norms": "gradients.record_layer_norms",
+    "inference.Converted": "inference.deployed",
+    "inference.convert": "inference.deployed",
+    "inference.Mask": "inference.prune",
+    "inference.sparsity_of": "inference.prune",
     "keras.losses.MeanSquaredError": "tasks.rotated",
     "losses.Centres": "losses.centre_loss",
     "models.batch_norm": "models.small_cnn",
     "preprocessing.Linear": "preprocessing.grey",
+    "profiling.Watch": "profiling.record",
+    "profiling.compute_bits": "profiling.record",
     "tasks.classification": "keras.losses.CategoricalCrossentropy",
     "transfer.copy_weights": "transfer.pretrained",
 }
@@ -72,7 +102,7 @@ def test_every_case_is_in_the_file(now):
     assert set(now["cases"]) == golden.known(golden.read()), "run `make golden`"
 
 
-@pytest.mark.parametrize("module", [augment, gan, losses, models, optimizers, preprocessing, tasks, transfer])
+@pytest.mark.parametrize("module", MODULES)
 def test_every_public_part_has_a_case(module, names):
     room = module.__name__.removeprefix("common.")
     parts = {f"{room}.{name}" for name, value in vars(module).items() if not name.startswith("_") and is_part(value, module)}
@@ -129,6 +159,7 @@ BEFORE = {"loss": [2.0, 1.0], "norm": [0.5, 0.5], "score": 1.0, "weights": "a"}
         ({"score": 1.002}, 1e-3, "score 1.0 → 1.002"),
         ({"loss": [2.0, 1.002]}, 1e-3, "loss [2.0, 1.0] → [2.0, 1.002]"),
         ({"loss": [2.0]}, 1e-3, "loss [2.0, 1.0] → [2.0]"),
+        ({"measures": [3.0]}, 1e-3, "measures [] → [3.0]"),
     ],
 )
 def test_bits_count_on_one_kind_of_processor_and_three_digits_between_kinds(after, tolerance, what):

@@ -29,9 +29,10 @@ def values(script: pathlib.Path, arm: str, strategy: tf.distribute.Strategy) -> 
     """What a case comes to.
 
     Returns:
-        `loss` and `norm` of the gradient, in each epoch of each stage; `score`, the NLL (of the task `rotated` the error) on
-        val with the weights that `train` returned; `weights`, their hash; `kind` of processor and `versions` of
-        the packages.
+        `loss` and `norm` of the gradient, in each epoch of each stage; `measures` that have no unit, where there are any (those
+        with one are times, sizes of files and what follows from others); `score`, the NLL (of the task `rotated` the error) on
+        val of the predictor that `train` returned; `weights`, the hash of its weights, blank where it is no Keras model;
+        `kind` of processor and `versions` of the packages.
     """
     experiment = execution.load_script(script)
     setting = setting_of(experiment, arm)
@@ -53,11 +54,13 @@ def values(script: pathlib.Path, arm: str, strategy: tf.distribute.Strategy) -> 
     row = outcome.row
     if row["status"] != "done":
         raise ValueError(f"a golden case must not diverge. Received: {arm!r} ({row['reason']})")
+    measures = [measure["value"] for measure in outcome.measures if not measure["unit"]]
     return {
         "loss": [epoch["train_loss"] for epoch in outcome.epochs],
         "norm": [epoch["gradient_norm"] for epoch in outcome.epochs],
+        **({"measures": measures} if measures else {}),
         "score": row.get("val_nll", row.get("val_error")),
-        "weights": row["weights"],
+        "weights": row.get("weights", ""),
         "kind": machine.kind(),
         "versions": row["versions"],
     }
