@@ -14,6 +14,7 @@ from common.commands import reproduce
 from common.files import experiment_scripts
 from common.rows import schema, store
 from common.rows.schema import entry_of
+from common.running import fingerprint
 
 
 def call(module, *options):
@@ -95,10 +96,11 @@ def test_a_prefix_must_name_one_row(rows):
 
 
 @pytest.mark.parametrize("path", experiment_scripts(), ids=lambda path: path.stem)
-def test_the_trial_of_every_published_arm_is_planned_again_as_it_was(path, tmp_path, digits):
+def test_the_trial_of_every_published_arm_is_planned_again_as_it_was(path, tmp_path, digits, monkeypatch):
     for files in [files for folder in store.setting_folders(schema.REFERENCE) for files in store.experiments(folder)]:
         rows = store.read_rows(files) if files.experiment == path.stem else []
         for row in {entry_of(row): row for row in rows if row["status"] == "done"}.values():
+            monkeypatch.setattr(fingerprint, "PROTOCOL", int(row["protocol"]))
             (trial,) = reproduce.plan_again(row, tmp_path).trials
             assert trial.fingerprint == row["fingerprint"], entry_of(row)
             assert (trial.setting.epochs, trial.lack) == (int(row["epochs"]), "")
