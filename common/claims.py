@@ -42,7 +42,7 @@ class Claim:
             accuracy), "worst_class_accuracy", "survival", "seconds" (of training, of trials that ran alone),
             "epochs_to_target" or "steps_to_target", both of which are known at the ends of epochs alone.
         lower_is_better: whether a smaller value of the metric is the better one.
-        datasets: those it speaks about; by default the one of the experiment's full setting.
+        datasets: those it speaks about; by default those of the experiment's small and full settings.
         within: of "flatness".
         target: validation accuracy, of "epochs_to_target" and "steps_to_target", of which fewer are better.
 

@@ -5,6 +5,7 @@ import importlib.metadata
 import os
 import pathlib
 import platform
+import re
 import subprocess
 from typing import NamedTuple
 
@@ -36,7 +37,7 @@ def gpus() -> list[str]:
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None:
         return [name.strip() for name in chosen.split(",") if name.strip() not in ("", "-1")]
-    return [gpu.index for gpu in _installed_gpus()]
+    return [gpu.index for gpu in _installed_gpus() if gpu.index]
 
 
 def _without_cuda() -> bool:
@@ -50,13 +51,26 @@ def _without_cuda() -> bool:
 
 @functools.cache
 def _installed_gpus() -> tuple[Gpu, ...]:
-    query = ["nvidia-smi", "--query-gpu=index,uuid,name", "--format=csv,noheader"]
+    """The GPUs, and the instances that they are partitioned into (MIG), as `nvidia-smi -L` lists them."""
     try:
-        done = subprocess.run(query, capture_output=True, text=True, timeout=20)
+        done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired):
         return ()
-    lines = done.stdout.strip().splitlines() if done.returncode == 0 else []
-    return tuple(Gpu(*(part.strip() for part in line.split(",", maxsplit=2))) for line in lines)
+    found: list[Gpu] = []
+    for line in done.stdout.splitlines():
+        if whole := re.match(r"GPU (\d+): (.+) \(UUID: (\S+)\)", line):
+            found.append(Gpu(whole[1], whole[3], whole[2]))
+        elif (part := re.match(r"\s+(MIG \S+)\s+Device\s+\d+: \(UUID: (\S+)\)", line)) and found:
+            found.append(Gpu("", part[2], f"{found[-1].model.partition(' MIG ')[0]} {part[1]}"))
+    return tuple(found)
+
+
+def _model(name: str) -> str:
+    """The model of a GPU that CUDA knows by its index, its UUID or the beginning of it. Raises `Misuse` where there is none."""
+    known = [gpu.model for gpu in _installed_gpus() if name == gpu.index or (len(name) > 4 and gpu.uuid.startswith(name))]
+    if not known:
+        raise Misuse(f"CUDA_VISIBLE_DEVICES must name GPUs that nvidia-smi -L lists. Received: {name}")
+    return known[0]
 
 
 def device() -> str:
@@ -72,7 +86,7 @@ def kind() -> str:
     """
     names = gpus()
     if names:
-        models = sorted({gpu.model for gpu in _installed_gpus() if {gpu.index, gpu.uuid} & set(names)}) or ["GPU"]
+        models = sorted(set(map(_model, names)))
         if len(models) > 1:
             raise Misuse(
                 "trials of one seed must run on one kind of GPU: choose some of one model, CUDA_VISIBLE_DEVICES=0. "

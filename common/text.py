@@ -42,7 +42,7 @@ def file_name(arm: str) -> str:
     return "".join(c if c.isalnum() or c in "._=+-" else "_" for c in arm)
 
 
-def slug(text: str) -> str:
+def to_id(text: str) -> str:
     """Its letters and digits in lower case, with a hyphen for whatever stands between them."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 

@@ -13,7 +13,7 @@ from common.augment import cutmix, cutout, mixup, rand_augment, translation
 from common.experiment import Claim, Experiment, Setting
 from common.models import small_cnn
 from common.space import log_range
-from common.text import slug
+from common.text import to_id
 
 KINDS = {
     "baseline": {},
@@ -60,7 +60,7 @@ experiment = Experiment(
                 f"{name} improves accuracy with enough epochs",
                 f"{name}, 4E",
                 "baseline, 4E",
-                id=slug(f"{name} helps"),
+                id=to_id(f"{name} helps"),
                 margin=0.005,
             )
             for name in STRONG

@@ -12,7 +12,7 @@ from common.claims import less
 from common.experiment import Claim, Experiment, Setting
 from common.models import small_cnn
 from common.space import log_range
-from common.text import slug
+from common.text import to_id
 
 OPTIMIZERS = {
     "SGD": {"optimizer": "SGD"},
@@ -73,7 +73,7 @@ experiment = Experiment(
             target=0.5,
         ),
         *(
-            less(f"{name} reaches a lower training loss than SGD", name, "SGD", "train_nll", 0.01, id=slug(f"{name} lower loss"))
+            less(f"{name} reaches a lower training loss than SGD", name, "SGD", "train_nll", 0.01, id=to_id(f"{name} lower loss"))
             for name in ("Adam", "AdaGrad")
         ),
         Claim(

@@ -10,7 +10,7 @@ from keras import optimizers
 
 from common.experiment import Claim, Experiment, Setting
 from common.models import small_cnn
-from common.text import slug
+from common.text import to_id
 
 OPTIMIZERS = {
     "SGD": {"optimizer": "SGD"},
@@ -27,7 +27,7 @@ def flatter(adaptive, plain):
     """The claim that one optimizer is the less sensitive one."""
     better, worse = ([f"{name}, {rate:g}" for rate in RATES] for name in (adaptive, plain))
     text = f"{adaptive} does well over more decades of the learning rate than {plain}"
-    return Claim(text, id=slug(f"{adaptive} flatter"), better=better, worse=worse, kind="flatness", margin=0.25, within=0.02)
+    return Claim(text, id=to_id(f"{adaptive} flatter"), better=better, worse=worse, kind="flatness", margin=0.25, within=0.02)
 
 
 def train(trial, *, optimizer, learning_rate, options=None):

@@ -17,7 +17,7 @@ from common.experiment import Claim, Experiment, Setting
 from common.gradients import record_layer_norms
 from common.models import deep_dense
 from common.space import choice, log_range
-from common.text import slug
+from common.text import to_id
 
 SMALL, LARGE = {"variance": 0.5}, {"variance": 8.0}
 HELP = {"momentum": {"optimizer": "momentum"}, "Adam": {"optimizer": "Adam"}, "L1": {"penalty": "L1"}, "L2": {"penalty": "L2"}}
@@ -75,7 +75,7 @@ experiment = Experiment(
                 f"small weights, {name}",
                 "small weights",
                 0.005,
-                id=slug(f"{name} vanishing"),
+                id=to_id(f"{name} vanishing"),
             )
             for name in HELP
         ),
@@ -85,7 +85,7 @@ experiment = Experiment(
                 f"large weights, {name}",
                 "large weights",
                 0.005,
-                id=slug(f"{name} exploding"),
+                id=to_id(f"{name} exploding"),
             )
             for name in HELP
         ),

@@ -12,7 +12,7 @@ from keras import optimizers
 from common.experiment import Claim, Experiment, Setting
 from common.models import small_cnn
 from common.space import log_range
-from common.text import slug
+from common.text import to_id
 
 KINDS = {"none": None, "batch norm": "batch", "layer norm": "layer", "group norm": "group"}
 SIZES = {"large batches": 32, "small batches": 2}
@@ -44,7 +44,11 @@ experiment = Experiment(
     claims=[
         *(
             Claim(
-                f"{name} improves accuracy in {size}", f"{name}, {size}", f"none, {size}", id=slug(f"{name} {size}"), margin=0.005
+                f"{name} improves accuracy in {size}",
+                f"{name}, {size}",
+                f"none, {size}",
+                id=to_id(f"{name} {size}"),
+                margin=0.005,
             )
             for size in SIZES
             for name in list(KINDS)[1:]

@@ -13,7 +13,7 @@ from common.experiment import Claim, Experiment, Setting
 from common.losses import generalized_cross_entropy, softmax_absolute_error, symmetric_cross_entropy
 from common.models import small_cnn
 from common.space import log_range
-from common.text import slug
+from common.text import to_id
 
 LOSSES = ("CE", "early-stopped CE", "MAE", "generalized CE", "symmetric CE")
 ARMS = {f"{loss}, {100 * noise:g} %": {"loss": loss, "label_noise": noise} for noise in (0.0, 0.2, 0.4, 0.6) for loss in LOSSES}
@@ -56,7 +56,7 @@ experiment = Experiment(
         *(
             Claim(
                 f"{loss} gains more on cross-entropy at 40 % noise than without",
-                id=slug(f"{loss} gains"),
+                id=to_id(f"{loss} gains"),
                 better=[f"{loss}, 40 %", "CE, 40 %"],
                 worse=[f"{loss}, 0 %", "CE, 0 %"],
                 kind="interaction",

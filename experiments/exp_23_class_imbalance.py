@@ -15,7 +15,7 @@ from common.experiment import Claim, Experiment, Setting
 from common.losses import class_balanced_weights, logit_adjusted
 from common.models import small_cnn
 from common.space import log_range
-from common.text import slug
+from common.text import to_id
 
 LOSSES = ("cross-entropy", "class weights", "focal", "class-balanced", "logit adjustment", "hinge")
 ARMS = {f"{loss}, {skew}:1": {"loss": loss, "imbalance": float(skew)} for skew in (1, 10, 100) for loss in LOSSES}
@@ -48,7 +48,7 @@ experiment = Experiment(
         *(
             Claim(
                 f"cross-entropy suffers more from skew than {loss}",
-                id=slug(f"skew {loss}"),
+                id=to_id(f"skew {loss}"),
                 better=[f"{loss}, 100:1", f"{loss}, 1:1"],
                 worse=["cross-entropy, 100:1", "cross-entropy, 1:1"],
                 kind="interaction",

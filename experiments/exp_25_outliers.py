@@ -12,7 +12,7 @@ from common.experiment import Claim, Experiment, Setting
 from common.models import small_cnn
 from common.space import log_range
 from common.tasks import rotated
-from common.text import slug
+from common.text import to_id
 
 ARMS = {
     f"{loss}, {100 * share:g} %": {"loss": loss, "label_noise": share}
@@ -31,12 +31,12 @@ def more_robust(loss):
     """The two parts of the claim that a loss is more robust than MSE."""
     noisy, clean = [f"{loss}, 30 %", "MSE, 30 %"], [f"{loss}, 0 %", "MSE, 0 %"]
     return (
-        Claim(f"{loss} beats MSE at 30 % outliers", *noisy, id=slug(f"{loss} beats MSE"), margin=0.5),
+        Claim(f"{loss} beats MSE at 30 % outliers", *noisy, id=to_id(f"{loss} beats MSE"), margin=0.5),
         Claim(
             f"{loss} loses less than MSE from none to 30 % outliers",
             noisy,
             clean,
-            id=slug(f"{loss} loses less"),
+            id=to_id(f"{loss} loses less"),
             kind="interaction",
             margin=0.5,
         ),

@@ -14,7 +14,7 @@ from common.experiment import Claim, Experiment, Setting
 from common.losses import Centres, centre_loss, combined, negative_entropy, softmax_squared_error
 from common.models import small_cnn
 from common.space import log_range
-from common.text import slug
+from common.text import to_id
 
 WEIGHTS = {"MSE": (0.1, 1.0), "hinge": (0.1, 1.0), "confidence penalty": (0.1, 0.3), "centre": (0.01, 0.1)}
 ARMS = {
@@ -67,7 +67,7 @@ experiment = Experiment(
                 [f"+ {weight:g} {name}" for weight in both],
                 "cross-entropy",
                 0.005,
-                id=slug(f"{name} helps"),
+                id=to_id(f"{name} helps"),
             )
             for name, both in WEIGHTS.items()
         ),

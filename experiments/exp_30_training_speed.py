@@ -14,7 +14,7 @@ from common import profiling
 from common.claims import less
 from common.experiment import Claim, Experiment, Setting
 from common.models import small_cnn
-from common.text import slug
+from common.text import to_id
 
 ARMS = {
     "baseline": {},
@@ -49,7 +49,7 @@ experiment = Experiment(
         *(
             Claim(
                 f"{arm} costs no accuracy",
-                id=slug(f"{arm} not worse"),
+                id=to_id(f"{arm} not worse"),
                 better=arm,
                 worse="baseline",
                 margin=0.01,

@@ -14,7 +14,7 @@ from common.claims import less
 from common.experiment import Claim, Experiment, Setting
 from common.models import small_cnn
 from common.space import log_range
-from common.text import slug
+from common.text import to_id
 
 ARMS = {
     "baseline": {},
@@ -26,7 +26,7 @@ ARMS = {
 
 def lowers_ece(arm):
     """The claim that an arm's expected calibration error is the smaller one."""
-    return less(f"{arm} lowers ECE", arm, "baseline", "test_ece", 0.005, id=slug(f"{arm} ECE"))
+    return less(f"{arm} lowers ECE", arm, "baseline", "test_ece", 0.005, id=to_id(f"{arm} ECE"))
 
 
 def train(trial, *, learning_rate, temperature=False, smoothing=0.0, alpha=0.0):
@@ -64,7 +64,7 @@ experiment = Experiment(
         *(
             Claim(
                 f"{arm} costs no accuracy",
-                id=slug(f"{arm} accuracy"),
+                id=to_id(f"{arm} accuracy"),
                 better=arm,
                 worse="baseline",
                 margin=0.005,

@@ -14,7 +14,7 @@ from common.augment import rotation, translation
 from common.experiment import Claim, Experiment, Setting
 from common.models import small_cnn
 from common.space import log_range
-from common.text import slug
+from common.text import to_id
 
 INGREDIENTS = ["batch norm", "augmentation", "dropout", "L2", "cosine"]
 ARMS = {
@@ -47,7 +47,7 @@ experiment = Experiment(
     claims=[
         Claim("the whole recipe beats the baseline", "all", "baseline", id="recipe-helps", margin=0.005),
         *(
-            Claim(f"the recipe is worse without {name}", "all", f"all without {name}", id=slug(f"{name} needed"), margin=0.005)
+            Claim(f"the recipe is worse without {name}", "all", f"all without {name}", id=to_id(f"{name} needed"), margin=0.005)
             for name in INGREDIENTS
         ),
     ],

@@ -14,7 +14,7 @@ from common.augment import crop, rotation, translation
 from common.experiment import Claim, Experiment, Setting
 from common.models import small_cnn
 from common.space import log_range
-from common.text import slug
+from common.text import to_id
 
 NORMALISATIONS = {"none": None, "batch": "batch", "layer": "layer", "image": "image"}
 ARMS = {
@@ -43,7 +43,7 @@ def copes(better, kind, worse="plain, none", margin=0.01):
         f"{better} copes better with {kind} than {worse}",
         better,
         worse,
-        id=slug(f"{better} {kind}"),
+        id=to_id(f"{better} {kind}"),
         metric=f"{kind}_accuracy",
         margin=margin,
     )

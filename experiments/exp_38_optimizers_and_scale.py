@@ -12,7 +12,7 @@ from keras import optimizers
 from common.experiment import Claim, Experiment, Setting
 from common.models import resnet, small_cnn
 from common.space import log_range
-from common.text import slug
+from common.text import to_id
 
 RATES = {"SGD": (1e-2, 1.0), "momentum": (1e-3, 0.1), "AdaGrad": (1e-3, 0.1), "RMSprop": (1e-4, 1e-2)}
 SIZES = {"100 images": {"train_size": 100, "budget": 5}, "more images": {"budget": 1}}
@@ -46,20 +46,20 @@ def claims(adaptive):
             f"{adaptive} gains more on SGD at large scale than at small",
             better,
             worse,
-            id=slug(f"{adaptive} gains at scale"),
+            id=to_id(f"{adaptive} gains at scale"),
             margin=0.005,
             kind="interaction",
         ),
         Claim(
             f"{adaptive} beats SGD on large data and a complex model",
             *better,
-            id=slug(f"{adaptive} beats SGD large"),
+            id=to_id(f"{adaptive} beats SGD large"),
             margin=0.005,
         ),
         Claim(
             f"SGD is not worse than {adaptive} on small data and a simple model",
             *worse[::-1],
-            id=slug(f"SGD not worse {adaptive}"),
+            id=to_id(f"SGD not worse {adaptive}"),
             margin=0.005,
             kind="not worse",
         ),

@@ -5,7 +5,7 @@ import numpy as np
 from common.claims import LONGEST_ID
 from common.rows import schema, store
 from common.rows.table import Table
-from common.text import slug
+from common.text import to_id
 from common.verdicts.judge import judge
 
 LABELS = np.arange(400) % 10
@@ -22,7 +22,7 @@ def declared(**fields):
 
 def claim(text="a beats b", better="a", worse="b", margin=0.02, **changes):
     fields = {"kind": "superiority", "metric": "test_accuracy", "lower_is_better": False, "within": None, "target": None}
-    fields["id"] = slug(text)[:LONGEST_ID].strip("-")
+    fields["id"] = to_id(text)[:LONGEST_ID].strip("-")
     return {"text": text, "better": better, "worse": worse, "margin": margin, **fields, **changes}
 
 

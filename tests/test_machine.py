@@ -10,8 +10,8 @@ from common import machine
 from common.errors import Misuse
 
 CPUINFO = "model name\t: Some CPU\nflags\t\t: fpu {flags}\n\nmodel name\t: Other\nflags\t\t: fpu\n"
-H100 = "0, GPU-aa, NVIDIA H100 80GB HBM3\n1, GPU-bb, NVIDIA H100 80GB HBM3\n"
-A100 = "2, GPU-cc, NVIDIA A100-SXM4-40GB\n"
+H100 = "".join(f"GPU {i}: NVIDIA H100 80GB HBM3 (UUID: GPU-{i}a70)\n" for i in range(2))
+A100 = "GPU 2: NVIDIA A100-SXM4-40GB (UUID: GPU-cc31)\n  MIG 1g.5gb      Device  0: (UUID: MIG-77ff)\n"
 
 
 @pytest.fixture(autouse=True)
@@ -88,7 +88,8 @@ def test_gpus_of_several_models_are_refused_unless_some_of_one_are_chosen(monkey
     with_gpus(H100 + A100)
     with pytest.raises(Misuse, match="choose some of one model.*Received: NVIDIA A100-SXM4-40GB, NVIDIA H100 80GB HBM3"):
         machine.kind()
-    for chosen, model in (("2", "NVIDIA A100-SXM4-40GB"), ("0, 1", "NVIDIA H100 80GB HBM3"), ("GPU-cc", "NVIDIA A100-SXM4-40GB")):
+    a100, h100 = "NVIDIA A100-SXM4-40GB", "NVIDIA H100 80GB HBM3"
+    for chosen, model in (("2", a100), ("GPU-cc", a100), ("MIG-77ff", f"{a100} MIG 1g.5gb"), ("0, 1", h100)):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
         assert machine.kind() == model
 
@@ -98,3 +99,11 @@ def test_gpus_count_only_where_tensorflow_can_use_them(monkeypatch, with_gpus):
     monkeypatch.setattr(machine, "_without_cuda", lambda: True)
     assert machine.gpus() == []
     assert machine.kind().endswith(("oneDNN on", "oneDNN off"))
+
+
+@pytest.mark.parametrize("chosen", ["3", "0,GPU-zz", "GPU"])
+def test_a_gpu_that_is_not_there_is_named(monkeypatch, with_gpus, chosen):
+    with_gpus(H100)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
+    with pytest.raises(Misuse, match=f"that nvidia-smi -L lists. Received: {chosen.split(',')[-1]}"):
+        machine.kind()

@@ -106,16 +106,22 @@ def chosen(text: str | None) -> list[str]:
     """The experiments that EXP names, in its order; all where it names none. Raises `Misuse`."""
     if text is None:
         return [path.stem for path in experiment_scripts()]
-    names = [find_script(number.strip().zfill(2)).stem for number in text.split(",")]
-    doubled = [name for name, count in Counter(names).items() if count > 1]
-    if doubled:
-        raise Misuse(f"EXP must name each experiment once. Received: {text}")
+    numbers = [number.strip() for number in text.split(",")]
+    names = [find_script(number.zfill(2)).stem for number in numbers if number]
+    if len(set(names)) < len(numbers):
+        raise Misuse(f"EXP must name each experiment once, by its number: EXP=00,03,09. Received: {text}")
     return names
 
 
 def run(names: Sequence[str], options: Sequence[str], folder: pathlib.Path, setting: str) -> int:
-    """Run experiments of the catalogue. Returns the exit status: 1 if anything failed."""
-    failed = []
+    """Run experiments of the catalogue. Returns the exit status: 1 if anything failed.
+
+    Raises:
+        Misuse: the first two experiments refuse the options for the same reason, as all others would.
+        Failure: some failed.
+    """
+    failed: list[str] = []
+    refused = ""
     with Display() as display:
         progress = Progress(names, setting, display)
         for position, name in enumerate(names):
@@ -125,8 +131,10 @@ def run(names: Sequence[str], options: Sequence[str], folder: pathlib.Path, sett
             status, said = run_one(name, options, log, progress, position)
             if status in (INTERRUPTED, -signal.SIGINT):
                 raise KeyboardInterrupt
-            if status == Misuse.status and position == 0:
-                raise Misuse(said)  # the same for all
+            reason = said.removeprefix(f"{name}: ")
+            if status == Misuse.status and reason == refused and position == 1:
+                raise Misuse(reason)
+            refused = reason if status == Misuse.status else ""
             said = f"failed: {said} (more in {log})" if status else said
             display.say(f"[{position + 1}/{len(names)}] {name}: {said}, {duration(time.perf_counter() - began)}")
             if status:

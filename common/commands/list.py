@@ -43,7 +43,7 @@ def _how_far(experiment: Experiment, files: schema.Files) -> str:
 
 def run() -> int:
     """Print the list. Returns the exit status."""
-    given = parse(["results", "setting"], description=__doc__)
+    given = parse(["results", "setting", "full"], description=__doc__)
     folder, only = pathlib.Path(given.results), setting_name(given)
     status = 0
     for path in experiment_scripts():

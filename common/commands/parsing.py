@@ -50,12 +50,12 @@ def parse(
 
 def setting_name(given: argparse.Namespace) -> str | None:
     """The setting that SETTING or FULL names; None where neither does. Raises `Misuse`."""
-    name, full = given.setting, getattr(given, "full", False)
+    name = given.setting
     if name is not None and name not in NAMES:
         raise Misuse(f"setting must be one of {', '.join(NAMES)}. Received: {name!r}")
-    if full and name not in (None, "full"):
+    if given.full and name not in (None, "full"):
         raise Misuse(f"FULL=1 is the same as SETTING=full. Received: SETTING={name} as well")
-    return "full" if full else name
+    return "full" if given.full else name
 
 
 def words(arguments: Sequence[str]) -> list[str]:

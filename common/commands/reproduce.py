@@ -6,8 +6,9 @@ import statistics
 import tempfile
 
 from common.commands.parsing import end, parse
+from common.data.dataset import slug
 from common.errors import Failure, Misuse
-from common.files import experiment_scripts
+from common.files import PROJECT, experiment_scripts
 from common.rows import schema, store
 from common.rows.metric import ACCURACY, Primary
 from common.rows.schema import entry_of
@@ -41,22 +42,26 @@ def find(prefix: str, folders: list[pathlib.Path]) -> tuple[schema.Files, dict]:
     return next(iter(found.values()))
 
 
-def plan_again(row: dict, folder: pathlib.Path) -> Plan:
-    """The plan of a row's trial, its files in a folder. Raises `Failure` if it cannot be the same trial."""
+def plan_again(row: dict, folder: pathlib.Path, dataset: str | None = None) -> Plan:
+    """The plan of a row's trial, its files in a folder. Raises `Failure` if it cannot be the same trial.
+
+    `dataset` is what the experiment was run with, by default the row's: of own images the row has the name, not the place.
+    """
     path = next((path for path in experiment_scripts() if path.stem == row["experiment"]), None)
     if path is None:
         raise Failure(f"the experiment is not here any more. Received: {row['experiment']}")
     experiment = declared(path)
-    fields = json.loads(row["setting"])
-    setting = Setting(**fields)
+    setting = Setting(**json.loads(row["setting"]))
+    if dataset is not None and slug(dataset) == setting.dataset:
+        setting = setting.replace(dataset=dataset)
     arm, arguments = row["arm"], json.loads(row["arguments"])
     if arm not in experiment.arms:
         raise Failure(f"DIFFERS: {row['experiment']} has no arm {arm!r} any more")
     values = {name: value for name, value in arguments.items() if name not in experiment.arguments(arm)}
     searched = {"search": row["search"], "tuning": row["tuning"]}
     variant = Variant(arm, row["rate"], values, int(row["epochs"]), row["point"], **searched)
-    selected = Selected("full", setting, {name: value for name, value in fields.items() if name != "vary"})
-    plan = Planner(experiment, selected, folder).plan([(variant, int(row["seed"]))])
+    experiment.arms = {arm: experiment.arguments(arm)}  # the row's setting has the arm's fields, with all shares worked out
+    plan = Planner(experiment, Selected("full", setting), folder).plan([(variant, int(row["seed"]))])
     (trial,) = plan.trials
     if trial.dataset.checksum != row["data_checksum"]:
         raise Failure(f"DIFFERS: {trial.dataset.name} holds other images or labels here (SHA-256 {trial.dataset.checksum[:12]})")
@@ -65,9 +70,9 @@ def plan_again(row: dict, folder: pathlib.Path) -> Plan:
     return plan
 
 
-def run_again(row: dict, folder: pathlib.Path) -> dict:
-    """Train a row's trial anew, its files in a folder. Returns the new row. Raises `Failure` if it cannot be the same trial."""
-    plan = plan_again(row, folder)
+def run_again(row: dict, folder: pathlib.Path, dataset: str | None = None) -> dict:
+    """Train a row's trial anew, see `plan_again`. Returns the new row. Raises `Failure` if it cannot be the same trial."""
+    plan = plan_again(row, folder, dataset)
     (trial,) = plan.trials
     devices = Devices.here(1)
     reason = devices.lack(trial.setting.replicas, trial.setting.workers)
@@ -103,17 +108,18 @@ def main() -> int:
         raise Misuse("ROW must be the first digits of a row's fingerprint: make reproduce ROW=5fdad8ed. Received: ''")
     files, row = find(given.row, [pathlib.Path(given.results)])
     print(f"{row['experiment']}, {entry_of(row)} seed {row['seed']}, from {files.rows}")
-    origin = provenance()
+    declaration = store.read_declaration(files)
+    origin = provenance(PROJECT / "experiments" / f"{row['experiment']}.py")
     if origin["commit"] != row["commit"] or origin["dirty"]:
         now = origin["commit"][:12] + (" and changes" if origin["dirty"] else "")
         print(f"commit: {row['commit'][:12] or 'none'} then, {now or 'none'} now")
     with tempfile.TemporaryDirectory(prefix="reproduce-") as folder:
-        again = run_again(row, pathlib.Path(folder))
+        again = run_again(row, pathlib.Path(folder), declaration["setting"]["dataset"])
     for name in CONTEXT:
         if row[name] != again[name]:
             print(f"{name}: {row[name]} then, {again[name]} now")
     same = [r for r in store.read_rows(files) if entry_of(r) == entry_of(row) and r["status"] == "done"]
-    column = Primary.of(store.read_declaration(files)).column
+    column = Primary.of(declaration).column
     result = compare(row, again, [float(r[column]) for r in same if r[column]], column)
     print(result)
     return Failure.status if result.startswith("DIFFERS") else 0

@@ -33,6 +33,10 @@ class Study:
                 self.session.announce(plan, trials)
                 self._describe(plan)
                 self.session.train(plan, trials)
+                if plan.of_another_kind():  # a trial that could not run before is done here now
+                    trials = self.session.prepare(plan)
+                    self.session.announce(plan, trials)
+                    self.session.train(plan, trials)
         except DryRunEnds:
             return 0
         if self.options.cluster:
@@ -91,16 +95,23 @@ class Study:
             self.options.cluster.join()
 
     def _with_models(self, plan: Plan, missing: list[Planned]) -> list[Planned]:
-        """The trials to train: with KEEP=1 also done ones whose model is not kept, the rows of which come out the same."""
+        """The trials to train: with KEEP=1 also done ones whose model is not kept, the rows of which come out the same.
+
+        Those of another kind of processor would not, and stay as they are.
+        """
         if not self.options.keep:
             return missing
-        networks = {row["fingerprint"] for row in plan.rows() if row["status"] == "done" and row["parameters"]}
+        networks = {row["fingerprint"]: row["kind"] for row in plan.rows() if row["status"] == "done" and row["parameters"]}
 
         def lacks_model(trial: Planned) -> bool:
             path = plan.files.local("models", trial.entry, trial.seed, ".keras")
             return trial.fingerprint in networks and not path.exists()
 
-        return [trial for trial in plan.trials if trial in missing or lacks_model(trial)]
+        without = [trial for trial in plan.trials if trial not in missing and lacks_model(trial)]
+        elsewhere = [trial for trial in without if networks[trial.fingerprint] != trial.kind]
+        if elsewhere:
+            print(f"{len(elsewhere)} models are not kept: their trials ran on another kind of processor than {self.planner.kind}")
+        return [trial for trial in plan.trials if trial in missing or (trial in without and trial not in elsewhere)]
 
     def _describe(self, plan: Plan) -> None:
         """Write the declaration and the test labels beside the rows, for whoever reads these alone."""

@@ -12,7 +12,7 @@ from common.verdicts.ledger import Entry, entries, single
 
 def run() -> int:
     """Print the verdicts. Returns the exit status: 1 if some rows cannot be read."""
-    given = parse(["results", "setting"], positional="number", description=__doc__)
+    given = parse(["results", "setting", "full"], positional="number", description=__doc__)
     number = None if given.number == "all" else given.number.zfill(2)
     only = setting_name(given)
     found = _entries(pathlib.Path(given.results), number, only)

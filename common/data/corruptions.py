@@ -36,17 +36,31 @@ def subset(train: Split, train_size: int | None, imbalance: float, streams: Stre
                 f"train_size must lie between 1 and {len(train)}, what there is beside validation. Received: {train_size}"
             )
         return train.take(order[:train_size])
-    shares = imbalance ** -(np.arange(train.classes) / max(train.classes - 1, 1))
-    counts = _rounded(shares / shares.sum() * (train_size or len(train)))
-    there = np.bincount(train.labels, minlength=train.classes)
-    if (counts > there).any():
-        most = int((there / (shares / shares.sum())).min())
+    counts = _rounded(_shares(train, imbalance) * (train_size or len(train)))
+    if (counts > _there(train)).any():
+        most = largest_long_tail(train, imbalance)
         raise Misuse(
             f"train_size must be at most {most} at an imbalance of {imbalance:g}, for the most frequent class must be there: "
             f"TRAIN={most}. Received: {train_size}"
         )
     chosen = [order[train.labels[order] == c][:count] for c, count in enumerate(counts)]
     return train.take(np.concatenate(chosen))
+
+
+def largest_long_tail(train: Split, imbalance: float) -> int:
+    """The most examples that a long tail of so much imbalance may have, with those of each class that there are."""
+    return int((_there(train) / _shares(train, imbalance)).min())
+
+
+def _shares(train: Split, imbalance: float) -> np.ndarray:
+    """Each class' share of a long tail, float [classes]."""
+    shares = imbalance ** -(np.arange(train.classes) / max(train.classes - 1, 1))
+    return shares / shares.sum()
+
+
+def _there(train: Split) -> np.ndarray:
+    """Examples of each class, int [classes]."""
+    return np.bincount(train.labels, minlength=train.classes)
 
 
 def _rounded(shares: np.ndarray) -> np.ndarray:

@@ -38,7 +38,7 @@ def _value(value: object) -> list | str:
         return syntax(value)
     if isinstance(value, list):
         return ["list", *map(_value, value)]
-    return f"{type(value).__name__} {value!r}"
+    return f"{type(value).__name__} {value!a}"
 
 
 def _without_empty(parts: list[ast.expr]) -> list[ast.expr]:

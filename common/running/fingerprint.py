@@ -17,8 +17,8 @@ PROTOCOL = 1
 NOT_OF_TRIALS = ("commands", "figures", "report", "search", "verdicts")
 """Rooms of `common/` that no worker imports."""
 
-IMPORTED = ("common/", "experiments/")
-"""Folders of which a file that git does not know may be imported."""
+DECIDING = ("common", "experiments", "requirements.lock", "requirements-gpu.lock")
+"""What of the project decides a row."""
 
 
 def fingerprint(arm: str, rate: str, arguments: dict, seed: int | None, setting: Setting, dataset: Dataset, code: str) -> str:
@@ -41,11 +41,11 @@ def fingerprint(arm: str, rate: str, arguments: dict, seed: int | None, setting:
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def provenance() -> dict:
+def provenance(script: pathlib.Path) -> dict:
     """The columns that say where a row comes from: git commit, whether the code differs from it, and the device.
 
-    Rows and figures below `results/` are no code, and a file that git does not know counts where it may be imported. Commit and
-    `dirty` are blank outside a checkout.
+    The code is the script and what of the project decides a row; a file of it that no commit holds is a difference too. Commit
+    and `dirty` are blank outside a checkout.
     """
 
     def git(*arguments):
@@ -53,14 +53,14 @@ def provenance() -> dict:
             done = subprocess.run(["git", *arguments], cwd=PROJECT, capture_output=True, text=True, timeout=10)
         except (OSError, subprocess.TimeoutExpired):
             return None
-        return done.stdout if done.returncode == 0 else None
+        return done.stdout.strip() if done.returncode == 0 else None
 
-    commit = git("rev-parse", "HEAD")
-    status = git("-c", "core.quotePath=false", "status", "--porcelain", "--untracked-files=all", "--", ".", ":!results")
-    known = [line for line in (status or "").splitlines() if line[:2] != "??" or line[3:].startswith(IMPORTED)]
+    inside = script.resolve().is_relative_to(PROJECT)
+    code = [*DECIDING, *([str(script.resolve())] if inside else [])]
+    commit, changed = git("rev-parse", "HEAD"), git("status", "--porcelain", "--untracked-files=all", "--", *code)
     return {
-        "commit": (commit or "").strip(),
-        "dirty": "" if status is None else bool(known),
+        "commit": commit or "",
+        "dirty": "" if changed is None else bool(changed) or not inside,
         "device": machine.device(),
         "kind": machine.kind(),
     }

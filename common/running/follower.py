@@ -39,6 +39,8 @@ class Follower:
                 "the chief trains another trial than this machine would: all must have the same code, data and options. "
                 f"Received: fingerprint {said['fingerprint'][:12]}, here {trial.fingerprint[:12]}"
             )
+        if trial.kind != said["kind"]:
+            raise Failure(f"all machines must be of one kind: the chief is {said['kind']}. Received: {trial.kind}")
         busy = self.worker is not None and self.worker.trial is not None
         if busy and not said["fresh"]:
             return  # the chief was a little faster

@@ -44,8 +44,8 @@ def one_kind(files: Files, kind: str) -> Iterator[None]:
             if _alone(file):
                 path.unlink(missing_ok=True)
             file.close()
-        with contextlib.suppress(OSError):  # other experiments have files there
-            path.parent.rmdir()
+            with contextlib.suppress(OSError):  # other experiments have files there
+                path.parent.rmdir()
 
 
 def _alone(file: IO) -> bool:

@@ -7,18 +7,17 @@ import json
 import pathlib
 import shutil
 import statistics
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from common import tasks
-from common.data.corruptions import kept, subset
-from common.data.dataset import Dataset, load, slug
-from common.data.streams import Streams
+from common.data.dataset import Dataset, slug
 from common.errors import Failure, Misuse
 from common.experiment import Experiment
 from common.rows import schema, store
 from common.running.code_hash import code_hash
 from common.running.fingerprint import PROTOCOL, code_in_use, fingerprint, provenance
+from common.running.resolve import check, resolve
 from common.setting import Selected, Setting
 from common.text import file_name
 
@@ -75,6 +74,8 @@ class Planned:
     fingerprint: str
     kind: str
     """Of processor or GPU it would be trained on; see `machine.kind`."""
+    lack: str
+    """Why it cannot run on these data; blank where it can."""
 
     @property
     def entry(self) -> str:
@@ -103,100 +104,6 @@ class Planned:
         return f"{file_name(self.entry)}-{self.seed}-{self.state_hash}"
 
 
-# --- an arm's setting and data ---------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Resolved:
-    """An arm's setting with all overrides and shares worked out, and its data."""
-
-    arm: str
-    setting: Setting
-    dataset: Dataset
-    available: int
-    """Examples of the classes that are kept, beside validation."""
-    own: frozenset[str]
-    """Fields that the arm sets itself."""
-
-
-class _Data:
-    """The datasets of one call, each loaded once."""
-
-    def __init__(self):
-        self.loaded: dict[tuple, Dataset] = {}
-
-    def of(self, setting: Setting) -> tuple[Dataset, int]:
-        """A setting's dataset, and its examples of the classes that are kept, beside validation. Raises what `load` raises."""
-        key = (setting.dataset, setting.image_size, setting.colour)
-        if key not in self.loaded:
-            self.loaded[key] = load(*key)
-        dataset = self.loaded[key]
-        unknown = [c for c in setting.classes or () if not 0 <= c < dataset.classes]
-        if unknown:
-            raise Misuse(
-                f"classes must lie between 0 and {dataset.classes - 1}, the last of {setting.dataset}: choose another DATASET. "
-                f"Received: {', '.join(map(str, setting.classes))}"
-            )
-        if setting.classes:
-            return dataset, len(kept(dataset.split(Streams(0))[0], setting.classes))
-        return dataset, dataset.split_sizes()[0]
-
-
-def resolve(experiment: Experiment, selected: Selected) -> tuple[Setting, dict[str, Resolved]]:
-    """The setting as far as the data allow, and what each arm is trained under; prepares the data's cache if need be.
-
-    A subset or a batch that is larger than the data is cut down to it, unless the user, or an arm, asks for it.
-
-    Raises:
-        Misuse: classes that the data do not have, or what `dataset.load` raises.
-    """
-    data = _Data()
-    _, available = data.of(selected.setting)
-    setting = _fitted(selected.setting, available, selected.overrides)
-    resolved = {}
-    for arm in experiment.arms:
-        chosen = experiment.arm_setting(arm, setting, selected)
-        dataset, available = data.of(chosen)
-        own = frozenset() if selected.smoke else frozenset(experiment.arms[arm]) - set(selected.overrides)
-        chosen = _fitted(chosen, available, {*selected.overrides, *own})
-        resolved[arm] = Resolved(arm, chosen, dataset, available, own)
-    return setting, resolved
-
-
-def _fitted(setting: Setting, available: int, asked_for: Collection[str]) -> Setting:
-    """The setting, its share of the images as a number, with no larger subset and batch than there are examples."""
-    size, batch = setting.train_size, setting.batch_size
-    if isinstance(size, float):
-        size = max(round(size * available), 1)
-    if size is not None and "train_size" not in asked_for:
-        size = min(size, available)
-    if batch is not None and "batch_size" not in asked_for:
-        batch = min(batch, size or available)
-    return setting.replace(train_size=size, batch_size=batch)
-
-
-def check(arm: Resolved) -> None:
-    """Raises `Misuse` for a subset or batch larger than the data, or a long tail for which a class has too few examples."""
-    setting, available = arm.setting, arm.available
-    leave_out = f"leave the arm {arm.arm!r} out (ARMS=…) or choose another DATASET"
-    if setting.train_size is not None and setting.train_size > available:
-        remedy = leave_out if "train_size" in arm.own else f"TRAIN={available}"
-        raise Misuse(
-            f"train_size must be at most {available}, what {setting.dataset} has beside validation: {remedy}. "
-            f"Received: {setting.train_size}"
-        )
-    most = setting.train_size or available
-    if setting.batch_size is not None and setting.batch_size > most:
-        remedy = leave_out if "batch_size" in arm.own else f"BATCH={most}"
-        raise Misuse(f"batch_size must be at most the {most} training images: {remedy}. Received: {setting.batch_size}")
-    if setting.imbalance != 1:
-        train, _ = arm.dataset.split(Streams(0))
-        subset(kept(train, setting.classes), setting.train_size, setting.imbalance, Streams(0))
-
-
-# --- plans -----------------------------------------------------------------------------------------------------------
-
-
 class Planner:
     """One experiment under one setting: its arms are resolved once, for all plans of a call. Raises `Misuse`: see `resolve`.
 
@@ -212,7 +119,7 @@ class Planner:
 
     def __init__(self, experiment: Experiment, selected: Selected, results: pathlib.Path):
         self.experiment, self.selected = experiment, selected
-        self.origin, self.code_files = provenance(), code_in_use(experiment.path)
+        self.origin, self.code_files = provenance(experiment.path), code_in_use(experiment.path)
         self.code = code_hash(experiment.path.read_text(), experiment.train.__name__)
         if experiment.task is not tasks.classification:
             self.code += experiment.task.name
@@ -254,7 +161,7 @@ class Planner:
         setting = arm.setting.replace(epochs=variant.epochs or arm.setting.epochs)
         arguments = self.experiment.arguments(variant.arm) | variant.values
         hashed = fingerprint(variant.arm, variant.rate, arguments, seed, setting, arm.dataset, self.code)
-        return Planned(variant, seed, setting, arm.dataset, arguments, hashed, self.kind)
+        return Planned(variant, seed, setting, arm.dataset, arguments, hashed, self.kind, arm.lack)
 
 
 @dataclass
@@ -287,17 +194,18 @@ class Plan:
         """Final rows of seeds that are unfinished, or mixed, and of another kind of processor than this one.
 
         Such a seed is trained whole again, arms included that are not planned now: differences between arms are paired by seed.
+        A trial that has failed, or could not run, leaves its seed as it is until it is done.
         """
-        kind = self.planner.kind
-        planned = self.rows()
-        final = {row["fingerprint"] for row in planned}
-        rows = planned if self.searching else [row for row in store.read_rows(self.files) if row["status"] in schema.FINAL]
+        tried, planned = store.read_rows(self.files), self.rows()
+        rows = planned if self.searching else [row for row in tried if row["status"] in schema.FINAL]
+        known = {row["fingerprint"] for row in tried}
         kinds: dict[int, set[str]] = {trial.seed: set() for trial in self.trials}
-        for seed, one in [(trial.seed, kind) for trial in self.trials if trial.fingerprint not in final] + [
-            (int(row["seed"]), row["kind"]) for row in rows
-        ]:
-            kinds.get(seed, set()).add(one)
-        return [row for row in rows if row["kind"] != kind and len(kinds.get(int(row["seed"]), ())) > 1]
+        for trial in self.trials:
+            if trial.fingerprint not in known:
+                kinds[trial.seed].add(trial.kind)
+        for row in rows:
+            kinds.get(int(row["seed"]), set()).add(row["kind"])
+        return [row for row in rows if row["kind"] != self.planner.kind and len(kinds.get(int(row["seed"]), ())) > 1]
 
     def stale(self) -> list[dict]:
         """Rows of an earlier code, setting or data, or of an arm that is gone, whether or not they are planned now."""

@@ -62,6 +62,7 @@ class Worker:
             "PYTHONHASHSEED": "0",
             "TMPDIR": scratch,
             "TF_CPP_MIN_LOG_LEVEL": "3",
+            "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # that of nvidia-smi
             "CUDA_VISIBLE_DEVICES": ",".join(gpus) or "-1",
             ONEDNN: str(int(uses_onednn())),
         }

@@ -79,8 +79,7 @@ class Runner:
             raise
         finally:
             self.locks.release_all()
-            for folder in (plan.files.state, plan.files.state.parent):
-                _remove_empty(folder)
+            _remove_empty(plan.files.state)
         return rows
 
     def _assign(self, waiting: list[Planned]) -> list[dict]:
@@ -100,14 +99,14 @@ class Runner:
                 self.locks.release(trial)
                 self.display.elsewhere(trial)
                 continue
-            reason = self.options.devices.lack(trial.setting.replicas, trial.setting.workers)
+            reason = trial.lack or self.options.devices.lack(trial.setting.replicas, trial.setting.workers)
             if reason:
                 rows.append(self._without_training(trial, "unavailable", reason))
                 continue
             worker = next((w for w in idle if w.fits == trial.fits and w.given < TRIALS_PER_WORKER), None)
             if self.cluster:
                 self.round += 1
-                told = {"fingerprint": trial.fingerprint, "variant": vars(trial.variant), "seed": trial.seed}
+                told = {"fingerprint": trial.fingerprint, "variant": vars(trial.variant), "seed": trial.seed, "kind": trial.kind}
                 self.cluster.say(state="leads", round=self.round, fresh=worker is None, searching=self.plan.searching, **told)
             worker = worker or self._start(trial.fits, idle)
             worker.give(trial, self._job(trial))

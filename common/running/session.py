@@ -69,6 +69,9 @@ class Session:
         at_a_time = min(self.options.jobs, len(trials))
         cost = f", about {duration(seconds)} ({basis}) with {at_a_time} at a time, {size(disk)} of disk" if trials else ""
         print(count + cost, flush=True)
+        planned = [*trials, *(then.missing() if then else ())]
+        for entry, lack in {trial.entry: trial.lack for trial in planned if trial.lack}.items():
+            print(f"{entry} cannot run: it {lack}")
         bfloat16 = any(t.setting.precision == "mixed_bfloat16" for t in trials)
         if bfloat16 and not self.options.devices.names and lacks_bfloat16():
             print("this processor has no bfloat16 instructions (AVX512_BF16 or AMX): mixed_bfloat16 will be slower than float32")
@@ -114,8 +117,9 @@ class Session:
         experiment, setting = self.planner.experiment, self.planner.setting
         shown = {n: v for n, v in vars(setting).items() if n in ALWAYS_SHOWN or v != getattr(Setting, n, None)}
         for name in ("batch_size", "train_size"):
-            if getattr(setting, name) != getattr(self.planner.selected.setting, name):
-                shown[name] = f"{getattr(setting, name)} (all there are)"
+            declared = getattr(self.planner.selected.setting, name)
+            if isinstance(declared, int) and getattr(setting, name) < declared:
+                shown[name] = f"{getattr(setting, name)} (as many as the data allow)"
         listed = [f"{name} {value}" for name, value in shown.items() if value is not None and name != "dataset"]
         print(f"{experiment.name}: {experiment.question}")
         # commands/all.py reads where the rows are from the end of this line.

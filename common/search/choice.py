@@ -34,7 +34,7 @@ class Search:
     def __init__(self, planner: Planner, arms: Sequence[str]):
         self.planner, self.experiment, self.smoke = planner, planner.experiment, planner.selected.smoke
         self.arms = list(arms)
-        self.searched = [arm for arm in arms if arm in self.experiment.search]
+        self.searched = [arm for arm in arms if arm in self.experiment.search and not planner.resolved[arm].lack]
         self.points = SMOKE_POINTS if self.smoke else self.experiment.points
 
     def untuned(self) -> Chosen:
@@ -81,7 +81,11 @@ class Search:
         more = True
         while more:
             plan = self.planner.plan(sweep.trials(), searching=True)
+            replaced = plan.of_another_kind()
             session.train_search(plan, then)
+            if replaced:
+                sweep.restart()
+                continue
             more = sweep.tell(plan)
             if not session.options.dry:
                 sweep.write_table(self.planner.files)

@@ -20,11 +20,16 @@ class Sweep:
     """The searches of all arms, in so many independent repetitions."""
 
     def __init__(self, experiment: Experiment, tuner: dict[str, str], count: int, sweeps: int, epochs: dict):
-        self.experiment, self.tuner, self.count, self.sweeps = experiment, tuner, count, sweeps
+        self.experiment, self.tuner, self.count, self.sweeps, self.epochs = experiment, tuner, count, sweeps, epochs
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget what the oracles were told: those rows have given way to others."""
+        experiment = self.experiment
         self.searchers = [
-            Searcher(experiment.name, arm, experiment.search[arm], tuner[arm], sweep, epochs[arm], count, task=experiment.task)
-            for sweep in range(sweeps)
-            for arm in tuner
+            Searcher(experiment.name, arm, experiment.search[arm], tuner, sweep, self.epochs[arm], self.count, experiment.task)
+            for sweep in range(self.sweeps)
+            for arm, tuner in self.tuner.items()
         ]
 
     def trials(self) -> list[tuple[Variant, int]]:

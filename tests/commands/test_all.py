@@ -86,7 +86,7 @@ def test_some_experiments_run_in_the_order_named(catalogue):
     assert (last.startswith("2 of 2 experiments done in "), err) == (True, "")
     for wrong, said in (
         ("03,77", "experiment must be one of 01 02 03. Received: 77"),
-        ("03,3", "each experiment once. Received: 03,3"),
+        ("03,3", "EXP=00,03,09. Received: 03,3"),
     ):
         process = run(f"EXP={wrong}")
         err = process.communicate(timeout=60)[1]
@@ -94,13 +94,25 @@ def test_some_experiments_run_in_the_order_named(catalogue):
         assert said in err
 
 
-def test_what_the_first_experiment_cannot_mean_ends_the_call(catalogue):
+REFUSES = "print('exp_{number}_x: {said}. Received: x', file=sys.stderr); sys.exit(2)"
+
+
+def test_what_two_experiments_refuse_alike_ends_the_call(catalogue):
     write, run = catalogue
-    for number in ("01", "02"):
-        write(number, "print('dataset must be one of these. Received: nowhere', file=sys.stderr); sys.exit(2)")
-    process = run("--dataset", "nowhere")
-    out, err = process.communicate(timeout=60)
-    assert (process.returncode, err, out) == (2, "dataset must be one of these. Received: nowhere\n", "")
+    for number in ("01", "02", "03"):
+        write(number, REFUSES.format(number=number, said="dataset must be one of these"))
+    out, err = (process := run("--dataset", "nowhere")).communicate(timeout=60)
+    assert (process.returncode, err) == (2, "dataset must be one of these. Received: x\n")
+    assert out.count("\n") == 1  # of the first
+
+
+def test_what_one_experiment_refuses_does_not_stop_the_others(catalogue):
+    write, run = catalogue
+    write("01", REFUSES.format(number="01", said="classes must lie between 0 and 2"))
+    write("02", WORKS)
+    out, err = (process := run("--dataset", "pets")).communicate(timeout=60)
+    assert (process.returncode, err) == (1, "one experiment failed (exp_01_x): the same command tries them again\n")
+    assert "[2/2] exp_02_x: 1 done" in out
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])

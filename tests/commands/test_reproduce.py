@@ -4,12 +4,17 @@ import csv
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from conftest import PROJECT
+from PIL import Image
 
 from common import machine
 from common.commands import reproduce
+from common.files import experiment_scripts
 from common.rows import schema, store
+from common.rows.schema import entry_of
+from common.running import fingerprint
 
 
 def call(module, *options):
@@ -90,10 +95,36 @@ def test_a_prefix_must_name_one_row(rows):
     assert schema.Files(path.parent, "exp_03_l2").rows == path
 
 
-def test_an_arm_with_epochs_of_its_own_is_planned_again_as_it_was(tmp_path, digits):
-    rows = store.read_rows(schema.Files(schema.REFERENCE / "quick-digits", "exp_36_architecture_search"))
-    for arm in ("published", "published, epochs of a search", "random"):
-        row = next(row for row in rows if row["arm"] == arm)
-        (trial,) = reproduce.plan_again(row, tmp_path).trials
-        assert trial.fingerprint == row["fingerprint"]
-        assert trial.setting.epochs == int(row["epochs"])
+@pytest.mark.parametrize("path", experiment_scripts(), ids=lambda path: path.stem)
+def test_the_trial_of_every_published_arm_is_planned_again_as_it_was(path, tmp_path, digits, monkeypatch):
+    for files in [files for folder in store.setting_folders(schema.REFERENCE) for files in store.experiments(folder)]:
+        rows = store.read_rows(files) if files.experiment == path.stem else []
+        for row in {entry_of(row): row for row in rows if row["status"] == "done"}.values():
+            monkeypatch.setattr(fingerprint, "PROTOCOL", int(row["protocol"]))
+            (trial,) = reproduce.plan_again(row, tmp_path).trials
+            assert trial.fingerprint == row["fingerprint"], entry_of(row)
+            assert (trial.setting.epochs, trial.lack) == (int(row["epochs"]), "")
+
+
+def test_rows_of_own_images_are_found_where_they_were(tmp_path):
+    generator = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for i in range(20):
+            Image.fromarray(generator.integers(0, 255, (8, 8, 3), np.uint8)).save(tmp_path / "pets" / name / f"{i}.png")
+    options = [
+        "--arms",
+        "l2=1e-4",
+        "--seeds",
+        "1",
+        "--epochs",
+        "1",
+        "--dataset",
+        str(tmp_path / "pets"),
+        "--results",
+        str(tmp_path),
+    ]
+    assert call("common.commands.run", "03", *options).returncode == 0
+    (path,) = tmp_path.glob("small-*/exp_03_l2.csv")
+    done = call("common.commands.reproduce", "--row", read(path)[0]["fingerprint"], "--results", str(tmp_path))
+    assert done.stdout.splitlines()[-1] == "IDENTICAL", done.stderr

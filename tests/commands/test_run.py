@@ -121,7 +121,7 @@ def test_own_images_run_under_small_with_as_many_as_there_are(experiment, capsys
     status, out, err = run(experiment, capsys, "--dataset", pets, "--dry", "--results", tmp_path / "out")
     assert (status, err) == (0, "")
     # 120 images, of which a fifth is the test split and a tenth of the rest is val.
-    assert f"small, {pets}: epochs 10, batch_size 32, train_size 86 (all there are), precision float32" in out
+    assert f"small, {pets}: epochs 10, batch_size 32, train_size 86 (as many as the data allow), precision float32" in out
     assert "rows in " + str(tmp_path / "out" / "small-") in out
     assert "25 of 25 trials to run" in out
 
@@ -131,20 +131,28 @@ def test_what_the_user_asks_of_own_images_must_be_there(experiment, capsys, tmp_
     status, out, _ = run(experiment, capsys, *options, "--train", 40)
     assert (status, "train_size 40," in out) == (0, True)
     status, out, _ = run(experiment, capsys, *options, "--full")  # declared with batches of 128 images
-    assert (status, "full, " in out, "batch_size 86 (all there are), precision" in out) == (0, True, True)
+    assert (status, "full, " in out, "batch_size 86 (as many as the data allow), precision" in out) == (0, True, True)
     for option, value, said in (("--train", 87, "TRAIN=86. Received: 87"), ("--batch", 87, "BATCH=86. Received: 87")):
         status, _, err = run(experiment, capsys, *options, option, value)
         assert (status, err.count("\n"), said in err) == (2, 1, True), err
 
 
-def test_an_arm_that_needs_more_images_than_there_are_is_named(capsys, tmp_path, pets):
+def test_an_arm_that_needs_more_images_than_there_are_cannot_run(capsys, tmp_path, pets):
     features = scripts.declared(next(PROJECT.glob("experiments/exp_29_*.py")))
-    options = ("--dataset", pets, "--dry", "--results", tmp_path)
-    status, _, err = run(features, capsys, *options)
-    assert (status, err.count("\n")) == (2, 1)
-    assert "train_size must be at most 86" in err
-    assert "leave the arm 'CNN, 1000 examples' out (ARMS=…) or choose another DATASET. Received: 1000" in err
-    assert run(features, capsys, *options, "--arms", "CNN, all examples")[0] == 0
+    status, out, err = run(features, capsys, "--dataset", pets, "--dry", "--results", tmp_path)
+    assert (status, err) == (0, "")
+    for size in (1000, 300, 100):
+        assert f"CNN, {size} examples cannot run: it needs {size} training images, {pets} has 86 beside validation\n" in out
+    assert "all examples cannot run" not in out
+    assert "search trials to run" in out  # of the arms that can
+
+
+def test_a_long_tail_of_own_images_is_as_large_as_its_most_frequent_class_allows(capsys, tmp_path, pets):
+    skewed = scripts.declared(next(PROJECT.glob("experiments/exp_23_*.py")))
+    status, out, err = run(skewed, capsys, "--dataset", pets, "--dry", "--results", tmp_path)
+    assert (status, err) == (0, "")
+    # The first class has 3 images, and in a tail of 1:10:100 is 0.9 of all: 3 images are the most that 3 / 0.9 allows.
+    assert "train_size 3 (as many as the data allow)" in out
 
 
 def test_classes_that_own_images_do_not_have_are_named(capsys, tmp_path, pets):

@@ -30,21 +30,31 @@ def checkout(tmp_path, monkeypatch):
         ("results/reference/new.csv", False),
         ("pictures/cat.png", False),
         ("common/losses.py", True),
-        ("notes.txt", True),
+        ("notes.txt", False),
+        ("requirements.lock", True),
         ("experiments/exp_01_new.py", True),  # no commit holds it
         ("common/training/größe.py", True),
     ],
 )
-def test_rows_are_no_code(checkout, name, dirty):
-    assert fingerprint.provenance()["dirty"] is False
+def test_only_what_decides_a_row_is_code(checkout, name, dirty):
+    script = checkout / "experiments" / "exp_00_x.py"
+    assert fingerprint.provenance(script)["dirty"] is False
     (checkout / name).parent.mkdir(exist_ok=True)
     (checkout / name).write_text("x = 2\n")
-    assert fingerprint.provenance()["dirty"] is dirty
+    assert fingerprint.provenance(script)["dirty"] is dirty
+
+
+def test_a_script_that_no_commit_holds_is_a_difference(checkout, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "exp_90_x.py"
+    beside = checkout / "exp_90_x.py"
+    for script in (elsewhere, beside):
+        script.write_text("x = 1\n")
+        assert fingerprint.provenance(script)["dirty"] is True
 
 
 def test_outside_a_checkout_nothing_is_said_of_a_commit(tmp_path, monkeypatch):
     monkeypatch.setattr(fingerprint, "PROJECT", tmp_path)
-    origin = fingerprint.provenance()
+    origin = fingerprint.provenance(tmp_path / "exp_90_x.py")
     assert (origin["commit"], origin["dirty"]) == ("", "")
 
 

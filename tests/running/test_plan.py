@@ -1,5 +1,6 @@
 """Which trials a run consists of, what their fingerprints cover, and which rows are stale."""
 
+import dataclasses
 import hashlib
 import json
 
@@ -8,7 +9,7 @@ from conftest import PROJECT
 
 from common.data.dataset import Dataset
 from common.rows import schema, store
-from common.running import fingerprint, plan, scripts
+from common.running import fingerprint, plan, resolve, scripts
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def test_fingerprints_cover_arm_setting_seed_data_code_and_protocol(experiment, 
     for target, name, value in (
         (plan, "code_hash", lambda *_: "other"),
         (fingerprint, "PROTOCOL", 99),
-        (plan, "load", lambda *key: Dataset(**{**vars(digits), "checksum": "other"})),
+        (resolve, "load", lambda *key: Dataset(**{**vars(digits), "checksum": "other"})),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(target, name, value)
@@ -131,3 +132,47 @@ def test_points_of_a_search_are_told_apart_by_their_values(experiment, tmp_path,
         stored(a_plan, trial)
     assert {row["point"] for row in store.read_rows(a_plan.files)} == {'{"l2": 0.5}', '{"l2": 0.25}'}
     assert a_plan.missing() == []
+
+
+# --- kinds of processors ---
+
+
+@pytest.fixture
+def begun(experiment, tmp_path, digits, monkeypatch):
+    """A plan of two arms and two seeds on another kind of processor than the rows that are given."""
+
+    def begin(*statuses):
+        a_plan = make(experiment, tmp_path, arms=["baseline", "l2=1e-4"])
+        for trial, status in zip(a_plan.trials, statuses, strict=False):
+            if status:
+                stored(a_plan, trial, status, kind="before")
+        return a_plan
+
+    return begin
+
+
+def test_an_unfinished_seed_of_another_kind_is_trained_whole_again_and_a_finished_one_stays(begun):
+    a_plan = begun("done", "diverged", "done")
+    assert [(row["arm"], row["seed"]) for row in a_plan.of_another_kind()] == [("baseline", "1")]
+    assert a_plan.missing() == a_plan.trials[2:]
+
+
+def test_a_mixed_seed_is_trained_again_where_it_is_of_another_kind(begun):
+    a_plan = begun("done", None, "done", "done")
+    stored(a_plan, a_plan.trials[1])
+    assert [(row["arm"], row["seed"]) for row in a_plan.of_another_kind()] == [("baseline", "0")]
+    assert a_plan.missing() == a_plan.trials[:1]
+
+
+@pytest.mark.parametrize("status", ["failed", "unavailable"])
+def test_a_trial_that_cannot_be_done_leaves_the_rows_of_its_seed(begun, status):
+    a_plan = begun("done", status, "done", "done")
+    assert a_plan.of_another_kind() == []
+    assert a_plan.missing() == [a_plan.trials[1]]
+    stored(a_plan, a_plan.trials[1])  # until it is done
+    assert [row["arm"] for row in a_plan.of_another_kind()] == ["baseline"]
+
+
+def test_checkpoints_of_another_kind_are_not_gone_on_from(begun):
+    trial = begun().trials[0]
+    assert trial.folder_name != dataclasses.replace(trial, kind="before").folder_name

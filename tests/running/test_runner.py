@@ -246,6 +246,17 @@ def test_a_seed_begun_on_another_kind_of_processor_is_trained_whole_again(tmp_pa
     assert "another kind" not in done.stdout  # seed 2 is begun here, the others are finished
 
 
+def test_keeping_models_mixes_no_kinds(tmp_path, monkeypatch):
+    script, options = write(tmp_path, epochs=1), ["--results", tmp_path / "out", "--seeds", "1"]
+    assert run_script(script, options).returncode == 0
+    before = store.read_rows(files_in(tmp_path / "out"))
+    second = other_kind(monkeypatch)
+    done = run_script(script, [*options, "--keep"])
+    assert done.returncode == 0, done.stderr
+    assert f"2 models are not kept: their trials ran on another kind of processor than {second}" in done.stdout.splitlines()
+    assert store.read_rows(files_in(tmp_path / "out")) == before
+
+
 def test_code_that_changes_while_a_call_runs_ends_it_and_mixes_nothing(tmp_path):
     script, out = write(tmp_path, epochs=2), tmp_path / "out"
     process = run_script(script, ["--results", out, "--jobs", "1"], wait=False)

@@ -15,7 +15,7 @@ from conftest import PROJECT
 from processes import wait_until_gone, workers_of
 from scipy.stats import qmc
 
-from common import space
+from common import machine, space
 from common.rows import schema, store
 from common.search import sweep
 from common.search.oracles import Searcher
@@ -246,6 +246,19 @@ def test_a_killed_sweep_ends_with_the_same_points(tmp_path, tuner):
     ).read_bytes()
     for kind in ("sensitivity",):
         assert (out / "quick-digits" / f"sweep_92_search_{tuner}_{kind}.png").stat().st_size > 5000
+
+
+def test_a_sweep_that_goes_on_on_another_kind_of_processor_starts_anew_there(tmp_path, monkeypatch):
+    """The oracle proposes what it would have, had it never heard of the scores of the first kind."""
+    script, out, whole = write(tmp_path), tmp_path / "out", tmp_path / "whole"
+    options = ("--sweep", "--tuner", "bayesian", "--arms", "momentum")
+    run(script, out, *options, "--trials", "2")
+    monkeypatch.setenv(machine.ONEDNN, str(int(not machine.uses_onednn())))
+    said, _ = run(script, out, *options, "--trials", "4")
+    assert "seed 1000 of another kind of processor" in said
+    run(script, whole, *options, "--trials", "4")
+    assert points(out) == points(whole)
+    assert {row["kind"] for row in store.read_rows(schema.Files(out / "quick-digits", NAME).trials)} == {machine.kind()}
 
 
 @pytest.mark.parametrize("searched_by", ["", 'tuner="random", points=3,'])
