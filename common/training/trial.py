@@ -14,7 +14,7 @@ from common.data.split import Split, folds
 from common.data.streams import Streams
 from common.errors import Misuse
 from common.tasks import Task, classification
-from common.training import checkpoint, prediction
+from common.training import adapters, checkpoint, prediction
 from common.training.adapters import per_example
 from common.training.augmentation import Augmentation
 from common.training.loop import Loop
@@ -190,6 +190,7 @@ class Trial:
             step=step,
         )
         loop = Loop(self, what)
+        adapters.refuse_shared_names(model, self.models.values())
         self.models[stage], self.fits[stage] = model, loop.fit
         if self.samples is None:
             self.samples = loop.samples()
