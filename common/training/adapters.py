@@ -229,10 +229,14 @@ def seeded_weights(streams: Streams) -> Iterator[None]:
         set_global_attribute("object_name_uids", counted)
 
 
+_instead: list[int] = []
+"""The seed that is taken instead of drawn ones while an initialiser runs that calls others."""
+
+
 def _seed_of(initializer: RandomInitializer):
     """The seed of an initialiser, marked where Keras has drawn it."""
     seed = vars(initializer)["seed"]
-    return _Drawn(seed) if initializer._init_seed is None else seed
+    return _Drawn(_instead[-1] if _instead else seed) if initializer._init_seed is None else seed
 
 
 def _path_when_built(layer: keras.layers.Layer) -> str:
@@ -261,7 +265,7 @@ def _seeded(initializer, seed: int, shape) -> tuple[Callable | None, bool]:
         initializer = copy.copy(initializer)
         initializer.seed = initializer._init_seed = seed
         return initializer, True
-    if initializer is None or getattr(initializer, "__module__", "").startswith("keras."):
+    if initializer is None or (isinstance(initializer, keras.Initializer) and type(initializer).__module__.startswith("keras.")):
         return initializer, False  # a constant
     config = initializer.get_config() if isinstance(initializer, keras.Initializer) else {}
     if config.get("seed", seed) is None:
@@ -278,7 +282,10 @@ def _seeded(initializer, seed: int, shape) -> tuple[Callable | None, bool]:
 
 @contextlib.contextmanager
 def _global_seeds(seed: int) -> Iterator[None]:
-    """Within, the global generators of Python, NumPy, TensorFlow and Keras start at a seed; afterwards they go on as before."""
+    """Within, the global generators of Python, NumPy, TensorFlow and Keras start at a seed, as do initialisers without one.
+
+    Afterwards they go on as before.
+    """
     tensorflow = context.context()
     python, numpy, generator = random.getstate(), np.random.get_state(), get_global_attribute("global_seed_generator")
     before, operations = tensorflow._seed, getattr(tensorflow, "_rng", None)
@@ -286,9 +293,11 @@ def _global_seeds(seed: int) -> Iterator[None]:
     np.random.seed(seed)
     tensorflow._set_global_seed(seed)
     set_global_attribute("global_seed_generator", None)
+    _instead.append(seed)
     try:
         yield
     finally:
+        _instead.pop()
         random.setstate(python)
         np.random.set_state(numpy)
         tensorflow._set_global_seed(before)
@@ -416,17 +425,14 @@ def replicas_apart(model: keras.Model, streams: Streams, replicas: int) -> Itera
     following = keras.random.SeedGenerator.next
     known = {id(generator) for layer in layers_of(model) for generator in layer._seed_generators}
     turns = [0] + [streams.key("noise", "replica", replica) for replica in range(1, replicas)]
-    kept = collections.defaultdict(list)
+    kept, foreign = collections.defaultdict(list), []
 
     def own(generator, *args, **kwargs):
         seed = following(generator, *args, **kwargs)
         if generator is get_global_attribute("global_seed_generator"):
             return seed  # see `refuse_global_noise`
         if id(generator) not in known:
-            raise Misuse(
-                "a layer that is no part of the model draws noise in its update, which no seed of the trial decides and no "
-                f"checkpoint holds: make it a layer of the model. Received: {generator.state.path}"
-            )
+            foreign.append(generator.state.path)
         replica = tf.distribute.get_replica_context()
         if replicas == 1 or replica is None:
             return seed
@@ -447,6 +453,11 @@ def replicas_apart(model: keras.Model, streams: Streams, replicas: int) -> Itera
         keras.random.SeedGenerator.next = following
         if replicas > 1:
             del keras.layers.Layer._losses
+    if foreign:
+        raise Misuse(
+            "a layer that is no part of the model draws noise in its update, which no seed of the trial decides and no "
+            f"checkpoint holds: make it a layer of the model. Received: {foreign[0]}"
+        )
 
 
 def penalty(model: keras.Model, share: tf.Tensor, replicas: int) -> tf.Tensor | float:
