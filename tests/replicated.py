@@ -34,7 +34,7 @@ ARMS = {
     "callbacks": {"patience": 1},
     "augmented": {"augment": True},
     "moving average": {"clip": {"use_ema": True}},
-    "activity penalty": {"normalization": "batch", "l2": 0.01, "activity": 0.01},
+    "activity penalty": {"normalization": "batch", "l2": 0.01, "activity": 0.001},
     "masks": {"step": True},
 }
 
