@@ -1,5 +1,7 @@
 """How evenly gradients reach the layers of a network."""
 
+import re
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -9,8 +11,8 @@ EXAMPLES = 256
 
 
 def layer_norms(model: keras.Model, images: np.ndarray, labels: np.ndarray, named: str) -> np.ndarray:
-    """Norm of the mean cross-entropy's gradient at the output of each layer whose name begins with `named`: float [layers]."""
-    outputs = [layer.output for layer in model.layers if layer.name.startswith(named)]
+    """Norm of the mean cross-entropy's gradient at the output of each layer called `named` and a number: float [layers]."""
+    outputs = [layer.output for layer in model.layers if re.fullmatch(rf"{re.escape(named)}[0-9_]*", layer.name)]
     with tf.GradientTape() as tape:
         *inner, logits = keras.Model(model.input, [*outputs, model.output])(tf.constant(images, tf.float32))
         loss = keras.ops.mean(keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True))

@@ -14,6 +14,8 @@ LAST = 0.01
 """Share of the rate that is left at the end of the schedules that never reach 0."""
 WARM_UP = 0.1
 """Share of the run."""
+NOT_KERNELS = ("bias", "gamma", "beta", "scale")
+"""Names of the weights of biases and normalisation; `scale` is that of root-mean-square normalisation."""
 
 
 def inverse_time(learning_rate: float, steps: int) -> Schedule:
@@ -57,5 +59,12 @@ def decay_kernels_alone(optimizer: keras.optimizers.Optimizer) -> keras.optimize
     """
     if not optimizer.weight_decay:
         raise Misuse(f"this is for an optimizer with a weight_decay. Received: {optimizer.weight_decay!r}")
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    original = optimizer.build
+
+    def build(variables):
+        # By the weights' own names: Keras would look for a name anywhere in a path, such as that of a layer `beta_block`.
+        optimizer.exclude_from_weight_decay(var_list=[variable for variable in variables if variable.name in NOT_KERNELS])
+        original(variables)
+
+    optimizer.build = build
     return optimizer

@@ -14,7 +14,9 @@ Varies   what has to be summed over them.
 Fixed    all else; the last batch of each epoch has 2 examples, fewer than 4 replicas.
 Expect   equal losses.
 """
-from keras import callbacks, optimizers, regularizers
+import keras
+import tensorflow as tf
+from keras import callbacks, layers, optimizers, regularizers
 
 from common.augment import flip
 from common.experiment import Experiment, Setting
@@ -32,12 +34,32 @@ ARMS = {
     "callbacks": {"patience": 1},
     "augmented": {"augment": True},
     "moving average": {"clip": {"use_ema": True}},
+    "activity penalty": {"normalization": "batch", "l2": 0.01, "activity": 0.001},
+    "masks": {"step": True},
 }
 
 
-def train(trial, *, l2=0.0, optimizer="sgd", clip=None, normalization=None, class_weight=None, patience=None, augment=False):
+def equal_masks(model, images, targets, seed):
+    """The share of units that not all replicas treat alike, as loss of each example."""
+    logits = model(images, training=True)
+    kept = model.get_layer("drop")(tf.ones((1, 400)), training=True)
+    context = tf.distribute.get_replica_context()
+    mean = context.all_reduce(tf.distribute.ReduceOp.MEAN, kept)
+    share = tf.reduce_mean(tf.cast((mean > 0.01) & (mean < 1.99), tf.float32))
+    return share + 0.0 * tf.reduce_sum(logits, axis=-1), logits
+
+
+def train(trial, *, l2=0.0, optimizer="sgd", clip=None, normalization=None, class_weight=None, patience=None, augment=False,
+          activity=0.0, step=False):
     """One arm."""
+    if step:
+        inputs = keras.Input(trial.input_shape)
+        x = layers.Dropout(0.5, name="drop")(layers.Flatten(name="flatten")(inputs))
+        model = keras.Model(inputs, layers.Dense(trial.classes, name="logits")(x))
+        return trial.fit(model, optimizer=optimizers.SGD(0.01), step=equal_masks)
     model = small_cnn(trial, widths=(4, 8), normalization=normalization, kernel_regularizer=regularizers.L2(l2))
+    if activity:
+        model.get_layer("conv1_1").activity_regularizer = regularizers.L2(activity)
     made = optimizers.SGD(0.01, momentum=0.9, **(clip or {}))
     if optimizer == "adamw":
         made = optimizers.AdamW(0.001, weight_decay=0.1)

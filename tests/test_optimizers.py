@@ -65,6 +65,24 @@ def test_decay_shrinks_kernels_alone(make_trial, kind):
         assert name != "kernel" or not np.array_equal(plain, weight)
 
 
+def test_decay_goes_by_a_weights_own_name():
+    """Layers called after what is not decayed; a decay of one half at a rate of 1 halves what it is applied to."""
+    stack = [
+        keras.Input((3,)),
+        keras.layers.Dense(3, name="beta_block", bias_initializer="ones"),
+        keras.layers.Dense(3, name="gamma_head", bias_initializer="ones"),
+        keras.layers.RMSNormalization(name="bias_scale"),
+        keras.layers.LayerNormalization(name="kernel", beta_initializer="ones"),
+    ]
+    variables = keras.Sequential(stack, name="bias").trainable_variables
+    before = [variable.numpy() for variable in variables]
+    optimizer = ours.decay_kernels_alone(optimizers.SGD(1.0, weight_decay=0.5))
+    optimizer.build(variables)
+    optimizer.apply([np.zeros_like(value) for value in before])
+    for variable, value in zip(variables, before, strict=True):
+        assert np.allclose(variable, value / (2 if variable.name == "kernel" else 1)), variable.path
+
+
 def test_an_optimizer_without_decay_is_refused():
     with pytest.raises(Misuse, match="Received: None"):
         ours.decay_kernels_alone(keras.optimizers.SGD(0.1))

@@ -14,7 +14,7 @@ from common.data.split import Split, folds
 from common.data.streams import Streams
 from common.errors import Misuse
 from common.tasks import Task, classification
-from common.training import checkpoint, prediction
+from common.training import adapters, checkpoint, prediction
 from common.training.adapters import per_example
 from common.training.augmentation import Augmentation
 from common.training.loop import Loop
@@ -144,7 +144,8 @@ class Trial:
     ) -> keras.Model:
         """Train a model on `train`, validating on `val` after each epoch. Returns it.
 
-        The gradient of each update is that of (mean loss over the examples in the batch) + (the model's penalties).
+        The gradient of each update is that of (mean loss over the examples in the batch) + (the model's penalties); what a
+        layer adds by `add_loss` is one number, the mean over the examples that it sees.
 
         Args:
             model: emits logits.
@@ -163,7 +164,7 @@ class Trial:
             on, validate: other examples in the place of `train` and `val`.
 
         Raises:
-            Misuse: a loss that cannot be meant, a callback that cannot be saved.
+            Misuse: a loss that cannot be meant, a callback that cannot be saved, layers that share a name.
             Diverged: loss or weights became infinite or NaN.
         """
         if stage in self.fits:
@@ -190,6 +191,7 @@ class Trial:
             step=step,
         )
         loop = Loop(self, what)
+        adapters.refuse_shared_names(model, self.models.values())
         self.models[stage], self.fits[stage] = model, loop.fit
         if self.samples is None:
             self.samples = loop.samples()

@@ -43,7 +43,8 @@ def compiled(trial, stage: Stage, players: list[Player]) -> Callable[..., list[t
         seed = tf.stack([noise, number * trial.replicas + replica])
         with tf.GradientTape(persistent=len(players) > 1) as tape:
             losses, outputs = stage.losses(images, targets, seed)
-            penalty = tf.add_n(stage.model.losses) / trial.replicas if stage.model.losses else 0.0
+            share = tf.cast(tf.shape(images)[0], tf.float32) / count
+            penalty = adapters.penalty(stage.model, share, trial.replicas)
             totals = [_total(player, losses, targets, weights, count, penalty) for player in players]
         squares = []
         for player, (total, scaled) in zip(players, totals, strict=True):
@@ -60,7 +61,16 @@ def compiled(trial, stage: Stage, players: list[Player]) -> Callable[..., list[t
     # One signature: machines that traced at different updates would number their collectives differently.
     run = tf.function(update, jit_compile=True) if trial.xla else update
     call = tf.function(lambda *batch: trial.strategy.run(run, args=batch), input_signature=_signature(trial, stage))
-    return lambda *batch: [trial.strategy.experimental_local_results(result)[0] for result in call(*batch)]
+
+    def one(*batch):
+        if call.experimental_get_tracing_count():
+            results = call(*batch)
+        else:
+            with adapters.replicas_apart(stage.model, trial.streams, trial.replicas):
+                results = call(*batch)
+        return [trial.strategy.experimental_local_results(result)[0] for result in results]
+
+    return one
 
 
 def _total(player, losses, targets, weights, count, penalty) -> tuple[tf.Tensor, tf.Tensor]:

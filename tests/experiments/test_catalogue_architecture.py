@@ -61,6 +61,13 @@ def test_gradient_norms_are_those_of_back_propagation_by_hand():
     assert np.allclose(norms, [np.linalg.norm(second @ last), np.linalg.norm(last)], rtol=1e-5)
 
 
+def test_gradient_norms_are_those_of_layers_called_by_a_name_and_a_number():
+    trial = types.SimpleNamespace(input_shape=(8, 8, 1), classes=2)
+    model = models.small_cnn(trial, widths=(2,), dense=(3, 3))
+    assert {"dense1", "dense2", "dense_activation1"} <= {layer.name for layer in model.layers}
+    assert len(gradients.layer_norms(model, np.zeros((1, 8, 8, 1)), np.array([0]), "dense")) == 2
+
+
 @pytest.mark.parametrize(("variance", "factor"), [(0.5, 0.5), (2.0, 1.0), (8.0, 2.0)])
 def test_initial_weights_have_the_variance_that_decides_how_gradients_grow(variance, factor):
     """A ReLU lets half of the variance through: a layer scales a gradient by the root of variance / 2."""
