@@ -93,7 +93,7 @@ KEY = ("experiment", "arm", "rate", "point", "seed")
 EPOCH_NAMES = (
     *KEY,
     *("stage", "epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_nll"),
-    *("val_f1", "val_error", "learning_rate", "gradient_norm", "seconds"),
+    *("val_f1", "val_error", "learning_rate", "gradient_norm", "steps", "seconds"),
 )
 MEASURE_NAMES = (*KEY, "name", "value", "unit")
 

@@ -103,7 +103,7 @@ def _measure_estimate(trial: Trial, truth: float) -> None:
 def _measure_shifted(trial: Trial, test: Split, predictor) -> None:
     """Measures `<shift>_accuracy <level>`, their mean over levels `<shift>_accuracy`, and that over all, `shifted_accuracy`."""
     metric, means = trial.task.metric, []
-    call = _call(predictor)
+    call = _call(trial, predictor)
     for shift in SHIFTS:
         scores = []
         for level in LEVELS:
@@ -121,16 +121,16 @@ def _measure_shifted(trial: Trial, test: Split, predictor) -> None:
 def _outputs(trial: Trial, predictor, splits: dict[str, Split]) -> dict[str, np.ndarray]:
     """Outputs for each split, after the batch-norm statistics of the models at work have been re-estimated."""
     models = [predictor] if isinstance(predictor, keras.Model) else trial.models.values()
-    order = trial.streams.generator("order", "scoring").permutation(len(trial.train))
     for model in models:
-        if model.input_shape[1:] == trial.input_shape:  # others do not see images
-            prediction.reestimate_batch_norm(model, trial.train, order, trial.batch_size)
-    call = _call(predictor)
+        if getattr(model, "input_shape", (None, *trial.input_shape))[1:] == trial.input_shape:  # others do not see images
+            train = trial.trained_on(model)
+            prediction.reestimate_batch_norm(model, train, trial.scoring_order(train), trial.batch_size)
+    call = _call(trial, predictor)
     return {name: prediction.predict(call, split) for name, split in splits.items()}
 
 
-def _call(predictor):
+def _call(trial: Trial, predictor):
     """The predictor as a function: images uint8 [n, h, w, c] -> outputs [n, …]."""
     if isinstance(predictor, keras.Model):
-        return prediction.forward(predictor)
+        return prediction.forward(predictor, trial.input_shape)
     return lambda images: np.asarray(predictor.predict(images))
