@@ -53,6 +53,7 @@ COLUMNS = (
     Column("weights", "outcome", "SHA-256 of the final weights, first 16 digits"),
     Column("steps", "outcome", "updates made"),
     Column("final_epoch", "outcome", "epochs finished"),
+    Column("stage", "outcome", "of training that the predictor comes from"),
     Column("train_accuracy", "outcome", "final weights, inference mode, no augmentation"),
     Column("train_nll", "outcome", "nats"),
     Column("val_accuracy", "outcome", "final weights"),
