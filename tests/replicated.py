@@ -28,15 +28,16 @@ ARMS = {
     "clipped by norm": {"clip": {"clipnorm": 0.1}},
     "clipped by value": {"clip": {"clipvalue": 0.01}},
     "batch norm": {"normalization": "batch"},
-    "class weights": {"class_weight": [3, 1, 1, 1, 0.2, 1, 1, 1, 1, 1]},
+    "weights": {"class_weight": [3, 1, 1, 1, 0.2, 1, 1, 1, 1, 1], "own_weights": True},
     "callbacks": {"patience": 1},
     "augmented": {"augment": True},
     "moving average": {"clip": {"use_ema": True}},
 }
 
 
-def train(trial, *, l2=0.0, optimizer="sgd", clip=None, normalization=None, class_weight=None, patience=None, augment=False):
+def train(trial, *, l2=0.0, optimizer="sgd", clip=None, patience=None, augment=False, own_weights=False, **options):
     """One arm."""
+    normalization, class_weight = options.get("normalization"), options.get("class_weight")
     model = small_cnn(trial, widths=(4, 8), normalization=normalization, kernel_regularizer=regularizers.L2(l2))
     made = optimizers.SGD(0.01, momentum=0.9, **(clip or {}))
     if optimizer == "adamw":
@@ -45,7 +46,8 @@ def train(trial, *, l2=0.0, optimizer="sgd", clip=None, normalization=None, clas
     if patience:
         watch.append(callbacks.ReduceLROnPlateau("val_loss", patience=patience, min_delta=1.0, factor=0.5))
         watch.append(callbacks.EarlyStopping("val_loss", patience=2, min_delta=1.0, restore_best_weights=True))
-    return trial.fit(model, optimizer=made, callbacks=watch, class_weight=class_weight, augment=[flip()] if augment else [])
+    given = {"class_weight": class_weight, "sample_weight": (lambda split: 1 + split.ids % 3) if own_weights else None}
+    return trial.fit(model, optimizer=made, callbacks=watch, augment=[flip()] if augment else [], **given)
 
 
 experiment = Experiment(train, arms=ARMS, setting=Setting("digits", epochs=3, batch_size=16, train_size=50), seeds=1)

@@ -266,6 +266,11 @@ def _check_loss(stage: Stage, loss, hard, prepared, *, soft: bool) -> None:
         ) from error
     if gradient is None or not np.any(np.asarray(gradient)):
         raise Misuse(f"the loss does not depend on the outputs for these targets, so nothing would be learned. Received: {name}")
+    if not np.allclose(tf.reduce_sum(prepared, axis=-1), 1, atol=1e-3) and not _agree(stage.loss, prepared, outputs, gradient):
+        raise Misuse(
+            "the loss has another gradient than its own for targets that do not sum to 1, as softmax cross-entropies have: take "
+            f"one of the task's own labels. Received: {name}"
+        )
     low, high = float(tf.reduce_min(prepared)), float(tf.reduce_max(prepared))
     if not 0 <= low <= high <= 1 and far.min() < -100:
         raise Misuse(f"the loss falls without end for targets outside 0 … 1. Received: {name}, {low:.3g} … {high:.3g}")
@@ -275,6 +280,14 @@ def _check_loss(stage: Stage, loss, hard, prepared, *, soft: bool) -> None:
             "the loss takes targets of 0 and 1 alone: take another, such as CategoricalCrossentropy(from_logits=True)"
             f"{', or no augmentation that mixes them' if mixing else ''}. Received: {', '.join([name, *mixing])}"
         )
+
+
+def _agree(call: Callable, prepared, outputs, gradient) -> bool:
+    """Whether a gradient is that of a loss, by small differences in one direction."""
+    direction = tf.constant(Streams(0).generator("noise", "direction").standard_normal(outputs.shape), tf.float32)
+    ahead, behind = (np.asarray(call(prepared, outputs + h * direction), np.float64) for h in (0.01, -0.01))
+    by_difference, exact = (ahead - behind) / 0.02, np.asarray(tf.reduce_sum(gradient * direction, axis=-1), np.float64)
+    return np.abs(by_difference - exact).sum() <= 0.1 * (np.abs(by_difference).sum() + np.abs(exact).sum())
 
 
 def needs_hard_labels(loss, call: Callable, hard: tf.Tensor, outputs: tf.Tensor) -> bool:

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from made import Made
+from made import Made, declared
 
 from common.rows import schema, store
 from common.rows.table import Table
@@ -12,14 +12,15 @@ def test_a_target_is_reached_by_the_stage_that_the_predictor_comes_from(tmp_path
     identity = {"experiment": made.files.experiment, "arm": "a", "seed": 0}
     teacher = [{**identity, "stage": "teacher", "epoch": e, "val_accuracy": 0.99, "steps": 7 * e} for e in (1, 2)]
     student = [
-        {**identity, "stage": "fit", "epoch": e, "val_accuracy": v, "steps": s} for e, v, s in [(1, 0.5, 4), (2, 0.8, 8), (3, 0.9, 9)]
+        {**identity, "stage": "fit", "epoch": e, "val_accuracy": v, "steps": s}
+        for e, v, s in [(1, 0.5, 4), (2, 0.8, 8), (3, 0.9, 9)]
     ]
     (row,) = store.read_rows(made.files)
     row |= {"steps": 23, "final_epoch": 5}
 
     def reached(stage, target, epochs):
         store.store(made.files, store.Outcome(row={**row, "stage": stage}, epochs=epochs), ["a"])
-        store.write_declaration(made.files, {"arms": {"a": {}}})
+        store.write_declaration(made.files, declared(arms={"a": {}}))
         table = Table.read(made.files)
         return [table.metric(f"{name}_to_target").value(table, "a", 0, target) for name in ("epochs", "steps")]
 
