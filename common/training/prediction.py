@@ -26,8 +26,12 @@ def _images_of(model: keras.Model, image_shape: tuple[int, ...]) -> tf.TensorSpe
     return tf.TensorSpec((None, *(model.input_shape[1:] if hasattr(model, "input_shape") else image_shape)), tf.uint8)
 
 
-def forward(model: keras.Model, image_shape: tuple[int, ...]) -> Callable[[np.ndarray], np.ndarray]:
-    """Compile a model for inference: images uint8 [n, h, w, c] -> float32 outputs [n, …]."""
+def forward(model: keras.Model, image_shape: tuple[int, ...] = ()) -> Callable[[np.ndarray], np.ndarray]:
+    """Compile a model for inference: images uint8 [n, h, w, c] -> float32 outputs [n, …].
+
+    Args:
+        image_shape: needed for a model that is a class of its own, and knows no input shape.
+    """
 
     @tf.function(input_signature=[_images_of(model, image_shape)])
     def call(images):
