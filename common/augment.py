@@ -9,7 +9,7 @@ import math
 import tensorflow as tf
 
 from common.errors import Misuse
-from common.training.augmentation import UNIFORMS, Augmentation
+from common.training.augmentation import UNIFORMS, Augmentation, changes
 
 
 def _warp(images, a, b, x0, c, d, y0, interpolation="BILINEAR", fill="REFLECT"):
@@ -28,6 +28,7 @@ def _warp(images, a, b, x0, c, d, y0, interpolation="BILINEAR", fill="REFLECT"):
 def flip(probability: float = 0.5) -> Augmentation:
     """Mirror left to right."""
 
+    @changes("orientation")
     def flip(images, targets, uniforms):
         return tf.where(uniforms[:, 0, None, None, None] < probability, images[:, :, ::-1], images), targets
 
@@ -37,6 +38,7 @@ def flip(probability: float = 0.5) -> Augmentation:
 def translation(fraction: float = 0.1) -> Augmentation:
     """Shift by whole pixels, up to `fraction` of the side in each direction; what comes in is black."""
 
+    @changes("pixels")
     def translation(images, targets, uniforms):
         side = tf.cast(tf.shape(images)[1:3], tf.float32)
         reach = tf.round(side * fraction)
@@ -51,6 +53,7 @@ def translation(fraction: float = 0.1) -> Augmentation:
 def rotation(degrees: float = 15) -> Augmentation:
     """Turn about the centre by up to `degrees` either way; corners are filled by reflection."""
 
+    @changes("orientation")
     def rotation(images, targets, uniforms):
         angle = (2 * uniforms[:, 0] - 1) * math.radians(degrees)
         cos, sin = tf.cos(angle), tf.sin(angle)
@@ -64,6 +67,7 @@ def rotation(degrees: float = 15) -> Augmentation:
 def crop(smallest: float = 0.8) -> Augmentation:
     """Cut out a window of `smallest` … 1 of the side, anywhere inside, and enlarge it to the full size."""
 
+    @changes("pixels")
     def crop(images, targets, uniforms):
         side = tf.cast(tf.shape(images)[1:3], tf.float32) - 1
         scale = smallest + (1 - smallest) * uniforms[:, 0]
@@ -112,6 +116,7 @@ def cutout(fraction: float = 0.5) -> Augmentation:
     DeVries & Taylor (2017), who use half the side on CIFAR-10.
     """
 
+    @changes("pixels")
     def cutout(images, targets, uniforms):
         side = tf.cast(tf.shape(images)[1:3], tf.float32)
         lengths = tf.ones_like(uniforms[:, :2]) * tf.round(side * fraction)
@@ -123,6 +128,7 @@ def cutout(fraction: float = 0.5) -> Augmentation:
 def mixup(alpha: float = 1.0) -> Augmentation:
     """λ x + (1 − λ) x′ and the same of the targets, λ ~ Beta(α, α) per example (Zhang et al. 2018; there α = 1 on CIFAR-10)."""
 
+    @changes("pixels", "targets")
     def mixup(images, targets, uniforms):
         share = symmetric_beta(alpha, uniforms[:, 0], uniforms[:, 1])[:, None]
         mixed = share[:, :, None, None] * images + (1 - share[:, :, None, None]) * _before(images)
@@ -138,6 +144,7 @@ def cutmix(alpha: float = 1.0) -> Augmentation:
     The partner's target counts by the share of pixels that are truly its own.
     """
 
+    @changes("pixels", "targets")
     def cutmix(images, targets, uniforms):
         side = tf.cast(tf.shape(images)[1:3], tf.float32)
         share = symmetric_beta(alpha, uniforms[:, 0], uniforms[:, 1])[:, None]
@@ -174,6 +181,7 @@ def rand_augment(operations: int = 2, strength: float = 0.3) -> Augmentation:
     if not (1 <= operations <= UNIFORMS // 2 and 0 <= strength <= 1):
         raise Misuse(f"rand_augment takes 1 to 4 operations and a strength from 0 to 1. Received: {operations}, {strength}")
 
+    @changes("pixels", "orientation")
     def rand_augment(images, targets, uniforms):
         for i in range(operations):
             images = apply_operation(images, uniforms[:, 2 * i], uniforms[:, 2 * i + 1], strength)

@@ -27,7 +27,7 @@ class Tempered:
 
     def __init__(self, trial, model):
         self.temperature = best_temperature(trial.predict(model, trial.val), trial.val.labels)
-        self._forward = prediction.forward(model)
+        self._forward = prediction.forward(model, trial.input_shape)
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Logits float32 [n, classes] for images uint8 [n, height, width, channels]."""

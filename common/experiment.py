@@ -2,7 +2,7 @@
 
 import dataclasses
 import inspect
-import json
+import math
 import os
 import pathlib
 import sys
@@ -21,6 +21,8 @@ TUNERS = ("grid", "halton", "random", "bayesian", "hyperband")
 FIGURES = ("steps", "mistakes")
 """Kinds of figures that are drawn only where an experiment names them: updates to a target (also drawn for claims about one), and
 the test images that are most confidently mistaken."""
+LISTED = ("vary", "classes")
+"""Fields of `Setting` that are tuples there, and lists in an arm or a row."""
 READ_AS_MISSING = ("NA", "N/A", "NULL", "NaN", "None", "n/a", "nan", "null", "")
 """Arm names that pandas would take for a missing value."""
 
@@ -106,6 +108,10 @@ class Experiment:
             wrong = [value for value in searched.values() if not isinstance(value, space.Range | space.Choice)]
             if wrong:
                 raise Misuse(f"{self.name}: a search takes log_range, linear_range or choice. Received: {wrong[0]!r}")
+            for name, entry in searched.items():
+                numbers = [entry.low, entry.high, *entry.limits] if isinstance(entry, space.Range) else entry.values
+                for value in (*numbers, entry.default):
+                    self._refuse_changed(f"the search of arm {arm!r}", name, value)
             own = {name: entry for name, entry in searched.items() if name not in self.arms[arm]}
             if own:
                 spaces[arm] = own
@@ -173,10 +179,13 @@ class Experiment:
         os.execve(sys.executable, arguments, {**os.environ, "PYTHONPATH": paths})
 
     def _check_names(self) -> None:
-        try:
-            json.dumps(self.arms)
-        except TypeError as error:
-            raise Misuse(f"{self.name}: arms must be plain values (numbers, strings, lists, dicts): {error}") from None
+        for arm, own in self.arms.items():
+            for name, value in own.items():
+                listed = list(value) if name in LISTED and isinstance(value, tuple) else value
+                self._refuse_changed(f"arm {arm!r}", name, listed)
+        for setting in self.settings.values():
+            for name, value in vars(setting).items():
+                self._refuse_changed("a setting", name, list(value) if name in LISTED and value is not None else value)
         if self.baseline is not None and next(iter(self.arms), None) != self.baseline:
             raise Misuse(f"{self.name}: the first arm must be {self.baseline!r}. Received: {list(self.arms)[:1]}")
         if len({file_name(arm) for arm in self.arms}) < len(self.arms) or set(self.arms) & set(READ_AS_MISSING):
@@ -186,6 +195,17 @@ class Experiment:
         numbers = [arm for arm in self.arms if _is_number(arm)]
         if numbers:
             raise Misuse(f"{self.name}: an arm's name must not be a number. Received: {numbers[0]!r}")
+
+    def _refuse_changed(self, where: str, name: str, value) -> None:
+        """Raises `Misuse` for a value that would reach a worker as another one."""
+        found = _changed(value)
+        if found:
+            part, remedy = found
+            inside = "" if part is value else f" in {value!r}"
+            raise Misuse(
+                f"{self.name}: {where} hands over plain values, for JSON takes them to the workers: for {name} {remedy}. "
+                f"Received: {part!r}{inside}"
+            )
 
     def _check(self) -> None:
         if self.seeds < 1:
@@ -220,6 +240,26 @@ class Experiment:
             missing = [arm for arm in claim.arms if arm not in self.arms]
             if missing:
                 raise Misuse(f"{self.name}: claim {claim.text!r} names an arm that is not there: {missing[0]!r}")
+
+
+def _changed(value) -> tuple | None:
+    """The first part of a value that JSON does not give back as it is, and what to write instead; None for a plain value."""
+    if value is None or type(value) in (bool, int, str) or (type(value) is float and math.isfinite(value)):
+        return None
+    if type(value) is list:
+        return next(filter(None, map(_changed, value)), None)
+    if type(value) is dict:
+        for key in value:
+            if type(key) is not str:
+                return key, "write strings as keys, or a list (class_weight: one weight for each class)"
+        return next(filter(None, map(_changed, value.values())), None)
+    if isinstance(value, float) and not math.isfinite(value):
+        return value, "write None or a finite number"
+    if isinstance(value, tuple | set | frozenset):
+        return value, "write a list"
+    if hasattr(value, "tolist"):  # of NumPy
+        return value, "write a plain number or list, as .tolist() gives it"
+    return value, "write a number, string, list or dict, and make of it in train what is needed"
 
 
 def _is_number(text: str) -> bool:

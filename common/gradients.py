@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 EXAMPLES = 256
-"""Training images over which the gradient is averaged."""
+"""Training images, drawn from all classes, over which the gradient is averaged."""
 
 
 def layer_norms(model: keras.Model, images: np.ndarray, labels: np.ndarray, named: str) -> np.ndarray:
@@ -20,8 +20,8 @@ def layer_norms(model: keras.Model, images: np.ndarray, labels: np.ndarray, name
 
 
 def record_layer_norms(trial, model: keras.Model, named: str, when: str) -> None:
-    """Record the norm of each layer over the first training images, and how many decades the first and the last lie apart."""
-    batch = np.arange(min(EXAMPLES, len(trial.train)))
+    """Record the norm of each layer over some training images, and how many decades the first and the last layer lie apart."""
+    batch = trial.train.drawn(EXAMPLES, trial.streams, "gradients")
     norms = layer_norms(model, trial.train.batch(batch), trial.train.labels[batch], named)
     for i, norm in enumerate(norms, start=1):
         trial.record(f"gradient norm of layer {i}, {when}", norm)

@@ -9,11 +9,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from common.data.streams import Streams
 from common.training.adapters import frozen
 
 PRECISIONS = ("float32", "float16", "int8")
 CALIBRATION_IMAGES = 100
-"""Training images from which int8's ranges of activations are taken."""
+"""Training images, drawn at random, from which int8's ranges of activations are taken."""
 WARM_UP, REPEATS = 5, 40
 
 
@@ -77,7 +78,8 @@ def convert(model: keras.Model, precision: str, images: np.ndarray) -> bytes:
         converter.target_spec.supported_types = [tf.float16]
     if precision == "int8":
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        shown = images[:CALIBRATION_IMAGES].astype(np.float32)
+        drawn = Streams(0).generator("corrupt", "calibration").permutation(len(images))  # they may be sorted by class
+        shown = images[drawn[:CALIBRATION_IMAGES]].astype(np.float32)
         converter.representative_dataset = lambda: ([image[None]] for image in shown)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -86,11 +88,13 @@ def convert(model: keras.Model, precision: str, images: np.ndarray) -> bytes:
 
 def deployed(trial, model: keras.Model, precision: str = "float32") -> Converted:
     """A trained model as it would be used, its size and latencies kept as measures."""
-    predictor = Converted(convert(model, precision, trial.train.batch(np.arange(min(CALIBRATION_IMAGES, len(trial.train))))))
+    sample = trial.train.drawn(CALIBRATION_IMAGES, trial.streams, "calibration")
+    with trial.settled(model):
+        predictor = Converted(convert(model, precision, trial.train.batch(sample)))
     trial.record("size_bytes", len(predictor.content), "bytes")
     trial.record("gzip_bytes", len(gzip.compress(predictor.content, mtime=0)), "bytes")
     for n in (1, 64):
-        images = trial.train.batch(np.resize(np.arange(len(trial.train)), n))
+        images = trial.train.batch(np.resize(sample, n))
         trial.record(f"latency_{n}", predictor.latency(images), "ms")
     return predictor
 

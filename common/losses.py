@@ -1,4 +1,7 @@
-"""Losses that Keras lacks: functions of (one-hot targets [batch, classes], logits [batch, classes]) -> losses [batch]."""
+"""Losses that Keras lacks: functions of (one-hot targets [batch, classes], logits [batch, classes]) -> losses [batch].
+
+One with an attribute `hard_labels` takes targets of 0 and 1 alone, and none that an augmentation has mixed.
+"""
 
 from collections.abc import Callable, Sequence
 
@@ -6,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from common.training import checks
 from common.training.adapters import per_example
 
 Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
@@ -61,6 +65,7 @@ def symmetric_cross_entropy(alpha: float = 0.1, beta: float = 1.0, log_zero: flo
         log_y = tf.where(targets > 0, tf.math.log(tf.maximum(targets, 1e-30)), log_zero)
         return alpha * forward - beta * tf.reduce_sum(tf.nn.softmax(logits) * log_y, axis=-1)
 
+    loss.hard_labels = True  # a target of 0.001 would count for more than one of 0
     return loss
 
 
@@ -92,6 +97,9 @@ def pairwise_softmax(targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     return absent + present
 
 
+pairwise_softmax.hard_labels = True
+
+
 def shared_softmax(targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     """Softmax cross-entropy where the k labels that are present share the target, 1/k each (Mahajan et al. 2018)."""
     shares = targets / tf.reduce_sum(targets, axis=-1, keepdims=True)
@@ -101,7 +109,12 @@ def shared_softmax(targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 def combined(*terms: tuple[float, Loss]) -> Loss:
     """The weighted sum of several losses, each a function or a `keras.losses.Loss` on logits: (weight, loss), …"""
     parts = [(weight, per_example(loss)) for weight, loss in terms]
-    return lambda targets, logits: tf.add_n([weight * part(targets, logits) for weight, part in parts])
+
+    def combined(targets, logits):
+        return tf.add_n([weight * part(targets, logits) for weight, part in parts])
+
+    combined.hard_labels = any(checks.declares_hard_labels(loss) for _, loss in terms)
+    return combined
 
 
 def class_balanced_weights(counts: Sequence[int], beta: float) -> np.ndarray:

@@ -102,7 +102,7 @@ Space = dict[str, Range | Choice]
 
 def _range(low, high, log, default, whole, points, limits) -> Range:
     numbers = all(isinstance(end, int | float) and not isinstance(end, bool) for end in (low, high))
-    if not (numbers and low < high and (low > 0 or not log)):
+    if not (numbers and low < high < math.inf and (low > 0 or not log) and low > -math.inf):
         raise Misuse(f"a range needs {'0 < ' if log else ''}low < high. Received: {low!r}, {high!r}")
     if points < 2:
         raise Misuse(f"a range needs at least 2 grid points. Received: {points!r}")

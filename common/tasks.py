@@ -35,6 +35,8 @@ class Task:
         predicted: f(outputs) -> what is kept of each test image.
         truth: f(labels) -> what is kept of the test labels, to be compared with it.
         constant: f(train labels, classes, n) -> outputs [n, …] of the best constant prediction, as which a diverged trial scores.
+        logits: whether outputs are logits, and no probabilities.
+        orientation: whether the labels say how an image is turned.
     """
 
     name: str
@@ -47,6 +49,8 @@ class Task:
     predicted: Callable[[np.ndarray], np.ndarray]
     constant: Callable[[np.ndarray, int, int], np.ndarray]
     truth: Callable[[np.ndarray], np.ndarray] = lambda labels: labels
+    logits: bool = True
+    orientation: bool = False
 
     def better(self, value: float) -> float:
         """The value of the primary metric, turned so that more is better."""
@@ -192,6 +196,8 @@ rotated = Task(
     predicted=lambda outputs: (LARGEST_ANGLE * outputs[:, 0]).astype(np.float32),
     truth=lambda labels: LARGEST_ANGLE * labels,
     constant=lambda labels, classes, n: np.full((n, 1), np.median(labels)),
+    logits=False,
+    orientation=True,
 )
 """Regression: the angle, up to 45 degrees either way, by which an image was turned; targets and outputs in units of 45°."""
 

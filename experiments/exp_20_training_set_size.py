@@ -23,8 +23,9 @@ ARMS = {
 
 def train(trial, *, repeated):
     """Fit one network to the images there are, or to as many copies of them as make the full number."""
-    positions = np.arange(len(trial.train))
-    images = trial.train.take(np.resize(positions, trial.full_size) if repeated else positions)
+    images = trial.train
+    if repeated:  # what the full number is no multiple of comes from all classes
+        images = images.take(np.resize(images.drawn(len(images), trial.streams, "repeated"), trial.full_size))
     return trial.fit(small_cnn(trial), optimizer=optimizers.SGD(0.02, momentum=0.9), on=images)
 
 

@@ -30,7 +30,7 @@ ARMS = {
     "clipped by norm": {"clip": {"clipnorm": 0.1}},
     "clipped by value": {"clip": {"clipvalue": 0.01}},
     "batch norm": {"normalization": "batch"},
-    "class weights": {"class_weight": [3, 1, 1, 1, 0.2, 1, 1, 1, 1, 1]},
+    "weights": {"class_weight": [3, 1, 1, 1, 0.2, 1, 1, 1, 1, 1], "own_weights": True},
     "callbacks": {"patience": 1},
     "augmented": {"augment": True},
     "moving average": {"clip": {"use_ema": True}},
@@ -49,10 +49,10 @@ def equal_masks(model, images, targets, seed):
     return share + 0.0 * tf.reduce_sum(logits, axis=-1), logits
 
 
-def train(trial, *, l2=0.0, optimizer="sgd", clip=None, normalization=None, class_weight=None, patience=None, augment=False,
-          activity=0.0, step=False):
+def train(trial, *, l2=0.0, optimizer="sgd", clip=None, patience=None, augment=False, own_weights=False, activity=0.0, **options):
     """One arm."""
-    if step:
+    normalization, class_weight = options.get("normalization"), options.get("class_weight")
+    if options.get("step"):
         inputs = keras.Input(trial.input_shape)
         x = layers.Dropout(0.5, name="drop")(layers.Flatten(name="flatten")(inputs))
         model = keras.Model(inputs, layers.Dense(trial.classes, name="logits")(x))
@@ -67,7 +67,8 @@ def train(trial, *, l2=0.0, optimizer="sgd", clip=None, normalization=None, clas
     if patience:
         watch.append(callbacks.ReduceLROnPlateau("val_loss", patience=patience, min_delta=1.0, factor=0.5))
         watch.append(callbacks.EarlyStopping("val_loss", patience=2, min_delta=1.0, restore_best_weights=True))
-    return trial.fit(model, optimizer=made, callbacks=watch, class_weight=class_weight, augment=[flip()] if augment else [])
+    given = {"class_weight": class_weight, "sample_weight": (lambda split: 1 + split.ids % 3) if own_weights else None}
+    return trial.fit(model, optimizer=made, callbacks=watch, augment=[flip()] if augment else [], **given)
 
 
 experiment = Experiment(train, arms=ARMS, setting=Setting("digits", epochs=3, batch_size=16, train_size=50), seeds=1)

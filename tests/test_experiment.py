@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from conftest import PROJECT
 
@@ -9,6 +10,7 @@ from common import tasks
 from common.claims import less, overfits_less
 from common.errors import Misuse
 from common.experiment import Claim, Experiment, Setting
+from common.space import choice
 
 SETTING = Setting("cifar10", epochs=20, batch_size=128)
 QUICK = Setting("digits", epochs=20, batch_size=32, train_size=300)
@@ -48,7 +50,26 @@ def test_an_impossible_setting_is_named(changes, said):
     [
         ({"arms": {"first": {}}}, "first arm must be 'baseline'"),
         ({"arms": {"baseline": {"l3": 1}}}, "arm 'baseline' does not fit train"),
-        ({"arms": {"baseline": {"l2": object()}}}, "plain values"),
+        ({"arms": {"baseline": {"l2": object()}}}, "for l2 write a number, string, list or dict, .* Received: <object"),
+        (
+            {"arms": {"baseline": {"l2": {3: 0.5}}}},
+            r"arm 'baseline' hands over plain values, .*: for l2 write strings as keys, .* Received: 3 in \{3: 0.5\}",
+        ),
+        ({"arms": {"baseline": {"l2": {True: 0.5}}}}, "strings as keys, .* Received: True"),
+        ({"arms": {"baseline": {"l2": [(1, 2)]}}}, r"for l2 write a list. Received: \(1, 2\) in \[\(1, 2\)\]"),
+        ({"arms": {"baseline": {"l2": {1, 2}}}}, "for l2 write a list"),
+        ({"arms": {"baseline": {"l2": float("nan")}}}, "for l2 write None or a finite number. Received: nan"),
+        ({"arms": {"baseline": {"l2": [float("inf")]}}}, "finite number. Received: inf"),
+        ({"arms": {"baseline": {"l2": np.float64(0.1)}}}, r"as \.tolist\(\) gives it. Received: np.float64"),
+        ({"arms": {"baseline": {"l2": np.arange(2)}}}, r"as \.tolist\(\) gives it. Received: array"),
+        ({"arms": {"baseline": {"classes": [np.int64(1), 2]}}}, r"for classes .*as \.tolist\(\)"),
+        ({"setting": SETTING.replace(classes=(np.int64(1), 2))}, r"a setting hands over .*: for classes .*as \.tolist\(\)"),
+        ({"setting": SETTING.replace(imbalance=float("inf"))}, "for imbalance write None or a finite number"),
+        (
+            {"search": {"l2": choice((8, 16), (16, 32))}},
+            r"the search of arm 'baseline' .*: for l2 write a list\. .*\(8, 16\)",
+        ),
+        ({"search": {"l2": choice(0.1, np.float32(0.2))}}, "for l2 write a plain number"),
         ({"arms": {"baseline": {"epochs": 0}}}, "epochs must be"),
         ({"arms": {"baseline": {}, "a b": {}, "a_b": {}}}, "differ in more than punctuation"),
         ({"arms": {"baseline": {}, "None": {}}}, "read as missing"),

@@ -81,7 +81,7 @@ def test_whitening_keeps_images_looking_like_themselves(train):
 
 def test_a_constant_pixel_does_not_explode(digits):
     train = digits.test().take(np.arange(100))  # the corner pixels are black in all of them
-    x = output(preprocessing.whitened(train), Split.of(np.full((1, 28, 28, 1), 255, np.uint8), np.zeros(1), 1))
+    x = output(preprocessing.whitened(train), Split.of(np.full((1, 28, 28, 1), 255, np.uint8), np.zeros(1, int), 1))
     assert np.isfinite(x).all()
     assert np.abs(x).max() < 100
 

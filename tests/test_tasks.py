@@ -140,7 +140,7 @@ def test_images_are_turned_by_their_label_and_cut_to_a_disc():
     for turned, label in zip(split.images[..., 0].astype(float), split.labels, strict=True):
         at = (turned * (x - 20)).sum() / turned.sum(), (turned * (20 - y)).sum() / turned.sum()
         assert np.degrees(np.arctan2(-at[0], at[1])) == pytest.approx(45 * label, abs=2)
-    white = tasks.rotated.change(Split.of(np.full((1, 41, 41, 1), 255, np.uint8), np.zeros(1), 1), np.random.default_rng(0))
+    white = tasks.rotated.change(Split.of(np.full((1, 41, 41, 1), 255, np.uint8), np.zeros(1, int), 1), np.random.default_rng(0))
     assert white.images[0, 0, 0] == white.images[0, -1, -1] == 0
 
 

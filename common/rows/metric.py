@@ -87,7 +87,8 @@ class Metric:
         ranked: whether it is censored where training ends first, so that trials are judged by their ranks.
         timed: whether other trials at the same time would spoil it.
         step: f(table) -> the smallest step that it can change by; None where that is not known.
-        at_epoch: f(row, epoch) -> the value of a trial that reaches its target at the end of that epoch.
+        at_epoch: f(row, epoch, epochs) -> the value of a trial that reaches its target at the end of that epoch; epochs are the
+            columns of its epochs, where they are known.
     """
 
     value: Callable[..., float]
@@ -95,7 +96,7 @@ class Metric:
     ranked: bool = False
     timed: bool = False
     step: Callable[..., float | None] = _no_step
-    at_epoch: Callable[[dict, float], float] = lambda row, epoch: epoch
+    at_epoch: Callable[..., float] = lambda row, epoch, epochs=None: epoch
 
 
 def _per(size: str) -> Callable[..., float]:
@@ -118,17 +119,40 @@ def _seconds(table, entry, seed, _) -> float:
     return float(row["train_seconds"]) + float(row["input_seconds"]) if row["beside"] == 0 else math.nan
 
 
-def _steps(row: dict, epoch: float) -> float:
+def _steps(row: dict, epoch: float, epochs: dict | None = None) -> float:
+    """Updates until the end of an epoch: as its own row says, which not all do, else at the trial's mean rate."""
+    counted = np.asarray((epochs or {}).get("steps", ()), float)
+    if epoch <= len(counted) and np.isfinite(counted[int(epoch) - 1]):
+        return float(counted[int(epoch) - 1])
     return epoch * (row["steps"] / max(row["final_epoch"], 1))
 
 
-def _until_target(at_epoch: Callable[[dict, float], float]) -> Metric:
-    """What it takes until val reaches a target, as `at_epoch` counts it; infinite where it never does."""
+def _own_stage(row: dict, epochs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The epochs of the stage that the predictor comes from, not those of a teacher or of pretraining.
+
+    A row that does not say which that is has the stage `fit`, if there is one, else the last.
+    """
+    stages = epochs.get("stage", ())
+    if not len(stages):
+        return epochs
+    named = row.get("stage")
+    stage = named if named in set(stages) else "fit" if "fit" in set(stages) else stages[-1]
+    return {name: values[stages == stage] for name, values in epochs.items()}
+
+
+def _until_target(at_epoch: Callable[..., float]) -> Metric:
+    """What it takes until val reaches a target, as `at_epoch` counts it; infinite where it never does.
+
+    It counts from the beginning of the stage that the predictor comes from.
+    """
 
     def value(table, entry, seed, target):
-        seen = np.asarray(table.epochs_of(entry, seed).get(table.primary.on("val"), ()), float)
+        row = table.of(entry, seed)
+        epochs = _own_stage(row, table.epochs_of(entry, seed))
+        seen = np.asarray(epochs.get(table.primary.on("val"), ()), float)
         reached = np.flatnonzero(table.primary.sign * seen >= table.primary.sign * target)
-        return float(at_epoch(table.of(entry, seed), reached[0] + 1 if len(reached) else math.inf))
+        epoch = reached[0] + 1 if len(reached) else math.inf
+        return float(at_epoch(row, epoch, epochs))
 
     return Metric(value, lower_is_better=True, ranked=True, at_epoch=at_epoch)
 
@@ -138,7 +162,7 @@ DERIVED = {
     "survival": Metric(lambda table, entry, seed, _: float(table.of(entry, seed)["status"] == "done")),
     "worst_class_accuracy": Metric(_worst_class, step=_worst_class_step),
     "seconds": Metric(_seconds, timed=True),
-    "epochs_to_target": _until_target(lambda row, epoch: epoch),
+    "epochs_to_target": _until_target(lambda row, epoch, epochs=None: epoch),
     "steps_to_target": _until_target(_steps),
 }
 """Metrics that are no column and no measure."""

@@ -53,6 +53,7 @@ COLUMNS = (
     Column("weights", "outcome", "SHA-256 of the final weights, first 16 digits"),
     Column("steps", "outcome", "updates made"),
     Column("final_epoch", "outcome", "epochs finished"),
+    Column("stage", "outcome", "of training that the predictor comes from"),
     Column("train_accuracy", "outcome", "final weights, inference mode, no augmentation"),
     Column("train_nll", "outcome", "nats"),
     Column("val_accuracy", "outcome", "final weights"),
@@ -93,7 +94,7 @@ KEY = ("experiment", "arm", "rate", "point", "seed")
 EPOCH_NAMES = (
     *KEY,
     *("stage", "epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_nll"),
-    *("val_f1", "val_error", "learning_rate", "gradient_norm", "seconds"),
+    *("val_f1", "val_error", "learning_rate", "gradient_norm", "steps", "seconds"),
 )
 MEASURE_NAMES = (*KEY, "name", "value", "unit")
 

@@ -1,6 +1,7 @@
 """Each arm's own best values, on `val` and with seeds that no result uses: all points of a grid, or what a sweep has found."""
 
 import json
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +26,8 @@ class Score:
 
     @property
     def rank(self) -> tuple[float, float]:
-        return self.value, -self.nll
+        """What is not a number is last: compared with anything it would neither win nor lose."""
+        return tuple(-math.inf if math.isnan(number) else number for number in (self.value, -self.nll))
 
     @classmethod
     def of(cls, rows: Sequence[dict], task: Task) -> "Score":
@@ -108,8 +110,8 @@ class Grids:
             return None
 
         def mean(values):
-            own = [scores[arm][values] for arm in scores]
-            return statistics.fmean(s.value for s in own), -statistics.fmean(s.nll for s in own)
+            own = [scores[arm][values].rank for arm in scores]
+            return tuple(map(statistics.fmean, zip(*own, strict=True)))
 
         return json.loads(max(shared, key=mean))
 

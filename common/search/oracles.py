@@ -5,6 +5,7 @@ order that depends on no clock, so it proposes the same points.
 """
 
 import contextlib
+import math
 import os
 import sys
 import tempfile
@@ -91,7 +92,9 @@ class Searcher:
         if any(point.row is None for point in ready):
             return
         for point in ready:
-            self.oracle.update_trial(point.trial.trial_id, {"score": Score.of([point.row], self.task).value})
+            score = Score.of([point.row], self.task).value
+            # An infinite one would spoil the fit of all others; one that is NaN counts as a failure.
+            self.oracle.update_trial(point.trial.trial_id, {"score": score if math.isfinite(score) else math.nan})
             point.trial.status = "COMPLETED"
             self.oracle.end_trial(point.trial)
             point.trial = None

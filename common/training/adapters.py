@@ -35,8 +35,9 @@ from common.tasks import Task
 # --- losses ----------------------------------------------------------------------------------------------------------
 
 WANT_PROBABILITIES = (
-    *(keras.losses.KLDivergence, keras.losses.Poisson),
-    *(keras.losses.kl_divergence, keras.losses.poisson),
+    *(keras.losses.KLDivergence, keras.losses.Poisson, keras.losses.Dice, keras.losses.Tversky),
+    *(keras.losses.kl_divergence, keras.losses.poisson, keras.losses.dice, keras.losses.tversky),
+    *(keras.losses.CategoricalGeneralizedCrossEntropy, keras.losses.categorical_generalized_cross_entropy),
 )
 """Losses of Keras that cannot be told to take logits."""
 
@@ -109,6 +110,45 @@ def logs(history: Sequence[dict]) -> dict[str, float]:
 def start_at(model: keras.Model, epoch: int) -> None:
     """Let callbacks know that the training of a model goes on from an epoch."""
     model._initial_epoch = epoch
+
+
+# --- optimizers ------------------------------------------------------------------------------------------------------
+
+
+def scheduled_rate(optimizer: keras.optimizers.Optimizer) -> float | None:
+    """The learning rate of the last update where a schedule sets it: the optimizer itself says that of the next one."""
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    schedule = optimizer._learning_rate
+    if not isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
+        return None
+    return float(schedule(keras.ops.maximum(optimizer._iterations - 1, 0)))
+
+
+@contextlib.contextmanager
+def averages_in(optimizers: Sequence[keras.optimizers.Optimizer]) -> Iterator[None]:
+    """Within: the weights are their moving averages, where an optimizer keeps some, as they are when training ends.
+
+    Raises:
+        Misuse: the weights were changed meanwhile, as a callback may do, which would be lost.
+    """
+    inner = [getattr(optimizer, "inner_optimizer", optimizer) for optimizer in optimizers]
+    averaged = [optimizer for optimizer in inner if optimizer.use_ema]
+    pairs = [
+        (variable, average)
+        for optimizer in averaged
+        for variable, average in zip(optimizer._trainable_variables, optimizer._model_variables_moving_average, strict=True)
+        if average is not None
+    ]
+    variables, averages = [variable for variable, _ in pairs], [np.array(average) for _, average in pairs]
+    before = [np.array(variable) for variable in variables]
+    for variable, average in zip(variables, averages, strict=True):
+        variable.assign(average)
+    yield
+    for variable, average in zip(variables, averages, strict=True):
+        if not np.array_equal(variable, average, equal_nan=True):
+            raise Misuse(f"with use_ema=True no callback may change weights as an epoch ends. Received: {variable.path}")
+    for variable, value in zip(variables, before, strict=True):
+        variable.assign(value)
 
 
 # --- replicas --------------------------------------------------------------------------------------------------------

@@ -12,11 +12,34 @@ import numpy as np
 import tensorflow as tf
 
 from common.data.streams import Streams
+from common.errors import Misuse
 
 UNIFORMS = 8
 """Numbers that each augmentation may use per example."""
 
+CHANGES = ("pixels", "orientation", "targets")
+"""What an augmentation may change of an example: what it shows, how it is turned, mirrored or sheared, and its target."""
+
 Augmentation = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+
+
+def changes(*what: str) -> Callable[[Augmentation], Augmentation]:
+    """A decorator by which an augmentation declares what it changes, among `CHANGES`.
+
+    One that declares nothing is tried on a few examples: that shows whether targets change, not whether images are turned.
+
+    Raises:
+        Misuse: a name that is not there.
+    """
+    unknown = [name for name in what if name not in CHANGES]
+    if unknown:
+        raise Misuse(f"an augmentation changes some of {', '.join(CHANGES)}. Received: {unknown[0]!r}")
+
+    def declare(augmentation: Augmentation) -> Augmentation:
+        augmentation.changes = frozenset(what)
+        return augmentation
+
+    return declare
 
 
 def draws(streams: Streams, epoch: int, augmentations: Sequence[Augmentation], examples: int) -> np.ndarray:

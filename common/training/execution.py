@@ -145,6 +145,8 @@ def _trained_columns(trial: Trial, model: keras.Model | None) -> dict:
     if trial.fits:
         columns["steps"] = sum(fit.steps for fit in trial.fits.values())
         columns["final_epoch"] = sum(fit.epoch for fit in trial.fits.values())
+        stages = [stage for stage, one in trial.models.items() if one is model]
+        columns["stage"] = (stages or list(trial.fits))[-1]  # a predictor of another kind was made after the last
     return columns
 
 

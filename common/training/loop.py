@@ -10,11 +10,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from common.training import adapters, augmentation, checkpoint, prediction, update
+from common.errors import Misuse
+from common.training import adapters, augmentation, checkpoint, checks, prediction, update
 from common.training.stage import Fit, Stage
 
 SAMPLES = 8
-"""Training images kept for the sample sheet: the first of the train split, as drawn in the first epoch."""
+"""Training images kept for the sample sheet, drawn from all classes, as they are in the first epoch."""
 PROGRESS_SECONDS = 0.25
 """Between two reports."""
 
@@ -31,13 +32,18 @@ class Loop:
         self.fit = Fit()
         self.steps_per_epoch = -(-len(stage.train) // trial.batch_size)
         self.metric = trial.task.metric
-        if not self.model.built:
-            self.model.build((None, *trial.input_shape))
+        self._build()
         self.players = update.players(stage)
+        self.judged = self.output_shape == (None, stage.outputs)  # else it is no predictor: a generator, say
+        self.classifies = self.judged and bool(stage.train.classes)
+        checks.output_shape(stage, self.output_shape)
+        checks.callbacks(stage.callbacks, len(self.players), self._measured() if stage.callbacks else ())
         self.callbacks = adapters.prepared(stage.callbacks, trial.task)
         self.agree = adapters.agreement(trial.strategy, trial.workers)
         self.called = set()  # compiled functions that have run once
         self.reported = 0.0
+        self.scheduled = adapters.scheduled_rate(self.players[0].optimizer) is not None
+        self.rate = self.first_rate = None
 
     def run(self) -> None:
         """Train until the budget is spent, or a callback stops it. Raises `Diverged`."""
@@ -51,16 +57,65 @@ class Loop:
         self._load(self.stage.name)
         adapters.start_at(self.model, fit.epoch)
         self.update = update.compiled(self.trial, self.stage, self.players)
-        self.judged = self.model.output_shape == (None, self.stage.outputs)  # else it is no predictor: a generator, say
-        self.classifies = self.judged and bool(self.stage.train.classes)
-        self.forward = prediction.forward(self.model) if self.judged else None
+        self.forward = prediction.forward(self.model, self.trial.input_shape) if self.judged else None
+        self._check_head()
+        self._check_rates()
         while fit.epoch < self.stage.epochs and not fit.stopped:
             self._epoch()
         for player in self.players:
             player.optimizer.finalize_variable_values(player.variables)  # an exponential moving average becomes the weights
-        self.callbacks.on_train_end(adapters.logs(fit.history))
+        self.callbacks.on_train_end(self._logs())
         fit.finished = True
         self._save()
+
+    def _build(self):
+        """Make the weights of a model that has none yet, and know its output shape."""
+        shape = self.trial.input_shape
+        if not self.model.built:
+            if isinstance(self.model, keras.Sequential):
+                self.model.build((None, *shape))
+            else:
+                self.model(keras.Input(shape))
+        try:
+            self.output_shape = prediction.output_shape(self.model, shape)
+        except Exception:
+            if self.stage.step is None:
+                raise
+            self.output_shape = None  # a step may call it with something else than images
+
+    def _measured(self):
+        """What an epoch hands to callbacks, by name."""
+        names = ["loss", "learning_rate"]
+        if self.judged:
+            task, labels = self.trial.task, self.stage.val.labels
+            scores = task.scores(task.constant(labels, self.stage.outputs, len(labels)), labels)
+            names += [f"val_{score}" for score in scores] + (["accuracy"] if self.classifies else [])
+            names += ["val_loss"] if self.stage.loss else []
+        return names
+
+    def _check_head(self):
+        """Raises `Misuse` where the outputs are probabilities."""
+        if not (self.judged and self.trial.task.logits):
+            return
+        images = checks.probe(self.stage.train)[0]
+        with self.trial.clock("compile" if self._first("forward") else "eval"):
+            outputs = self.forward(images)
+        checks.head(self.model, images, outputs)
+
+    def _check_rates(self):
+        """Raises `Misuse` where a callback has changed a learning rate that is one of several, as it knows the first alone."""
+        if len(self.players) == 1 or self.scheduled:
+            return
+        rate = self._rate()
+        self.first_rate = self.first_rate or rate
+        if rate != self.first_rate:
+            raise Misuse(
+                "a callback changes the rate of one optimizer of several: give each a "
+                f"keras.optimizers.schedules.LearningRateSchedule. Received: {self.first_rate:g}, then {rate:g}"
+            )
+
+    def _rate(self):
+        return float(keras.ops.convert_to_numpy(self.players[0].optimizer.learning_rate))
 
     def _prepare(self):
         for player in self.players:
@@ -72,9 +127,9 @@ class Loop:
         self.model.stop_training = False
 
     def samples(self) -> np.ndarray:
-        """The first training images as the model sees them in the first epoch: uint8 [n, height, width, channels]."""
+        """Some training images as the model sees them in the first epoch: uint8 [n, height, width, channels]."""
         train = self.stage.train
-        positions = np.arange(min(SAMPLES, len(train)))
+        positions = train.drawn(SAMPLES, self.trial.streams, "samples")
         images, _ = self.stage.prepare(train.batch(positions), train.labels[positions], self._uniforms(0)[positions])
         return np.clip(np.round(images.numpy()), 0, 255).astype(np.uint8)
 
@@ -96,6 +151,7 @@ class Loop:
         first = fit.steps - fit.epoch * n
         if first == 0:
             self.callbacks.on_epoch_begin(fit.epoch)
+            self._check_rates()
         for i in range(first, n):
             self._update(i, order[i * trial.batch_size : (i + 1) * trial.batch_size], uniforms)
             self._progress()
@@ -112,6 +168,8 @@ class Loop:
         with trial.clock("input"):
             bounds, count = adapters.shares(len(batch), trial.replicas)
             arguments = (train.batch(batch), train.labels[batch], uniforms[batch], count, np.int32(fit.steps), bounds)
+            if self.stage.sample_weight is not None:
+                arguments += (self.stage.sample_weight[batch],)
         first = self._first("update")
         with trial.clock("compile") if first else trial.clock("train", images=len(batch)):
             self.callbacks.on_train_batch_begin(i)
@@ -119,53 +177,83 @@ class Loop:
         if first:
             adapters.refuse_global_noise()
         fit.count(len(batch), float(loss), float(accuracy), float(norm))
+        if not self.scheduled:
+            self.rate = self._rate()  # the one used, which a callback may change at once
         self.callbacks.on_train_batch_end(i, {"loss": float(loss)})
         if not (np.isfinite(loss) and finite):
             what = "the weights are" if np.isfinite(loss) else "the loss is"
             raise Diverged(f"{what} not finite at epoch {fit.epoch + 1}, step {fit.steps}")
 
     def _end_epoch(self):
+        with adapters.averages_in([player.optimizer for player in self.players]):
+            self._judge()
+        self._check_rates()
+        (self.fit.stopped,) = map(bool, self.agree(self.model.stop_training))
+        if self.fit.epoch < self.stage.epochs and not self.fit.stopped:  # else the end of the stage follows at once
+            self._save()
+
+    def _judge(self):
+        """Measure the epoch with the weights that training would end with, and tell the callbacks."""
         trial, fit = self.trial, self.fit
         examples, loss, correct, norm = fit.sums
+        rate = adapters.scheduled_rate(self.players[0].optimizer) if self.scheduled else self.rate
         row = {
             "epoch": fit.epoch + 1,
             "train_loss": loss / examples,
             "train_accuracy": correct / examples if self.classifies else None,
             **self._validate(),
-            "learning_rate": float(keras.ops.convert_to_numpy(self.players[0].optimizer.learning_rate)),
+            "learning_rate": rate,
             "gradient_norm": norm / (fit.steps - fit.epoch * self.steps_per_epoch),
+            "steps": fit.steps,
             "seconds": fit.epoch_seconds,
         }
         fit.history.append(row)
         with trial.clock("eval"):
-            if self.judged and (fit.best is None or self._rank(row) > self._rank(fit.best)):
+            if self.judged and self._rank(row) > (self._rank(fit.best) if fit.best else (-np.inf, -np.inf)):
                 names = ("epoch", f"val_{self.metric}", "val_nll")
                 fit.best = {**{name: row.get(name) for name in names}, "weights": self.model.get_weights()}
             fit.end_epoch()
-            self.callbacks.on_epoch_end(fit.epoch - 1, adapters.logs(fit.history))
-            (fit.stopped,) = map(bool, self.agree(self.model.stop_training))
-        if fit.epoch < self.stage.epochs and not fit.stopped:  # else the end of the stage follows at once
-            self._save()
+            self.callbacks.on_epoch_end(fit.epoch - 1, self._logs())
 
     def _validate(self):
-        """Validation loss (as trained, weight penalties included) and scores; none for a model that is no predictor."""
+        """Validation loss and scores; none for a model that is no predictor.
+
+        Scores of outputs that are not finite are NaN: the highest of them would be taken for a class.
+        """
         if not self.judged:
             return {}
         self.callbacks.on_test_begin()
         val = self.stage.val
         with self.trial.clock("compile" if self._first("forward") else "eval"):
             outputs = prediction.predict(self.forward, val)
-        losses = float(tf.reduce_mean(self.stage.loss(self.stage.targets(val.labels), tf.constant(outputs))))
-        penalties = [v.regularizer(v) for v in self.model.trainable_variables if v.regularizer is not None]
-        loss = losses + float(sum(keras.ops.convert_to_numpy(penalty) for penalty in penalties))
+        found = {} if self.stage.loss is None else {"loss": self._val_loss(val, outputs)}
         scores = self.trial.task.scores(outputs, val.labels)
-        agreed = self.agree(loss, *scores.values())
-        self.callbacks.on_test_end({"loss": agreed[0], self.metric: agreed[1]})
-        return dict(zip(("val_loss", *(f"val_{name}" for name in scores)), agreed, strict=True))
+        found |= scores if np.isfinite(outputs).all() else dict.fromkeys(scores, np.nan)
+        agreed = dict(zip(found, self.agree(*found.values()), strict=True))
+        self.callbacks.on_test_end({name: agreed[name] for name in ("loss", self.metric) if name in agreed})
+        return {f"val_{name}": value for name, value in agreed.items()}
+
+    def _val_loss(self, val, outputs):
+        """The loss as trained: with the weights of classes and examples, and penalties."""
+        stage, weighted = self.stage, self.model.trainable_variables
+        targets = stage.targets(val.labels)
+        losses, factors = stage.loss(targets, tf.constant(outputs)), stage.factors(targets, stage.val_weight)
+        loss = float(tf.reduce_mean(losses if factors is None else factors * losses))
+        penalties = [v.regularizer(v) for v in weighted if v.regularizer is not None]
+        if len(self.model.losses) > len(penalties):  # add_loss, or penalties on activities
+            return loss + prediction.added_losses(self.model, val, self.trial.batch_size)
+        return loss + float(sum(keras.ops.convert_to_numpy(penalty) for penalty in penalties))
+
+    def _logs(self):
+        """What callbacks are told: in place of NaN, which compares with nothing, the worst there is."""
+        logs, lower = adapters.logs(self.fit.history), self.trial.task.lower_is_better
+        worst = {"accuracy": -np.inf, f"val_{self.metric}": np.inf if lower else -np.inf}
+        return {name: worst.get(name, np.inf) if np.isnan(value) else value for name, value in logs.items()}
 
     def _rank(self, row):
-        """The better epoch has the better primary metric, then the lower NLL; of equals the earlier one stays."""
-        return self.trial.task.better(row[f"val_{self.metric}"]), -(row.get("val_nll") or 0)
+        """The better epoch has the better primary metric, then the lower NLL; of equals the earlier one stays. NaN is last."""
+        rank = self.trial.task.better(row[f"val_{self.metric}"]), -(row.get("val_nll") or 0)
+        return tuple(-np.inf if np.isnan(value) else value for value in rank)
 
     def _first(self, name):
         """Whether a compiled function is about to run for the first time, which compiles it."""

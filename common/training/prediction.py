@@ -1,6 +1,7 @@
 """Predictions in inference mode, and the batch-norm statistics they need."""
 
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 
 import keras
 import numpy as np
@@ -12,10 +13,27 @@ CHUNK = 500
 """Images per forward pass; fixed, so that the bits of a prediction do not depend on the setting."""
 
 
-def forward(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
-    """Compile a model for inference: images uint8 [n, h, w, c] -> float32 outputs [n, …]."""
+def output_shape(model: keras.Model, image_shape: tuple[int, ...]):
+    """A model's output shape, that of each of several outputs; also of a model that is a class of its own."""
+    if hasattr(model, "output_shape"):
+        return model.output_shape
+    given = keras.KerasTensor((None, *image_shape), "float32")
+    return keras.tree.map_structure(lambda tensor: tuple(tensor.shape), model.compute_output_spec(given))
 
-    @tf.function(input_signature=[tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8)])
+
+def _images_of(model: keras.Model, image_shape: tuple[int, ...]) -> tf.TensorSpec:
+    """What a compiled function of a model takes."""
+    return tf.TensorSpec((None, *(model.input_shape[1:] if hasattr(model, "input_shape") else image_shape)), tf.uint8)
+
+
+def forward(model: keras.Model, image_shape: tuple[int, ...] = ()) -> Callable[[np.ndarray], np.ndarray]:
+    """Compile a model for inference: images uint8 [n, h, w, c] -> float32 outputs [n, …].
+
+    Args:
+        image_shape: needed for a model that is a class of its own, and knows no input shape.
+    """
+
+    @tf.function(input_signature=[_images_of(model, image_shape)])
     def call(images):
         return tf.cast(model(tf.cast(images, tf.float32), training=False), tf.float32)
 
@@ -29,6 +47,35 @@ def predict(call: Callable[[np.ndarray], np.ndarray], split) -> np.ndarray:
     if scores.ndim != 2 or len(scores) != len(split):
         raise ValueError(f"a predictor returns scores [{len(split)}, classes]. Received: {scores.shape}")
     return scores
+
+
+def added_losses(model: keras.Model, split, batch_size: int) -> float:
+    """What a model adds to its loss in inference mode, penalties on weights and activities: the mean over batches of a split."""
+
+    @tf.function(input_signature=[_images_of(model, split.batch(np.arange(1)).shape[1:])])
+    def total(images):
+        model(tf.cast(images, tf.float32), training=False)
+        return tf.add_n([tf.cast(loss, tf.float32) for loss in model.losses])
+
+    order, summed = np.arange(len(split)), 0.0
+    for first in range(0, len(split), batch_size):
+        batch = order[first : first + batch_size]
+        summed += len(batch) * float(total(split.batch(batch)))
+    return summed / len(split)
+
+
+@contextlib.contextmanager
+def settled(model: keras.Model, split, order: np.ndarray, batch_size: int) -> Iterator[None]:
+    """Within: a model's batch-norm statistics are re-estimated, as they are when it is scored. Afterwards they are the former."""
+    layers = [layer for layer in adapters.layers_of(model) if isinstance(layer, keras.layers.BatchNormalization)]
+    statistics = [variable for layer in layers for variable in (layer.moving_mean, layer.moving_variance)]
+    before = [np.array(variable) for variable in statistics]
+    reestimate_batch_norm(model, split, order, batch_size)
+    try:
+        yield
+    finally:
+        for variable, value in zip(statistics, before, strict=True):
+            variable.assign(value)
 
 
 def reestimate_batch_norm(model: keras.Model, split, order: np.ndarray, batch_size: int) -> None:
@@ -50,7 +97,7 @@ def reestimate_batch_norm(model: keras.Model, split, order: np.ndarray, batch_si
         layer.call = _always_training(call)
     try:
 
-        @tf.function(input_signature=[tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8)])
+        @tf.function(input_signature=[_images_of(model, split.batch(np.arange(1)).shape[1:])])
         def pass_through(images):
             model(tf.cast(images, tf.float32), training=False)
 

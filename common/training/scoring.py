@@ -8,7 +8,8 @@ import numpy as np
 from common import metrics, tasks
 from common.data.corruptions import LEVELS, SHIFTS, shifted
 from common.data.split import Split
-from common.training import prediction
+from common.errors import Misuse
+from common.training import checks, prediction
 from common.training.stage import Fit
 from common.training.trial import Trial
 
@@ -17,6 +18,8 @@ def score(
     trial: Trial, predictor, fit: Fit | None, *, test: Split | None, keep: pathlib.Path | None = None, shifts: bool = False
 ) -> tuple[dict, dict]:
     """Scores by column, and the outputs of each split. Without a predictor (diverged) those of the best constant prediction.
+
+    A predictor with an output that is not finite has diverged too, which the columns `status` and `reason` then say.
 
     A search's trial has no test split, so that nothing can be chosen on it. Train and test labels are the clean ones.
 
@@ -29,7 +32,14 @@ def score(
     splits = {"train": trial.train, "val": trial.val} | ({"test": test} if test else {})
     labels = {name: split.clean_labels if name == "train" else split.labels for name, split in splits.items()}
     constant = {name: task.constant(trial.train.labels, trial.classes, len(split)) for name, split in splits.items()}
-    outputs = constant if predictor is None else _outputs(trial, predictor, splits)
+    outputs, status = constant if predictor is None else _outputs(trial, predictor, splits), {}
+    if predictor is not None:
+        spoilt = [name for name, values in outputs.items() if not np.isfinite(values).all()]
+        if spoilt:
+            status = {"status": "diverged", "reason": f"the outputs on {spoilt[0]} are not finite"}
+            predictor, outputs = None, constant
+        elif task.logits:
+            _refuse_probabilities(outputs["train"])
     if keep and isinstance(predictor, keras.Model):
         keep.parent.mkdir(parents=True, exist_ok=True)
         predictor.save(keep)
@@ -46,7 +56,13 @@ def score(
         _measure_estimate(trial, row[f"test_{task.metric}"])
         if shifts:
             _measure_shifted(trial, test, predictor)
-    return row | _best_scores(trial, predictor, fit, splits, outputs), outputs
+    return row | _best_scores(trial, predictor, fit, splits, outputs, constant) | status, outputs
+
+
+def _refuse_probabilities(outputs: np.ndarray) -> None:
+    """Raises `Misuse` for what only another softmax could be taken of."""
+    if checks.are_shares(outputs) and (outputs != outputs[0]).any():
+        raise Misuse("predictions are logits: return the logarithm of probabilities. Received: probabilities, which sum to 1")
 
 
 def _untrained(task: tasks.Task, score: float, constant: np.ndarray, labels: np.ndarray) -> bool:
@@ -62,7 +78,7 @@ def _class_scores(logits: np.ndarray, labels: np.ndarray, classes: int) -> dict[
     return {"test_precision": precision, "test_recall": recall, "test_f1": f1, "test_ece": metrics.ece(logits, labels)}
 
 
-def _best_scores(trial: Trial, predictor, fit: Fit | None, splits: dict[str, Split], outputs: dict) -> dict:
+def _best_scores(trial: Trial, predictor, fit: Fit | None, splits: dict[str, Split], outputs: dict, constant: dict) -> dict:
     """Scores with the weights of the best validation epoch; none where there is no such epoch."""
     task, row = trial.task, {}
     splits = {name: split for name, split in splits.items() if name != "train"}
@@ -71,6 +87,8 @@ def _best_scores(trial: Trial, predictor, fit: Fit | None, splits: dict[str, Spl
             return row
         predictor.set_weights(fit.best["weights"])
         outputs = _outputs(trial, predictor, splits)
+        if not all(np.isfinite(values).all() for values in outputs.values()):
+            outputs = constant
         row["best_epoch"] = fit.best["epoch"]
     for name, split in splits.items():
         scores = task.scores(outputs[name], split.labels)
@@ -103,7 +121,7 @@ def _measure_estimate(trial: Trial, truth: float) -> None:
 def _measure_shifted(trial: Trial, test: Split, predictor) -> None:
     """Measures `<shift>_accuracy <level>`, their mean over levels `<shift>_accuracy`, and that over all, `shifted_accuracy`."""
     metric, means = trial.task.metric, []
-    call = _call(predictor)
+    call = _call(trial, predictor)
     for shift in SHIFTS:
         scores = []
         for level in LEVELS:
@@ -121,16 +139,16 @@ def _measure_shifted(trial: Trial, test: Split, predictor) -> None:
 def _outputs(trial: Trial, predictor, splits: dict[str, Split]) -> dict[str, np.ndarray]:
     """Outputs for each split, after the batch-norm statistics of the models at work have been re-estimated."""
     models = [predictor] if isinstance(predictor, keras.Model) else trial.models.values()
-    order = trial.streams.generator("order", "scoring").permutation(len(trial.train))
     for model in models:
-        if model.input_shape[1:] == trial.input_shape:  # others do not see images
-            prediction.reestimate_batch_norm(model, trial.train, order, trial.batch_size)
-    call = _call(predictor)
+        if getattr(model, "input_shape", (None, *trial.input_shape))[1:] == trial.input_shape:  # others do not see images
+            train = trial.trained_on(model)
+            prediction.reestimate_batch_norm(model, train, trial.scoring_order(train), trial.batch_size)
+    call = _call(trial, predictor)
     return {name: prediction.predict(call, split) for name, split in splits.items()}
 
 
-def _call(predictor):
+def _call(trial: Trial, predictor):
     """The predictor as a function: images uint8 [n, h, w, c] -> outputs [n, …]."""
     if isinstance(predictor, keras.Model):
-        return prediction.forward(predictor)
+        return prediction.forward(predictor, trial.input_shape)
     return lambda images: np.asarray(predictor.predict(images))

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from common.data.split import Split
@@ -20,22 +21,26 @@ class Stage:
     Args:
         name: of the stage, and of its checkpoints.
         optimizers: by the layer that each trains; None stands for the whole model.
-        loss: f(targets, outputs) -> losses [batch].
+        loss: f(targets, outputs) -> losses [batch]; None where `step` has its own and no other can be meant.
         outputs: how many numbers the model puts out per example.
         epochs: its budget; earlier: epochs before it, so that it does not repeat their order, augmentation or masks.
+        class_weight: factor of each class' losses, float32 [classes].
+        sample_weight: factor of each train example's loss, float32 [n]; val_weight: of each val example's.
     """
 
     name: str
     model: keras.Model
     optimizers: dict[str | None, keras.optimizers.Optimizer]
-    loss: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+    loss: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None
     train: Split
     val: Split
     outputs: int
     epochs: int
     earlier: int = 0
     callbacks: Sequence[keras.callbacks.Callback] = ()
-    class_weight: dict[int, float] | Sequence[float] | None = None
+    class_weight: np.ndarray | None = None
+    sample_weight: np.ndarray | None = None
+    val_weight: np.ndarray | None = None
     augment: tuple[augmentation.Augmentation, ...] = ()
     step: Step | None = None
 
@@ -57,12 +62,10 @@ class Stage:
         outputs = tf.cast(self.model(images, training=True), tf.float32)
         return self.loss(targets, outputs), outputs
 
-    def class_weights(self) -> tf.Tensor | None:
-        """Factor of each class' losses, float32 [outputs]."""
-        if self.class_weight is None:
-            return None
-        given = self.class_weight if isinstance(self.class_weight, dict) else dict(enumerate(self.class_weight))
-        return tf.constant([given.get(c, 1.0) for c in range(self.outputs)], tf.float32)
+    def factors(self, targets, own=None) -> tf.Tensor | None:
+        """By what losses are multiplied, [batch]: the weights of the classes and the examples' own; None without any."""
+        by_class = None if self.class_weight is None else tf.linalg.matvec(targets, tf.constant(self.class_weight))
+        return own if by_class is None else by_class if own is None else by_class * own
 
 
 @dataclass

@@ -14,7 +14,7 @@ from common.data.split import Split, folds
 from common.data.streams import Streams
 from common.errors import Misuse
 from common.tasks import Task, classification
-from common.training import adapters, checkpoint, prediction
+from common.training import adapters, checkpoint, checks, prediction
 from common.training.adapters import per_example
 from common.training.augmentation import Augmentation
 from common.training.loop import Loop
@@ -74,7 +74,7 @@ class Trial:
         streams: for an experiment that draws something itself.
         distinct_devices: whether each replica has a device of its own.
         xla: whether updates are compiled by XLA.
-        fits, models: what each stage has left behind, and its model.
+        fits, models, trains: what each stage has left behind, its model, and the examples it was trained on.
         measures: what was recorded; samples: training images as a model sees them.
         clocks: seconds of compilation, input, training, evaluation and all; timed_images: those trained on in `train` seconds.
         resumes: times it went on after a kill.
@@ -106,6 +106,7 @@ class Trial:
         self.distinct_devices = self.replicas <= max(len(tf.config.list_physical_devices("GPU")), 1) * self.workers
         self.fits: dict[str, Fit] = {}
         self.models: dict[str, keras.Model] = {}
+        self.trains: dict[str, Split] = {}
         self.measures: list[tuple[str, float, str]] = []
         self.samples: np.ndarray | None = None
         self.clocks = dict.fromkeys(("compile", "input", "train", "eval", "total"), 0.0)
@@ -135,6 +136,7 @@ class Trial:
         loss: keras.losses.Loss | Callable | None = None,
         callbacks: Sequence[keras.callbacks.Callback] = (),
         class_weight: dict[int, float] | Sequence[float] | None = None,
+        sample_weight: np.ndarray | Callable[[Split], np.ndarray] | None = None,
         augment: Sequence[Augmentation] = (),
         stage: str = "fit",
         epochs: int | None = None,
@@ -148,62 +150,97 @@ class Trial:
         layer adds by `add_loss` is one number, the mean over the examples that it sees.
 
         Args:
-            model: emits logits.
-            optimizer: built afresh. A dict of several where `step` plays several losses against each other.
+            model: emits logits, [batch, classes]; neither compiled nor with a training step of its own.
+            optimizer: made afresh. A dict of several where `step` plays several losses against each other.
             loss: a `keras.losses.Loss` on logits, or f(targets, logits) -> losses [batch], with one-hot targets [batch,
                 classes]; integer labels for `SparseCategoricalCrossentropy`. By default cross-entropy. Where the task is no
                 classification, targets are its labels, and a loss must be given.
             callbacks: whose fields are plain values, or `trial.unsaved(callback)`.
-            class_weight: factor of each class' losses.
+            class_weight: factor of each class' losses; a list, or a dict in which classes may be missing, whose factor is 1.
+            sample_weight: factor of each example's loss: numbers [n], finite and at least 0, aligned with the examples that are
+                trained on; or f(split) that returns them, which weighs `val_loss` too. The gradient is that of
+                Σ weight · class weight · loss / (examples in the batch): weights of mean 1 leave the rate as it is.
             augment: augmentations (see `common.augment`), applied in order.
             stage: names the call; a second call needs a name of its own. A finished stage is loaded after a kill.
             epochs: by default the setting's.
             step: f(model, images, targets, seed) -> (losses [batch], outputs or None), in place of loss(targets, model(images));
                 seed int32 [2] is for `tf.random.stateless_*` and `keras.random`, another one in each update.
                 Where `optimizer` is a dict, losses is a dict with the same names; each trains the layer of that name.
+                `val_loss` is then that of `loss`.
             on, validate: other examples in the place of `train` and `val`.
 
         Raises:
-            Misuse: a loss that cannot be meant, a callback that cannot be saved, layers that share a name.
+            Misuse: what would be ignored or train wrongly (see `checks`), a callback that cannot be saved, layers that share a
+                name.
             Diverged: loss or weights became infinite or NaN.
         """
         if stage in self.fits:
             raise Misuse(f"each fit of a trial needs a stage name of its own. Received: stage={stage!r} twice")
         if loss is None and step is None and self.task is not classification:
             raise Misuse(f"the task {self.task.name} needs a loss of its own. Received: loss=None")
+        optimizers = checks.optimizers(optimizer, step)
+        checks.model(model, list(self.models.values()))
         if keras.config.dtype_policy().name == "mixed_float16" and not isinstance(optimizer, dict):
-            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-        train = self.train if on is None else on
+            optimizers = {None: keras.optimizers.LossScaleOptimizer(optimizer)}
+        train, val = self.train if on is None else on, self.val if validate is None else validate
+        checks.splits(train, val, self.input_shape)
+        outputs = self.task.outputs(train.classes) if train.classes else self.classes
         what = Stage(
             name=stage,
             model=model,
-            optimizers=optimizer if isinstance(optimizer, dict) else {None: optimizer},
-            loss=per_example(loss),
+            optimizers=optimizers,
+            loss=None if loss is None and self.task is not classification else per_example(loss),
             train=train,
-            val=self.val if validate is None else validate,
-            outputs=self.task.outputs(train.classes) if train.classes else self.classes,
-            epochs=self.epochs if epochs is None else epochs,
+            val=val,
+            outputs=outputs,
+            epochs=self.epochs if epochs is None else checks.epochs(epochs),
             # The stage `fit` sees what it would see without others, so that arms with and without another one stay paired.
             earlier=0 if stage == "fit" else sum(fit.epoch for fit in self.fits.values()),
             callbacks=callbacks,
-            class_weight=class_weight,
+            class_weight=checks.class_weights(class_weight, train, outputs),
+            sample_weight=checks.sample_weights(sample_weight, train, "train"),
+            val_weight=checks.sample_weights(sample_weight if callable(sample_weight) else None, val, "val"),
             augment=tuple(augment),
             step=step,
         )
+        checks.targets(what, loss, self.task.orientation)
         loop = Loop(self, what)
         adapters.refuse_shared_names(model, self.models.values())
-        self.models[stage], self.fits[stage] = model, loop.fit
+        self.models[stage], self.fits[stage], self.trains[stage] = model, loop.fit, train
         if self.samples is None:
             self.samples = loop.samples()
         loop.run()
         return model
 
     def predict(self, model: keras.Model, images: np.ndarray | Split) -> np.ndarray:
-        """Outputs float32 [n, …] in inference mode, for images uint8 [n, height, width, channels] or a split."""
+        """Outputs float32 [n, …] in inference mode, for images uint8 [n, height, width, channels] or a split.
+
+        Batch-norm statistics are re-estimated for it, as they are when the trial is scored.
+        """
         split = images if isinstance(images, Split) else Split.of(images, np.zeros(len(images), np.int64), None)
         if id(model) not in self._calls:
-            self._calls[id(model)] = prediction.forward(model), model  # kept, so that no other takes its number
-        return prediction.predict(self._calls[id(model)][0], split)
+            self._calls[id(model)] = prediction.forward(model, self.input_shape), model  # kept, so that no other takes its number
+        with self.settled(model):
+            return prediction.predict(self._calls[id(model)][0], split)
+
+    @contextlib.contextmanager
+    def settled(self, model: keras.Model) -> Iterator[None]:
+        """Within: a model's batch-norm statistics are re-estimated on what it was trained on, as they are when it is scored."""
+        train = self.trained_on(model)
+        if getattr(model, "input_shape", (None, *self.input_shape))[1:] != self.input_shape:  # it does not see images
+            yield
+            return
+        with prediction.settled(model, train, self.scoring_order(train), self.batch_size):
+            yield
+
+    def trained_on(self, model: keras.Model) -> Split:
+        """The examples of a model's last stage; `train` for one that was not trained as it is."""
+        stages = [stage for stage, one in self.models.items() if one is model]
+        return self.trains[stages[-1]] if stages else self.train
+
+    def scoring_order(self, train: Split) -> np.ndarray:
+        """In which examples are batched to re-estimate batch-norm statistics: int [n]."""
+        return self.streams.generator("order", "scoring").permutation(len(train))
 
     @contextlib.contextmanager
     def clock(self, name: str, images: int = 0) -> Iterator[None]:

@@ -26,33 +26,38 @@ def players(stage: Stage) -> list[Player]:
 
 
 def compiled(trial, stage: Stage, players: list[Player]) -> Callable[..., list[tf.Tensor]]:
-    """The compiled update: images, labels, uniforms, count, number, bounds -> loss, accuracy, norm, whether all is finite.
+    """The compiled update: images, labels, uniforms, count, number, bounds, the examples' own weights where there
+    are any -> loss, accuracy, norm, whether all is finite.
 
     Each replica takes its part, between two bounds, of the whole batch; count is by what its losses are divided, number
     that of the update. The replicas' gradients are summed, then clipped, then applied once.
     """
     noise = trial.streams.key("noise", stage.earlier, "step")
-    weights = stage.class_weights()
 
-    def update(images, labels, uniforms, count, number, bounds):
+    def update(images, labels, uniforms, count, number, bounds, own=None):
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         if trial.replicas > 1:
             first, last = bounds[0, replica], bounds[1, replica]
             images, labels, uniforms = images[first:last], labels[first:last], uniforms[first:last]
+            own = None if own is None else own[first:last]
         images, targets = stage.prepare(images, labels, uniforms)
         seed = tf.stack([noise, number * trial.replicas + replica])
         with tf.GradientTape(persistent=len(players) > 1) as tape:
             losses, outputs = stage.losses(images, targets, seed)
             share = tf.cast(tf.shape(images)[0], tf.float32) / count
             penalty = adapters.penalty(stage.model, share, trial.replicas)
-            totals = [_total(player, losses, targets, weights, count, penalty) for player in players]
+            factors = stage.factors(targets, own)
+            totals = [_total(player, losses, factors, count, penalty) for player in players]
         squares = []
         for player, (total, scaled) in zip(players, totals, strict=True):
             gradients, norms = _gradients(tape, player, total, scaled, trial.replicas)
             squares += norms
             player.optimizer.apply(gradients, player.variables)
         correct = _accuracy(stage, outputs, targets, count)
-        loss, correct = adapters.sums([tf.add_n([total for total, _ in totals]), correct], trial.replicas)
+        loss = tf.add_n([total for total, _ in totals])
+        if len(players) > 1:
+            loss -= (len(players) - 1) * penalty  # which is part of each player's total
+        loss, correct = adapters.sums([loss, correct], trial.replicas)
         finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(v.value)) for v in stage.model.trainable_variables])
         return loss, correct, tf.sqrt(tf.add_n(squares)), finite
 
@@ -73,11 +78,11 @@ def compiled(trial, stage: Stage, players: list[Player]) -> Callable[..., list[t
     return one
 
 
-def _total(player, losses, targets, weights, count, penalty) -> tuple[tf.Tensor, tf.Tensor]:
+def _total(player, losses, factors, count, penalty) -> tuple[tf.Tensor, tf.Tensor]:
     """A player's mean loss with penalties, and the same scaled as its precision asks for."""
     values = tf.cast(losses if player.name is None else losses[player.name], tf.float32)
-    if weights is not None:
-        values *= tf.linalg.matvec(targets, weights)
+    if factors is not None:
+        values *= factors
     total = tf.reduce_sum(values) / count + penalty
     return total, player.optimizer.scale_loss(total)
 
@@ -106,4 +111,5 @@ def _signature(trial, stage) -> list[tf.TensorSpec]:
         tf.TensorSpec((), tf.float32),
         tf.TensorSpec((), tf.int32),
         tf.TensorSpec((2, trial.replicas), tf.int32),
+        *([tf.TensorSpec((None,), tf.float32)] if stage.sample_weight is not None else []),
     ]

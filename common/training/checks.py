@@ -1,0 +1,370 @@
+"""What `Trial.fit` is given and cannot do is refused in one line, before anything is trained.
+
+What an augmentation or a loss needs is known by what it declares (`changes`, `hard_labels`) or by what it does on a probe: some
+drawn training examples, prepared as in training, and drawn outputs.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from numbers import Integral
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from common.data.split import Split
+from common.data.streams import Streams
+from common.errors import Misuse
+from common.training import augmentation
+from common.training.stage import Stage
+
+PROBE = 32
+"""Examples of a probe."""
+TRAINERS_OWN = (
+    *("train_step", "test_step", "predict_step", "compute_loss", "compute_metrics"),
+    *("fit", "evaluate", "make_train_function", "make_test_function"),
+)
+"""Methods of a `keras.Model` that Keras' own training calls, and ours does not."""
+HARD_LABELS = (
+    *(keras.losses.Hinge, keras.losses.SquaredHinge, keras.losses.CategoricalHinge, keras.losses.BinaryFocalCrossentropy),
+    *(keras.losses.SparseCategoricalCrossentropy, keras.losses.Circle),
+    *(keras.losses.hinge, keras.losses.squared_hinge, keras.losses.categorical_hinge, keras.losses.binary_focal_crossentropy),
+    *(keras.losses.sparse_categorical_crossentropy, keras.losses.circle),
+)
+"""Losses of Keras that take targets of 0 and 1 alone, which they cannot declare."""
+SHARES_OUT = {"softmax", "sigmoid", "hard_sigmoid"}
+"""Activations and operations, in lower case, that turn logits into probabilities."""
+
+
+# --- arguments -------------------------------------------------------------------------------------------------------
+
+
+def optimizers(given, step: Callable | None) -> dict:
+    """The optimizers by what each trains; None stands for the whole model. Raises `Misuse`."""
+    if isinstance(given, dict) and (step is None or not given):
+        raise Misuse(f"a dict of optimizers needs a step that gives each of them losses. Received: {given!r}, step={step!r}")
+    found = given if isinstance(given, dict) else {None: given}
+    for optimizer in found.values():
+        if not isinstance(optimizer, keras.optimizers.Optimizer):
+            raise Misuse(
+                "optimizer must be an object made in train, such as keras.optimizers.Adam(learning_rate), so that its rate is "
+                f"one that was chosen. Received: {optimizer!r}"
+            )
+        if optimizer.built or getattr(optimizer, "inner_optimizer", optimizer).built:
+            raise Misuse(f"an optimizer is made anew for each fit: this one has trained before. Received: {optimizer.name}")
+    if len(set(map(id, found.values()))) < len(found):
+        raise Misuse(f"each layer that is trained for itself needs an optimizer of its own. Received: {list(found)}")
+    return found
+
+
+def model(given, fitted: Sequence[keras.Model]) -> None:
+    """Raises `Misuse` for a model that wants to be trained by itself, or for batches of one size alone.
+
+    Args:
+        fitted: the models that the trial has compiled itself.
+    """
+    if not isinstance(given, keras.Model):
+        raise Misuse(f"fit trains a keras.Model. Received: {given!r}")
+    own = [cls for cls in type(given).__mro__ if cls.__module__.split(".")[0] not in ("keras", "tensorflow", "builtins")]
+    for name in TRAINERS_OWN:
+        if name in vars(given) or any(name in vars(cls) for cls in own):
+            raise Misuse(
+                f"a model's own {name} would be ignored: move what it computes into a loss or a step of Trial.fit, and take the "
+                f"method out. Received: {type(given).__name__}.{name}"
+            )
+    told = given.get_compile_config() if given.compiled else None
+    asked = [name for name in ("loss", "loss_weights", "metrics", "weighted_metrics") if told and told.get(name)]
+    if asked or (given.compiled and not any(given is one for one in fitted)):
+        raise Misuse(
+            "what a model was compiled with would be ignored: leave compile() out (load_model(…, compile=False)), and hand "
+            f"optimizer and loss to Trial.fit. Received: a compiled {given.name}{': ' if asked else ''}{', '.join(asked)}"
+        )
+    sizes = [tensor.shape[0] for tensor in getattr(given, "inputs", None) or [] if tensor.shape[0] is not None]
+    if sizes:
+        raise Misuse(f"batches differ in size: leave batch_size out of keras.Input. Received: batch_size={sizes[0]}")
+
+
+def epochs(given) -> int:
+    """A budget. Raises `Misuse`."""
+    if not isinstance(given, Integral) or isinstance(given, bool) or given < 1:
+        raise Misuse(f"epochs must be a whole number of at least 1. Received: {given!r}")
+    return int(given)
+
+
+def splits(train: Split, val: Split, shape: tuple) -> None:
+    """Raises `Misuse` for examples that do not fit the trial or each other."""
+    for name, split in (("train", train), ("val", val)):
+        if not len(split):
+            raise Misuse(f"there is no example to {name} on. Received: 0 examples")
+        there = split.batch(np.arange(1)).shape[1:]
+        if there != tuple(shape):
+            raise Misuse(f"images must be of the trial's shape {tuple(shape)}. Received: {there} to {name} on")
+        low, high = (split.labels.min(), split.labels.max()) if split.classes else (0, 0)
+        if low < 0 or high >= (split.classes or 1):
+            raise Misuse(f"labels of {split.classes} classes are 0 … {split.classes - 1}. Received: {low} … {high} to {name} on")
+    if train.classes != val.classes:
+        raise Misuse(f"train and val must have the same classes. Received: {train.classes} and {val.classes}")
+
+
+def class_weights(given, train: Split, outputs: int) -> np.ndarray | None:
+    """Factor of each class' losses, float32 [classes]; None without any. Raises `Misuse`."""
+    if given is None:
+        return None
+    if train.classes is None:
+        raise Misuse(f"class_weight needs one class per image, which this task has not: leave it out. Received: {given!r}")
+    one_each = f"write a list of {outputs} weights, or a dict from class numbers 0 … {outputs - 1}"
+    if isinstance(given, dict):
+        unknown = [c for c in given if not isinstance(c, Integral) or isinstance(c, bool) or not 0 <= c < outputs]
+        if unknown:
+            raise Misuse(f"class_weight names a class that is not there: {one_each}. Received: {unknown[0]!r}")
+        given = [given.get(c, 1.0) for c in range(outputs)]
+    weights = _numbers(given, "class_weight")
+    if weights.shape != (outputs,):
+        raise Misuse(f"class_weight needs one weight for each class: {one_each}. Received: shape {weights.shape}")
+    return weights
+
+
+def sample_weights(given, split: Split, name: str) -> np.ndarray | None:
+    """Factor of each example's loss, float32 [n]; None without any. Raises `Misuse`.
+
+    Args:
+        given: numbers, or a function of a split that returns them.
+    """
+    if given is None:
+        return None
+    weights = _numbers(given(split) if callable(given) else given, "sample_weight")
+    if weights.shape != (len(split),):
+        raise Misuse(f"sample_weight needs one weight for each of the {len(split)} examples of {name}. Received: {weights.shape}")
+    return weights
+
+
+def _numbers(given, name: str) -> np.ndarray:
+    """Weights as float32. Raises `Misuse`."""
+    try:
+        weights = np.asarray(given, np.float32)
+    except (TypeError, ValueError):
+        raise Misuse(f"{name} must be numbers. Received: {given!r}") from None
+    wrong = weights[~(np.isfinite(weights) & (weights >= 0))]
+    if wrong.size or not weights.any():
+        raise Misuse(f"{name} must be finite, at least 0 and not all 0. Received: {wrong[0] if wrong.size else 0}")
+    return weights
+
+
+def callbacks(given: Sequence, players: int, known: Sequence[str]) -> None:
+    """Raises `Misuse` for a callback that could not do what it is for.
+
+    Args:
+        players: how many optimizers there are.
+        known: the names of what an epoch measures.
+    """
+    for callback in given:
+        name = type(callback).__name__
+        if not isinstance(callback, keras.callbacks.Callback):
+            raise Misuse(f"callbacks must be objects of keras.callbacks.Callback. Received: {callback!r}")
+        if isinstance(callback, keras.callbacks.SwapEMAWeights):
+            raise Misuse(
+                "with use_ema=True an epoch is judged with the averages, which become the weights at the end: leave "
+                f"SwapEMAWeights out. Received: {name}"
+            )
+        rates = keras.callbacks.LearningRateScheduler | keras.callbacks.ReduceLROnPlateau
+        if players > 1 and isinstance(callback, rates):
+            raise Misuse(
+                "a callback knows one optimizer of several: give each a keras.optimizers.schedules.LearningRateSchedule. "
+                f"Received: {name} and {players} optimizers"
+            )
+        monitor = getattr(callback, "monitor", None)
+        if isinstance(monitor, str) and monitor not in known and getattr(callback, "save_best_only", True):
+            raise Misuse(f"{name} watches what no epoch measures: take one of {', '.join(known)}. Received: {monitor!r}")
+
+
+# --- targets ---------------------------------------------------------------------------------------------------------
+
+
+def probe(train: Split) -> tuple[np.ndarray, np.ndarray]:
+    """Images and labels of a few drawn examples."""
+    positions = train.drawn(PROBE, Streams(0), "probe")
+    return train.batch(positions), train.labels[positions]
+
+
+def targets(stage: Stage, loss, orientation: bool) -> None:
+    """Raises `Misuse` for augmentations and a loss that do not go with the labels, or with each other.
+
+    Args:
+        loss: as given; `stage` holds it per example.
+        orientation: whether the labels say how an image is turned.
+    """
+    plain = not stage.augment and not orientation
+    if plain and type(loss) in (type(None), keras.losses.CategoricalCrossentropy) and stage.train.classes:
+        return  # most often
+    images, labels = probe(stage.train)
+    hard = stage.targets(labels)
+    prepared, mixes = _augmented(stage, tf.cast(images, tf.float32), hard, orientation)
+    if stage.sample_weight is not None and mixes:
+        raise Misuse(
+            "sample_weight belongs to an example, not to a mixture of two: leave out one of the two. Received: sample_weight and "
+            f"{', '.join(_named(one) for one in stage.augment)}"
+        )
+    if not stage.step or loss is not None:
+        _check_loss(stage, loss, hard, prepared, soft=mixes or _is_soft(prepared))
+
+
+def _augmented(stage: Stage, images, hard, orientation: bool) -> tuple[tf.Tensor, bool]:
+    """Targets as losses see them, and whether an augmentation changes them."""
+    uniforms = augmentation.draws(Streams(0), 0, stage.augment, PROBE)[: len(images)]
+    prepared, mixes = hard, False
+    for i, one in enumerate(stage.augment):
+        before = prepared
+        try:
+            images, prepared = one(images, prepared, uniforms[:, i])
+        except TypeError as error:
+            raise Misuse(
+                "an augmentation is f(images, targets, uniforms) -> images, targets; those of common.augment are made by a call, "
+                f"such as flip(). Received: {one!r} ({error})"
+            ) from error
+        if images.shape[0] != hard.shape[0] or prepared.shape != hard.shape:
+            raise Misuse(
+                f"an augmentation keeps the shapes of a batch. Received: {images.shape}, {prepared.shape} of {_named(one)}"
+            )
+        changes = getattr(one, "changes", None)
+        moved = "targets" in (changes or ()) or not np.array_equal(before, prepared)
+        mixes |= moved
+        if orientation and changes is None:
+            raise Misuse(
+                "here the label says how an image is turned: declare what an augmentation changes, "
+                f"@common.augment.changes(…) with some of {', '.join(augmentation.CHANGES)}. Received: {_named(one)}"
+            )
+        if orientation and moved != ("orientation" in changes):
+            raise Misuse(
+                "here the label says how an image is turned: an augmentation must change both or neither. Received: "
+                f"{_named(one)}, which changes {', '.join(sorted(changes))}"
+            )
+    return prepared, mixes
+
+
+def _is_soft(given: tf.Tensor) -> bool:
+    values = np.asarray(given)
+    return bool(((values != 0) & (values != 1)).any())
+
+
+def _check_loss(stage: Stage, loss, hard, prepared, *, soft: bool) -> None:
+    """Raises `Misuse` for a loss that these targets have no meaning for."""
+    name = _named(loss)
+    if isinstance(loss, keras.losses.SparseCategoricalCrossentropy) and stage.train.classes is None:
+        raise Misuse(f"{name} needs one class per image: take a loss of the task's own labels. Received: {name}")
+    outputs = tf.constant(2 * Streams(0).generator("noise", "probe").standard_normal(hard.shape), tf.float32)
+    try:
+        with tf.GradientTape() as tape:
+            tape.watch(outputs)
+            values = stage.loss(prepared, outputs)
+        gradient = tape.gradient(values, outputs)
+        far = np.asarray(stage.loss(prepared, 1e3 * outputs), np.float64)
+    except Exception as error:
+        lines = str(error).splitlines() or [type(error).__name__]
+        raise Misuse(
+            f"the loss must give a number for each example, from targets and outputs {tuple(hard.shape)}. "
+            f"Received: {name}, which fails there: {lines[0]}"
+        ) from error
+    if gradient is None or not np.any(np.asarray(gradient)):
+        raise Misuse(f"the loss does not depend on the outputs for these targets, so nothing would be learned. Received: {name}")
+    if not np.allclose(tf.reduce_sum(prepared, axis=-1), 1, atol=1e-3) and not _agree(stage.loss, prepared, outputs, gradient):
+        raise Misuse(
+            "the loss has another gradient than its own for targets that do not sum to 1, as softmax cross-entropies have: take "
+            f"one of the task's own labels. Received: {name}"
+        )
+    low, high = float(tf.reduce_min(prepared)), float(tf.reduce_max(prepared))
+    if not 0 <= low <= high <= 1 and far.min() < -100:
+        raise Misuse(f"the loss falls without end for targets outside 0 … 1. Received: {name}, {low:.3g} … {high:.3g}")
+    if soft and needs_hard_labels(loss, stage.loss, hard, outputs):
+        mixing = [_named(one) for one in stage.augment if "targets" in getattr(one, "changes", ("targets",))]
+        raise Misuse(
+            "the loss takes targets of 0 and 1 alone: take another, such as CategoricalCrossentropy(from_logits=True)"
+            f"{', or no augmentation that mixes them' if mixing else ''}. Received: {', '.join([name, *mixing])}"
+        )
+
+
+def _agree(call: Callable, prepared, outputs, gradient) -> bool:
+    """Whether a gradient is that of a loss, by small differences in one direction."""
+    direction = tf.constant(Streams(0).generator("noise", "direction").standard_normal(outputs.shape), tf.float32)
+    ahead, behind = (np.asarray(call(prepared, outputs + h * direction), np.float64) for h in (0.01, -0.01))
+    by_difference, exact = (ahead - behind) / 0.02, np.asarray(tf.reduce_sum(gradient * direction, axis=-1), np.float64)
+    return np.abs(by_difference - exact).sum() <= 0.1 * (np.abs(by_difference).sum() + np.abs(exact).sum())
+
+
+def needs_hard_labels(loss, call: Callable, hard: tf.Tensor, outputs: tf.Tensor) -> bool:
+    """Whether a loss has a meaning for targets of 0 and 1 alone: as declared, as known of Keras, or by what it does.
+
+    By what it does: it leaps when a target leaves 0 or 1, or a target of 0.7 is the same to it as one of 1.
+    """
+    if declares_hard_labels(loss):
+        return True
+    others = tf.roll(hard, 1, axis=0)
+    differ = np.any(np.asarray(hard) != np.asarray(others), axis=-1)
+
+    def value(share):
+        return np.asarray(call((1 - share) * hard + share * others, outputs), np.float64)[differ]
+
+    base = value(0.0)
+    leaps = np.abs(value(1e-4) - base) > 0.05 * (1 + np.abs(base))
+    ignores = np.allclose(value(0.3), base, rtol=1e-5, atol=1e-6) and not np.allclose(value(1.0), base, rtol=1e-5, atol=1e-6)
+    return bool(leaps.any() or ignores)
+
+
+def declares_hard_labels(loss) -> bool:
+    """Whether a loss says, or is one of Keras of which it is known, that it takes targets of 0 and 1 alone."""
+    function = loss.func if isinstance(loss, functools.partial) else loss
+    classes = tuple(one for one in HARD_LABELS if isinstance(one, type))
+    return isinstance(loss, classes) or function in HARD_LABELS or getattr(function, "hard_labels", False)
+
+
+def _named(one) -> str:
+    return getattr(one, "__name__", type(one).__name__)
+
+
+# --- outputs ---------------------------------------------------------------------------------------------------------
+
+
+def output_shape(stage: Stage, shape: Sequence) -> None:
+    """Raises `Misuse` for outputs that a loss would be computed from wrongly."""
+    if stage.step is None and shape != (None, stage.outputs):
+        raise Misuse(f"the model must put out {stage.outputs} numbers per image: {(None, stage.outputs)}. Received: {shape}")
+
+
+def head(model: keras.Model, images: np.ndarray, outputs: np.ndarray) -> None:
+    """Raises `Misuse` for a model whose outputs are probabilities.
+
+    Args:
+        images: some, uint8; outputs: the model's for them.
+    """
+    last = _last_operation(model)
+    shares = last in SHARES_OUT or are_shares(outputs)
+    if not shares and last is None and _within(outputs):
+        # Logits that happen to be small grow with the images.
+        loud = (model(factor * tf.cast(images, tf.float32), training=False) for factor in (1e3, -1e3))
+        shares = all(_within(np.asarray(other, np.float32)) for other in loud)
+    if shares:
+        raise Misuse(
+            "models here emit logits, of which losses and scores take the softmax themselves: end in Dense(classes) without an "
+            f"activation. Received: {model.name}, which ends in {last or 'probabilities'}"
+        )
+
+
+def are_shares(outputs: np.ndarray) -> bool:
+    """Whether outputs are probabilities of classes: between 0 and 1, and 1 together."""
+    there = outputs.ndim == 2 and outputs.shape[1] > 1 and np.isfinite(outputs).all()
+    return bool(there and (outputs >= 0).all() and np.allclose(outputs.sum(axis=1, dtype=np.float64), 1, atol=5e-3))
+
+
+def _within(outputs: np.ndarray) -> bool:
+    return bool(((outputs >= 0) & (outputs <= 1)).all() and ((outputs > 0) & (outputs < 1)).any())
+
+
+def _last_operation(model: keras.Model) -> str | None:
+    """What a model ends in, in lower case: an activation or an operation; None where that cannot be seen."""
+    while isinstance(model, keras.Sequential) or hasattr(model, "operations"):
+        last = model.layers[-1] if isinstance(model, keras.Sequential) else model.operations[-1]
+        if not isinstance(last, keras.Model):
+            activation = getattr(last, "activation", None)
+            named = getattr(activation, "__name__", type(activation).__name__)
+            return (type(last).__name__ if activation is None or named == "linear" else named).lower()
+        model = last
+    return None

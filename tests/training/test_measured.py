@@ -1,0 +1,256 @@
+"""What is measured is what is returned: curves, best epochs, losses and rates, each against another way to the same number."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import arrays_equal
+from keras import callbacks, layers, losses, optimizers
+from test_checks import Subclass, against, network, two_players
+
+from common import augment, calibration, inference, metrics, models, tasks
+from common.errors import Misuse
+from common.search.grid import Score
+from common.training.adapters import seeded_weights
+from common.training.scoring import score
+
+
+def fit(trial, model, **options):
+    trial.fit(model, **{"optimizer": optimizers.SGD(0.1), **options})
+    return trial.fits[options.get("stage", "fit")]
+
+
+def of_val(trial, model):
+    outputs = trial.predict(model, trial.val)
+    return metrics.accuracy(outputs, trial.val.labels), metrics.nll(outputs, trial.val.labels)
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+def test_with_moving_averages_curves_and_best_weights_are_those_of_the_averages(make_trial, precision):
+    keras.config.set_dtype_policy(precision)
+    try:
+        trial = make_trial(epochs=3)
+        averaged = optimizers.SGD(0.5, momentum=0.9, use_ema=True, ema_momentum=0.9)
+        with seeded_weights(trial.streams):
+            model = network(trial)
+        saved = callbacks.EarlyStopping("val_accuracy", patience=9, restore_best_weights=True)
+        done = fit(trial, model, optimizer=averaged, callbacks=[saved])
+    finally:
+        keras.config.set_dtype_policy("float32")
+    best = done.best["epoch"] - 1
+    assert of_val(trial, model) == pytest.approx([done.history[best][f"val_{name}"] for name in ("accuracy", "nll")], rel=1e-5)
+    assert arrays_equal(model.get_weights(), saved.best_weights)
+    model.set_weights(done.best["weights"])
+    assert of_val(trial, model)[0] == done.best["val_accuracy"]
+
+
+def test_the_last_point_of_the_curves_is_what_training_returns_and_raw_weights_go_on(make_trial, tmp_path):
+    ends = []
+    for average in (True, False):
+        trial = make_trial(folder=tmp_path / str(average), epochs=2)
+        with seeded_weights(trial.streams):
+            model = network(trial)
+        done = fit(trial, model, optimizer=optimizers.SGD(0.1, use_ema=average, ema_momentum=0.9))
+        assert of_val(trial, model) == pytest.approx([done.history[-1][f"val_{name}"] for name in ("accuracy", "nll")])
+        ends.append([row["train_loss"] for row in done.history])
+    assert ends[0] == ends[1]  # the updates are the same
+
+
+def test_a_callback_that_changes_weights_under_averages_is_refused(make_trial):
+    class Zero(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.set_weights([0 * w for w in self.model.get_weights()])
+
+    trial = make_trial(epochs=1)
+    with pytest.raises(Misuse, match="no callback may change weights"):
+        fit(trial, network(trial), optimizer=optimizers.SGD(0.1, use_ema=True), callbacks=[Zero()])
+
+
+class Adding(layers.Layer):
+    def call(self, x):
+        self.add_loss(0.01 * tf.reduce_mean(x))
+        return x
+
+
+def test_val_loss_holds_weights_of_classes_and_examples_and_all_penalties(make_trial):
+    trial = make_trial(train_size=30, epochs=1, batch_size=7)
+    inputs = keras.Input(trial.input_shape)
+    x = layers.Flatten()(Adding(name="adding")(inputs))
+    x = layers.Dense(4, activity_regularizer=keras.regularizers.L2(1e-6), name="hidden")(x)
+    model = keras.Model(inputs, layers.Dense(10, kernel_regularizer=keras.regularizers.L2(0.1), name="logits")(x))
+    factors = np.arange(10) / 3
+
+    def own(split):
+        return 1 + split.ids % 3
+
+    # A rate that changes nothing: train_loss is then that of the same weights.
+    row = fit(trial, model, optimizer=optimizers.SGD(0.0), class_weight=factors, sample_weight=own).history[-1]
+    hidden = keras.Model(inputs, [model.get_layer("hidden").output, model.output])
+    for split, found in ((trial.train, row["train_loss"]), (trial.val, row["val_loss"])):
+        images = split.images.astype(np.float32)
+        inner, logits = (np.asarray(value, np.float64) for value in hidden(images))
+        nll = -metrics.log_softmax(logits)[np.arange(len(split)), split.labels]
+        expected = (factors[split.labels] * own(split) * nll).mean() + 0.01 * images.mean()
+        expected += 1e-6 * (inner**2).sum(axis=1).mean() + 0.1 * (model.get_layer("logits").get_weights()[0] ** 2).sum()
+        assert found == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_step_on_labels_that_are_no_classes_has_no_val_loss_of_its_own(make_trial):
+    trial = make_trial(train_size=32, epochs=1)
+    trial.task, trial.classes = tasks.rotated, 1
+    trial.train, trial.val = (tasks.rotated.change(s, np.random.default_rng(0)) for s in (trial.train, trial.val))
+
+    def step(model, images, targets, seed):
+        outputs = model(images, training=True)
+        return tf.reduce_mean(tf.abs(targets - outputs), axis=-1), outputs
+
+    row = fit(trial, network(trial), step=step).history[-1]
+    assert "val_loss" not in row
+    assert row["val_error"] > 0
+
+
+@pytest.mark.parametrize("as_function", [False, True])
+def test_weights_of_examples_make_the_gradient_of_the_weighted_mean(make_trial, as_function):
+    trial = make_trial(train_size=50, batch_size=50, epochs=1)
+    weights = np.random.default_rng(0).uniform(0, 2, 50)
+    with seeded_weights(trial.streams):
+        model = network(trial)
+    kernel, bias = map(np.float64, model.get_weights())
+    x, y = trial.train.images.reshape(50, -1) / 255, np.eye(10)[trial.train.labels]
+    log_q = metrics.log_softmax(x @ kernel + bias)
+    factor = (weights * np.where(trial.train.labels == 3, 2.0, 1.0))[:, None]
+    d = factor * (np.exp(log_q) - y) / 50  # divided by the number of examples, not by the sum of weights
+    given = (lambda split: weights if len(split) == 50 else np.ones(len(split))) if as_function else weights
+    done = fit(trial, model, sample_weight=given, class_weight={3: 2.0})
+    assert done.history[0]["train_loss"] == pytest.approx(-(factor * y * log_q).sum() / 50, rel=1e-5)
+    assert np.allclose(model.get_weights()[0], kernel - 0.1 * x.T @ d, atol=2e-6)
+    assert np.allclose(model.get_weights()[1], bias - 0.1 * d.sum(axis=0), atol=2e-6)
+
+
+def test_an_example_of_weight_two_is_one_that_is_there_twice(make_trial, tmp_path):
+    results = []
+    for twice in (False, True):
+        trial = make_trial(folder=tmp_path / str(twice), train_size=10, batch_size=100, epochs=3)
+        with seeded_weights(trial.streams):
+            model = network(trial)
+        some = np.arange(10) if not twice else np.repeat(np.arange(10), np.arange(10) % 2 + 1)
+        scale = 1.0 if twice else 10 / 15  # the mean is over the examples in the batch
+        weights = np.ones(15) if twice else scale * (np.arange(10) % 2 + 1)
+        fit(trial, model, on=trial.train.take(some), sample_weight=weights, augment=[augment.flip(1.0)])
+        results.append(model.get_weights())
+    assert all(np.allclose(a, b, atol=1e-6) for a, b in zip(*results, strict=True))
+
+
+def test_the_rate_of_an_epoch_is_the_one_of_its_last_update(make_trial):
+    class Lower(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 3:
+                self.model.optimizer.learning_rate = 0.01
+
+    trial = make_trial(epochs=2)
+    history = fit(trial, network(trial), optimizer=optimizers.SGD(0.1), callbacks=[trial.unsaved(Lower())]).history
+    assert [row["learning_rate"] for row in history] == pytest.approx([0.1, 0.01])
+    assert [row["steps"] for row in history] == [4, 8]
+
+
+def test_a_penalty_counts_once_for_all_players(make_trial):
+    reported = []
+    for strength in (0.0, 0.5):
+        trial = make_trial(folder=f"penalty{strength}", train_size=16, batch_size=16, epochs=1)
+        with seeded_weights(trial.streams):
+            model = two_players(trial, kernel_regularizer=keras.regularizers.L2(strength))
+        squares = sum(float((w**2).sum()) for w in model.get_weights())
+        players = {name: optimizers.SGD(0.0) for name in ("up", "down")}
+        reported.append(fit(trial, model, optimizer=players, step=against).history[0]["train_loss"])
+    assert reported == pytest.approx([0.0, 0.5 * squares], abs=1e-4)
+
+
+def test_predictions_within_train_are_those_that_are_scored(make_trial):
+    trial = make_trial(train_size=100, epochs=4)
+    with seeded_weights(trial.streams):
+        model = models.small_cnn(trial, widths=(4,), normalization="batch")
+        fit(trial, model, optimizer=optimizers.Adam(0.01))
+    before = model.get_weights()
+    within, tempered = trial.predict(model, trial.val), calibration.Tempered(trial, model)
+    small = inference.deployed(trial, model)
+    assert arrays_equal(before, model.get_weights())
+    raw = model(trial.val.images.astype(np.float32), training=False)
+    assert not np.allclose(raw, within, atol=0.1)  # the moving averages have not settled
+    _, outputs = score(trial, model, trial.fits["fit"], test=None)
+    assert np.allclose(outputs["val"], within, atol=1e-5)
+    assert tempered.temperature == calibration.best_temperature(within, trial.val.labels)
+    assert np.allclose(small.predict(trial.val.images), within, atol=1e-3)
+
+
+def test_a_fold_is_judged_with_statistics_of_what_it_was_trained_on(make_trial):
+    trial = make_trial(epochs=1)
+    model = models.small_cnn(trial, widths=(4,), normalization="batch")
+    half = trial.train.take(np.arange(32))
+    fit(trial, model, on=half)
+    assert trial.trained_on(model) is half
+    assert trial.trained_on(network(trial)) is trial.train
+
+
+def test_int8_of_a_sorted_folder_is_calibrated_on_all_classes(make_trial):
+    # Class 0 is dark, class 1 bright: ranges of the first 100 images would clip all of class 1.
+    images = np.repeat(np.array([0, 255], np.uint8), 150)[:, None, None, None] * np.ones((1, 8, 8, 1), np.uint8)
+    inputs = keras.Input((8, 8, 1))
+    x = layers.Flatten()(layers.Rescaling(1 / 255)(inputs))
+    model = keras.Model(inputs, layers.Dense(2, kernel_initializer="ones")(x))
+    found = inference.Converted(inference.convert(model, "int8", images)).predict(images)
+    assert found[-1, 0] == pytest.approx(64, rel=0.05)
+
+
+class Exploding(Subclass):
+    """Finite weights, outputs that are not."""
+
+    def call(self, images, training=None):
+        return super().call(images) / (0.0 if not training else 1.0)
+
+
+def test_outputs_that_are_not_finite_are_a_divergence_and_never_the_best(make_trial):
+    trial = make_trial(train_size=32, epochs=2)
+    model = Exploding(10)
+    stop = callbacks.EarlyStopping("val_nll", patience=0)
+    done = fit(trial, model, callbacks=[stop])
+    assert done.best is None
+    assert all(np.isnan([row["val_accuracy"], row["val_nll"]]).all() for row in done.history)
+    assert stop.best == np.inf
+    row, outputs = score(trial, model, done, test=trial.val)
+    assert (row["status"], row["reason"]) == ("diverged", "the outputs on train are not finite")
+    assert np.isfinite(outputs["test"]).all()
+    assert row["test_nll"] == pytest.approx(np.log(10), abs=0.2)
+    assert "train_accuracy" not in row
+
+
+def test_finite_outputs_leave_the_status_as_it_is(make_trial):
+    trial = make_trial(train_size=32, epochs=1)
+    model = network(trial)
+    row, _ = score(trial, model, fit(trial, model), test=None)
+    assert "status" not in row
+    predictor = type("Shares", (), {"predict": lambda self, images: metrics_of(trial, model, images)})()
+    with pytest.raises(Misuse, match="return the logarithm of probabilities"):
+        score(trial, predictor, None, test=None)
+
+
+def metrics_of(trial, model, images):
+    return np.exp(metrics.log_softmax(trial.predict(model, images)))
+
+
+def test_what_is_not_a_number_never_wins_a_search():
+    scores = [Score(float("nan"), 0.1), Score(0.2, float("nan")), Score(0.2, 3.0), Score(0.1, 0.1)]
+    for order in (scores, scores[::-1]):
+        assert max(order, key=lambda one: one.rank) == Score(0.2, 3.0)
+
+
+def test_a_subclass_trains_as_the_same_network_in_keras_functions(make_trial, tmp_path):
+    ends = []
+    for i, build in enumerate((network, lambda trial: Subclass(trial.classes))):
+        trial = make_trial(folder=tmp_path / str(i), epochs=2)
+        with seeded_weights(trial.streams):
+            model = build(trial)
+            model(keras.Input(trial.input_shape))
+            model.set_weights([np.zeros_like(w) for w in model.get_weights()])
+            history = fit(trial, model, loss=losses.CategoricalCrossentropy(from_logits=True)).history
+        ends.append([row["val_nll"] for row in history])
+    assert ends[0] == pytest.approx(ends[1], rel=1e-5)
