@@ -17,7 +17,7 @@ from common.running.cluster import Cluster
 from common.running.devices import Devices
 from common.running.plan import Planner
 from common.running.runner import STALL_SECONDS, RunOptions
-from common.running.scripts import declared
+from common.running.scripts import declared, number_of, refuse_shared_numbers
 from common.setting import Selected
 
 SWEEP_TUNERS = tuple(tuner for tuner in TUNERS if tuner != "grid")
@@ -55,7 +55,7 @@ def _name(text: str = "") -> str:
 
 
 def find_script(text: str) -> pathlib.Path:
-    """A script by its path, its name or its number. Raises `Misuse`."""
+    """A script by its path, its name or its number. Raises `Misuse`, also where two have that number."""
     known = experiment_scripts()
     if text.endswith(".py"):
         path = pathlib.Path(text).resolve()
@@ -63,9 +63,12 @@ def find_script(text: str) -> pathlib.Path:
             raise Misuse(f"script does not exist. Received: {text}")
         return path
     for path in known:
-        if text in (path.stem, path.stem.split("_")[1]):
+        if text == path.stem:
             return path
-    raise Misuse(f"experiment must be one of {' '.join(path.stem.split('_')[1] for path in known)}. Received: {text}")
+        if text.zfill(2) == number_of(path):
+            refuse_shared_numbers(known, number_of(path))
+            return path
+    raise Misuse(f"experiment must be one of {' '.join(dict.fromkeys(map(number_of, known)))}. Received: {text}")
 
 
 def _run(experiment: Experiment, given: argparse.Namespace, cluster: Cluster | None) -> int:

@@ -55,6 +55,8 @@ class Runner:
 
     def __exit__(self, *_) -> None:
         for worker in self.workers:
+            if worker.trial is not None:
+                self._keep_log(worker.trial, worker)
             worker.stop()
         self.selector.close()
         for folder in {worker.log.parent for worker in self.workers}:
@@ -109,6 +111,8 @@ class Runner:
                 told = {"fingerprint": trial.fingerprint, "variant": vars(trial.variant), "seed": trial.seed, "kind": trial.kind}
                 self.cluster.say(state="leads", round=self.round, fresh=worker is None, searching=self.plan.searching, **told)
             worker = worker or self._start(trial.fits, idle)
+            if not (self.plan.files.state / trial.folder_name).exists():  # else it goes on, and so does its log
+                self._log(trial).unlink(missing_ok=True)
             worker.give(trial, self._job(trial))
             running = [w for w in self.workers if w.trial]
             worker.beside = 0
@@ -179,8 +183,10 @@ class Runner:
                 if kind == "failed":
                     rows.append(self._fail(trial, event["reason"], worker))
                 elif kind == "unavailable":
+                    self._keep_log(trial, worker)
                     rows.append(self._without_training(trial, kind, event["reason"]))
                 else:
+                    self._keep_log(trial, worker)
                     rows += self._finish(trial, worker.beside)
         return rows
 
@@ -197,11 +203,22 @@ class Runner:
 
     def _fail(self, trial: Planned, reason: str, worker: Worker) -> dict:
         """A `failed` row and its log; checkpoints stay, so that the next call goes on from them."""
-        log = self.plan.files.local("logs", trial.entry, trial.seed, ".log")
+        self._keep_log(trial, worker)
+        log = self._log(trial)
+        return self._without_training(trial, "failed", f"{reason}; log: {log}" if log.exists() else reason, worker.beside)
+
+    def _log(self, trial: Planned) -> pathlib.Path:
+        return self.plan.files.local("logs", trial.entry, trial.seed, ".log")
+
+    def _keep_log(self, trial: Planned, worker: Worker) -> None:
+        """Add what the trial has printed to its log; one that prints nothing has none."""
+        log = self._log(trial)
         with contextlib.suppress(OSError):
-            log.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(worker.log, log)
-        return self._without_training(trial, "failed", reason, worker.beside)
+            printed = worker.log.read_bytes()
+            if printed:
+                log.parent.mkdir(parents=True, exist_ok=True)
+                with log.open("ab") as file:
+                    file.write(printed)
 
     def _without_training(self, trial: Planned, status: str, reason: str, beside: int | str = "") -> dict:
         row = known_columns(trial, self.plan.experiment.name, self.plan.planner.origin)
