@@ -126,7 +126,9 @@ class Experiment:
         """What the arm hands to `train`."""
         return {key: value for key, value in self.arms[arm].items() if key not in FIELDS}
 
-    def select(self, name: str | None = None, overrides: dict | None = None, *, smoke: bool = False) -> Selected:
+    def select(
+        self, name: str | None = None, overrides: dict | None = None, *, smoke: bool = False, debug: bool = False
+    ) -> Selected:
         """One of its settings with what the user overrides.
 
         Without a name it is the quick one; for a dataset that the user names the first that declares it, else the small one.
@@ -135,7 +137,7 @@ class Experiment:
         if name is None:
             dataset = overrides.get("dataset", self.settings["quick"].dataset)
             name = next((name for name, setting in self.settings.items() if setting.dataset == dataset), "small")
-        return Selected(name, self.settings[name], overrides, smoke)
+        return Selected(name, self.settings[name], overrides, smoke, debug)
 
     def arm_setting(self, arm: str, setting: Setting, selected: Selected) -> Setting:
         """The setting, which is the selected one as far as the data allow, with the arm's own fields where the user set none.
@@ -164,7 +166,7 @@ class Experiment:
             "arms": self.arms,
             "search": {arm: space.to_json(own) for arm, own in self.search.items()},
             "baseline": self.baseline,
-            "seeds": 1 if selected.smoke else self.seeds,
+            "seeds": 1 if selected.tries else self.seeds,
             "setting_name": selected.name,
             "demonstration": selected.demonstration(self.arms.values()),
             "setting": dataclasses.asdict(selected.setting),

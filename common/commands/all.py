@@ -154,6 +154,8 @@ def main() -> int:
     given = parse([*STUDY, "exp"], description=__doc__)
     if given.arms is not None:
         raise Misuse(f"arms belong to one experiment: make exp-NN ARMS=… Received: {given.arms}")
+    if given.debug:
+        raise Misuse("one experiment is debugged at a time: make exp-NN DEBUG=1. Received: DEBUG=1")
     setting = setting_name(given) or ("small" if given.dataset else "quick")
     folder = pathlib.Path(given.results).expanduser().resolve()
     values = {**vars(given), "exp": None, "results": folder}

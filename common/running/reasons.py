@@ -15,13 +15,17 @@ FRAME = re.compile(r'File "(?P<path>[^"]+)", line (?P<line>\d+)')
 STYLE = re.compile(r"\x1b\[[0-9;]*m")
 INNER = re.compile(r"^ {4}(?P<type>[A-Za-z_][\w.]*): (?P<text>.*)", re.MULTILINE | re.DOTALL)
 """The exception at the end of a message that begins with `in user code:`."""
-NODE = re.compile(r"\s*\[\[\{\{.*", re.DOTALL)
-"""Where TensorFlow names the node of a graph, which tells a user nothing."""
+NODE = re.compile(r"\s*\[\[\{\{.*|\{\{function_node [^}]*\}\}\s*", re.DOTALL)
+"""How TensorFlow names the node of a graph, which tells a user nothing."""
+OPERATION = re.compile(r"'\{\{node ([^}]*)\}\} = [^']*'")
+"""How TensorFlow spells out an operation, its name and all its attributes."""
+WRAPPINGS = ("Error encountered:", "Exception encountered when calling")
+"""After which Keras' messages give that of the error that they are about, on the lines below."""
 
 
 def reason(error: BaseException, script: pathlib.Path) -> str:
     """One line about an exception: its telling part, and the innermost line of the user's code that it came from."""
-    text = STYLE.sub("", _text(error))
+    text = NODE.sub("", STYLE.sub("", _text(error)))
     kind, said = _telling(type(error).__name__, text)
     said = " ".join(said.split())
     if len(said) > LONGEST:
@@ -48,14 +52,14 @@ def _telling(kind: str, text: str) -> tuple[str, str]:
         inner = INNER.search(text, frames[-1] if frames else 0)
         if inner:
             return _telling(inner["type"].rpartition(".")[2], inner["text"])
-    if "Exception encountered when calling" in text:
-        said = text.partition("\n")[2].partition("Arguments received by")[0]
+    for wrapping in WRAPPINGS:
+        said = text.partition(wrapping)[2].partition("\n")[2].partition("Arguments received by")[0]
         if said.strip():
             return _telling(kind, said)
     if text.lstrip().startswith("Graph execution error"):
-        parts = [part for part in re.split(r"\n\s*\n", NODE.sub("", text)) if part.strip()]
+        parts = [part for part in re.split(r"\n\s*\n", text) if part.strip()]
         return kind, parts[-1]
-    return kind, text
+    return kind, OPERATION.sub(r"\1", text)
 
 
 def _place(error: BaseException, text: str, script: pathlib.Path) -> str:

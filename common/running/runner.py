@@ -21,7 +21,7 @@ from common.training.job import Job
 ATTEMPTS = 2
 """Times a trial whose worker died is started within one call."""
 STALL_SECONDS = 900
-"""RunOptions long a trial may be silent before it is taken for dead."""
+"""How long a trial may be silent before it is taken for dead."""
 TRIALS_PER_WORKER = 50
 """After so many a worker is replaced: TensorFlow's runtime keeps 1 to 2 MB of every trial, outside of Python's reach."""
 POLL_SECONDS = 1.0
@@ -30,7 +30,7 @@ POLL_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class RunOptions:
-    """RunOptions a call trains: on what, how many trials at a time, and what it keeps."""
+    """How a call trains: on what, how many trials at a time, and what it keeps."""
 
     devices: Devices
     jobs: int
@@ -38,6 +38,8 @@ class RunOptions:
     checkpoint_steps: int | None = None
     keep: bool = False
     dry: bool = False
+    debug: bool = False
+    """Whether trials are trained by the calling process; see `common.running.debugger`."""
     cluster: Cluster | None = None
 
 
@@ -221,9 +223,7 @@ class Runner:
                     file.write(printed)
 
     def _without_training(self, trial: Planned, status: str, reason: str, beside: int | str = "") -> dict:
-        row = known_columns(trial, self.plan.experiment.name, self.plan.planner.origin)
-        row |= {"status": status, "reason": reason, "beside": beside}
-        store.store(self.plan.files, store.Outcome(row=row), list(self.plan.experiment.arms))
+        row = without_training(self.plan, trial, status, reason, beside)
         self.locks.release(trial)
         self.display.finished(row, self.plan.experiment.task.metric)
         return row
@@ -239,6 +239,7 @@ class Runner:
         elif trial is not None:
             self.attempts[trial.fingerprint] = self.attempts.get(trial.fingerprint, 0) + 1
             if self.attempts[trial.fingerprint] < ATTEMPTS:
+                self._keep_log(trial, worker)
                 self.display.say(f"{trial.entry} seed {trial.seed}: its worker died ({how}); trying once more")
                 waiting.insert(0, trial)
             else:
@@ -251,6 +252,14 @@ class Runner:
         self.selector.unregister(worker.process.stdout)
         self.workers.remove(worker)
         worker.stop()
+
+
+def without_training(plan: Plan, trial: Planned, status: str, reason: str, beside: int | str = "") -> dict:
+    """Write the row of a trial that has no outcome. Returns it."""
+    row = known_columns(trial, plan.experiment.name, plan.planner.origin)
+    row |= {"status": status, "reason": reason, "beside": beside}
+    store.store(plan.files, store.Outcome(row=row), list(plan.experiment.arms))
+    return row
 
 
 def _remove_empty(folder: pathlib.Path) -> None:

@@ -23,7 +23,7 @@ from common.rows import store
 from common.running.reasons import reason
 from common.training.job import Job
 
-NO_TERMINAL = "a breakpoint needs a terminal, which a trial has under DEBUG=1: make exp-NN DEBUG=1 ARMS=… SEEDS=1"
+NO_TERMINAL = "breakpoints and input() need a terminal, which a trial has under DEBUG=1: make exp-NN DEBUG=1 ARMS=… SEEDS=1"
 PR_SET_PDEATHSIG = 1
 
 
@@ -68,10 +68,10 @@ def main() -> None:
             send(event="unavailable", reason=str(error))
         except CodeChanged as error:
             send(event="changed", reason=str(error))
-        except bdb.BdbQuit:
-            send(event="failed", reason=NO_TERMINAL)
         except (Exception, SystemExit) as error:
             traceback.print_exc()
+            if isinstance(error, bdb.BdbQuit) or (isinstance(error, EOFError) and "reading a line" in str(error)):
+                error = Misuse(NO_TERMINAL).with_traceback(error.__traceback__)
             send(event="failed", reason=reason(error, job.script))
 
 

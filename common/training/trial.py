@@ -14,7 +14,7 @@ from common.data.split import Split, folds
 from common.data.streams import Streams
 from common.errors import Misuse
 from common.tasks import Task, classification
-from common.training import checkpoint, prediction
+from common.training import arguments, checkpoint, prediction
 from common.training.adapters import per_example
 from common.training.augmentation import Augmentation
 from common.training.loop import Loop
@@ -163,23 +163,27 @@ class Trial:
             on, validate: other examples in the place of `train` and `val`.
 
         Raises:
-            Misuse: a loss that cannot be meant, a callback that cannot be saved.
+            Misuse: an argument of another kind (see `arguments`), a loss that cannot be meant, a callback that cannot be saved.
             Diverged: loss or weights became infinite or NaN.
         """
         if stage in self.fits:
             raise Misuse(f"each fit of a trial needs a stage name of its own. Received: stage={stage!r} twice")
         if loss is None and step is None and self.task is not classification:
             raise Misuse(f"the task {self.task.name} needs a loss of its own. Received: loss=None")
+        train, val = arguments.splits(self, on, validate)
+        arguments.check_model(model, train, images=step is None)
+        arguments.check_optimizers(optimizer)
+        arguments.check_callbacks(callbacks)
+        arguments.check_augmentations(augment)
         if keras.config.dtype_policy().name == "mixed_float16" and not isinstance(optimizer, dict):
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-        train = self.train if on is None else on
         what = Stage(
             name=stage,
             model=model,
             optimizers=optimizer if isinstance(optimizer, dict) else {None: optimizer},
             loss=per_example(loss),
             train=train,
-            val=self.val if validate is None else validate,
+            val=val,
             outputs=self.task.outputs(train.classes) if train.classes else self.classes,
             epochs=self.epochs if epochs is None else epochs,
             # The stage `fit` sees what it would see without others, so that arms with and without another one stay paired.
