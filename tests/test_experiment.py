@@ -132,6 +132,14 @@ def test_a_folder_tells_the_setting_and_what_the_user_changed(name, overrides, s
     assert one.declare(selected)["demonstration"] is demonstration
 
 
+def test_a_call_that_debugs_has_a_folder_of_its_own_and_one_seed():
+    one = experiment()
+    selected = one.select("full", {"epochs": 3}, debug=True)
+    assert selected.setting == one.select("full", {"epochs": 3}).setting
+    assert selected.folder_name(one.arms.values(), "cifar10") == "full-cifar10-debug-epochs=3"
+    assert (one.declare(selected)["seeds"], one.declare(one.select("full", debug=True))["demonstration"]) == (1, True)
+
+
 def test_an_override_of_what_arms_set_themselves_is_in_the_folders_name():
     one = experiment(arms={"baseline": {}, "long": {"epochs": 40}})
     assert one.select("quick", {"epochs": 20}).folder_name(one.arms.values(), "digits") == "quick-digits-epochs=20"
