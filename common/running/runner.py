@@ -217,7 +217,7 @@ class Runner:
         log = self._log(trial)
         with contextlib.suppress(OSError):
             printed = worker.log.read_bytes()
-            if printed:
+            if printed and worker.ready:  # before, it is what the start of TensorFlow has said
                 log.parent.mkdir(parents=True, exist_ok=True)
                 with log.open("ab") as file:
                     file.write(printed)
