@@ -1,5 +1,6 @@
 """`Experiment`, `Setting` and `Claim`: what a script declares."""
 
+import atexit
 import dataclasses
 import inspect
 import math
@@ -73,14 +74,19 @@ class Experiment:
     ):
         self.task, self.alone = task, alone
         self.train, self.arms = train, arms
+        script = _globals(train)
+        self.path = pathlib.Path(script["__file__"]).resolve()
+        self.name = self.path.stem
+        self.doc = inspect.cleandoc(script["__doc__"] or "")
+        self.module = script["__name__"]
+        if self.module == "__main__":  # `main` hands over to the command line, where a mistake is one line
+            atexit.register(_refuse_to_end, self.name)
+            return
+        self._check_kinds(setting, quick, small, claims)
         self.settings = dict(zip(NAMES, (quick or setting, small or small_of(setting), setting), strict=True))
         """By name."""
         self.seeds, self.baseline, self.figures = seeds, baseline, tuple(figures)
         self.claims = tuple(self._completed(claim) for claim in claims)
-        script = inspect.unwrap(train).__globals__
-        self.path = pathlib.Path(script["__file__"]).resolve()
-        self.name = self.path.stem
-        self.doc = inspect.cleandoc(script["__doc__"] or "")
         self._check_names()
         self.search = self._spaces(search)
         """Space of each arm that is searched."""
@@ -126,7 +132,9 @@ class Experiment:
         """What the arm hands to `train`."""
         return {key: value for key, value in self.arms[arm].items() if key not in FIELDS}
 
-    def select(self, name: str | None = None, overrides: dict | None = None, *, smoke: bool = False) -> Selected:
+    def select(
+        self, name: str | None = None, overrides: dict | None = None, *, smoke: bool = False, debug: bool = False
+    ) -> Selected:
         """One of its settings with what the user overrides.
 
         Without a name it is the quick one; for a dataset that the user names the first that declares it, else the small one.
@@ -135,7 +143,7 @@ class Experiment:
         if name is None:
             dataset = overrides.get("dataset", self.settings["quick"].dataset)
             name = next((name for name, setting in self.settings.items() if setting.dataset == dataset), "small")
-        return Selected(name, self.settings[name], overrides, smoke)
+        return Selected(name, self.settings[name], overrides, smoke, debug)
 
     def arm_setting(self, arm: str, setting: Setting, selected: Selected) -> Setting:
         """The setting, which is the selected one as far as the data allow, with the arm's own fields where the user set none.
@@ -164,7 +172,7 @@ class Experiment:
             "arms": self.arms,
             "search": {arm: space.to_json(own) for arm, own in self.search.items()},
             "baseline": self.baseline,
-            "seeds": 1 if selected.smoke else self.seeds,
+            "seeds": 1 if selected.tries else self.seeds,
             "setting_name": selected.name,
             "demonstration": selected.demonstration(self.arms.values()),
             "setting": dataclasses.asdict(selected.setting),
@@ -173,10 +181,37 @@ class Experiment:
         }
 
     def main(self) -> None:
-        """Give the process to the project's command line, which reads the script anew and without Keras."""
+        """Give the process to the project's command line, which reads the script anew and without Keras.
+
+        Raises:
+            Misuse: the script is not what runs, but is being read, or imported by a worker or another module.
+        """
+        if self.module != "__main__":
+            raise Misuse(
+                f'{self.name}: experiment.main() takes over the process: put it below if __name__ == "__main__":. '
+                f"Received: a call while {self.module} is imported"
+            )
         paths = os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])])
         arguments = [sys.executable, "-P", "-m", COMMAND_LINE, str(self.path), *sys.argv[1:]]
         os.execve(sys.executable, arguments, {**os.environ, "PYTHONPATH": paths})
+
+    def _check_kinds(self, setting: Setting, quick: Setting | None, small: Setting | None, claims: Sequence[Claim]) -> None:
+        arms = self.arms
+        if not isinstance(arms, dict) or not all(isinstance(arm, dict) for arm in arms.values()):
+            raise Misuse(
+                f'{self.name}: arms must be a dict of dicts: {{"baseline": {{}}, "b": {{"l2": 1e-4}}}}. Received: {arms!r}'
+            )
+        for name, given in (("setting", setting), ("quick", quick), ("small", small)):
+            if not isinstance(given, Setting) and (given is not None or name == "setting"):
+                raise Misuse(f'{self.name}: {name} must be a Setting: Setting("digits", epochs=20). Received: {given!r}')
+        if not isinstance(claims, list | tuple) or not all(isinstance(claim, Claim) for claim in claims):
+            raise Misuse(f"{self.name}: claims must be a list of Claim(…). Received: {claims!r}")
+        if not isinstance(self.task, tasks.Task):
+            raise Misuse(f"{self.name}: task must be one of common.tasks. Received: {self.task!r}")
+        first = next(iter(inspect.signature(self.train).parameters.values()), None)
+        if first is None or first.kind not in (first.POSITIONAL_ONLY, first.POSITIONAL_OR_KEYWORD):
+            received = f"def {self.train.__name__}{inspect.signature(self.train)}"
+            raise Misuse(f"{self.name}: train takes the trial first: def train(trial, *, l2). Received: {received}")
 
     def _check_names(self) -> None:
         for arm, own in self.arms.items():
@@ -187,7 +222,11 @@ class Experiment:
             for name, value in vars(setting).items():
                 self._refuse_changed("a setting", name, list(value) if name in LISTED and value is not None else value)
         if self.baseline is not None and next(iter(self.arms), None) != self.baseline:
-            raise Misuse(f"{self.name}: the first arm must be {self.baseline!r}. Received: {list(self.arms)[:1]}")
+            raise Misuse(
+                f"{self.name}: the first arm is what the others are compared with: call it {self.baseline!r}, or say "
+                "Experiment(baseline=…), with its name or None where nothing is compared. Received: "
+                f"{next(iter(self.arms), 'no arm')!r}"
+            )
         if len({file_name(arm) for arm in self.arms}) < len(self.arms) or set(self.arms) & set(READ_AS_MISSING):
             raise Misuse(
                 f"{self.name}: arm names must differ in more than punctuation, and not read as missing: {list(self.arms)}"
@@ -260,6 +299,24 @@ def _changed(value) -> tuple | None:
     if hasattr(value, "tolist"):  # of NumPy
         return value, "write a plain number or list, as .tolist() gives it"
     return value, "write a number, string, list or dict, and make of it in train what is needed"
+
+
+def _globals(train: Callable) -> dict:
+    """The names of the script that a function is defined in. Raises `Misuse` where it is none, or of no file."""
+    names = getattr(inspect.unwrap(train), "__globals__", {})
+    if "__file__" not in names or not hasattr(train, "__name__"):
+        raise Misuse(f"train must be a function, defined with def in the experiment's script. Received: {train!r}")
+    return names
+
+
+def _refuse_to_end(name: str) -> None:
+    """End a script that has been run and has trained nothing with one line and the status of a misuse."""
+    if hasattr(sys, "last_value") or hasattr(sys, "ps1") or sys.flags.interactive:
+        return  # an exception has said what is wrong, or somebody looks around
+    print(f'{name}: nothing was run: end the script with if __name__ == "__main__": experiment.main()', file=sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(Misuse.status)
 
 
 def _is_number(text: str) -> bool:

@@ -114,12 +114,19 @@ class Selected:
         declared: as the script has it.
         overrides: fields that the user set, and their values.
         smoke: whether the call only tries the code, on what `SMOKE` says.
+        debug: whether the call looks for a mistake, in its own process.
     """
 
     name: str
     declared: Setting
     overrides: dict = field(default_factory=dict)
     smoke: bool = False
+    debug: bool = False
+
+    @property
+    def tries(self) -> bool:
+        """Whether the call only tries the code: one seed is enough, and its rows have a folder of their own."""
+        return self.smoke or self.debug
 
     @property
     def setting(self) -> Setting:
@@ -136,13 +143,13 @@ class Selected:
 
     def folder_name(self, arms: Sequence[dict], dataset: str) -> str:
         """Of its rows: the setting, the dataset by its name as part of a file's, and what the user overrode."""
-        parts = [self.name, dataset, *(["smoke"] if self.smoke else [])]
+        parts = [self.name, dataset, *(["smoke"] if self.smoke else []), *(["debug"] if self.debug else [])]
         changed = self.differences(arms)
         return "-".join(parts + [f"{SHORT.get(name, name)}={_shown(self.overrides[name])}" for name in FIELDS if name in changed])
 
     def demonstration(self, arms: Sequence[dict]) -> bool:
         """Whether its rows only demonstrate: of the quick setting, of digits, too small to speak of images, or overridden."""
-        return self.name == "quick" or self.setting.dataset == "digits" or self.smoke or bool(self.differences(arms))
+        return self.name == "quick" or self.setting.dataset == "digits" or self.tries or bool(self.differences(arms))
 
 
 def _shown(value) -> str:

@@ -48,7 +48,10 @@ def test_an_impossible_setting_is_named(changes, said):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"arms": {"first": {}}}, "first arm must be 'baseline'"),
+        (
+            {"arms": {"first": {}}},
+            "the first arm .* call it 'baseline', or say .* None .* Received: 'first'",
+        ),
         ({"arms": {"baseline": {"l3": 1}}}, "arm 'baseline' does not fit train"),
         ({"arms": {"baseline": {"l2": object()}}}, "for l2 write a number, string, list or dict, .* Received: <object"),
         (
@@ -148,6 +151,14 @@ def test_a_folder_tells_the_setting_and_what_the_user_changed(name, overrides, s
     selected = one.select(name, overrides, smoke=smoke)
     assert selected.folder_name(one.arms.values(), selected.setting.dataset) == folder
     assert one.declare(selected)["demonstration"] is demonstration
+
+
+def test_a_call_that_debugs_has_a_folder_of_its_own_and_one_seed():
+    one = experiment()
+    selected = one.select("full", {"epochs": 3}, debug=True)
+    assert selected.setting == one.select("full", {"epochs": 3}).setting
+    assert selected.folder_name(one.arms.values(), "cifar10") == "full-cifar10-debug-epochs=3"
+    assert (one.declare(selected)["seeds"], one.declare(one.select("full", debug=True))["demonstration"]) == (1, True)
 
 
 def test_an_override_of_what_arms_set_themselves_is_in_the_folders_name():

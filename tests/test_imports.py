@@ -52,6 +52,7 @@ SLOW = {
     "common.data.dataset": {"tensorflow_datasets"},
     "common.data.sources": {"PIL", "sklearn.datasets", "tensorflow_datasets"},
     "common.rows.store": {"pandas"},
+    "common.running.debugger": {"common.training"},
     "common.running.worker": {"common.training"},
     "common.search.oracles": {"keras_tuner", "scipy.stats"},
     "common.verdicts.stats": {"scipy"},

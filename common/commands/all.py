@@ -22,6 +22,7 @@ from common.errors import Failure, Misuse
 from common.files import PROJECT, experiment_scripts
 from common.rows import schema, store
 from common.running.progress import Display
+from common.running.scripts import refuse_shared_numbers
 from common.text import duration
 
 COUNTED = re.compile(r"^\[(\d+)/(\d+)\]")
@@ -105,9 +106,10 @@ def run_one(name: str, options: Sequence[str], log: pathlib.Path, progress: Prog
 def chosen(text: str | None) -> list[str]:
     """The experiments that EXP names, in its order; all where it names none. Raises `Misuse`."""
     if text is None:
+        refuse_shared_numbers(experiment_scripts())
         return [path.stem for path in experiment_scripts()]
     numbers = [number.strip() for number in text.split(",")]
-    names = [find_script(number.zfill(2)).stem for number in numbers if number]
+    names = [find_script(number).stem for number in numbers if number]
     if len(set(names)) < len(numbers):
         raise Misuse(f"EXP must name each experiment once, by its number: EXP=00,03,09. Received: {text}")
     return names
@@ -152,6 +154,8 @@ def main() -> int:
     given = parse([*STUDY, "exp"], description=__doc__)
     if given.arms is not None:
         raise Misuse(f"arms belong to one experiment: make exp-NN ARMS=… Received: {given.arms}")
+    if given.debug:
+        raise Misuse("one experiment is debugged at a time: make exp-NN DEBUG=1. Received: DEBUG=1")
     setting = setting_name(given) or ("small" if given.dataset else "quick")
     folder = pathlib.Path(given.results).expanduser().resolve()
     values = {**vars(given), "exp": None, "results": folder}

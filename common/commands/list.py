@@ -9,7 +9,7 @@ from common.errors import Failure, Misuse
 from common.experiment import Experiment
 from common.files import experiment_scripts
 from common.rows import schema, store
-from common.running.scripts import declared
+from common.running.scripts import declared, number_of, refuse_shared_numbers
 
 
 def progress(experiment: Experiment, folder: pathlib.Path, only: str | None = None) -> list[tuple[str, str]]:
@@ -42,10 +42,11 @@ def _how_far(experiment: Experiment, files: schema.Files) -> str:
 
 
 def run() -> int:
-    """Print the list. Returns the exit status."""
+    """Print the list. Returns the exit status. Raises `Misuse` where two scripts have one number."""
     given = parse(["results", "setting", "full"], description=__doc__)
     folder, only = pathlib.Path(given.results), setting_name(given)
     status = 0
+    refuse_shared_numbers(experiment_scripts())
     for path in experiment_scripts():
         try:
             experiment = declared(path)
@@ -53,7 +54,7 @@ def run() -> int:
             print(error, file=sys.stderr)
             status = error.status
             continue
-        print(f"{experiment.name.split('_')[1]}  {experiment.question}")
+        print(f"{number_of(path)}  {experiment.question}")
         for name, done in progress(experiment, folder, only):
             print(f"      {name}: {done}")
     return status

@@ -98,7 +98,7 @@ def end(command: Callable[[], int], name: str = "") -> NoReturn:
     try:
         status = command()
     except (Misuse, Failure) as error:
-        print(f"{prefix}{error}", file=sys.stderr)
+        print(f"{prefix}{str(error).removeprefix(prefix)}", file=sys.stderr)
         status = error.status
     except KeyboardInterrupt:
         print(f"{prefix}stopped; the same command goes on from the last finished epochs", file=sys.stderr)

@@ -17,7 +17,7 @@ from common.running.cluster import Cluster
 from common.running.devices import Devices
 from common.running.plan import Planner
 from common.running.runner import STALL_SECONDS, RunOptions
-from common.running.scripts import declared
+from common.running.scripts import declared, number_of, refuse_shared_numbers
 from common.setting import Selected
 
 SWEEP_TUNERS = tuple(tuner for tuner in TUNERS if tuner != "grid")
@@ -55,7 +55,7 @@ def _name(text: str = "") -> str:
 
 
 def find_script(text: str) -> pathlib.Path:
-    """A script by its path, its name or its number. Raises `Misuse`."""
+    """A script by its path, its name or its number. Raises `Misuse`, also where two have that number."""
     known = experiment_scripts()
     if text.endswith(".py"):
         path = pathlib.Path(text).resolve()
@@ -63,19 +63,26 @@ def find_script(text: str) -> pathlib.Path:
             raise Misuse(f"script does not exist. Received: {text}")
         return path
     for path in known:
-        if text in (path.stem, path.stem.split("_")[1]):
+        if text == path.stem:
             return path
-    raise Misuse(f"experiment must be one of {' '.join(path.stem.split('_')[1] for path in known)}. Received: {text}")
+        if text.zfill(2) == number_of(path):
+            refuse_shared_numbers(known, number_of(path))
+            return path
+    raise Misuse(f"experiment must be one of {' '.join(dict.fromkeys(map(number_of, known)))}. Received: {text}")
 
 
 def _run(experiment: Experiment, given: argparse.Namespace, cluster: Cluster | None) -> int:
     machines = cluster.size if cluster else 1
     selected = _select(experiment, given, machines)
-    seeds = given.seeds or (1 if given.smoke else experiment.seeds)
+    seeds = given.seeds or (1 if selected.tries else experiment.seeds)
     devices = Devices.here(given.trials_per_gpu or 1, machines)
-    jobs = given.jobs or (1 if experiment.alone else devices.jobs(selected.setting.threads, selected.setting.replicas))
+    alone = experiment.alone or given.debug
+    jobs = given.jobs or (1 if alone else devices.jobs(selected.setting.threads, selected.setting.replicas))
     if cluster and jobs > 1:
         raise Misuse(f"jobs must be 1 under TF_CONFIG, whose machines train one trial together. Received: {jobs}")
+    if given.debug and (cluster or given.sweep or jobs > 1):
+        why = "TF_CONFIG" if cluster else "a sweep" if given.sweep else f"JOBS={jobs}"
+        raise Misuse(f"DEBUG=1 trains one trial after the other in the calling process, and searches nothing. Received: {why}")
     arms = _chosen_arms(experiment, given.arms)
     options = RunOptions(
         devices=devices,
@@ -84,6 +91,7 @@ def _run(experiment: Experiment, given: argparse.Namespace, cluster: Cluster | N
         checkpoint_steps=given.checkpoint_steps,
         keep=given.keep,
         dry=given.dry,
+        debug=given.debug,
         cluster=None if given.dry else cluster,
     )
     _check_sweep(given)
@@ -97,7 +105,7 @@ def _run(experiment: Experiment, given: argparse.Namespace, cluster: Cluster | N
         return study.follow()
     if given.sweep:
         return study.sweep(given.tuner, given.trials, given.sweeps or 1)
-    return study.run()
+    return study.debug() if given.debug else study.run()
 
 
 def _select(experiment: Experiment, given: argparse.Namespace, machines: int) -> Selected:
@@ -105,7 +113,7 @@ def _select(experiment: Experiment, given: argparse.Namespace, machines: int) ->
     overrides = {field: getattr(given, name) for name, field in FIELD_OF.items() if getattr(given, name, None) is not None}
     if machines > 1:
         overrides |= {"workers": machines, "replicas": overrides.get("replicas", machines)}
-    return experiment.select(setting_name(given), overrides, smoke=given.smoke)
+    return experiment.select(setting_name(given), overrides, smoke=given.smoke, debug=given.debug)
 
 
 def _chosen_arms(experiment: Experiment, text: str | None) -> list[str]:

@@ -45,6 +45,26 @@ class Study:
         self.session.check()
         return 0
 
+    def debug(self) -> int:
+        """Train in this process, all that is asked for, at the values that nobody has searched. Returns the exit status.
+
+        Raises:
+            Failure: a trial has failed.
+        """
+        plan = self._plan(Chosen(self.search.untuned().values))
+        if self.search.searched:
+            print("DEBUG=1 searches nothing: what the script searches has its default, or the middle of its range")
+        try:
+            with self.session:
+                trials = self.session.prepare(plan)
+                self.session.announce(plan, trials)
+                self._describe(plan)
+                self.session.train(plan, trials)
+        except DryRunEnds:
+            return 0
+        self.session.check()
+        return 0
+
     def sweep(self, tuner: str | None, count: int | None, sweeps: int) -> int:
         """Search every arm with keras-tuner. Returns the exit status. Raises `Misuse`, `Failure`.
 

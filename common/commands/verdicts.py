@@ -5,7 +5,9 @@ import sys
 
 from common.commands.parsing import end, parse, setting_name
 from common.errors import Failure, Misuse
+from common.files import experiment_scripts
 from common.rows import store
+from common.running.scripts import refuse_shared_numbers
 from common.verdicts.kinds import SUPPORTED
 from common.verdicts.ledger import Entry, entries, single
 
@@ -15,6 +17,7 @@ def run() -> int:
     given = parse(["results", "setting", "full"], positional="number", description=__doc__)
     number = None if given.number == "all" else given.number.zfill(2)
     only = setting_name(given)
+    refuse_shared_numbers(experiment_scripts(), number)
     found = _entries(pathlib.Path(given.results), number, only)
     status, heading = 0, None
     if not found:

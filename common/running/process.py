@@ -55,17 +55,7 @@ class Worker:
         logs.mkdir(parents=True, exist_ok=True)
         handle, log = tempfile.mkstemp(prefix="worker-", suffix=".log", dir=logs)
         scratch = tempfile.mkdtemp(prefix="worker-")
-        environment = {
-            **os.environ,
-            "KERAS_BACKEND": "tensorflow",
-            "OMP_NUM_THREADS": str(fits[0]),
-            "PYTHONHASHSEED": "0",
-            "TMPDIR": scratch,
-            "TF_CPP_MIN_LOG_LEVEL": "3",
-            "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # that of nvidia-smi
-            "CUDA_VISIBLE_DEVICES": ",".join(gpus) or "-1",
-            ONEDNN: str(int(uses_onednn())),
-        }
+        environment = {**os.environ, **settings_of(fits, gpus), "PYTHONHASHSEED": "0", "TMPDIR": scratch}
         process = subprocess.Popen(
             [sys.executable, "-u", "-m", "common.running.worker", *(str(int(value)) for value in fits)],
             cwd=PROJECT,
@@ -128,6 +118,18 @@ class Worker:
         self.process.stdout.close()
         self.log.unlink(missing_ok=True)
         shutil.rmtree(self.scratch, ignore_errors=True)
+
+
+def settings_of(fits: tuple[int, int, int, bool], gpus: list[str]) -> dict[str, str]:
+    """The environment variables that TensorFlow must find when it is imported by what trains, for trials of these fits."""
+    return {
+        "KERAS_BACKEND": "tensorflow",
+        "OMP_NUM_THREADS": str(fits[0]),
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # that of nvidia-smi
+        "CUDA_VISIBLE_DEVICES": ",".join(gpus) or "-1",
+        ONEDNN: str(int(uses_onednn())),
+    }
 
 
 def job(plan: Plan, trial: Planned, row: dict, *, keep: pathlib.Path | None, checkpoint_steps: int | None, writes=True) -> Job:

@@ -16,11 +16,12 @@ PLAIN_SECONDS = 30
 
 
 class Display:
-    """Progress of one call; a context manager."""
+    """Progress of one call; a context manager. `plain` leaves a terminal to what trials print."""
 
-    def __init__(self, total: int = 0):
+    def __init__(self, total: int = 0, *, plain: bool = False):
         self.console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
-        self.live = Live(console=self.console, auto_refresh=False, transient=True) if self.console.is_terminal else None
+        drawn = self.console.is_terminal and not plain
+        self.live = Live(console=self.console, auto_refresh=False, transient=True) if drawn else None
         self.total, self.done = total, 0
         self.started = self.said = time.perf_counter()
 

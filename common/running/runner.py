@@ -21,7 +21,7 @@ from common.training.job import Job
 ATTEMPTS = 2
 """Times a trial whose worker died is started within one call."""
 STALL_SECONDS = 900
-"""RunOptions long a trial may be silent before it is taken for dead."""
+"""How long a trial may be silent before it is taken for dead."""
 TRIALS_PER_WORKER = 50
 """After so many a worker is replaced: TensorFlow's runtime keeps 1 to 2 MB of every trial, outside of Python's reach."""
 POLL_SECONDS = 1.0
@@ -30,7 +30,7 @@ POLL_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class RunOptions:
-    """RunOptions a call trains: on what, how many trials at a time, and what it keeps."""
+    """How a call trains: on what, how many trials at a time, and what it keeps."""
 
     devices: Devices
     jobs: int
@@ -38,6 +38,8 @@ class RunOptions:
     checkpoint_steps: int | None = None
     keep: bool = False
     dry: bool = False
+    debug: bool = False
+    """Whether trials are trained by the calling process; see `common.running.debugger`."""
     cluster: Cluster | None = None
 
 
@@ -55,6 +57,8 @@ class Runner:
 
     def __exit__(self, *_) -> None:
         for worker in self.workers:
+            if worker.trial is not None:
+                self._keep_log(worker.trial, worker)
             worker.stop()
         self.selector.close()
         for folder in {worker.log.parent for worker in self.workers}:
@@ -109,6 +113,8 @@ class Runner:
                 told = {"fingerprint": trial.fingerprint, "variant": vars(trial.variant), "seed": trial.seed, "kind": trial.kind}
                 self.cluster.say(state="leads", round=self.round, fresh=worker is None, searching=self.plan.searching, **told)
             worker = worker or self._start(trial.fits, idle)
+            if not (self.plan.files.state / trial.folder_name).exists():  # else it goes on, and so does its log
+                self._log(trial).unlink(missing_ok=True)
             worker.give(trial, self._job(trial))
             running = [w for w in self.workers if w.trial]
             worker.beside = 0
@@ -179,8 +185,10 @@ class Runner:
                 if kind == "failed":
                     rows.append(self._fail(trial, event["reason"], worker))
                 elif kind == "unavailable":
+                    self._keep_log(trial, worker)
                     rows.append(self._without_training(trial, kind, event["reason"]))
                 else:
+                    self._keep_log(trial, worker)
                     rows += self._finish(trial, worker.beside)
         return rows
 
@@ -197,16 +205,25 @@ class Runner:
 
     def _fail(self, trial: Planned, reason: str, worker: Worker) -> dict:
         """A `failed` row and its log; checkpoints stay, so that the next call goes on from them."""
-        log = self.plan.files.local("logs", trial.entry, trial.seed, ".log")
+        self._keep_log(trial, worker)
+        log = self._log(trial)
+        return self._without_training(trial, "failed", f"{reason}; log: {log}" if log.exists() else reason, worker.beside)
+
+    def _log(self, trial: Planned) -> pathlib.Path:
+        return self.plan.files.local("logs", trial.entry, trial.seed, ".log")
+
+    def _keep_log(self, trial: Planned, worker: Worker) -> None:
+        """Add what the trial has printed to its log; one that prints nothing has none."""
+        log = self._log(trial)
         with contextlib.suppress(OSError):
-            log.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(worker.log, log)
-        return self._without_training(trial, "failed", reason, worker.beside)
+            printed = worker.log.read_bytes()
+            if printed and worker.ready:  # before, it is what the start of TensorFlow has said
+                log.parent.mkdir(parents=True, exist_ok=True)
+                with log.open("ab") as file:
+                    file.write(printed)
 
     def _without_training(self, trial: Planned, status: str, reason: str, beside: int | str = "") -> dict:
-        row = known_columns(trial, self.plan.experiment.name, self.plan.planner.origin)
-        row |= {"status": status, "reason": reason, "beside": beside}
-        store.store(self.plan.files, store.Outcome(row=row), list(self.plan.experiment.arms))
+        row = without_training(self.plan, trial, status, reason, beside)
         self.locks.release(trial)
         self.display.finished(row, self.plan.experiment.task.metric)
         return row
@@ -222,6 +239,7 @@ class Runner:
         elif trial is not None:
             self.attempts[trial.fingerprint] = self.attempts.get(trial.fingerprint, 0) + 1
             if self.attempts[trial.fingerprint] < ATTEMPTS:
+                self._keep_log(trial, worker)
                 self.display.say(f"{trial.entry} seed {trial.seed}: its worker died ({how}); trying once more")
                 waiting.insert(0, trial)
             else:
@@ -234,6 +252,14 @@ class Runner:
         self.selector.unregister(worker.process.stdout)
         self.workers.remove(worker)
         worker.stop()
+
+
+def without_training(plan: Plan, trial: Planned, status: str, reason: str, beside: int | str = "") -> dict:
+    """Write the row of a trial that has no outcome. Returns it."""
+    row = known_columns(trial, plan.experiment.name, plan.planner.origin)
+    row |= {"status": status, "reason": reason, "beside": beside}
+    store.store(plan.files, store.Outcome(row=row), list(plan.experiment.arms))
+    return row
 
 
 def _remove_empty(folder: pathlib.Path) -> None:

@@ -1,9 +1,10 @@
 """Reads an experiment's script without Keras, so that the command line answers at once.
 
 While a script is loaded only for what it declares, Keras and the modules of ours that import it are placeholders; the
-workers import the real ones.
+workers import the real ones. What is wrong with a script is one line.
 """
 
+import ast
 import contextlib
 import importlib.abc
 import importlib.machinery
@@ -11,7 +12,11 @@ import importlib.util
 import pathlib
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+
+from common.errors import Misuse
+from common.experiment import Experiment
+from common.running.reasons import reason
 
 SLOW = ("keras", "tensorflow", "tensorflow_datasets", "sklearn", "scipy")
 NEED_KERAS = (
@@ -21,14 +26,24 @@ NEED_KERAS = (
 """Rooms and modules of `common/` that import Keras."""
 
 
+OPERATORS = (
+    *("add", "sub", "mul", "matmul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor", "lshift", "rshift"),
+    *("neg", "pos", "abs", "invert", "lt", "le", "gt", "ge", "getitem"),
+)
+"""What can be done with a placeholder: the result is one, too."""
+CONVERSIONS = ("bool", "int", "float", "complex", "index", "iter", "len", "contains")
+"""What needs a value, which a placeholder has not."""
+
+
 class _Placeholder(types.ModuleType):
-    """Stands for a module and for anything in it."""
+    """Stands for a module, for anything in it, and for what is computed with that."""
 
     __path__: tuple = ()
+    __array_ufunc__ = None  # NumPy leaves arithmetic to it
 
     def __getattr__(self, name: str):
         if name.startswith("__"):
-            raise AttributeError(name)
+            raise AttributeError(f"{self.__name__}.{name} is not known here: a script is read without Keras")
         return _Placeholder(f"{self.__name__}.{name}")
 
     def __call__(self, *_, **__):
@@ -36,6 +51,28 @@ class _Placeholder(types.ModuleType):
 
     def __mro_entries__(self, _):
         return ()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return None
+
+    def _without_value(self, *_):
+        raise Misuse(
+            "a script is read without Keras, TensorFlow, scikit-learn and SciPy, so that what they compute is known inside of "
+            f"train alone: move it there. Received: the value of {self.__name__}"
+        )
+
+    def _computed(self, *_):
+        return _Placeholder(self.__name__)
+
+
+for _name in OPERATORS:
+    setattr(_Placeholder, f"__{_name}__", _Placeholder._computed)
+    setattr(_Placeholder, f"__r{_name}__", _Placeholder._computed)
+for _name in CONVERSIONS:
+    setattr(_Placeholder, f"__{_name}__", _Placeholder._without_value)
 
 
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -68,10 +105,56 @@ def placeholders() -> Iterator[None]:
                 vars(sys.modules[package]).pop(attribute, None)
 
 
-def declared(path: pathlib.Path):
-    """The `Experiment` that a script declares, its models and optimizers being placeholders."""
+def declared(path: pathlib.Path) -> Experiment:
+    """The `Experiment` that a script declares, its models and optimizers being placeholders.
+
+    Raises:
+        Misuse: the script cannot be read, declares none, or its `train` returns nothing; names the line.
+    """
     with placeholders():
         spec = importlib.util.spec_from_file_location(path.stem, path)
         module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module.experiment
+        try:
+            spec.loader.exec_module(module)
+        except (Exception, SystemExit) as error:
+            said = reason(error, path)
+            raise Misuse(said if said.startswith(f"{path.stem}: ") else f"{path.stem}: {said}") from error
+    experiment = vars(module).get("experiment")
+    if not isinstance(experiment, Experiment):
+        received = "no such name" if experiment is None else type(experiment).__name__
+        raise Misuse(
+            f"{path.stem}: a script declares its Experiment under the name experiment: experiment = Experiment(train, …). "
+            f"Received: {received}"
+        )
+    if experiment.path != path.resolve():
+        raise Misuse(f"{path.stem}: train must be defined in the script itself. Received: that of {experiment.path}")
+    _refuse_no_return(path, experiment.train.__name__)
+    return experiment
+
+
+def refuse_shared_numbers(paths: Sequence[pathlib.Path], number: str | None = None) -> None:
+    """Raises `Misuse` where two scripts have one number: a given one, or any."""
+    by_number: dict[str, list[str]] = {}
+    for path in paths:
+        by_number.setdefault(number_of(path), []).append(path.name)
+    for shared, names in by_number.items():
+        if len(names) > 1 and number in (None, shared):
+            raise Misuse(f"each experiment needs a number of its own: rename all but one. Received: {', '.join(names)}")
+
+
+def number_of(path: pathlib.Path) -> str:
+    """The number of a script, by its name, in two digits."""
+    return path.stem.split("_")[1].zfill(2)
+
+
+def _refuse_no_return(path: pathlib.Path, name: str) -> None:
+    """Raises `Misuse` where no path through `train` returns anything."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for function in [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name]:
+        nodes = list(ast.walk(function))
+        returns = any(isinstance(node, ast.Return) and node.value is not None for node in nodes)
+        if not returns and not any(isinstance(node, ast.Raise) for node in nodes):
+            raise Misuse(
+                f"{path.stem}: train must return the trained model, or something with predict(images) -> scores: return "
+                f"trial.fit(…). Received: no return ({path.name}:{function.lineno})"
+            )

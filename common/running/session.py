@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from common.errors import Failure
 from common.machine import lacks_bfloat16
 from common.rows import schema, store
+from common.running.debugger import Debugger
 from common.running.locks import one_kind
 from common.running.plan import Plan, Planned, Planner
 from common.running.progress import Display
@@ -27,7 +28,7 @@ class Session:
     def __init__(self, planner: Planner, options: RunOptions):
         self.planner, self.options = planner, options
         self.stack = contextlib.ExitStack()
-        self.runner: Runner | None = None
+        self.runner: Runner | Debugger | None = None
         self.display: Display | None = None
         self.announcements = self.failed = self.tried = 0
 
@@ -40,10 +41,12 @@ class Session:
         self.stack.__exit__(*error)
 
     def prepare(self, plan: Plan) -> list[Planned]:
-        """Bring a plan's files up to date, unless the call is a dry run. Returns its missing trials."""
+        """Bring a plan's files up to date, unless the call is a dry run. Returns its missing trials; all where it debugs."""
         if not self.options.dry:
             _set_aside_stale(plan)
             collect_pending(plan)
+        if self.options.debug:
+            return list(plan.trials)
         missing = plan.missing()
         _start_seeds_again(plan, dry=self.options.dry)
         return missing
@@ -83,8 +86,9 @@ class Session:
         if not trials:
             return []
         if self.runner is None:
-            self.display = self.stack.enter_context(Display())
-            self.runner = self.stack.enter_context(Runner(self.options, self.display))
+            self.display = self.stack.enter_context(Display(plain=self.options.debug))
+            kind = Debugger if self.options.debug else Runner
+            self.runner = self.stack.enter_context(kind(self.options, self.display))
         self.display.expect(len(trials))
         rows = self.runner.run(plan, trials)
         self.failed += sum(row["status"] == "failed" for row in rows)

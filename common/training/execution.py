@@ -18,10 +18,10 @@ import tensorflow as tf
 from common import tasks
 from common.data.dataset import Dataset, reopen
 from common.data.streams import Streams
-from common.errors import Failure, Misuse
+from common.errors import Failure
 from common.rows import store
 from common.rows.schema import KEY
-from common.training import adapters
+from common.training import adapters, arguments
 from common.training.job import Job
 from common.training.loop import Diverged
 from common.training.scoring import score
@@ -69,13 +69,13 @@ def _run_trial(job: Job, strategy: tf.distribute.Strategy, report) -> store.Outc
         xla=setting.xla,
     )
     predictor, diverged = None, None
-    with strategy.scope(), adapters.seeded_weights(streams):
+    with strategy.scope(), adapters.seeded_weights(streams), arguments.own_loops_refused():
         try:
             predictor = experiment.train(trial, **job.arguments)
         except Diverged as error:
             diverged = str(error)
-    if diverged is None and not (isinstance(predictor, keras.Model) or hasattr(predictor, "predict")):
-        raise Misuse(f"train must return a model or something with predict(images) -> scores. Received: {predictor!r}")
+    if diverged is None:
+        arguments.check_predictor(trial, predictor)
     report(stage="scoring", done=1.0)
     return _outcome(job, trial, dataset, predictor, diverged)
 
@@ -90,6 +90,8 @@ def start(threads: int, replicas: int, workers: int, deterministic: bool) -> tf.
     Raises:
         Failure: TensorFlow does not see the GPUs that it was given, and would train on the processor instead.
     """
+    # Each trial compiles functions of its own, of which TensorFlow would warn in the logs of all but a worker's first trials.
+    tf.get_logger().addFilter(lambda record: "tf.function retracing" not in record.getMessage())
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     if deterministic:

@@ -14,7 +14,7 @@ from common.data.split import Split, folds
 from common.data.streams import Streams
 from common.errors import Misuse
 from common.tasks import Task, classification
-from common.training import adapters, checkpoint, checks, prediction
+from common.training import adapters, arguments, checkpoint, checks, prediction
 from common.training.adapters import per_example
 from common.training.augmentation import Augmentation
 from common.training.loop import Loop
@@ -170,19 +170,22 @@ class Trial:
             on, validate: other examples in the place of `train` and `val`.
 
         Raises:
-            Misuse: what would be ignored or train wrongly (see `checks`), a callback that cannot be saved, layers that share a
-                name.
+            Misuse: an argument of another kind (see `arguments`), what would be ignored or train wrongly (see `checks`), a
+                callback that cannot be saved, layers that share a name.
             Diverged: loss or weights became infinite or NaN.
         """
         if stage in self.fits:
             raise Misuse(f"each fit of a trial needs a stage name of its own. Received: stage={stage!r} twice")
         if loss is None and step is None and self.task is not classification:
             raise Misuse(f"the task {self.task.name} needs a loss of its own. Received: loss=None")
+        train, val = arguments.splits(self, on, validate)
+        arguments.check_model(model, train, images=step is None)
+        arguments.check_callbacks(callbacks)
+        arguments.check_augmentations(augment)
         optimizers = checks.optimizers(optimizer, step)
         checks.model(model, list(self.models.values()))
         if keras.config.dtype_policy().name == "mixed_float16" and not isinstance(optimizer, dict):
             optimizers = {None: keras.optimizers.LossScaleOptimizer(optimizer)}
-        train, val = self.train if on is None else on, self.val if validate is None else validate
         checks.splits(train, val, self.input_shape)
         outputs = self.task.outputs(train.classes) if train.classes else self.classes
         what = Stage(

@@ -16,7 +16,7 @@ from common.setting import PRECISIONS
 
 def test_make_and_python_mean_the_same():
     words = "ARMS=a SEEDS=1 DATASET=d EPOCHS=2 BATCH=3 TRAIN=4 SIZE=5 COLOUR=grey PRECISION=p THREADS=6 JOBS=7 RESULTS=r "
-    words += "CHECKPOINT_STEPS=8 REPLICAS=2 TRIALS_PER_GPU=3 STALL_SECONDS=9 FULL=1 SMOKE=1 KEEP=1 DRY=1 "
+    words += "CHECKPOINT_STEPS=8 REPLICAS=2 TRIALS_PER_GPU=3 STALL_SECONDS=9 FULL=1 SMOKE=1 KEEP=1 DEBUG=1 DRY=1 "
     words += "SETTING=full TUNER=t TRIALS=10 SWEEPS=11"
     done = subprocess.run(["make", "-n", "-o", "setup", "sweep-03", *words.split()], cwd=PROJECT, capture_output=True, text=True)
     line = next(line for line in done.stdout.splitlines() if "common.commands.run" in line)
@@ -36,7 +36,7 @@ def test_make_and_python_mean_the_same():
         },
         **{"precision": "p", "threads": 6, "jobs": 7, "results": "r", "checkpoint_steps": 8, "replicas": 2},
         **{"trials_per_gpu": 3, "stall_seconds": 9, "setting": "full", "tuner": "t", "trials": 10, "sweeps": 11},
-        **dict.fromkeys(("full", "smoke", "keep", "dry", "sweep"), True),
+        **dict.fromkeys(("full", "smoke", "keep", "debug", "dry", "sweep"), True),
     }
     assert vars(parsing.parse(options.STUDY, handed_on)) == values
     flags = [f"--{name.replace('_', '-')}" + ("" if value is True else f"={value}") for name, value in values.items()]

@@ -191,7 +191,7 @@ def test_trials_that_go_wrong_have_rows_and_the_others_go_on(tmp_path):
         "dies": "failed",
         "deep": "failed",
     }
-    assert rows["raises"]["reason"].startswith("ZeroDivisionError: on purpose (exp_90_survive.py:")
+    assert rows["raises"]["reason"].startswith("ZeroDivisionError: on purpose and more (exp_90_survive.py:")
     assert rows["dies"]["reason"] == "its worker died 2 times (signal SIGKILL)"
     assert "too deep for these images" in rows["deep"]["reason"]
     diverged = rows["diverges"]
