@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from common.training import adapters, augmentation, checkpoint, prediction, update
+from common.training import adapters, augmentation, checkpoint, prediction, purity, update
 from common.training.stage import Fit, Stage
 
 SAMPLES = 8
@@ -36,6 +36,7 @@ class Loop:
         self.players = update.players(stage)
         self.callbacks = adapters.prepared(stage.callbacks, trial.task)
         self.agree = adapters.agreement(trial.strategy, trial.workers)
+        self.outside: list[adapters.Outside] = []
         self.called = set()  # compiled functions that have run once
         self.reported = 0.0
 
@@ -48,12 +49,9 @@ class Loop:
         self.callbacks.on_train_begin()
         for callback in self.callbacks.callbacks:
             checkpoint.callback_state(callback)  # raises for one that could not be saved, before anything is trained
+        self._compile()
         self._load(self.stage.name)
         adapters.start_at(self.model, fit.epoch)
-        self.update = update.compiled(self.trial, self.stage, self.players)
-        self.judged = self.model.output_shape == (None, self.stage.outputs)  # else it is no predictor: a generator, say
-        self.classifies = self.judged and bool(self.stage.train.classes)
-        self.forward = prediction.forward(self.model) if self.judged else None
         while fit.epoch < self.stage.epochs and not fit.stopped:
             self._epoch()
         for player in self.players:
@@ -65,11 +63,25 @@ class Loop:
     def _prepare(self):
         for player in self.players:
             player.optimizer.build(player.variables)
+            adapters.refuse_optimizer(player.optimizer)
+        adapters.refuse_hidden_variables(self.model)
         self.model.compile(optimizer=self.players[0].optimizer, loss=None, jit_compile=False, auto_scale_loss=False)
         adapters.seed_noise(self.model, self.trial.streams, self.stage.earlier)
         self.callbacks.set_model(self.model)
         self.callbacks.set_params({"epochs": self.stage.epochs, "steps": self.steps_per_epoch, "verbose": 0})
         self.model.stop_training = False
+
+    def _compile(self):
+        """Trace the update and the forward pass, and look for what could not be had again after a kill."""
+        self.judged = self.model.output_shape == (None, self.stage.outputs)  # else it is no predictor: a generator, say
+        self.classifies = self.judged and bool(self.stage.train.classes)
+        with self.trial.clock("compile"), purity.unchanged(self.stage):
+            self.update = update.compiled(self.trial, self.stage, self.players)
+            adapters.refuse_chance(self.update)
+            self.forward = prediction.forward(self.model) if self.judged else None
+        adapters.refuse_global_noise()
+        known = [variable for group in self._variables().values() for variable in group]
+        self.outside = adapters.written_outside(self.update, known)
 
     def samples(self) -> np.ndarray:
         """The first training images as the model sees them in the first epoch: uint8 [n, height, width, channels]."""
@@ -93,7 +105,7 @@ class Loop:
             epoch = self.stage.earlier + fit.epoch
             order = trial.streams.generator("order", epoch).permutation(len(self.stage.train))
             uniforms = self._uniforms(epoch)
-        first = fit.steps - fit.epoch * n
+        first = fit.batches - fit.epoch * n
         if first == 0:
             self.callbacks.on_epoch_begin(fit.epoch)
         for i in range(first, n):
@@ -101,7 +113,7 @@ class Loop:
             self._progress()
             if self.model.stop_training:
                 break
-            if i < n - 1 and trial.host.checkpoint_steps and fit.steps % trial.host.checkpoint_steps == 0:
+            if i < n - 1 and trial.host.checkpoint_steps and fit.batches % trial.host.checkpoint_steps == 0:
                 fit.epoch_seconds = trial.seconds() - began
                 self._save()
         fit.epoch_seconds = trial.seconds() - began
@@ -111,29 +123,29 @@ class Loop:
         trial, fit, train = self.trial, self.fit, self.stage.train
         with trial.clock("input"):
             bounds, count = adapters.shares(len(batch), trial.replicas)
-            arguments = (train.batch(batch), train.labels[batch], uniforms[batch], count, np.int32(fit.steps), bounds)
+            arguments = (train.batch(batch), train.labels[batch], uniforms[batch], count, np.int32(fit.batches), bounds)
         first = self._first("update")
         with trial.clock("compile") if first else trial.clock("train", images=len(batch)):
             self.callbacks.on_train_batch_begin(i)
-            loss, accuracy, norm, finite = (value.numpy() for value in self.update(*arguments))
-        if first:
-            adapters.refuse_global_noise()
-        fit.count(len(batch), float(loss), float(accuracy), float(norm))
+            loss, accuracy, norm, updated, finite = (value.numpy() for value in self.update(*arguments))
+        fit.count(len(batch), float(loss), float(accuracy), float(norm), bool(updated))
         self.callbacks.on_train_batch_end(i, {"loss": float(loss)})
         if not (np.isfinite(loss) and finite):
             what = "the weights are" if np.isfinite(loss) else "the loss is"
-            raise Diverged(f"{what} not finite at epoch {fit.epoch + 1}, step {fit.steps}")
+            raise Diverged(f"{what} not finite at epoch {fit.epoch + 1}, step {fit.batches}")
+        if not updated and all(adapters.scale_is_spent(player.optimizer) for player in self.players):
+            raise Diverged(f"the gradient is not finite under any loss scale at epoch {fit.epoch + 1}, step {fit.batches}")
 
     def _end_epoch(self):
         trial, fit = self.trial, self.fit
-        examples, loss, correct, norm = fit.sums
+        examples, loss, correct, norm, updates = fit.sums
         row = {
             "epoch": fit.epoch + 1,
             "train_loss": loss / examples,
             "train_accuracy": correct / examples if self.classifies else None,
             **self._validate(),
-            "learning_rate": float(keras.ops.convert_to_numpy(self.players[0].optimizer.learning_rate)),
-            "gradient_norm": norm / (fit.steps - fit.epoch * self.steps_per_epoch),
+            "learning_rate": adapters.learning_rate(self.players[0].optimizer),
+            "gradient_norm": norm / updates if updates else None,
             "seconds": fit.epoch_seconds,
         }
         fit.history.append(row)
@@ -179,13 +191,13 @@ class Loop:
             return
         self.reported = now
         trial, fit = self.trial, self.fit
-        examples, loss, correct, _ = fit.sums
+        examples, loss, correct, *_ = fit.sums
         seconds = trial.clocks["train"] + trial.clocks["input"]
         trial.host.report(
             stage=self.stage.name,
             epoch=fit.epoch + 1,
             epochs=self.stage.epochs,
-            done=fit.steps / (self.stage.epochs * self.steps_per_epoch),
+            done=fit.batches / (self.stage.epochs * self.steps_per_epoch),
             loss=loss / examples,
             accuracy=correct / examples if self.classifies else None,
             images_per_second=trial.timed_images / seconds if seconds else None,
@@ -196,7 +208,7 @@ class Loop:
 
     def _variables(self):
         optimizers = [v for player in self.players for v in player.optimizer.variables]
-        return {"model": list(self.model.variables), "optimizer": optimizers}
+        return {"model": [*self.model.variables, *self.model.metrics_variables], "optimizer": optimizers, "outside": self.outside}
 
     def _save(self):
         host = self.trial.host
@@ -204,23 +216,29 @@ class Loop:
             "fit": {**vars(self.fit)},
             "callbacks": [checkpoint.callback_state(c) for c in self.callbacks.callbacks],
             "trial": self.trial.state(),
+            "generators": purity.generators(),
+            "outside": len(self.outside),
         }
         name = f"{self.stage.name}-finished" if self.fit.finished else self.stage.name
         if host.writes:
-            checkpoint.save(host.folder, name, self.fit.steps, state, self._variables())
+            checkpoint.save(host.folder, name, self.fit.batches, state, self._variables())
 
     def _load(self, name):
         host, variables, state = self.trial.host, self._variables(), None
         if host.writes:
             state = checkpoint.restore(host.folder, name, variables, lambda text: host.report(warning=text))
-        (position,) = map(int, self.agree(-1 if state is None else state["fit"]["steps"]))
+        (position,) = map(int, self.agree(-1 if state is None else state["fit"]["batches"]))
         if position < 0:
             return False
         if not host.writes:
             state = checkpoint.restore_at(host.folder, name, position, variables)
+        if state["outside"] > len(self.outside):  # a finished stage, whose update is compiled to find them
+            self._compile()
+            checkpoint.restore_at(host.folder, name, position, self._variables())
         vars(self.fit).update(state["fit"])
         for callback, saved in zip(self.callbacks.callbacks, state["callbacks"], strict=True):
             vars(callback).update(saved or {})
+        purity.restore_generators(state["generators"])
         self.trial.resume(state["trial"])
         self.model.stop_training = self.fit.stopped
         return True

@@ -13,12 +13,13 @@ CHUNK = 500
 
 
 def forward(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
-    """Compile a model for inference: images uint8 [n, h, w, c] -> float32 outputs [n, …]."""
+    """Compile a model for inference: images uint8 [n, h, w, c] -> float32 outputs [n, …]. Raises `Misuse` where it draws."""
 
     @tf.function(input_signature=[tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8)])
     def call(images):
         return tf.cast(model(tf.cast(images, tf.float32), training=False), tf.float32)
 
+    adapters.refuse_chance(call)
     return lambda images: call(images).numpy()
 
 

@@ -15,7 +15,7 @@ from common.data.streams import Streams
 from common.errors import Misuse
 from common.tasks import Task, classification
 from common.training import checkpoint, prediction
-from common.training.adapters import per_example
+from common.training.adapters import per_example, scaled
 from common.training.augmentation import Augmentation
 from common.training.loop import Loop
 from common.training.stage import Fit, Stage, Step
@@ -170,13 +170,12 @@ class Trial:
             raise Misuse(f"each fit of a trial needs a stage name of its own. Received: stage={stage!r} twice")
         if loss is None and step is None and self.task is not classification:
             raise Misuse(f"the task {self.task.name} needs a loss of its own. Received: loss=None")
-        if keras.config.dtype_policy().name == "mixed_float16" and not isinstance(optimizer, dict):
-            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+        players = optimizer if isinstance(optimizer, dict) else {None: optimizer}
         train = self.train if on is None else on
         what = Stage(
             name=stage,
             model=model,
-            optimizers=optimizer if isinstance(optimizer, dict) else {None: optimizer},
+            optimizers={name: scaled(one, model) for name, one in players.items()},
             loss=per_example(loss),
             train=train,
             val=self.val if validate is None else validate,
