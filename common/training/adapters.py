@@ -146,6 +146,13 @@ def _overwrite(optimizer: keras.optimizers.Optimizer, original: Callable[[list],
             variable.value._get().assign(average.value._get())
 
 
+def parts(variable: keras.Variable) -> list:
+    """What must be saved of a variable: where replicas each count for themselves (metrics do), what each of them has."""
+    if variable.value.__class__.__name__ == "SyncOnReadVariable":
+        return [Outside(part.handle) for part in variable.value.values]
+    return [variable]
+
+
 def agreement(strategy: tf.distribute.Strategy, workers: int) -> Callable[..., tuple]:
     """A function of at most 3 numbers that returns the chief's on every machine, so that all decide alike.
 
@@ -372,26 +379,29 @@ class Outside:
         self.handle, self.dtype, self.shape = handle, tf.as_dtype(data.dtype), tf.TensorShape(data.shape)
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
-        return tf.raw_ops.ReadVariableOp(resource=self.handle, dtype=self.dtype).numpy()
+        return np.asarray(tf.raw_ops.ReadVariableOp(resource=self.handle, dtype=self.dtype))
 
     def assign(self, value: np.ndarray) -> None:
         """Set it."""
         tf.raw_ops.AssignVariableOp(resource=self.handle, value=tf.constant(value, self.dtype))
 
 
-def written_outside(call: tf.types.experimental.PolymorphicFunction, known: Sequence[keras.Variable]) -> list[Outside]:
+def written_outside(call: tf.types.experimental.PolymorphicFunction, known: Sequence) -> list[Outside]:
     """The variables that a function writes besides those that are known, in the order in which it came upon them.
 
     Raises `Misuse` where it writes to what is no variable: a table, say.
     """
     graph = call.get_concrete_function().graph
-    ours = {id(part.handle) for variable in known for part in getattr(variable.value, "values", (variable.value,))}
+    natives = [v if isinstance(v, Outside) else v.value for v in known]
+    ours = {id(part.handle) for native in natives for part in getattr(native, "values", (native,))}
     read = set(auto_control_deps_utils.get_read_only_resource_input_indices_graph(graph))
     inputs = {id(tensor): i for i, tensor in enumerate(graph.inputs)}
     outside = []
     for handle, inner in graph.captures:
         if handle.dtype != tf.resource or id(handle) in ours or inputs[id(inner)] in read:
             continue
+        if all(user.type.startswith("Collective") for user in inner.consumers()):
+            continue  # by which TensorFlow keeps collectives in order
         if not (handle._handle_data and handle._handle_data.is_set):
             raise Misuse("no checkpoint holds what an update writes to: hold variables. Received: a lookup table or a queue")
         outside.append(Outside(handle))

@@ -80,8 +80,7 @@ class Loop:
             adapters.refuse_chance(self.update)
             self.forward = prediction.forward(self.model) if self.judged else None
         adapters.refuse_global_noise()
-        known = [variable for group in self._variables().values() for variable in group]
-        self.outside = adapters.written_outside(self.update, known)
+        self.outside = adapters.written_outside(self.update, [v for group in self._variables().values() for v in group])
 
     def samples(self) -> np.ndarray:
         """The first training images as the model sees them in the first epoch: uint8 [n, height, width, channels]."""
@@ -208,7 +207,9 @@ class Loop:
 
     def _variables(self):
         optimizers = [v for player in self.players for v in player.optimizer.variables]
-        return {"model": [*self.model.variables, *self.model.metrics_variables], "optimizer": optimizers, "outside": self.outside}
+        variables = {"model": [*self.model.variables, *self.model.metrics_variables], "optimizer": optimizers}
+        saved = {name: [part for v in group for part in adapters.parts(v)] for name, group in variables.items()}
+        return {**saved, "outside": self.outside}
 
     def _save(self):
         host = self.trial.host

@@ -45,7 +45,8 @@ def compiled(trial, stage: Stage, players: list[Player]) -> tf.types.experimenta
         seed = tf.stack([noise, number * trial.replicas + replica])
         with tf.GradientTape(persistent=len(players) > 1) as tape:
             losses, outputs = stage.losses(images, targets, seed)
-            penalty = tf.add_n(stage.model.losses) * _share(trial, images, count) if stage.model.losses else 0.0
+            penalties = [tf.cast(penalty, tf.float32) for penalty in stage.model.losses]
+            penalty = tf.add_n(penalties) * _share(trial, images, count) if penalties else 0.0
             totals = [_total(player, losses, targets, weights, count, penalty) for player in players]
         squares, applied = [], []
         for player, (total, scaled) in zip(players, totals, strict=True):
