@@ -248,14 +248,15 @@ def refuse_global_noise() -> None:
         )
 
 
-def own_fields(layer: keras.layers.Layer) -> dict:
-    """The fields of a layer that Keras does not give to every layer or model."""
-    return {name: value for name, value in vars(layer).items() if name not in _common_fields() and not name.startswith("_self_")}
+def own_fields(one: keras.layers.Layer | keras.optimizers.Optimizer) -> dict:
+    """The fields of a layer or an optimizer that Keras does not give to all of them."""
+    return {name: value for name, value in vars(one).items() if name not in _common_fields() and not name.startswith("_self_")}
 
 
 @functools.cache
 def _common_fields() -> frozenset[str]:
-    return frozenset(vars(keras.layers.Layer(name="bare")) | vars(keras.Model(name="bare")))
+    bare = (keras.layers.Layer(name="bare"), keras.Model(name="bare"), keras.optimizers.Optimizer(0.1, name="bare"))
+    return frozenset(name for one in bare for name in vars(one))
 
 
 def refuse_hidden_variables(model: keras.Model) -> None:

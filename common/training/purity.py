@@ -57,23 +57,23 @@ def _held(stage: Stage) -> dict[str, object]:
     """Numbers and states of generators that the user's layers, optimizers and functions hold, by where they are."""
     found: dict[str, object] = {}
     seen: set[int] = set()
-    for layer in adapters.layers_of(stage.model):
-        if not _is_keras(type(layer)):
-            for name, value in adapters.own_fields(layer).items():
-                _look(value, f"`{name}` of the layer {layer.name}", found, seen)
-            _look(type(layer).call, f"the layer {layer.name}", found, seen)
-    for optimizer in (inner for outer in stage.optimizers.values() for inner in adapters.optimizers_in(outer)):
-        if not _is_keras(type(optimizer)):
-            for name, value in vars(optimizer).items():
-                _look(value, f"`{name}` of the optimizer {type(optimizer).__name__}", found, seen)
-            _look(type(optimizer).update_step, f"the optimizer {type(optimizer).__name__}", found, seen)
+    optimizers = (inner for outer in stage.optimizers.values() for inner in adapters.optimizers_in(outer))
+    for kind, one in (*(("layer", v) for v in adapters.layers_of(stage.model)), *(("optimizer", v) for v in optimizers)):
+        for name, value in _fields(one).items():
+            _look(value, f"`{name}` of the {kind} {one.name}", found, seen)
     for function in (stage.step, stage.loss, *stage.augment):
         _look(function, getattr(function, "__name__", type(function).__name__), found, seen)
     return found
 
 
-def _is_keras(kind: type) -> bool:
-    return kind.__module__.split(".")[0] == "keras"
+def _fields(one) -> dict:
+    """What a user's class gives to a layer or an optimizer, methods included; nothing where the class is Keras' own."""
+    kinds = [kind for kind in reversed(type(one).__mro__) if not _of_a_library(kind)]
+    return {name: value for kind in kinds for name, value in vars(kind).items()} | adapters.own_fields(one) if kinds else {}
+
+
+def _of_a_library(kind: type | Callable) -> bool:
+    return kind.__module__.split(".")[0] in ("builtins", "keras", "tensorflow", "numpy")
 
 
 def _look(value, where: str, found: dict[str, object], seen: set[int]) -> None:
@@ -103,8 +103,8 @@ def _look(value, where: str, found: dict[str, object], seen: set[int]) -> None:
         for one in (value.func, value.args, value.keywords):
             _look(one, where, found, seen)
     elif inspect.ismethod(value):
-        if not _is_keras(type(value.__self__)) and isinstance(value.__self__, keras.losses.Loss):
-            _look(vars(value.__self__), f"the loss {type(value.__self__).__name__}", found, seen)
+        if isinstance(value.__self__, keras.losses.Loss):
+            _look(vars(value.__self__), f"the loss {value.__self__.name}", found, seen)
         _look(value.__func__, where, found, seen)
     elif inspect.isfunction(value):
         _look_into(value, where, found, seen)
@@ -116,7 +116,7 @@ def _look_into(function: Callable, where: str, found: dict[str, object], seen: s
         with contextlib.suppress(ValueError):  # not yet filled
             _look(cell.cell_contents, f"`{name}` in {function.__qualname__}", found, seen)
     _look(function.__defaults__ or (), f"defaults of {function.__qualname__}", found, seen)
-    if function.__module__.split(".")[0] in ("keras", "tensorflow", "numpy", "common"):
+    if _of_a_library(function) or function.__module__.startswith("common."):
         return
     for name in function.__code__.co_names:
         held = function.__globals__.get(name)
