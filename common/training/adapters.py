@@ -7,6 +7,7 @@ layer alone.
 import collections
 import contextlib
 import copy
+import functools
 import inspect
 import pathlib
 import random
@@ -21,10 +22,12 @@ import numpy as np
 import tensorflow as tf
 from keras.src.backend.common.global_state import get_global_attribute, set_global_attribute
 from keras.src.initializers.random_initializers import RandomInitializer
-from keras.src.ops import operation
+from keras.src.ops import operation as operations
+from keras.src.random import seed_generator
 from keras.src.utils import naming
 from keras.src.utils.file_utils import config
 from tensorflow.python.eager import context
+from tensorflow.python.framework import auto_control_deps_utils
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 from tensorflow.python.framework.ops import gradient_registry
 
@@ -172,8 +175,31 @@ def sums(tensors: list[tf.Tensor | None], replicas: int) -> list[tf.Tensor | Non
 
 
 def expect_sums(optimizer: keras.optimizers.Optimizer) -> None:
-    """Keep an optimizer from summing gradients over replicas, which it would do after clipping: what it gets are sums already."""
-    optimizer._all_reduce_sum_gradients = lambda gradients_and_variables: gradients_and_variables
+    """Keep an optimizer from summing gradients over replicas, which it would do after clipping: what it gets are sums already.
+
+    Where it overwrites weights by their moving average, each replica does so by itself, which Keras cannot under a condition.
+    """
+    for one in optimizers_in(optimizer):
+        one._all_reduce_sum_gradients = lambda gradients_and_variables: gradients_and_variables
+        original = one._overwrite_model_variables_with_average_value
+        one._overwrite_model_variables_with_average_value = functools.partial(_overwrite, one, original)
+
+
+def _overwrite(optimizer: keras.optimizers.Optimizer, original: Callable[[list], None], variables: list) -> None:
+    """Set weights to their moving averages."""
+    if tf.distribute.in_cross_replica_context():
+        original(variables)
+        return
+    for variable, average in zip(variables, optimizer._model_variables_moving_average, strict=True):
+        if average is not None:
+            variable.value._get().assign(average.value._get())
+
+
+def parts(variable: keras.Variable) -> list:
+    """What must be saved of a variable: where replicas each count for themselves (metrics do), what each of them has."""
+    if variable.value.__class__.__name__ == "SyncOnReadVariable":
+        return [Outside(part.handle) for part in variable.value.values]
+    return [variable]
 
 
 def agreement(strategy: tf.distribute.Strategy, workers: int) -> Callable[..., tuple]:
@@ -258,13 +284,13 @@ def seeded_weights(streams: Streams) -> Iterator[None]:
     counted = get_global_attribute("object_name_uids")
     set_global_attribute("object_name_uids", _automatic_names.setdefault(streams, collections.defaultdict(int)))
     keras.layers.Layer.add_weight = add_weight
-    operation.auto_name = automatic_name
+    operations.auto_name = automatic_name
     RandomInitializer.seed = property(_seed_of, lambda initializer, seed: vars(initializer).update(seed=seed))
     try:
         yield
     finally:
         del RandomInitializer.seed
-        operation.auto_name = naming.auto_name
+        operations.auto_name = naming.auto_name
         keras.layers.Layer.add_weight = original
         set_global_attribute("object_name_uids", counted)
 
@@ -519,6 +545,21 @@ def penalty(model: keras.Model, share: tf.Tensor, replicas: int) -> tf.Tensor | 
     return tf.add_n(losses) if losses else 0.0
 
 
+@contextlib.contextmanager
+def seeds_drawn_apart() -> Iterator[None]:
+    """Within: seeds that Keras draws for layers leave Python's global generator as it is; they are the same as ever."""
+    before = random.getstate()
+    apart, original = random.Random(), seed_generator.python_random
+    apart.setstate(before)
+    seed_generator.python_random = apart
+    try:
+        yield
+    finally:
+        seed_generator.python_random = original
+    if random.getstate() == before:
+        random.setstate(apart.getstate())
+
+
 def refuse_global_noise() -> None:
     """Raises `Misuse` where something has drawn from Keras' global generator, whose state no checkpoint holds."""
     if get_global_attribute("global_seed_generator") is not None:
@@ -526,6 +567,167 @@ def refuse_global_noise() -> None:
             "a model or step draws from Keras' global random generator, which a killed trial could not go on from: draw "
             "from the step's seed, or in a layer from a keras.random.SeedGenerator of its own"
         )
+
+
+def own_fields(one: keras.layers.Layer | keras.optimizers.Optimizer) -> dict:
+    """The fields of a layer or an optimizer that Keras does not give to all of them."""
+    return {name: value for name, value in vars(one).items() if name not in _common_fields() and not name.startswith("_self_")}
+
+
+@functools.cache
+def _common_fields() -> frozenset[str]:
+    bare = (keras.layers.Layer(name="bare"), keras.Model(name="bare"), keras.optimizers.Optimizer(0.1, name="bare"))
+    return frozenset(name for one in bare for name in vars(one))
+
+
+def refuse_hidden_variables(model: keras.Model) -> None:
+    """Raises `Misuse` where a layer holds a variable that Keras neither trains nor saves."""
+    listed = [*model.variables, *model.metrics_variables]
+    known = {id(variable) for variable in listed} | {id(variable.value) for variable in listed}
+    for layer in layers_of(model):
+        for name, value in own_fields(layer).items():
+            for one in value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else (value,):
+                if isinstance(one, tf.Variable | keras.Variable) and id(one) not in known:
+                    raise Misuse(
+                        "Keras neither trains nor saves this variable of a layer: make it by self.add_weight. Received: "
+                        f"`{name}` of the layer {layer.name}"
+                    )
+
+
+# --- optimizers ------------------------------------------------------------------------------------------------------
+
+
+def optimizers_in(optimizer: keras.optimizers.Optimizer) -> list[keras.optimizers.Optimizer]:
+    """An optimizer and all that it wraps, at any depth, itself first."""
+    found = [optimizer]
+    for one in found:  # which grows
+        for value in vars(one).values():
+            inside = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else (value,)
+            wrapped = [v for v in inside if isinstance(v, keras.optimizers.Optimizer)]
+            found += [v for i, v in enumerate(wrapped) if not any(v is other for other in (*found, *wrapped[:i]))]
+    return found
+
+
+def refuse_optimizer(optimizer: keras.optimizers.Optimizer) -> None:
+    """Raises `Misuse` for what an optimizer is asked for and would not do. Called once it is built."""
+    for one in optimizers_in(optimizer):
+        if one.gradient_accumulation_steps:
+            raise Misuse(
+                "an update is made of one batch, by which steps and schedules count: leave gradient_accumulation_steps out and "
+                f"make the batch so many times larger. Received: gradient_accumulation_steps={one.gradient_accumulation_steps}"
+            )
+        rate = one._learning_rate
+        if callable(rate) and not isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
+            raise Misuse(
+                "a function as learning rate would be called once, when the update is compiled: give a number or a "
+                f"keras.optimizers.schedules.LearningRateSchedule. Received: {rate!r}"
+            )
+
+
+def learning_rate(optimizer: keras.optimizers.Optimizer) -> float:
+    """An optimizer's rate of now; that of the first where it stands for several."""
+    while not hasattr(optimizer, "learning_rate"):
+        optimizer = optimizers_in(optimizer)[1]
+    return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+
+
+def scaled(optimizer: keras.optimizers.Optimizer, model: keras.Model) -> keras.optimizers.Optimizer:
+    """An optimizer that scales the loss where the model computes in float16, whose gradients would come to 0 otherwise."""
+    half = any(layer.compute_dtype == "float16" for layer in layers_of(model))
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer) or not half:
+        return optimizer
+    return keras.optimizers.LossScaleOptimizer(optimizer)
+
+
+def scale_is_spent(optimizer: keras.optimizers.Optimizer) -> bool:
+    """Whether a loss scale has been halved below all numbers of float16, so that the gradient itself is not finite."""
+    smallest = np.finfo(np.float16).tiny
+    return isinstance(optimizer, keras.optimizers.LossScaleOptimizer) and float(optimizer.dynamic_scale) < smallest
+
+
+# --- compiled functions ----------------------------------------------------------------------------------------------
+
+CHANCE = (
+    *("RngReadAndSkip", "RngSkip", "NonDeterministicInts", "StatefulRandomBinomial", "StatefulStandardNormal"),
+    *("StatefulStandardNormalV2", "StatefulTruncatedNormal", "StatefulUniform", "StatefulUniformFullInt", "StatefulUniformInt"),
+)
+"""Operations that draw and carry no seed; those that carry one are known by it."""
+PYTHON = ("PyFunc", "PyFuncStateless", "EagerPyFunc")
+LIBRARIES = tuple(f"{pathlib.Path(module.__file__).parent}/" for module in (tf, keras, np))
+
+
+def refuse_chance(call: tf.types.experimental.PolymorphicFunction) -> None:
+    """Trace a function of one signature. Raises `Misuse` where it draws from what no checkpoint holds, or calls Python."""
+    for operation in _operations(call.get_concrete_function().graph):
+        if operation.type in PYTHON:
+            raise Misuse(
+                "tf.py_function and tf.numpy_function call Python, whose state no checkpoint holds: write it in operations of "
+                f"TensorFlow or Keras. Received: {operation.type}{_place(operation)}"
+            )
+        if operation.type in CHANCE or any(attribute.name in ("seed", "seed2") for attribute in operation.op_def.attr):
+            raise Misuse(
+                "TensorFlow's own generators are neither seeded by the trial nor saved with it: draw from the step's seed or an "
+                "augmentation's uniforms, or in a layer by keras.random from a keras.random.SeedGenerator of its own. "
+                f"Received: {operation.type}{_place(operation)}"
+            )
+
+
+def _operations(graph: tf.Graph) -> Iterator[tf.Operation]:
+    """All operations of a graph and of the functions that it calls, at any depth."""
+    graphs, known = [graph], {""}
+    for one in graphs:  # which grows
+        for operation in one.get_operations():
+            yield operation
+            for attribute in operation.node_def.attr.values():
+                called = {attribute.func.name, *(function.name for function in attribute.list.func)} - known
+                known |= called
+                functions = [one._get_function(name) for name in sorted(called)]
+                graphs += [function.graph for function in functions if function is not None]
+
+
+def _place(operation: tf.Operation) -> str:
+    """Where in the user's code an operation was made, in words."""
+    for frame in reversed(operation.traceback or ()):
+        if not frame.filename.startswith(LIBRARIES):
+            return f" at {frame.filename}:{frame.lineno}"
+    return ""
+
+
+class Outside:
+    """A variable that is neither a model's nor an optimizer's, known by its handle alone: a step's own, or a teacher's."""
+
+    def __init__(self, handle: tf.Tensor):
+        data = handle._handle_data.shape_and_type[0]
+        self.handle, self.dtype, self.shape = handle, tf.as_dtype(data.dtype), tf.TensorShape(data.shape)
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        return np.asarray(tf.raw_ops.ReadVariableOp(resource=self.handle, dtype=self.dtype))
+
+    def assign(self, value: np.ndarray) -> None:
+        """Set it."""
+        tf.raw_ops.AssignVariableOp(resource=self.handle, value=tf.constant(value, self.dtype))
+
+
+def written_outside(call: tf.types.experimental.PolymorphicFunction, known: Sequence) -> list[Outside]:
+    """The variables that a function writes besides those that are known, in the order in which it came upon them.
+
+    Raises `Misuse` where it writes to what is no variable: a table, say.
+    """
+    graph = call.get_concrete_function().graph
+    natives = [v if isinstance(v, Outside) else v.value for v in known]
+    ours = {id(part.handle) for native in natives for part in getattr(native, "values", (native,))}
+    read = set(auto_control_deps_utils.get_read_only_resource_input_indices_graph(graph))
+    inputs = {id(tensor): i for i, tensor in enumerate(graph.inputs)}
+    outside = []
+    for handle, inner in graph.captures:
+        if handle.dtype != tf.resource or id(handle) in ours or inputs[id(inner)] in read:
+            continue
+        if all(user.type.startswith("Collective") for user in inner.consumers()):
+            continue  # by which TensorFlow keeps collectives in order
+        if not (handle._handle_data and handle._handle_data.is_set):
+            raise Misuse("no checkpoint holds what an update writes to: hold variables. Received: a lookup table or a queue")
+        outside.append(Outside(handle))
+    return outside
 
 
 # --- the rest ---------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from common.errors import Misuse
-from common.training import adapters, augmentation, checkpoint, checks, prediction, update
+from common.training import adapters, augmentation, checkpoint, checks, prediction, purity, update
 from common.training.stage import Fit, Stage
 
 SAMPLES = 8
@@ -40,6 +40,7 @@ class Loop:
         checks.callbacks(stage.callbacks, len(self.players), self._measured() if stage.callbacks else ())
         self.callbacks = adapters.prepared(stage.callbacks, trial.task)
         self.agree = adapters.agreement(trial.strategy, trial.workers)
+        self.outside: list[adapters.Outside] = []
         self.called = set()  # compiled functions that have run once
         self.reported = 0.0
         self.scheduled = adapters.scheduled_rate(self.players[0].optimizer) is not None
@@ -54,10 +55,9 @@ class Loop:
         self.callbacks.on_train_begin()
         for callback in self.callbacks.callbacks:
             checkpoint.callback_state(callback)  # raises for one that could not be saved, before anything is trained
+        self._compile()
         self._load(self.stage.name)
         adapters.start_at(self.model, fit.epoch)
-        self.update = update.compiled(self.trial, self.stage, self.players)
-        self.forward = prediction.forward(self.model, self.trial.input_shape) if self.judged else None
         self._check_head()
         self._check_rates()
         while fit.epoch < self.stage.epochs and not fit.stopped:
@@ -115,16 +115,27 @@ class Loop:
             )
 
     def _rate(self):
-        return float(keras.ops.convert_to_numpy(self.players[0].optimizer.learning_rate))
+        return adapters.learning_rate(self.players[0].optimizer)
 
     def _prepare(self):
         for player in self.players:
             player.optimizer.build(player.variables)
+            adapters.refuse_optimizer(player.optimizer)
+        adapters.refuse_hidden_variables(self.model)
         self.model.compile(optimizer=self.players[0].optimizer, loss=None, jit_compile=False, auto_scale_loss=False)
         adapters.seed_noise(self.model, self.trial.streams, self.stage.earlier)
         self.callbacks.set_model(self.model)
         self.callbacks.set_params({"epochs": self.stage.epochs, "steps": self.steps_per_epoch, "verbose": 0})
         self.model.stop_training = False
+
+    def _compile(self):
+        """Trace the update and the forward pass, and look for what could not be had again after a kill."""
+        with self.trial.clock("compile"), purity.unchanged(self.stage):
+            self.update = update.compiled(self.trial, self.stage, self.players)
+            adapters.refuse_chance(self.update)
+            self.forward = prediction.forward(self.model, self.trial.input_shape) if self.judged else None
+        adapters.refuse_global_noise()
+        self.outside = adapters.written_outside(self.update, [v for group in self._variables().values() for v in group])
 
     def samples(self) -> np.ndarray:
         """Some training images as the model sees them in the first epoch: uint8 [n, height, width, channels]."""
@@ -148,7 +159,7 @@ class Loop:
             epoch = self.stage.earlier + fit.epoch
             order = trial.streams.generator("order", epoch).permutation(len(self.stage.train))
             uniforms = self._uniforms(epoch)
-        first = fit.steps - fit.epoch * n
+        first = fit.batches - fit.epoch * n
         if first == 0:
             self.callbacks.on_epoch_begin(fit.epoch)
             self._check_rates()
@@ -157,7 +168,7 @@ class Loop:
             self._progress()
             if self.model.stop_training:
                 break
-            if i < n - 1 and trial.host.checkpoint_steps and fit.steps % trial.host.checkpoint_steps == 0:
+            if i < n - 1 and trial.host.checkpoint_steps and fit.batches % trial.host.checkpoint_steps == 0:
                 fit.epoch_seconds = trial.seconds() - began
                 self._save()
         fit.epoch_seconds = trial.seconds() - began
@@ -167,22 +178,22 @@ class Loop:
         trial, fit, train = self.trial, self.fit, self.stage.train
         with trial.clock("input"):
             bounds, count = adapters.shares(len(batch), trial.replicas)
-            arguments = (train.batch(batch), train.labels[batch], uniforms[batch], count, np.int32(fit.steps), bounds)
+            arguments = (train.batch(batch), train.labels[batch], uniforms[batch], count, np.int32(fit.batches), bounds)
             if self.stage.sample_weight is not None:
                 arguments += (self.stage.sample_weight[batch],)
         first = self._first("update")
         with trial.clock("compile") if first else trial.clock("train", images=len(batch)):
             self.callbacks.on_train_batch_begin(i)
-            loss, accuracy, norm, finite = (value.numpy() for value in self.update(*arguments))
-        if first:
-            adapters.refuse_global_noise()
-        fit.count(len(batch), float(loss), float(accuracy), float(norm))
+            loss, accuracy, norm, updated, finite = (value.numpy() for value in self.update(*arguments))
+        fit.count(len(batch), float(loss), float(accuracy), float(norm), bool(updated))
         if not self.scheduled:
             self.rate = self._rate()  # the one used, which a callback may change at once
         self.callbacks.on_train_batch_end(i, {"loss": float(loss)})
         if not (np.isfinite(loss) and finite):
             what = "the weights are" if np.isfinite(loss) else "the loss is"
-            raise Diverged(f"{what} not finite at epoch {fit.epoch + 1}, step {fit.steps}")
+            raise Diverged(f"{what} not finite at epoch {fit.epoch + 1}, step {fit.batches}")
+        if not updated and all(adapters.scale_is_spent(player.optimizer) for player in self.players):
+            raise Diverged(f"the gradient is not finite under any loss scale at epoch {fit.epoch + 1}, step {fit.batches}")
 
     def _end_epoch(self):
         with adapters.averages_in([player.optimizer for player in self.players]):
@@ -195,7 +206,7 @@ class Loop:
     def _judge(self):
         """Measure the epoch with the weights that training would end with, and tell the callbacks."""
         trial, fit = self.trial, self.fit
-        examples, loss, correct, norm = fit.sums
+        examples, loss, correct, norm, updates = fit.sums
         rate = adapters.scheduled_rate(self.players[0].optimizer) if self.scheduled else self.rate
         row = {
             "epoch": fit.epoch + 1,
@@ -203,7 +214,7 @@ class Loop:
             "train_accuracy": correct / examples if self.classifies else None,
             **self._validate(),
             "learning_rate": rate,
-            "gradient_norm": norm / (fit.steps - fit.epoch * self.steps_per_epoch),
+            "gradient_norm": norm / updates if updates else None,
             "steps": fit.steps,
             "seconds": fit.epoch_seconds,
         }
@@ -267,13 +278,13 @@ class Loop:
             return
         self.reported = now
         trial, fit = self.trial, self.fit
-        examples, loss, correct, _ = fit.sums
+        examples, loss, correct, *_ = fit.sums
         seconds = trial.clocks["train"] + trial.clocks["input"]
         trial.host.report(
             stage=self.stage.name,
             epoch=fit.epoch + 1,
             epochs=self.stage.epochs,
-            done=fit.steps / (self.stage.epochs * self.steps_per_epoch),
+            done=fit.batches / (self.stage.epochs * self.steps_per_epoch),
             loss=loss / examples,
             accuracy=correct / examples if self.classifies else None,
             images_per_second=trial.timed_images / seconds if seconds else None,
@@ -284,7 +295,9 @@ class Loop:
 
     def _variables(self):
         optimizers = [v for player in self.players for v in player.optimizer.variables]
-        return {"model": list(self.model.variables), "optimizer": optimizers}
+        variables = {"model": [*self.model.variables, *self.model.metrics_variables], "optimizer": optimizers}
+        saved = {name: [part for v in group for part in adapters.parts(v)] for name, group in variables.items()}
+        return {**saved, "outside": self.outside}
 
     def _save(self):
         host = self.trial.host
@@ -292,23 +305,29 @@ class Loop:
             "fit": {**vars(self.fit)},
             "callbacks": [checkpoint.callback_state(c) for c in self.callbacks.callbacks],
             "trial": self.trial.state(),
+            "generators": purity.generators(),
+            "outside": len(self.outside),
         }
         name = f"{self.stage.name}-finished" if self.fit.finished else self.stage.name
         if host.writes:
-            checkpoint.save(host.folder, name, self.fit.steps, state, self._variables())
+            checkpoint.save(host.folder, name, self.fit.batches, state, self._variables())
 
     def _load(self, name):
         host, variables, state = self.trial.host, self._variables(), None
         if host.writes:
             state = checkpoint.restore(host.folder, name, variables, lambda text: host.report(warning=text))
-        (position,) = map(int, self.agree(-1 if state is None else state["fit"]["steps"]))
+        (position,) = map(int, self.agree(-1 if state is None else state["fit"]["batches"]))
         if position < 0:
             return False
         if not host.writes:
             state = checkpoint.restore_at(host.folder, name, position, variables)
+        if state["outside"] > len(self.outside):  # a finished stage, whose update is compiled to find them
+            self._compile()
+            checkpoint.restore_at(host.folder, name, position, self._variables())
         vars(self.fit).update(state["fit"])
         for callback, saved in zip(self.callbacks.callbacks, state["callbacks"], strict=True):
             vars(callback).update(saved or {})
+        purity.restore_generators(state["generators"])
         self.trial.resume(state["trial"])
         self.model.stop_training = self.fit.stopped
         return True

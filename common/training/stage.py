@@ -74,10 +74,12 @@ class Fit:
 
     epoch: int = 0
     """Epochs finished."""
+    batches: int = 0
+    """Batches seen: how far the training is."""
     steps: int = 0
-    """Updates made."""
-    sums: list[float] = field(default_factory=lambda: [0.0] * 4)
-    """Within the epoch: examples, loss · examples, correct examples, gradient norm · updates."""
+    """Updates of the weights: one for each batch, but for those whose gradient overflowed under a loss scale (float16 alone)."""
+    sums: list[float] = field(default_factory=lambda: [0.0] * 5)
+    """Within the epoch: examples, loss · examples, correct examples, gradient norm · updates, updates."""
     epoch_seconds: float = 0.0
     history: list[dict] = field(default_factory=list)
     best: dict | None = None
@@ -87,14 +89,16 @@ class Fit:
     norms: list[float] = field(default_factory=list)
     """Norm of the gradient of each update, before any clipping."""
 
-    def count(self, examples: int, loss: float, accuracy: float, norm: float) -> None:
-        """Add an update."""
-        self.steps += 1
-        self.norms.append(norm)
-        terms = (examples, loss * examples, round(accuracy * examples), norm)
+    def count(self, examples: int, loss: float, accuracy: float, norm: float, updated: bool) -> None:
+        """Add a batch."""
+        self.batches += 1
+        if updated:
+            self.steps += 1
+            self.norms.append(norm)
+        terms = (examples, loss * examples, round(accuracy * examples), norm if updated else 0.0, updated)
         self.sums = [a + b for a, b in zip(self.sums, terms, strict=True)]
 
     def end_epoch(self) -> None:
         """Begin to count anew."""
         self.epoch += 1
-        self.sums, self.epoch_seconds = [0.0] * 4, 0.0
+        self.sums, self.epoch_seconds = [0.0] * 5, 0.0

@@ -182,16 +182,14 @@ class Trial:
         arguments.check_model(model, train, images=step is None)
         arguments.check_callbacks(callbacks)
         arguments.check_augmentations(augment)
-        optimizers = checks.optimizers(optimizer, step)
+        players = checks.optimizers(optimizer, step)
         checks.model(model, list(self.models.values()))
-        if keras.config.dtype_policy().name == "mixed_float16" and not isinstance(optimizer, dict):
-            optimizers = {None: keras.optimizers.LossScaleOptimizer(optimizer)}
         checks.splits(train, val, self.input_shape)
         outputs = self.task.outputs(train.classes) if train.classes else self.classes
         what = Stage(
             name=stage,
             model=model,
-            optimizers=optimizers,
+            optimizers={name: adapters.scaled(one, model) for name, one in players.items()},
             loss=None if loss is None and self.task is not classification else per_example(loss),
             train=train,
             val=val,

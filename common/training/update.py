@@ -1,6 +1,5 @@
 """One update of a model as a compiled graph: losses, gradients summed over replicas, and new weights."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import keras
@@ -25,9 +24,12 @@ def players(stage: Stage) -> list[Player]:
     return [Player(optimizer, trained[name].trainable_variables, name) for name, optimizer in stage.optimizers.items()]
 
 
-def compiled(trial, stage: Stage, players: list[Player]) -> Callable[..., list[tf.Tensor]]:
-    """The compiled update: images, labels, uniforms, count, number, bounds, the examples' own weights where there
-    are any -> loss, accuracy, norm, whether all is finite.
+def compiled(trial, stage: Stage, players: list[Player]) -> tf.types.experimental.PolymorphicFunction:
+    """The compiled update: images, labels, uniforms, count, number, bounds, the examples' own weights where there are any
+    -> loss, accuracy, norm, updated, finite.
+
+    The last two say whether gradients were applied (a `LossScaleOptimizer` leaves out those that overflowed) and whether the
+    weights are finite.
 
     Each replica takes its part, between two bounds, of the whole batch; count is by what its losses are divided, number
     that of the update. The replicas' gradients are summed, then clipped, then applied once.
@@ -48,10 +50,11 @@ def compiled(trial, stage: Stage, players: list[Player]) -> Callable[..., list[t
             penalty = adapters.penalty(stage.model, share, trial.replicas)
             factors = stage.factors(targets, own)
             totals = [_total(player, losses, factors, count, penalty) for player in players]
-        squares = []
+        squares, applied = [], []
         for player, (total, scaled) in zip(players, totals, strict=True):
-            gradients, norms = _gradients(tape, player, total, scaled, trial.replicas)
+            gradients, norms, overflowed = _gradients(tape, player, total, scaled, trial.replicas)
             squares += norms
+            applied.append(tf.logical_not(overflowed))
             player.optimizer.apply(gradients, player.variables)
         correct = _accuracy(stage, outputs, targets, count)
         loss = tf.add_n([total for total, _ in totals])
@@ -59,23 +62,20 @@ def compiled(trial, stage: Stage, players: list[Player]) -> Callable[..., list[t
             loss -= (len(players) - 1) * penalty  # which is part of each player's total
         loss, correct = adapters.sums([loss, correct], trial.replicas)
         finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(v.value)) for v in stage.model.trainable_variables])
-        return loss, correct, tf.sqrt(tf.add_n(squares)), finite
+        return loss, correct, tf.sqrt(tf.add_n(squares)), tf.reduce_any(applied), finite
 
     for player in players if trial.replicas > 1 else ():
         adapters.expect_sums(player.optimizer)
     # One signature: machines that traced at different updates would number their collectives differently.
     run = tf.function(update, jit_compile=True) if trial.xla else update
-    call = tf.function(lambda *batch: trial.strategy.run(run, args=batch), input_signature=_signature(trial, stage))
 
-    def one(*batch):
-        if call.experimental_get_tracing_count():
-            results = call(*batch)
-        else:
-            with adapters.replicas_apart(stage.model, trial.streams, trial.replicas):
-                results = call(*batch)
-        return [trial.strategy.experimental_local_results(result)[0] for result in results]
+    def call(*batch):
+        return [trial.strategy.experimental_local_results(result)[0] for result in trial.strategy.run(run, args=batch)]
 
-    return one
+    compiled_call = tf.function(call, input_signature=_signature(trial, stage))
+    with adapters.replicas_apart(stage.model, trial.streams, trial.replicas):
+        compiled_call.get_concrete_function()
+    return compiled_call
 
 
 def _total(player, losses, factors, count, penalty) -> tuple[tf.Tensor, tf.Tensor]:
@@ -87,11 +87,19 @@ def _total(player, losses, factors, count, penalty) -> tuple[tf.Tensor, tf.Tenso
     return total, player.optimizer.scale_loss(total)
 
 
-def _gradients(tape, player, total, scaled, replicas) -> tuple[list, list[tf.Tensor]]:
-    """A player's gradients, summed over replicas, and their squared norms, free of the scale."""
+def _gradients(tape, player, total, scaled, replicas) -> tuple[list, list[tf.Tensor], tf.Tensor]:
+    """A player's gradients, summed over replicas, their squared norms, free of the scale, and whether they overflowed under it.
+
+    The norms of gradients that did are 0, since they are not applied.
+    """
     gradients = adapters.sums(tape.gradient(scaled, player.variables), replicas)
     scale = 1.0 if scaled is total else player.optimizer.scale_loss(tf.constant(1.0))
-    return gradients, [tf.reduce_sum(tf.square(tf.cast(g, tf.float32) / scale)) for g in gradients if g is not None]
+    there = [gradient for gradient in gradients if gradient is not None]
+    squares = [tf.reduce_sum(tf.square(tf.cast(gradient, tf.float32) / scale)) for gradient in there]
+    if not isinstance(player.optimizer, keras.optimizers.LossScaleOptimizer):
+        return gradients, squares, tf.constant(False)
+    overflowed = tf.logical_not(player.optimizer.check_finite(there))
+    return gradients, [tf.where(overflowed, 0.0, square) for square in squares], overflowed
 
 
 def _accuracy(stage, outputs, targets, count) -> tf.Tensor:

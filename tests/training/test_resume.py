@@ -1,0 +1,375 @@
+"""A training that is killed and goes on ends with the bits of one that was not, or is refused before it begins."""
+
+import contextlib
+import itertools
+import random
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import arrays_equal
+from gradients import each_its_own, kinds, kinds_of
+from keras import layers, losses, optimizers
+
+from common.errors import Misuse
+from common.training.adapters import seeded_weights
+from common.training.loop import Diverged
+
+
+class Killed(Exception):
+    """Stands for SIGKILL within one process."""
+
+
+class Kill(keras.callbacks.Callback):
+    """Ends a training in its second epoch, after that epoch's first update, if it is to."""
+
+    def __init__(self, kills):
+        super().__init__()
+        self.kills = kills
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.kills and self.epoch == 1:
+            raise Killed
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+
+def softmax_regression(trial, *between):
+    """Images as logits, by way of some layers."""
+    x = inputs = keras.Input(trial.input_shape)
+    x = layers.Flatten(name="flatten")(layers.Rescaling(1 / 255, name="rescale")(x))
+    for layer in between:
+        x = layer(x)
+    return keras.Model(inputs, layers.Dense(trial.classes, name="logits")(x))
+
+
+def ends(make_trial, build, make=lambda: optimizers.SGD(0.1, momentum=0.9), killed_first=False, folder="state", **options):
+    """The weights of a training of two epochs, in one go or killed in the second."""
+    for kill in (True, False) if killed_first else (False,):
+        keras.utils.clear_session(free_memory=False)
+        keras.utils.set_random_seed(3)
+        trial = make_trial(epochs=2, train_size=32, folder=folder)
+        with trial.strategy.scope(), seeded_weights(trial.streams), contextlib.suppress(Killed):
+            model, made = build(trial), {name: value() for name, value in options.items()}
+            watch = [trial.unsaved(Kill(kill)), *made.pop("callbacks", ())]
+            trial.fit(model, optimizer=make(), callbacks=watch, **made)
+    assert trial.resumes == int(killed_first)
+    return model.get_weights(), trial.fits["fit"].norms
+
+
+def same_ends(make_trial, build, **options):
+    whole, norms = ends(make_trial, build, folder="whole", **options)
+    resumed, resumed_norms = ends(make_trial, build, folder="killed", killed_first=True, **options)
+    assert norms == resumed_norms
+    return arrays_equal(whole, resumed)
+
+
+# --- optimizers ------------------------------------------------------------------------------------------------------
+
+
+class Signed(optimizers.Optimizer):
+    """A user's own, whose momentum and counter are variables of TensorFlow that Keras does not list."""
+
+    def build(self, variables):
+        super().build(variables)
+        self.moments = {v.path: tf.Variable(tf.zeros(v.shape), trainable=False) for v in variables}
+        self.updates = tf.Variable(0, trainable=False)
+
+    def update_step(self, gradient, variable, learning_rate):
+        (moment,) = (
+            m for path, m in self.moments.items() if path.rsplit("/", 1)[-1] in variable.name and m.shape == variable.shape
+        )
+        moment.assign(0.9 * moment + gradient)
+        self.updates.assign_add(1)
+        rate = tf.cast(learning_rate, tf.float32) / tf.sqrt(tf.cast(self.updates, tf.float32))
+        variable.assign_sub(rate * tf.sign(moment))
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16", "mixed_bfloat16"])
+def test_every_optimizer_of_keras_goes_on_bit_for_bit(make_trial, precision):
+    """One model with a head for each; their losses are scaled, so what they hold is hidden behind that wrapper as well."""
+    names = list(kinds())
+
+    def build(trial):
+        x = layers.Flatten(name="flatten")(layers.Rescaling(1 / 255, name="rescale")(inputs := keras.Input(trial.input_shape)))
+        return keras.Model(inputs, [layers.Dense(trial.classes, name=name)(x) for name in names])
+
+    def make():
+        made = kinds()
+        return made if precision == "mixed_float16" else {name: one.inner_optimizer for name, one in made.items()}
+
+    keras.config.set_dtype_policy(precision)
+    try:
+        whole, _ = ends(make_trial, build, make, folder="whole", step=lambda: each_its_own)
+        resumed, _ = ends(make_trial, build, make, folder="killed", killed_first=True, step=lambda: each_its_own)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert kinds_of(build(make_trial())) == names
+    different = [name for i, name in enumerate(names) if not arrays_equal(whole[2 * i : 2 * i + 2], resumed[2 * i : 2 * i + 2])]
+    assert not different
+
+
+def test_variables_of_a_users_optimizer_are_saved(make_trial):
+    assert same_ends(make_trial, softmax_regression, make=lambda: Signed(0.01))
+
+
+def test_what_an_optimizer_cannot_do_here_is_refused(make_trial):
+    class Counting(optimizers.SGD):
+        updates = 0
+
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            self.updates = 0
+
+        def update_step(self, gradient, variable, learning_rate):
+            self.updates += 1
+            super().update_step(gradient, variable, learning_rate / self.updates)
+
+    refused = {
+        "gradient_accumulation_steps=2": lambda: optimizers.SGD(0.1, gradient_accumulation_steps=2),
+        "Received: <function": lambda: optimizers.SGD(lambda: 0.1),
+        "`updates` of the optimizer counting, which changed": lambda: Counting(0.1),
+    }
+    for said, make in refused.items():
+        with pytest.raises(Misuse, match=said) as caught:
+            ends(make_trial, softmax_regression, make)
+        assert "\n" not in str(caught.value)
+
+
+def test_an_update_that_overflows_in_float16_is_neither_counted_nor_taken_for_divergence(make_trial):
+    """Gradients of the logits are up to 300 / 16, the scale is 2^15, and float16 ends at 65504."""
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        trial = make_trial(epochs=4)
+        rate = optimizers.schedules.PolynomialDecay(0.01, 100)
+        model = softmax_regression(trial)
+        before = model.get_weights()
+        seen = []
+
+        class Watch(keras.callbacks.Callback):
+            def on_train_batch_end(self, batch, logs=None):
+                optimizer = self.model.optimizer
+                seen.append(
+                    (int(optimizer.iterations), float(optimizer.dynamic_scale), arrays_equal(before, model.get_weights()))
+                )
+
+        trial.fit(model, optimizer=optimizers.SGD(rate), loss=large, callbacks=[trial.unsaved(Watch())])
+        fit = trial.fits["fit"]
+        updates, scales, unchanged = zip(*seen, strict=True)
+        assert updates[1] == 0 and scales[1] == 2.0**13 and unchanged[1]
+        assert 0 < updates[-1] < 16
+        assert (fit.batches, fit.steps, len(fit.norms)) == (16, updates[-1], updates[-1])
+        assert np.isfinite(fit.norms).all()
+        counted = [0, *updates[3::4]]
+        means = [float(np.mean(fit.norms[a:b])) if b > a else None for a, b in itertools.pairwise(counted)]
+        assert [row["gradient_norm"] for row in fit.history] == [m if m is None else pytest.approx(m) for m in means]
+
+        endless = make_trial(folder="endless", epochs=20)
+        with pytest.raises(Diverged, match=r"not finite under any loss scale at epoch 8, step 30"):
+            endless.fit(softmax_regression(endless), optimizer=optimizers.SGD(0.1), loss=poisoned)
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+def large(targets, logits):
+    return 300 * losses.categorical_crossentropy(targets, logits, from_logits=True)
+
+
+@tf.custom_gradient
+def poisoned(targets, logits):
+    """A finite loss without a finite gradient."""
+    return tf.ones_like(logits[:, 0]), lambda _: (None, np.nan * logits)
+
+
+def test_a_layer_in_float16_has_its_loss_scaled_under_any_policy_and_never_twice(make_trial):
+    half = layers.Dense(8, dtype="mixed_float16", name="half")
+    trial = make_trial(epochs=1)
+    model = softmax_regression(trial, half)
+    trial.fit(model, optimizer=optimizers.SGD(0.1))
+    assert isinstance(model.optimizer, optimizers.LossScaleOptimizer)
+    again = make_trial(epochs=1, folder="given")
+    given = optimizers.LossScaleOptimizer(optimizers.SGD(0.1))
+    model = softmax_regression(again, layers.Dense(8, dtype="mixed_float16", name="half"))
+    again.fit(model, optimizer=given)
+    assert model.optimizer is given
+
+
+# --- layers ----------------------------------------------------------------------------------------------------------
+
+
+class Stateful(layers.Layer):
+    """Noise from generators in containers, and a metric and a weight that change what it puts out."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.listed = [keras.random.SeedGenerator(), keras.random.SeedGenerator()]
+        self.named = {"one": keras.random.SeedGenerator(), "two": (keras.random.SeedGenerator(),)}
+        self.mean = keras.metrics.Mean()
+
+    def build(self, shape):
+        self.calls = self.add_weight(shape=(), initializer="zeros", trainable=False, name="calls")
+
+    def call(self, inputs):
+        self.calls.assign_add(1.0)
+        self.mean.update_state(keras.ops.mean(inputs) * self.calls)
+        generators = [*self.listed, self.named["one"], self.named["two"][0]]
+        noise = [keras.random.normal(keras.ops.shape(inputs), seed=generator) for generator in generators]
+        return inputs + 0.1 * sum(noise) + self.mean.result()
+
+
+def test_generators_and_metrics_in_a_layer_go_on_and_follow_the_seed(make_trial):
+    build = lambda trial: softmax_regression(trial, Stateful(name="stateful"))  # noqa: E731
+    assert same_ends(make_trial, build)
+    trial = make_trial(epochs=1, folder="seeded")
+    model = build(trial)
+    trial.fit(model, optimizer=optimizers.SGD(0.0))
+    states = [generator.state for generator in model.get_layer("stateful")._seed_generators]
+    assert len(states) == 4
+    assert {int(state[0]) for state in states} == {trial.streams.key("noise", 0, "stateful", i) for i in range(4)}
+
+
+def test_variables_that_a_step_writes_go_on(make_trial):
+    """A teacher that follows the student, and a plain variable."""
+
+    def step_of(trial_teacher):
+        count = tf.Variable(0.0)
+
+        def step(model, images, targets, seed):
+            logits = model(images, training=True)
+            count.assign_add(1.0)
+            for old, new in zip(trial_teacher.trainable_variables, model.trainable_variables, strict=True):
+                old.assign(0.5 * old + 0.5 * new)
+            return losses.categorical_crossentropy(targets, logits, from_logits=True) + count * tf.reduce_sum(
+                tf.square(logits - tf.stop_gradient(trial_teacher(images))), axis=-1
+            ), logits
+
+        return step
+
+    trial = make_trial()
+    teacher = lambda: step_of(softmax_regression(trial))  # noqa: E731
+    assert same_ends(make_trial, softmax_regression, step=teacher)
+
+
+def test_a_finished_stage_gives_back_what_its_step_wrote(make_trial):
+    counts = []
+    for _ in range(2):
+        count = tf.Variable(0.0)
+
+        def step(model, images, targets, seed, count=count):
+            count.assign_add(1.0)
+            logits = model(images, training=True)
+            return losses.categorical_crossentropy(targets, logits, from_logits=True), logits
+
+        trial = make_trial(epochs=2, train_size=32)
+        trial.fit(softmax_regression(trial), optimizer=optimizers.SGD(0.1), step=step)
+        counts.append(count.numpy())
+    assert trial.resumes == 1
+    assert counts == [4.0, 4.0]
+
+
+def test_callbacks_may_draw_from_the_global_generators(make_trial):
+    class Shake(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            bias = self.model.get_layer("logits").bias
+            bias.assign(bias + np.random.normal(size=bias.shape) + random.random())
+
+    assert same_ends(make_trial, softmax_regression, callbacks=lambda: [Shake()])
+
+
+@pytest.mark.parametrize("held", ["plain", "in a list", "in a dict"])
+def test_a_variable_of_a_layer_that_keras_does_not_list_is_refused(make_trial, held):
+    class Hiding(layers.Layer):
+        def build(self, shape):
+            variable = tf.Variable(0.0)
+            self.count = {"plain": variable, "in a list": [variable], "in a dict": {"a": variable}}[held]
+
+        def call(self, inputs):
+            return inputs
+
+    with pytest.raises(Misuse, match="Received: `count` of the layer hiding"):
+        ends(make_trial, lambda trial: softmax_regression(trial, Hiding(name="hiding")))
+
+
+# --- chance ----------------------------------------------------------------------------------------------------------
+
+
+def noisy_layer(draw):
+    class Noisy(layers.Layer):
+        calls = 0
+
+        def call(self, inputs):
+            return inputs + draw(self, inputs)
+
+    return lambda trial: softmax_regression(trial, Noisy(name="noisy"))
+
+
+def counted(layer, inputs):
+    layer.calls = layer.calls + 1
+    return layer.calls
+
+
+own = np.random.default_rng(0)
+CHANCE = {
+    "RandomStandardNormal at .*test_resume.py:": lambda _, x: tf.random.normal(tf.shape(x)),
+    "RandomUniform at .*test_resume.py:": lambda _, x: tf.nn.dropout(x, 0.5),
+    "RandomUniform at": lambda _, x: tf.while_loop(lambda i, a: i < 2, lambda i, a: (i + 1, a + tf.random.uniform(())), (0, 0.0))[
+        1
+    ],
+    "TruncatedNormal at": lambda _, x: tf.cond(tf.reduce_sum(x) > 0, lambda: tf.random.truncated_normal(()), lambda: 0.0),
+    "RandomShuffle at": lambda _, x: tf.function(lambda a: tf.random.shuffle(a))(x),
+    "Multinomial at": lambda _, x: tf.cast(tf.random.categorical(x[:, :3], 1), tf.float32),
+    "RandomGamma at": lambda _, x: tf.random.gamma((), 1.0),
+    "PyFunc at": lambda _, x: x + tf.ensure_shape(tf.numpy_function(lambda: np.float32(0), [], tf.float32), ()),
+    "EagerPyFunc at": lambda _, x: x + tf.ensure_shape(tf.py_function(lambda: 1.0, [], tf.float32), ()),
+    "a draw from numpy.random": lambda _, x: np.random.normal(),
+    "a draw from random": lambda _, x: random.random(),
+    "`own` in .*test_resume, which changed": lambda _, x: own.normal(),
+    "`calls` of the layer noisy, which changed": counted,
+}
+
+
+def drawing(draw):
+    """A loss, an augmentation and a step that add a number which is drawn."""
+
+    def loss(targets, logits):
+        return losses.categorical_crossentropy(targets, logits + draw(), from_logits=True)
+
+    def augmentation(images, targets, uniforms):
+        return images + draw(), targets
+
+    def step(model, images, targets, seed):
+        return loss(targets, model(images, training=True)), None
+
+    return {"loss": lambda: loss, "augment": lambda: [augmentation], "step": lambda: step}
+
+
+@pytest.mark.parametrize("said", CHANCE)
+def test_chance_that_no_checkpoint_holds_is_refused(make_trial, said):
+    with pytest.raises(Misuse, match=said) as caught:
+        ends(make_trial, noisy_layer(CHANCE[said]))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("where", ["loss", "augment", "step"])
+@pytest.mark.parametrize(
+    ("said", "draw"),
+    [
+        ("RandomStandardNormal at", lambda: tf.random.normal(())),
+        ("a draw from numpy.random", lambda: np.random.normal()),
+        ("`own` in", lambda: own.normal()),
+    ],
+)
+def test_chance_is_found_wherever_it_is_drawn(make_trial, said, draw, where):
+    with pytest.raises(Misuse, match=said):
+        ends(make_trial, softmax_regression, **{where: drawing(draw)[where]})
+
+
+def test_chance_in_inference_alone_is_found(make_trial):
+    class InInference(layers.Layer):
+        def call(self, inputs, training=None):
+            return inputs if training else inputs + tf.random.normal(tf.shape(inputs))
+
+    with pytest.raises(Misuse, match="RandomStandardNormal at"):
+        ends(make_trial, lambda trial: softmax_regression(trial, InInference(name="noisy")))
