@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from common.data.streams import Streams
-from common.training.adapters import frozen
+from common.training.graphs import frozen
 
 PRECISIONS = ("float32", "float16", "int8")
 CALIBRATION_IMAGES = 100

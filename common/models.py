@@ -3,7 +3,7 @@
 Each takes a `Trial` first, or what has its `input_shape` (height, width, channels), `classes` and, for batch
 normalisation, `replicas`. Images come
 as float32 0 … 255 and are divided by 255 in the model, unless it is given another preprocessing. Layers are named by
-role, because a layer's initial weights depend on its name (`adapters.seeded_weights`).
+role, because a layer's initial weights depend on its name (`seeding.seeded_weights`).
 """
 
 from collections.abc import Callable

@@ -3,7 +3,7 @@ import pytest
 from keras import optimizers
 
 from common import calibration, metrics, models
-from common.training.adapters import seeded_weights
+from common.training.seeding import seeded_weights
 
 
 def test_the_temperature_is_found_by_hand_in_two_classes():

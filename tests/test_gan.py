@@ -12,7 +12,7 @@ from common import gan
 from common.data.split import Split
 from common.errors import Misuse
 from common.running.progress import Display
-from common.training.adapters import seeded_weights
+from common.training.seeding import seeded_weights
 
 
 @pytest.fixture

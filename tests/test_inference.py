@@ -5,7 +5,7 @@ import tensorflow as tf
 from keras import optimizers
 
 from common import inference, models
-from common.training.adapters import seeded_weights
+from common.training.seeding import seeded_weights
 
 
 @pytest.fixture

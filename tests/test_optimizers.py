@@ -6,7 +6,7 @@ from keras import optimizers
 from common import models
 from common import optimizers as ours
 from common.errors import Misuse
-from common.training.adapters import seeded_weights
+from common.training.seeding import seeded_weights
 
 STEPS = 200
 

@@ -7,7 +7,7 @@ from common import models, profiling
 from common.errors import Misuse
 from common.experiment import Setting
 from common.training import loop
-from common.training.adapters import seeded_weights
+from common.training.seeding import seeded_weights
 
 
 def watched(trial, **options):

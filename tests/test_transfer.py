@@ -9,7 +9,7 @@ from keras import optimizers
 from common import models, tasks, transfer
 from common.data.streams import Streams
 from common.errors import Unavailable
-from common.training.adapters import seeded_weights
+from common.training.seeding import seeded_weights
 
 
 @pytest.fixture

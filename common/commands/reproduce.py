@@ -61,18 +61,22 @@ def plan_again(row: dict, folder: pathlib.Path, dataset: str | None = None) -> P
     searched = {"search": row["search"], "tuning": row["tuning"]}
     variant = Variant(arm, row["rate"], values, int(row["epochs"]), row["point"], **searched)
     experiment.arms = {arm: experiment.arguments(arm)}  # the row's setting has the arm's fields, with all shares worked out
-    plan = Planner(experiment, Selected("full", setting), folder).plan([(variant, int(row["seed"]))])
+    return Planner(experiment, Selected("full", setting), folder).plan([(variant, int(row["seed"]))])
+
+
+def check_same(row: dict, plan: Plan) -> None:
+    """Raises `Failure` if the trial planned again is not that of the row."""
     (trial,) = plan.trials
     if trial.dataset.checksum != row["data_checksum"]:
         raise Failure(f"DIFFERS: {trial.dataset.name} holds other images or labels here (SHA-256 {trial.dataset.checksum[:12]})")
     if trial.fingerprint != row["fingerprint"]:
         raise Failure(f"DIFFERS: the experiment's code, or the protocol, is not that of the row (commit {row['commit'][:12]})")
-    return plan
 
 
 def run_again(row: dict, folder: pathlib.Path, dataset: str | None = None) -> dict:
     """Train a row's trial anew, see `plan_again`. Returns the new row. Raises `Failure` if it cannot be the same trial."""
     plan = plan_again(row, folder, dataset)
+    check_same(row, plan)
     (trial,) = plan.trials
     devices = Devices.here(1)
     reason = devices.lack(trial.setting.replicas, trial.setting.workers)

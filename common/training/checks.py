@@ -63,8 +63,6 @@ def model(given, fitted: Sequence[keras.Model]) -> None:
     Args:
         fitted: the models that the trial has compiled itself.
     """
-    if not isinstance(given, keras.Model):
-        raise Misuse(f"fit trains a keras.Model. Received: {given!r}")
     own = [cls for cls in type(given).__mro__ if cls.__module__.split(".")[0] not in ("keras", "tensorflow", "builtins")]
     for name in TRAINERS_OWN:
         if name in vars(given) or any(name in vars(cls) for cls in own):
@@ -214,13 +212,7 @@ def _augmented(stage: Stage, images, hard, orientation: bool) -> tuple[tf.Tensor
     prepared, mixes = hard, False
     for i, one in enumerate(stage.augment):
         before = prepared
-        try:
-            images, prepared = one(images, prepared, uniforms[:, i])
-        except TypeError as error:
-            raise Misuse(
-                "an augmentation is f(images, targets, uniforms) -> images, targets; those of common.augment are made by a call, "
-                f"such as flip(). Received: {one!r} ({error})"
-            ) from error
+        images, prepared = one(images, prepared, uniforms[:, i])
         if images.shape[0] != hard.shape[0] or prepared.shape != hard.shape:
             raise Misuse(
                 f"an augmentation keeps the shapes of a batch. Received: {images.shape}, {prepared.shape} of {_named(one)}"

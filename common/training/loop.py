@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from common.errors import Misuse
-from common.training import adapters, augmentation, checkpoint, checks, prediction, purity, update
+from common.training import adapters, augmentation, checkpoint, checks, graphs, prediction, purity, seeding, update
 from common.training.stage import Fit, Stage
 
 SAMPLES = 8
@@ -40,7 +40,7 @@ class Loop:
         checks.callbacks(stage.callbacks, len(self.players), self._measured() if stage.callbacks else ())
         self.callbacks = adapters.prepared(stage.callbacks, trial.task)
         self.agree = adapters.agreement(trial.strategy, trial.workers)
-        self.outside: list[adapters.Outside] = []
+        self.outside: list[graphs.Outside] = []
         self.called = set()  # compiled functions that have run once
         self.reported = 0.0
         self.scheduled = adapters.scheduled_rate(self.players[0].optimizer) is not None
@@ -123,7 +123,7 @@ class Loop:
             adapters.refuse_optimizer(player.optimizer)
         adapters.refuse_hidden_variables(self.model)
         self.model.compile(optimizer=self.players[0].optimizer, loss=None, jit_compile=False, auto_scale_loss=False)
-        adapters.seed_noise(self.model, self.trial.streams, self.stage.earlier)
+        seeding.seed_noise(self.model, self.trial.streams, self.stage.earlier)
         self.callbacks.set_model(self.model)
         self.callbacks.set_params({"epochs": self.stage.epochs, "steps": self.steps_per_epoch, "verbose": 0})
         self.model.stop_training = False
@@ -132,10 +132,10 @@ class Loop:
         """Trace the update and the forward pass, and look for what could not be had again after a kill."""
         with self.trial.clock("compile"), purity.unchanged(self.stage):
             self.update = update.compiled(self.trial, self.stage, self.players)
-            adapters.refuse_chance(self.update)
+            graphs.refuse_chance(self.update)
             self.forward = prediction.forward(self.model, self.trial.input_shape) if self.judged else None
-        adapters.refuse_global_noise()
-        self.outside = adapters.written_outside(self.update, [v for group in self._variables().values() for v in group])
+        seeding.refuse_global_noise()
+        self.outside = graphs.written_outside(self.update, [v for group in self._variables().values() for v in group])
 
     def samples(self) -> np.ndarray:
         """Some training images as the model sees them in the first epoch: uint8 [n, height, width, channels]."""

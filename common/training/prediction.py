@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from common.training import adapters
+from common.training import graphs, seeding
 
 CHUNK = 500
 """Images per forward pass; fixed, so that the bits of a prediction do not depend on the setting."""
@@ -37,7 +37,7 @@ def forward(model: keras.Model, image_shape: tuple[int, ...] = ()) -> Callable[[
     def call(images):
         return tf.cast(model(tf.cast(images, tf.float32), training=False), tf.float32)
 
-    adapters.refuse_chance(call)
+    graphs.refuse_chance(call)
     return lambda images: call(images).numpy()
 
 
@@ -68,7 +68,7 @@ def added_losses(model: keras.Model, split, batch_size: int) -> float:
 @contextlib.contextmanager
 def settled(model: keras.Model, split, order: np.ndarray, batch_size: int) -> Iterator[None]:
     """Within: a model's batch-norm statistics are re-estimated, as they are when it is scored. Afterwards they are the former."""
-    layers = [layer for layer in adapters.layers_of(model) if isinstance(layer, keras.layers.BatchNormalization)]
+    layers = [layer for layer in seeding.layers_of(model) if isinstance(layer, keras.layers.BatchNormalization)]
     statistics = [variable for layer in layers for variable in (layer.moving_mean, layer.moving_variance)]
     before = [np.array(variable) for variable in statistics]
     reestimate_batch_norm(model, split, order, batch_size)
@@ -88,7 +88,7 @@ def reestimate_batch_norm(model: keras.Model, split, order: np.ndarray, batch_si
     Args:
         order: int [n], the order in which the split is batched; a last batch of fewer than half is left out.
     """
-    layers = adapters.layers_of(model)
+    layers = seeding.layers_of(model)
     norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable]
     if not norms:
         return

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from common.errors import Misuse
-from common.training import adapters
+from common.training import adapters, seeding
 from common.training.stage import Stage
 
 COUNTERS = (int, float, np.random.Generator, np.random.RandomState, random.Random)
@@ -34,7 +34,7 @@ def restore_generators(states: tuple) -> None:
 def unchanged(stage: Stage) -> Iterator[None]:
     """Raises `Misuse` where tracing a stage within draws from a generator of Python, or changes what its parts hold."""
     before, drawn = _held(stage), generators()
-    with adapters.seeds_drawn_apart():
+    with seeding.seeds_drawn_apart():
         yield
         now = generators()
     for name, old, new in zip(("numpy.random", "random"), drawn, now, strict=True):
@@ -58,7 +58,7 @@ def _held(stage: Stage) -> dict[str, object]:
     found: dict[str, object] = {}
     seen: set[int] = set()
     optimizers = (inner for outer in stage.optimizers.values() for inner in adapters.optimizers_in(outer))
-    for kind, one in (*(("layer", v) for v in adapters.layers_of(stage.model)), *(("optimizer", v) for v in optimizers)):
+    for kind, one in (*(("layer", v) for v in seeding.layers_of(stage.model)), *(("optimizer", v) for v in optimizers)):
         for name, value in _fields(one).items():
             _look(value, f"`{name}` of the {kind} {one.name}", found, seen)
     for function in (stage.step, stage.loss, *stage.augment):

@@ -14,7 +14,7 @@ from common.data.split import Split, folds
 from common.data.streams import Streams
 from common.errors import Misuse
 from common.tasks import Task, classification
-from common.training import adapters, arguments, checkpoint, checks, prediction
+from common.training import adapters, arguments, checkpoint, checks, prediction, seeding
 from common.training.adapters import per_example
 from common.training.augmentation import Augmentation
 from common.training.loop import Loop
@@ -179,12 +179,12 @@ class Trial:
         if loss is None and step is None and self.task is not classification:
             raise Misuse(f"the task {self.task.name} needs a loss of its own. Received: loss=None")
         train, val = arguments.splits(self, on, validate)
+        checks.splits(train, val, self.input_shape)
         arguments.check_model(model, train, images=step is None)
+        checks.model(model, list(self.models.values()))
         arguments.check_callbacks(callbacks)
         arguments.check_augmentations(augment)
         players = checks.optimizers(optimizer, step)
-        checks.model(model, list(self.models.values()))
-        checks.splits(train, val, self.input_shape)
         outputs = self.task.outputs(train.classes) if train.classes else self.classes
         what = Stage(
             name=stage,
@@ -206,7 +206,7 @@ class Trial:
         )
         checks.targets(what, loss, self.task.orientation)
         loop = Loop(self, what)
-        adapters.refuse_shared_names(model, self.models.values())
+        seeding.refuse_shared_names(model, self.models.values())
         self.models[stage], self.fits[stage], self.trains[stage] = model, loop.fit, train
         if self.samples is None:
             self.samples = loop.samples()

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from common.training import adapters, augmentation
+from common.training import adapters, augmentation, seeding
 from common.training.stage import Stage
 
 
@@ -73,7 +73,7 @@ def compiled(trial, stage: Stage, players: list[Player]) -> tf.types.experimenta
         return [trial.strategy.experimental_local_results(result)[0] for result in trial.strategy.run(run, args=batch)]
 
     compiled_call = tf.function(call, input_signature=_signature(trial, stage))
-    with adapters.replicas_apart(stage.model, trial.streams, trial.replicas):
+    with seeding.replicas_apart(stage.model, trial.streams, trial.replicas):
         compiled_call.get_concrete_function()
     return compiled_call
 

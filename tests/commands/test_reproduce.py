@@ -1,6 +1,8 @@
 """Receipts: a row's trial, run again."""
 
 import csv
+import dataclasses
+import json
 import subprocess
 import sys
 
@@ -14,7 +16,7 @@ from common.commands import reproduce
 from common.files import experiment_scripts
 from common.rows import schema, store
 from common.rows.schema import entry_of
-from common.running import fingerprint
+from common.running.fingerprint import PROTOCOL
 
 
 def call(module, *options):
@@ -96,14 +98,17 @@ def test_a_prefix_must_name_one_row(rows):
 
 
 @pytest.mark.parametrize("path", experiment_scripts(), ids=lambda path: path.stem)
-def test_the_trial_of_every_published_arm_is_planned_again_as_it_was(path, tmp_path, digits, monkeypatch):
+def test_the_trial_of_every_published_arm_is_planned_again_as_it_was(path, tmp_path, digits):
     for files in [files for folder in store.setting_folders(schema.REFERENCE) for files in store.experiments(folder)]:
         rows = store.read_rows(files) if files.experiment == path.stem else []
         for row in {entry_of(row): row for row in rows if row["status"] == "done"}.values():
-            monkeypatch.setattr(fingerprint, "PROTOCOL", int(row["protocol"]))
-            (trial,) = reproduce.plan_again(row, tmp_path).trials
-            assert trial.fingerprint == row["fingerprint"], entry_of(row)
-            assert (trial.setting.epochs, trial.lack) == (int(row["epochs"]), "")
+            plan = reproduce.plan_again(row, tmp_path)
+            (trial,) = plan.trials
+            setting = {**dataclasses.asdict(trial.setting), "dataset": trial.dataset.name}
+            assert json.loads(json.dumps(setting)) == json.loads(row["setting"]), entry_of(row)
+            assert (trial.arguments, trial.lack) == (json.loads(row["arguments"]), "")
+            if row["protocol"] == str(PROTOCOL):
+                reproduce.check_same(row, plan)
 
 
 def test_rows_of_own_images_are_found_where_they_were(tmp_path):

@@ -7,8 +7,8 @@ from conftest import PROJECT
 
 from common import calibration, features, inference, tasks
 from common.data.streams import Streams
-from common.training.adapters import seeded_weights
 from common.training.execution import load_script
+from common.training.seeding import seeded_weights
 
 
 def experiment(number):

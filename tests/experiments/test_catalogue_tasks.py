@@ -11,9 +11,9 @@ from common.data.split import Split, folds
 from common.data.streams import Streams
 from common.errors import Misuse
 from common.experiment import Setting
-from common.training.adapters import seeded_weights
 from common.training.execution import load_script
 from common.training.scoring import score
+from common.training.seeding import seeded_weights
 from common.training.trial import Examples, Host, Trial
 
 

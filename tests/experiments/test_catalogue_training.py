@@ -11,8 +11,8 @@ from common import models
 from common.optimizers import decay_kernels_alone
 from common.running import plan
 from common.training import prediction
-from common.training.adapters import seeded_weights
 from common.training.execution import load_script
+from common.training.seeding import seeded_weights
 
 
 def script(number):

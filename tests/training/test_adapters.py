@@ -3,7 +3,8 @@ import numpy as np
 from keras import layers
 
 from common.data.streams import Streams
-from common.training.adapters import seeded_weights, shares
+from common.training.adapters import shares
+from common.training.seeding import seeded_weights
 
 
 def test_a_batch_is_shared_evenly_and_one_too_small_is_taken_by_all():

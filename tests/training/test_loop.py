@@ -11,8 +11,8 @@ from common import augment, metrics, models, tasks
 from common.data.streams import Streams
 from common.errors import Misuse
 from common.training import prediction
-from common.training.adapters import seeded_weights
 from common.training.loop import Diverged
+from common.training.seeding import seeded_weights
 
 
 def linear(trial, **options):

@@ -11,8 +11,8 @@ from test_checks import Subclass, against, network, two_players
 from common import augment, calibration, inference, metrics, models, tasks
 from common.errors import Misuse
 from common.search.grid import Score
-from common.training.adapters import seeded_weights
 from common.training.scoring import score
+from common.training.seeding import seeded_weights
 
 
 def fit(trial, model, **options):

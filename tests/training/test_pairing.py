@@ -12,8 +12,8 @@ from keras import initializers, layers, optimizers
 
 from common.data.streams import Streams
 from common.errors import Misuse
-from common.training import adapters
-from common.training.adapters import seeded_weights
+from common.training import adapters, seeding
+from common.training.seeding import seeded_weights
 
 KNOWN = {
     "Activation": ("relu",),
@@ -229,7 +229,7 @@ def test_blocks_with_equal_inner_names_have_weights_and_masks_of_their_own(make_
     trial = make_trial(train_size=16, epochs=1)
     with seeded_weights(trial.streams):
         model = small(trial, Block(name="first"), Block(name="second"))
-        adapters.seed_noise(model, trial.streams, 0)
+        seeding.seed_noise(model, trial.streams, 0)
     assert len(set(states(model))) == 2
     first, second = (model.get_layer(name).dense for name in ("first", "second"))
     assert not np.array_equal(first.get_weights()[0][:8], second.get_weights()[0])
@@ -361,8 +361,8 @@ def test_noise_within_a_layer_of_keras_does_not_depend_on_the_layers_before(make
                 x = layer(x)
             [layers.Dropout(0.1) for _ in range(before)]
             model = keras.Model(inputs, layers.MultiHeadAttention(2, 3, dropout=0.5, name="attention")(x, x))
-        adapters.refuse_shared_names(model, [])
-        adapters.seed_noise(model, trial.streams, 0)
+        seeding.refuse_shared_names(model, [])
+        seeding.seed_noise(model, trial.streams, 0)
         return states(model.get_layer("attention"))
 
     assert masks(0) == masks(1)

@@ -13,8 +13,8 @@ from gradients import each_its_own, kinds, kinds_of
 from keras import layers, losses, optimizers
 
 from common.errors import Misuse
-from common.training.adapters import seeded_weights
 from common.training.loop import Diverged
+from common.training.seeding import seeded_weights
 
 
 class Killed(Exception):
