@@ -56,9 +56,9 @@ class Loop:
         for callback in self.callbacks.callbacks:
             checkpoint.callback_state(callback)  # raises for one that could not be saved, before anything is trained
         self._compile()
+        self._check_head()
         self._load(self.stage.name)
         adapters.start_at(self.model, fit.epoch)
-        self._check_head()
         self._check_rates()
         while fit.epoch < self.stage.epochs and not fit.stopped:
             self._epoch()
@@ -94,12 +94,15 @@ class Loop:
         return names
 
     def _check_head(self):
-        """Raises `Misuse` where the outputs are probabilities."""
+        """Raises `Misuse` where the outputs are probabilities. The model is left as it was."""
         if not (self.judged and self.trial.task.logits):
             return
         images = checks.probe(self.stage.train)[0]
+        before = [keras.ops.convert_to_numpy(variable) for variable in self.model.variables]
         with self.trial.clock("compile" if self._first("forward") else "eval"):
             outputs = self.forward(images)
+        for variable, value in zip(self.model.variables, before, strict=True):
+            variable.assign(value)
         checks.head(self.model, images, outputs)
 
     def _check_rates(self):

@@ -12,7 +12,7 @@ from keras import initializers, layers, optimizers
 
 from common.data.streams import Streams
 from common.errors import Misuse
-from common.training import adapters, seeding
+from common.training import seeding
 from common.training.seeding import seeded_weights
 
 KNOWN = {
@@ -148,7 +148,7 @@ def test_every_kind_of_initializer_draws_by_layer_alone(initializer):
     first = kernel(initializer, 0)
     assert np.array_equal(first, kernel(initializer, 2))
     assert not np.array_equal(first, kernel(initializer, 0, name="other"))
-    assert adapters.get_global_attribute("global_seed_generator") is None
+    assert seeding.get_global_attribute("global_seed_generator") is None
 
 
 def test_an_initializer_that_two_layers_share_gives_each_weights_of_its_own():
