@@ -4,19 +4,25 @@ import statistics
 from collections.abc import Sequence
 
 from common.rows import schema, store
+from common.running.fingerprint import PROTOCOL
 
 
 def show(files: schema.Files, metric: str) -> None:
-    """Print each arm's mean test score beside the published one, draw the figures and print their paths."""
+    """Print each arm's mean test score beside the published one, draw the figures and print their paths.
+
+    Published rows of an earlier protocol may differ for that reason, which their line then says.
+    """
     published = files._replace(folder=schema.REFERENCE / files.folder.name)
     reference = _means(store.read_rows(published), metric) if published.rows != files.rows.resolve() else {}
+    protocols = {row["protocol"] for row in store.read_rows(published)} - {str(PROTOCOL)}
+    earlier = f", protocol {' and '.join(sorted(protocols))}" if protocols else ""
     means = _means(store.read_rows(files), metric)
     width = max((len(entry) for entry in means), default=0)
     for entry, (mean, count, diverged) in means.items():
         line = f"{entry:<{width}}  test {metric} {mean:.4f} (mean of {count})"
         line += f", {diverged} diverged" if diverged else ""
         if entry in reference:
-            line += f"; published {reference[entry][0]:.4f} (mean of {reference[entry][1]})"
+            line += f"; published {reference[entry][0]:.4f} (mean of {reference[entry][1]}{earlier})"
         print(line)
     from common.figures import draw, search  # which import pandas and Matplotlib
 
