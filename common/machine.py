@@ -1,5 +1,6 @@
 """What this computer has, asked without TensorFlow."""
 
+import contextlib
 import functools
 import importlib.metadata
 import os
@@ -7,6 +8,8 @@ import pathlib
 import platform
 import re
 import subprocess
+import sys
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from common.errors import Misuse
@@ -134,3 +137,17 @@ def _processor_facts() -> dict[str, str]:
         return {}
     lines = [line.partition(":") for line in first.splitlines()]
     return {name.strip(): value.strip() for name, _, value in lines}
+
+
+@contextlib.contextmanager
+def quiet_stderr() -> Iterator[None]:
+    """What TensorFlow writes to stderr while it is imported stays out of the user's way."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

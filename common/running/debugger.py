@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Sequence
 
 from common.errors import CodeChanged, Failure, Misuse, Unavailable
+from common.machine import quiet_stderr
 from common.rows import store
 from common.running.locks import TrialLocks
 from common.running.plan import Plan, Planned, known_columns
@@ -66,7 +67,8 @@ class Debugger:
         if self.fits is None:
             self.fits = trial.fits
             os.environ.update(settings_of(trial.fits, self.options.devices.take(trial.fits[1])))
-        from common.training import execution  # only now: it imports TensorFlow, which reads the environment
+        with quiet_stderr():
+            from common.training import execution  # only now: it imports TensorFlow, which reads the environment
 
         self.strategy = self.strategy or execution.start(*trial.fits)
         shutil.rmtree(plan.files.state / trial.folder_name, ignore_errors=True)

@@ -4,17 +4,15 @@ Nothing of a search is kept but its trials' rows. A killed one is played again f
 order that depends on no clock, so it proposes the same points.
 """
 
-import contextlib
 import math
 import os
-import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from common import space
 from common.data.streams import Streams
+from common.machine import quiet_stderr
 from common.running.plan import Variant
 from common.search.grid import FIRST_SEED, Score
 from common.tasks import Task, classification
@@ -114,7 +112,7 @@ def make_oracle(searcher: Searcher):
     """The keras-tuner oracle of a search. Its seed is a hash: keras-tuner takes 0 for none, and draws with seed, seed + 1, …"""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    with _quiet():
+    with quiet_stderr():
         import keras_tuner
         from keras_tuner import oracles
 
@@ -157,17 +155,3 @@ def make_oracle(searcher: Searcher):
             return {"status": "RUNNING", "values": values | positions}
 
     return Halton(max_trials=searcher.count, **options)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """What TensorFlow writes to stderr while it is imported stays out of the user's way."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
