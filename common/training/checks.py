@@ -251,10 +251,10 @@ def _check_loss(stage: Stage, loss, hard, prepared, *, soft: bool) -> None:
         gradient = tape.gradient(values, outputs)
         far = np.asarray(stage.loss(prepared, 1e3 * outputs), np.float64)
     except Exception as error:
-        lines = str(error).splitlines() or [type(error).__name__]
+        told = " ".join(str(error).split())
         raise Misuse(
             f"the loss must give a number for each example, from targets and outputs {tuple(hard.shape)}. "
-            f"Received: {name}, which fails there: {lines[0]}"
+            f"Received: {name}, which fails there with {type(error).__name__}: {told}"
         ) from error
     if gradient is None or not np.any(np.asarray(gradient)):
         raise Misuse(f"the loss does not depend on the outputs for these targets, so nothing would be learned. Received: {name}")

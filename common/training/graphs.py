@@ -30,12 +30,18 @@ def refuse_chance(call: tf.types.experimental.PolymorphicFunction) -> None:
                 "tf.py_function and tf.numpy_function call Python, whose state no checkpoint holds: write it in operations of "
                 f"TensorFlow or Keras. Received: {operation.type}{_place(operation)}"
             )
-        if operation.type in CHANCE or any(attribute.name in ("seed", "seed2") for attribute in operation.op_def.attr):
+        seeded = any(attribute.name in ("seed", "seed2") for attribute in operation.op_def.attr)
+        if operation.type in CHANCE or (seeded and not _draws_nothing(operation)):
             raise Misuse(
                 "TensorFlow's own generators are neither seeded by the trial nor saved with it: draw from the step's seed or an "
                 "augmentation's uniforms, or in a layer by keras.random from a keras.random.SeedGenerator of its own. "
                 f"Received: {operation.type}{_place(operation)}"
             )
+
+
+def _draws_nothing(operation: tf.Operation) -> bool:
+    """Whether an operation that carries a seed makes no use of it: a recurrent network of cuDNN without dropout."""
+    return operation.type.startswith("CudnnRNN") and operation.get_attr("dropout") == 0
 
 
 def _operations(graph: tf.Graph) -> Iterator[tf.Operation]:

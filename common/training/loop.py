@@ -34,7 +34,8 @@ class Loop:
         self.metric = trial.task.metric
         self._build()
         self.players = update.players(stage)
-        self.judged = self.output_shape == (None, stage.outputs)  # else it is no predictor: a generator, say
+        sees = prediction.sees_images(self.model, trial.input_shape)
+        self.judged = sees and self.output_shape == (None, stage.outputs)  # else it is no predictor: a generator, say
         self.classifies = self.judged and bool(stage.train.classes)
         checks.output_shape(stage, self.output_shape)
         checks.callbacks(stage.callbacks, len(self.players), self._measured() if stage.callbacks else ())
@@ -99,11 +100,13 @@ class Loop:
             return
         images = checks.probe(self.stage.train)[0]
         before = [keras.ops.convert_to_numpy(variable) for variable in self.model.variables]
-        with self.trial.clock("compile" if self._first("forward") else "eval"):
-            outputs = self.forward(images)
-        for variable, value in zip(self.model.variables, before, strict=True):
-            variable.assign(value)
-        checks.head(self.model, images, outputs)
+        try:
+            with self.trial.clock("compile" if self._first("forward") else "eval"):
+                outputs = self.forward(images)
+            checks.head(self.model, images, outputs)
+        finally:
+            for variable, value in zip(self.model.variables, before, strict=True):
+                variable.assign(value)
 
     def _check_rates(self):
         """Raises `Misuse` where a callback has changed a learning rate that is one of several, as it knows the first alone."""

@@ -21,6 +21,14 @@ def output_shape(model: keras.Model, image_shape: tuple[int, ...]):
     return keras.tree.map_structure(lambda tensor: tuple(tensor.shape), model.compute_output_spec(given))
 
 
+def sees_images(model: keras.Model, image_shape: tuple[int, ...]) -> bool:
+    """Whether a model takes one batch of images of a shape; sides of its own that it leaves open fit any."""
+    shape = getattr(model, "input_shape", (None, *image_shape))
+    if not isinstance(shape, tuple) or len(shape) != len(image_shape) + 1:
+        return False
+    return all(own in (None, side) for own, side in zip(shape[1:], image_shape, strict=True))
+
+
 def _images_of(model: keras.Model, image_shape: tuple[int, ...]) -> tf.TensorSpec:
     """What a compiled function of a model takes."""
     return tf.TensorSpec((None, *(model.input_shape[1:] if hasattr(model, "input_shape") else image_shape)), tf.uint8)
@@ -71,8 +79,8 @@ def settled(model: keras.Model, split, order: np.ndarray, batch_size: int) -> It
     layers = [layer for layer in seeding.layers_of(model) if isinstance(layer, keras.layers.BatchNormalization)]
     statistics = [variable for layer in layers for variable in (layer.moving_mean, layer.moving_variance)]
     before = [np.array(variable) for variable in statistics]
-    reestimate_batch_norm(model, split, order, batch_size)
     try:
+        reestimate_batch_norm(model, split, order, batch_size)
         yield
     finally:
         for variable, value in zip(statistics, before, strict=True):

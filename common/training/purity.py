@@ -73,13 +73,13 @@ def _fields(one) -> dict:
 
 
 def _of_a_library(kind: type | Callable) -> bool:
-    return kind.__module__.split(".")[0] in ("builtins", "keras", "tensorflow", "numpy")
+    return (kind.__module__ or "").split(".")[0] in ("builtins", "keras", "tensorflow", "numpy")
 
 
 def _look(value, where: str, found: dict[str, object], seen: set[int]) -> None:
     """Add what a value holds, within containers and functions too."""
     if isinstance(value, bool | int | float | complex | np.generic):
-        found[where] = value
+        found[where] = repr(value)  # of which that of nan is equal to itself
         return
     if id(value) in seen:
         return
@@ -116,7 +116,7 @@ def _look_into(function: Callable, where: str, found: dict[str, object], seen: s
         with contextlib.suppress(ValueError):  # not yet filled
             _look(cell.cell_contents, f"`{name}` in {function.__qualname__}", found, seen)
     _look(function.__defaults__ or (), f"defaults of {function.__qualname__}", found, seen)
-    if _of_a_library(function) or function.__module__.startswith("common."):
+    if _of_a_library(function) or (function.__module__ or "").startswith("common."):
         return
     for name in function.__code__.co_names:
         held = function.__globals__.get(name)

@@ -228,8 +228,9 @@ class Trial:
     def settled(self, model: keras.Model) -> Iterator[None]:
         """Within: a model's batch-norm statistics are re-estimated on what it was trained on, as they are when it is scored."""
         train = self.trained_on(model)
-        if getattr(model, "input_shape", (None, *self.input_shape))[1:] != self.input_shape:  # it does not see images
-            yield
+        fitted = {id(variable) for one in self.models.values() for variable in one.variables}
+        if not prediction.sees_images(model, self.input_shape) or not fitted & {id(variable) for variable in model.variables}:
+            yield  # nothing of it has been trained here, such as a teacher that was pretrained
             return
         with prediction.settled(model, train, self.scoring_order(train), self.batch_size):
             yield

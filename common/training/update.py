@@ -5,6 +5,7 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
+from common.errors import Misuse
 from common.training import adapters, augmentation, seeding
 from common.training.stage import Stage
 
@@ -81,6 +82,11 @@ def compiled(trial, stage: Stage, players: list[Player]) -> tf.types.experimenta
 def _total(player, losses, factors, count, penalty) -> tuple[tf.Tensor, tf.Tensor]:
     """A player's mean loss with penalties, and the same scaled as its precision asks for."""
     values = tf.cast(losses if player.name is None else losses[player.name], tf.float32)
+    if values.shape.rank not in (1, None):
+        raise Misuse(
+            "losses are one number for each example, [batch], whose mean is taken afterwards: leave reduce_mean out. Received: a "
+            f"tensor of shape {values.shape}"
+        )
     if factors is not None:
         values *= factors
     total = tf.reduce_sum(values) / count + penalty

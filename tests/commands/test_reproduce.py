@@ -1,7 +1,6 @@
 """Receipts: a row's trial, run again."""
 
 import csv
-import dataclasses
 import json
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from common.files import experiment_scripts
 from common.rows import schema, store
 from common.rows.schema import entry_of
 from common.running.fingerprint import PROTOCOL
+from common.setting import Setting
 
 
 def call(module, *options):
@@ -104,8 +104,7 @@ def test_the_trial_of_every_published_arm_is_planned_again_as_it_was(path, tmp_p
         for row in {entry_of(row): row for row in rows if row["status"] == "done"}.values():
             plan = reproduce.plan_again(row, tmp_path)
             (trial,) = plan.trials
-            setting = {**dataclasses.asdict(trial.setting), "dataset": trial.dataset.name}
-            assert json.loads(json.dumps(setting)) == json.loads(row["setting"]), entry_of(row)
+            assert trial.setting.replace(dataset=trial.dataset.name) == Setting(**json.loads(row["setting"])), entry_of(row)
             assert (trial.arguments, trial.lack) == (json.loads(row["arguments"]), "")
             if row["protocol"] == str(PROTOCOL):
                 reproduce.check_same(row, plan)

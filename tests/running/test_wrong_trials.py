@@ -115,18 +115,21 @@ experiment = Experiment(
 '''
 
 SAID = {
-    "in graph": ("ValueError: the loss is wrong in its second line (", "# in a graph"),
-    "while running": ("InvalidArgumentError: Incompatible shapes: [16,10] vs. [17,10] (", "loss=while_running)"),
+    "in graph": ("which fails there with ValueError: the loss is wrong in its second line (", "loss=in_graph)"),
+    "while running": (
+        "which fails there with InvalidArgumentError: .*Incompatible shapes: [32,10] vs. [33,10]",
+        "loss=while_running)",
+    ),
     "in layer": (
         "ValueError: Dimensions must be equal, but are 1 and 3 for matmul with input shapes: [?,28,28,1], [3,3]. (",
         "# in a layer",
     ),
-    "subclass": ("a subclass of keras.Model does not say .* keras.Model(inputs, net(inputs)). Received: Net 'net'", "fit(type("),
+    "subclass": ("NotImplementedError: Model Net does not have a `call()` method implemented.", "fit(type("),
     "tape": ("an optimizer is applied by trial.fit alone; .* trial.fit(model, step=…)", "].apply("),
     "tape by hand": ("a model that trial.fit has trained; .* trial.fit(model, step=…), .* Received: Functional 'small_cnn'", ""),
     "model.fit": ("a model that trial.fit has trained; .* Received: Functional 'small_cnn'", ""),
     "other model": ("a model that trial.fit has trained; .* Received: Functional 'small_cnn'", ""),
-    "embedding": ("puts out 10 numbers for an image. Received: (12,)", ""),
+    "embedding": ("must put out 10 numbers per image: (None, 10). Received: (None, 12) (", "trial.fit(wide"),
     "breakpoint": ("need a terminal, .* make exp-NN DEBUG=1", "breakpoint()"),
     "pdb": ("need a terminal, .* make exp-NN DEBUG=1", 'if what == "input"'),
     "input": ("need a terminal, .* make exp-NN DEBUG=1", 'input("'),
