@@ -101,6 +101,9 @@ def check_predictor(trial, predictor) -> None:
     trained = {id(variable) for model in trial.models.values() for variable in model.variables}
     if predictor.trainable_variables and not trained & {id(variable) for variable in predictor.variables}:
         raise Misuse(f"train must return a model that trial.fit has trained; {OWN_LOOP}. Received: {_shown(predictor)}")
+    outputs = getattr(predictor, "outputs", None) or [None]
+    if len(outputs) != 1:
+        raise Misuse(f"train must return a model of one output: keras.Model(model.input, logits). Received: {len(outputs)}")
     check_model(predictor, trial.train, images=True)
     shape = prediction.output_shape(predictor, trial.input_shape)
     if shape != (None, trial.classes):

@@ -4,6 +4,7 @@ What an augmentation or a loss needs is known by what it declares (`changes`, `h
 drawn training examples, prepared as in training, and drawn outputs.
 """
 
+import contextlib
 import functools
 from collections.abc import Callable, Sequence
 from numbers import Integral
@@ -70,8 +71,10 @@ def model(given, fitted: Sequence[keras.Model]) -> None:
                 f"a model's own {name} would be ignored: move what it computes into a loss or a step of Trial.fit, and take the "
                 f"method out. Received: {type(given).__name__}.{name}"
             )
-    told = given.get_compile_config() if given.compiled else None
-    asked = [name for name in ("loss", "loss_weights", "metrics", "weighted_metrics") if told and told.get(name)]
+    told = {}
+    with contextlib.suppress(NotImplementedError):  # an optimizer of the user's own that cannot say how it was made
+        told = (given.get_compile_config() if given.compiled else None) or {}
+    asked = [name for name in ("loss", "loss_weights", "metrics", "weighted_metrics") if told.get(name)]
     if asked or (given.compiled and not any(given is one for one in fitted)):
         raise Misuse(
             "what a model was compiled with would be ignored: leave compile() out (load_model(…, compile=False)), and hand "
@@ -157,8 +160,6 @@ def callbacks(given: Sequence, players: int, known: Sequence[str]) -> None:
     """
     for callback in given:
         name = type(callback).__name__
-        if not isinstance(callback, keras.callbacks.Callback):
-            raise Misuse(f"callbacks must be objects of keras.callbacks.Callback. Received: {callback!r}")
         if isinstance(callback, keras.callbacks.SwapEMAWeights):
             raise Misuse(
                 "with use_ema=True an epoch is judged with the averages, which become the weights at the end: leave "
@@ -355,7 +356,8 @@ def _last_operation(model: keras.Model) -> str | None:
     while isinstance(model, keras.Sequential) or hasattr(model, "operations"):
         last = model.layers[-1] if isinstance(model, keras.Sequential) else model.operations[-1]
         if not isinstance(last, keras.Model):
-            activation = getattr(last, "activation", None)
+            of_keras = type(last).__module__.split(".")[0] == "keras"
+            activation = getattr(last, "activation", None) if of_keras else None
             named = getattr(activation, "__name__", type(activation).__name__)
             return (type(last).__name__ if activation is None or named == "linear" else named).lower()
         model = last
