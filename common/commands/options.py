@@ -40,7 +40,7 @@ STUDY_OPTIONS = (
     Option("results", "dir", "where rows and figures are (default results)"),
     Option("keep", "", "save the trained models as .keras"),
     Option("smoke", "", "one epoch, one seed, 256 images, in a folder of its own"),
-    Option("debug", "", "train in this process (prints, breakpoints), in a folder of its own"),
+    Option("debug", "", "train in this process: prints and breakpoints work"),
     Option("dry", "", "show what would run, and stop"),
     Option("sweep", "", "search with keras-tuner, for later runs: what sweep-NN does"),
     Option("tuner", "t", "of sweep-NN: halton, random, bayesian or hyperband"),
