@@ -14,6 +14,7 @@ from common.claims import Claim
 from common.errors import Misuse
 from common.files import PROJECT
 from common.setting import FIELDS, NAMES, SMOKE, Selected, Setting, small_of
+from common.space import shared  # noqa: F401  which scripts import from here
 from common.text import file_name
 
 COMMAND_LINE = "common.commands.run"
@@ -42,7 +43,8 @@ class Experiment:
         seeds: how many, by default.
         baseline: the first arm, which the others are compared with; None where nothing is compared.
         search: arguments of `train` that are searched, each arm for itself: name -> range (see `common.space`), or the same
-            per arm, or a function `build(hp)` as written for keras-tuner. An arm that sets an argument itself keeps it.
+            per arm, or a function `build(hp)` as written for keras-tuner; or `shared(learning_rate=…)`, searched once on the
+            first arm and given to all. An arm that sets an argument itself keeps it.
         tuner: how, one of `TUNERS`; per arm where they differ. By default all points of a grid, which grows until the best
             ones lie inside.
         points: how many an arm, where the tuner is not the grid.
@@ -65,7 +67,7 @@ class Experiment:
         claims: Sequence[Claim] = (),
         seeds: int = 5,
         baseline: str | None = "baseline",
-        search: dict | Callable | None = None,
+        search: dict | Callable | space.Shared | None = None,
         tuner: str | dict[str, str] = "grid",
         points: int = 16,
         task: tasks.Task = tasks.classification,
@@ -88,8 +90,11 @@ class Experiment:
         self.seeds, self.baseline, self.figures = seeds, baseline, tuple(figures)
         self.claims = tuple(self._completed(claim) for claim in claims)
         self._check_names()
-        self.search = self._spaces(search)
-        """Space of each arm that is searched."""
+        apart = search if isinstance(search, space.Shared) else space.Shared({}, search)
+        self.shared = self._checked_space("the shared search", apart.space)
+        """What is searched on the first arm for all of them."""
+        self.search = self._spaces(apart.arms)
+        """Space of each arm that is searched for itself."""
         self.tuner = tuner if isinstance(tuner, dict) else dict.fromkeys(self.search, tuner)
         self.points = points
         self._check()
@@ -111,17 +116,35 @@ class Experiment:
         spaces = {}
         for arm, searched in search.items():
             searched = space.of_build(searched) if callable(searched) else searched
-            wrong = [value for value in searched.values() if not isinstance(value, space.Range | space.Choice)]
-            if wrong:
-                raise Misuse(f"{self.name}: a search takes log_range, linear_range or choice. Received: {wrong[0]!r}")
-            for name, entry in searched.items():
-                numbers = [entry.low, entry.high, *entry.limits] if isinstance(entry, space.Range) else entry.values
-                for value in (*numbers, entry.default):
-                    self._refuse_changed(f"the search of arm {arm!r}", name, value)
+            searched = self._checked_space(f"the search of arm {arm!r}", searched)
             own = {name: entry for name, entry in searched.items() if name not in self.arms[arm]}
             if own:
                 spaces[arm] = own
         return spaces
+
+    def _checked_space(self, where: str, entries: space.Space) -> space.Space:
+        wrong = [value for value in entries.values() if not isinstance(value, space.Range | space.Choice)]
+        if wrong:
+            raise Misuse(f"{self.name}: a search takes log_range, linear_range or choice. Received: {wrong[0]!r}")
+        for name, entry in entries.items():
+            numbers = [entry.low, entry.high, *entry.limits] if isinstance(entry, space.Range) else entry.values
+            for value in (*numbers, entry.default):
+                self._refuse_changed(where, name, value)
+        return entries
+
+    @property
+    def first(self) -> str:
+        """The first arm, on which what all arms share is searched."""
+        return next(iter(self.arms))
+
+    def shared_by(self, arm: str) -> space.Space:
+        """What an arm takes from the shared search: all of it but what the arm sets, or searches for itself."""
+        own = {*self.arms[arm], *self.search.get(arm, ())}
+        return {name: entry for name, entry in self.shared.items() if name not in own}
+
+    def searched_by(self, arm: str) -> space.Space:
+        """All arguments of an arm that a search gives it, its own or the shared one."""
+        return self.shared_by(arm) | self.search.get(arm, {})
 
     @property
     def question(self) -> str:
@@ -133,9 +156,15 @@ class Experiment:
         return {key: value for key, value in self.arms[arm].items() if key not in FIELDS}
 
     def select(
-        self, name: str | None = None, overrides: dict | None = None, *, smoke: bool = False, debug: bool = False
+        self,
+        name: str | None = None,
+        overrides: dict | None = None,
+        *,
+        rate: float | None = None,
+        smoke: bool = False,
+        debug: bool = False,
     ) -> Selected:
-        """One of its settings with what the user overrides.
+        """One of its settings with what the user overrides, a learning rate included. Raises `Misuse`.
 
         Without a name it is the quick one; for a dataset that the user names the first that declares it, else the small one.
         """
@@ -143,7 +172,11 @@ class Experiment:
         if name is None:
             dataset = overrides.get("dataset", self.settings["quick"].dataset)
             name = next((name for name, setting in self.settings.items() if setting.dataset == dataset), "small")
-        return Selected(name, self.settings[name], overrides, smoke, debug)
+        if rate is not None and not any("learning_rate" in self.searched_by(arm) for arm in self.arms):
+            raise Misuse(
+                f"{self.name}: RATE takes the place of a learning rate that is searched: there is none. Received: {rate:g}"
+            )
+        return Selected(name, self.settings[name], overrides, rate, smoke, debug)
 
     def arm_setting(self, arm: str, setting: Setting, selected: Selected) -> Setting:
         """The setting, which is the selected one as far as the data allow, with the arm's own fields where the user set none.
@@ -171,6 +204,7 @@ class Experiment:
             "question": self.question,
             "arms": self.arms,
             "search": {arm: space.to_json(own) for arm, own in self.search.items()},
+            "shared": space.to_json(self.shared),
             "baseline": self.baseline,
             "seeds": 1 if selected.tries else self.seeds,
             "setting_name": selected.name,
@@ -254,6 +288,11 @@ class Experiment:
             raise Misuse(
                 f"{self.name}: tuner must be one of {', '.join(TUNERS)}, or that of each searched arm. Received: {self.tuner}"
             )
+        if self.shared and (self.first in self.search or self.shared_by(self.first) != self.shared):
+            raise Misuse(
+                f"{self.name}: what all arms share is searched on the first, which can neither set it nor search for itself: "
+                f"move another arm to the front. Received: {self.first!r}"
+            )
         if self.points < 1:
             raise Misuse(f"{self.name}: points must be at least 1. Received: {self.points}")
         unknown = [kind for kind in self.figures if kind not in FIGURES]
@@ -265,7 +304,7 @@ class Experiment:
             raise Misuse(f"{self.name}: {both[0]!r} is a field of Setting and cannot be an argument of train as well")
         for arm in self.arms:
             try:
-                inspect.signature(self.train).bind(None, **self.arguments(arm), **space.defaults(self.search.get(arm, {})))
+                inspect.signature(self.train).bind(None, **self.arguments(arm), **space.defaults(self.searched_by(arm)))
             except TypeError as error:
                 raise Misuse(f"{self.name}: arm {arm!r} does not fit train(): {error}") from None
             for name in self.settings:

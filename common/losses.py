@@ -13,6 +13,8 @@ from common.training import checks
 from common.training.adapters import per_example
 
 Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+DRAWN = 256
+"""Training examples over which `starting_ratio` compares two losses."""
 
 
 def softmax_squared_error(targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
@@ -115,6 +117,21 @@ def combined(*terms: tuple[float, Loss]) -> Loss:
 
     combined.hard_labels = any(checks.declares_hard_labels(loss) for _, loss in terms)
     return combined
+
+
+def starting_ratio(trial, model: keras.Model, first: Loss, second: Loss) -> float:
+    """|mean of the first loss| / |mean of the second| over drawn training examples, before anything is trained.
+
+    A second loss is as strong as a share of the first when that share times this is its weight.
+
+    Args:
+        first, second: f(targets, what the model puts out) -> losses [batch].
+    """
+    drawn = trial.train.drawn(DRAWN, trial.streams, "losses")
+    targets = tf.one_hot(trial.train.labels[drawn], trial.classes)
+    outputs = model(tf.cast(trial.train.batch(drawn), tf.float32), training=False)
+    sizes = [abs(float(tf.reduce_mean(loss(targets, outputs)))) for loss in (first, second)]
+    return sizes[0] / sizes[1]
 
 
 def class_balanced_weights(counts: Sequence[int], beta: float) -> np.ndarray:

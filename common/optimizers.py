@@ -1,21 +1,42 @@
-"""Schedules from the whole run's updates, so that each ends where the run ends, and weight decay of kernels alone.
+"""The rate that rises and falls, SGD with it, other schedules, and weight decay of kernels alone.
 
-A schedule is made by f(learning_rate, steps) from the rate at its height and the number of updates (`trial.steps`); t counts
-updates from 0.
+A schedule is made by f(learning_rate, steps) from the rate at its height and the number of updates (`trial.steps`), so that it
+ends where the run ends; t counts updates from 0.
 """
 
 import keras
 from keras.optimizers import schedules
 
+from common.data.split import Split
 from common.errors import Misuse
 
 Schedule = schedules.LearningRateSchedule
 LAST = 0.01
 """Share of the rate that is left at the end of the schedules that never reach 0."""
-WARM_UP = 0.1
-"""Share of the run."""
+WARM_UP = 0.05
+"""Share of the run, in which the rate rises."""
 NOT_KERNELS = ("bias", "gamma", "beta", "scale")
 """Names of the weights of biases and normalisation; `scale` is that of root-mean-square normalisation."""
+
+
+def falling(trial, learning_rate: float, *, epochs: int | None = None, on: Split | None = None) -> Schedule:
+    """The schedule of whatever is not about schedules: `warm_up_cosine` over one call of `Trial.fit`.
+
+    On CIFAR-10 a constant rate leaves twice the noise between seeds.
+
+    Args:
+        learning_rate: at its height.
+        epochs, on: as that call has them; by default the setting's, and the trial's training images.
+    """
+    examples = len(trial.train if on is None else on)
+    return warm_up_cosine(learning_rate, -(-examples // trial.batch_size) * (epochs or trial.epochs))
+
+
+def sgd(
+    trial, learning_rate: float, *, momentum: float = 0.9, epochs: int | None = None, on: Split | None = None, **options
+) -> keras.optimizers.SGD:
+    """SGD with momentum (Sutskever et al. 2013) at a rate that rises and falls; see `falling`. `options` are those of Keras."""
+    return keras.optimizers.SGD(falling(trial, learning_rate, epochs=epochs, on=on), momentum=momentum, **options)
 
 
 def inverse_time(learning_rate: float, steps: int) -> Schedule:
@@ -46,7 +67,7 @@ def cosine(learning_rate: float, steps: int) -> Schedule:
 
 
 def warm_up_cosine(learning_rate: float, steps: int) -> Schedule:
-    """η (t + 1) / w in the first w updates, a tenth of them all (Goyal et al. 2017); cosine from there."""
+    """η (t + 1) / w in the first w updates, a twentieth of them all (Goyal et al. 2017); cosine from there."""
     rising = max(1, round(WARM_UP * steps)) - 1  # updates before the one at full rate
     first = learning_rate / (rising + 1)
     return schedules.CosineDecay(first, steps - rising, warmup_target=learning_rate, warmup_steps=rising)

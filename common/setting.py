@@ -113,6 +113,7 @@ class Selected:
         name: one of `NAMES`.
         declared: as the script has it.
         overrides: fields that the user set, and their values.
+        rate: the learning rate that the user set in the place of searched ones.
         smoke: whether the call only tries the code, on what `SMOKE` says.
         debug: whether the call looks for a mistake, in its own process.
     """
@@ -120,6 +121,7 @@ class Selected:
     name: str
     declared: Setting
     overrides: dict = field(default_factory=dict)
+    rate: float | None = None
     smoke: bool = False
     debug: bool = False
 
@@ -145,11 +147,13 @@ class Selected:
         """Of its rows: the setting, the dataset by its name as part of a file's, and what the user overrode."""
         parts = [self.name, dataset, *(["smoke"] if self.smoke else []), *(["debug"] if self.debug else [])]
         changed = self.differences(arms)
-        return "-".join(parts + [f"{SHORT.get(name, name)}={_shown(self.overrides[name])}" for name in FIELDS if name in changed])
+        parts += [f"{SHORT.get(name, name)}={_shown(self.overrides[name])}" for name in FIELDS if name in changed]
+        return "-".join(parts + ([f"rate={self.rate:g}"] if self.rate is not None else []))
 
     def demonstration(self, arms: Sequence[dict]) -> bool:
         """Whether its rows only demonstrate: of the quick setting, of digits, too small to speak of images, or overridden."""
-        return self.name == "quick" or self.setting.dataset == "digits" or self.tries or bool(self.differences(arms))
+        undecided = self.name == "quick" or self.setting.dataset == "digits" or self.tries
+        return undecided or self.rate is not None or bool(self.differences(arms))
 
 
 def _shown(value) -> str:

@@ -5,11 +5,13 @@ import itertools
 import json
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 
 from common.errors import Misuse
 
-GRID_POINTS = 7
+POINTS_PER_DECADE = 2
+"""Of a logarithmic grid, at least."""
+LINEAR_POINTS = 7
 EXTENSION = 2
 """Points by which a grid grows on the side where its best one lies."""
 ROOM = 100.0
@@ -104,6 +106,9 @@ def _range(low, high, log, default, whole, points, limits) -> Range:
     numbers = all(isinstance(end, int | float) and not isinstance(end, bool) for end in (low, high))
     if not (numbers and low < high < math.inf and (low > 0 or not log) and low > -math.inf):
         raise Misuse(f"a range needs {'0 < ' if log else ''}low < high. Received: {low!r}, {high!r}")
+    if points is None:
+        points = 1 + math.ceil(POINTS_PER_DECADE * math.log10(high / low) - 1e-9) if log else LINEAR_POINTS
+        points = max(points, 2)
     if points < 2:
         raise Misuse(f"a range needs at least 2 grid points. Received: {points!r}")
     limits = limits or ((low / ROOM, high * ROOM) if log and not whole else (low, high))
@@ -115,21 +120,21 @@ def _range(low, high, log, default, whole, points, limits) -> Range:
     return Range(low, high, log, whole, points, tuple(limits), default)
 
 
-def log_range(low, high, *, default=None, whole=False, points: int = GRID_POINTS, limits=None) -> Range:
+def log_range(low, high, *, default=None, whole=False, points: int | None = None, limits=None) -> Range:
     """Numbers between two positive ones, evenly spread by their logarithm. Raises `Misuse`.
 
     Args:
         default: what someone who does not tune would take; by default the middle.
         whole: whole numbers only.
-        points: of the grid.
+        points: of the grid; by default as many as lie half a decade apart or less.
         limits: (lowest, highest) to which the grid may grow; by default 100 times further out on either side, for whole
             numbers none.
     """
     return _range(low, high, True, default, whole, points, limits)
 
 
-def linear_range(low, high, *, default=None, whole=False, points: int = GRID_POINTS) -> Range:
-    """Numbers between two others, evenly spread. See `log_range`; its grid does not grow. Raises `Misuse`."""
+def linear_range(low, high, *, default=None, whole=False, points: int | None = None) -> Range:
+    """Numbers between two others, evenly spread, by default 7. See `log_range`; its grid does not grow. Raises `Misuse`."""
     return _range(low, high, False, default, whole, points, None)
 
 
@@ -139,6 +144,29 @@ def choice(*values, default=None) -> Choice:
     if default not in values:
         raise Misuse(f"a choice needs values, and a default among them. Received: {values!r}, {default!r}")
     return Choice(values, default)
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What `shared` gives an experiment.
+
+    Args:
+        space: what is searched on the first arm, for all.
+        arms: what some of the others search for themselves.
+    """
+
+    space: Space
+    arms: dict[str, Space] = field(default_factory=dict)
+
+
+def shared(*, arms: dict[str, Space] | None = None, **entries: Range | Choice) -> Shared:
+    """Arguments of `train` that are searched once, on the first arm, and have the values found there in all arms.
+
+    Args:
+        entries: name -> range or choice. An arm that sets an argument itself keeps it.
+        arms: what some of the other arms search for themselves, beside that or in the place of some of it.
+    """
+    return Shared(entries, arms or {})
 
 
 # --- keras-tuner's way of saying it -------------------------------------------------------------------------------------

@@ -19,6 +19,8 @@ LARGEST_ANGLE = 45
 TILES = 2
 """A side of the canvas of the task `tiles`."""
 MOST_OBJECTS = 3
+LEAST_LEARNED = 0.1
+"""Of the way from a constant prediction to a perfect one, by which a trial has trained."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,11 @@ class Task:
     def better(self, value: float) -> float:
         """The value of the primary metric, turned so that more is better."""
         return -value if self.lower_is_better else value
+
+    def trained(self, score: float, constant: float) -> bool:
+        """Whether a score on train is a tenth of the way or more from that of a constant prediction to a perfect one."""
+        perfect = 0.0 if self.lower_is_better else 1.0
+        return bool(self.better(score) >= self.better(constant + LEAST_LEARNED * (perfect - constant)))
 
     def declare(self) -> dict:
         """As plain values, for what only reads rows."""

@@ -10,6 +10,7 @@ from keras import layers
 from common.data.dataset import network_answers
 from common.errors import Unavailable
 from common.files import locked
+from common.optimizers import falling
 from common.training.adapters import keras_folder
 
 HELD_OUT = 10
@@ -20,21 +21,17 @@ IMAGENET_FILE = f"mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_{IMAGENET
 IMAGENET_URL = f"https://storage.googleapis.com/tensorflow/keras-applications/mobilenet_v2/{IMAGENET_FILE}"
 
 
-def pretrained(trial, build: Callable, *, optimizer: keras.optimizers.Optimizer) -> keras.Model:
-    """A model trained, in a stage of its own, to tell apart the classes that the trial does not keep.
+def pretrained(trial, build: Callable, learning_rate: float) -> keras.Model:
+    """A model trained with Adam, in a stage of its own, to tell apart the classes that the trial does not keep.
 
     `build` is called with what it would ask a trial for, the number of classes being that of the others.
     """
     order = trial.streams.generator("split", "pretraining").permutation(len(trial.others))
     held_out = -(-len(order) // HELD_OUT)
     shape = SimpleNamespace(input_shape=trial.input_shape, classes=trial.others.classes, replicas=trial.replicas)
-    return trial.fit(
-        build(shape),
-        optimizer=optimizer,
-        stage="pretrain",
-        on=trial.others.take(order[held_out:]),
-        validate=trial.others.take(order[:held_out]),
-    )
+    on, validate = trial.others.take(order[held_out:]), trial.others.take(order[:held_out])
+    optimizer = keras.optimizers.Adam(falling(trial, learning_rate, on=on))
+    return trial.fit(build(shape), optimizer=optimizer, stage="pretrain", on=on, validate=validate)
 
 
 def copy_weights(source: keras.Model, target: keras.Model, *, fresh: Sequence[str] = ("logits",)) -> None:

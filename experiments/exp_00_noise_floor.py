@@ -8,11 +8,11 @@ Expect   no single stream explains the whole spread (Bouthillier et al. 2021); a
          same, the one with wrong labels worse.
 """
 
-from keras import optimizers
-
 from common.augment import rotation, translation
-from common.experiment import Claim, Experiment, Setting
+from common.experiment import Claim, Experiment, Setting, shared
 from common.models import small_cnn
+from common.optimizers import sgd
+from common.space import log_range
 
 ARMS = {
     "all": {},
@@ -25,11 +25,11 @@ ARMS = {
 }
 
 
-def train(trial):
+def train(trial, *, learning_rate):
     """Build and fit the same arm every time."""
     return trial.fit(
         small_cnn(trial),
-        optimizer=optimizers.SGD(0.05, momentum=0.9),
+        optimizer=sgd(trial, learning_rate),
         augment=[translation(0.05), rotation(5)],
     )
 
@@ -37,7 +37,9 @@ def train(trial):
 experiment = Experiment(
     train,
     arms=ARMS,
+    search=shared(learning_rate=log_range(1e-3, 0.3)),
     setting=Setting("cifar10", epochs=20, batch_size=128),
+    small=Setting("cifar10", epochs=15, train_size=5000),
     quick=Setting("digits", epochs=20, batch_size=32, train_size=300),
     seeds=20,
     baseline=None,  # the arms differ in what varies between seeds, not in what is trained

@@ -41,8 +41,9 @@ def train(trial, *, schedule, learning_rate):
 experiment = Experiment(
     train,
     arms=ARMS,
-    search={"learning_rate": log_range(0.01, 0.5, points=5, default=0.05)},
+    search={"learning_rate": log_range(3e-3, 0.3)},
     setting=Setting("cifar10", epochs=20, batch_size=128),
+    small=Setting("cifar10", epochs=15, train_size=5000),
     quick=Setting("digits", epochs=15, batch_size=32, train_size=300),
     figures=("steps",),
     baseline="constant",
@@ -52,12 +53,12 @@ experiment = Experiment(
             id="decay-helps",
             better=["inverse time", "step", "exponential", "linear", "cosine"],
             worse="constant",
-            margin=0.005,
+            margin=0.015,
         ),
-        Claim("so does lowering it on plateau", id="plateau-helps", better="on plateau", worse="constant", margin=0.005),
+        Claim("so does lowering it on plateau", id="plateau-helps", better="on plateau", worse="constant", margin=0.015),
         less("a decay reaches a lower training loss", "cosine", "constant", "train_nll", 0.01, id="decay-lower-loss"),
-        Claim("cosine is not worse than step decay", "cosine", "step", id="cosine-not-worse", margin=0.005, kind="not worse"),
-        Claim("a warm-up improves on cosine alone", id="warm-up-helps", better="warm-up + cosine", worse="cosine", margin=0.005),
+        Claim("cosine is not worse than step decay", "cosine", "step", id="cosine-not-worse", margin=0.02, kind="not worse"),
+        Claim("a warm-up improves on cosine alone", id="warm-up-helps", better="warm-up + cosine", worse="cosine", margin=0.015),
     ],
 )
 

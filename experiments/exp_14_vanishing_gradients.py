@@ -16,6 +16,7 @@ from common.claims import less
 from common.experiment import Claim, Experiment, Setting
 from common.gradients import record_layer_norms
 from common.models import deep_dense
+from common.optimizers import falling, sgd
 from common.space import choice, log_range
 from common.text import to_id
 
@@ -33,9 +34,9 @@ ARMS = {
     **{f"large weights, {name}": LARGE | own for name, own in HELP.items()},
 }
 RATES = {  # weights that are too large need far smaller steps
-    "small": log_range(3e-3, 3, points=5, limits=(3e-4, 30)),
-    "large": log_range(1e-5, 0.1, points=5, limits=(1e-7, 1)),
-    "Adam": log_range(1e-4, 0.1, points=5),
+    "small": log_range(3e-3, 3, limits=(3e-4, 30)),
+    "large": log_range(1e-5, 1e-2, limits=(1e-7, 1)),
+    "Adam": log_range(1e-4, 0.1),
 }
 DECADES = "decades between first and last layer, untrained"
 
@@ -56,7 +57,8 @@ def train(
     model = deep_dense(trial, depth=depth, residual=residual, **options)
     record_layer_norms(trial, model, "dense", "untrained")
     momentum = 0.9 if optimizer == "momentum" else 0.0
-    trial.fit(model, optimizer=optimizers.Adam(learning_rate) if optimizer == "Adam" else optimizers.SGD(learning_rate, momentum))
+    plain = sgd(trial, learning_rate, momentum=momentum)
+    trial.fit(model, optimizer=optimizers.Adam(falling(trial, learning_rate)) if optimizer == "Adam" else plain)
     record_layer_norms(trial, model, "dense", "trained")
     return model
 
@@ -74,7 +76,7 @@ experiment = Experiment(
                 f"{name} relieves vanishing gradients",
                 f"small weights, {name}",
                 "small weights",
-                0.005,
+                0.015,
                 id=to_id(f"{name} vanishing"),
             )
             for name in HELP
@@ -84,14 +86,14 @@ experiment = Experiment(
                 f"{name} relieves exploding gradients",
                 f"large weights, {name}",
                 "large weights",
-                0.005,
+                0.015,
                 id=to_id(f"{name} exploding"),
             )
             for name in HELP
         ),
-        Claim("residual connections relieve vanishing gradients", "residual", "small weights", 0.005, id="residual-vanishing"),
+        Claim("residual connections relieve vanishing gradients", "residual", "small weights", 0.015, id="residual-vanishing"),
         Claim(
-            "a shallow network suffers less from vanishing gradients", "shallow", "small weights", 0.005, id="shallow-vanishing"
+            "a shallow network suffers less from vanishing gradients", "shallow", "small weights", 0.015, id="shallow-vanishing"
         ),
         less("He's weights keep gradients even", "He", "small weights", DECADES, 0.5, id="he-even"),
         less("residual connections keep gradients even", "residual", "small weights", DECADES, 0.5, id="residual-even"),

@@ -7,10 +7,9 @@ Expect   normalisation helps (Ioffe & Szegedy 2015); batch normalisation loses a
          noisy, and group normalisation does not; in batches of 32 the two are about level (Wu & He 2018).
 """
 
-from keras import optimizers
-
 from common.experiment import Claim, Experiment, Setting
 from common.models import small_cnn
+from common.optimizers import sgd
 from common.space import log_range
 from common.text import to_id
 
@@ -26,12 +25,12 @@ ARMS = {
 def train(trial, *, normalization, learning_rate):
     """Fit one network with one kind of normalisation."""
     model = small_cnn(trial, normalization=normalization)
-    return trial.fit(model, optimizer=optimizers.SGD(learning_rate, momentum=0.9))
+    return trial.fit(model, optimizer=sgd(trial, learning_rate))
 
 
 def space(arm):
     """The rate that suits a batch grows with its size."""
-    return {"learning_rate": log_range(1e-4, 0.1, points=5) if "small" in arm else log_range(1e-3, 1.0, points=5)}
+    return {"learning_rate": log_range(3e-4, 0.03) if "small" in arm else log_range(3e-3, 0.3)}
 
 
 experiment = Experiment(
@@ -39,6 +38,7 @@ experiment = Experiment(
     arms=ARMS,
     search={arm: space(arm) for arm in ARMS},
     setting=Setting("cifar10", epochs=10, batch_size=32, train_size=10_000),
+    small=Setting("cifar10", epochs=10, train_size=5000),
     quick=Setting("digits", epochs=6, batch_size=32, train_size=300),
     baseline="none, large batches",
     claims=[
@@ -48,7 +48,7 @@ experiment = Experiment(
                 f"{name}, {size}",
                 f"none, {size}",
                 id=to_id(f"{name} {size}"),
-                margin=0.005,
+                margin=0.015,
             )
             for size in SIZES
             for name in list(KINDS)[1:]
@@ -60,7 +60,7 @@ experiment = Experiment(
                 better=[f"{name}, small batches", "batch norm, small batches"],
                 worse=[f"{name}, large batches", "batch norm, large batches"],
                 kind="interaction",
-                margin=0.005,
+                margin=0.015,
             )
             for name in ("layer norm", "group norm")
         ),

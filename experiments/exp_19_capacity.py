@@ -7,11 +7,10 @@ Expect   accuracy grows with width and depth, with diminishing returns; a wider 
          it is better on unseen images.
 """
 
-from keras import optimizers
-
 from common.claims import overfits_less
 from common.experiment import Claim, Experiment, Setting
 from common.models import small_cnn
+from common.optimizers import sgd
 from common.space import log_range
 
 ARMS = {
@@ -24,18 +23,19 @@ ARMS = {
 def train(trial, *, width, depth, learning_rate):
     """Fit one network of some width and depth."""
     model = small_cnn(trial, widths=(width, 2 * width), depth=depth)
-    return trial.fit(model, optimizer=optimizers.SGD(learning_rate, momentum=0.9))
+    return trial.fit(model, optimizer=sgd(trial, learning_rate))
 
 
 experiment = Experiment(
     train,
     arms=ARMS,
-    search={"learning_rate": log_range(1e-3, 1.0, default=0.01, points=5)},
+    search={"learning_rate": log_range(1e-3, 1.0, default=0.01)},
     setting=Setting("cifar10", epochs=20, batch_size=128),
+    small=Setting("cifar10", epochs=10, train_size=5000),
     quick=Setting("digits", epochs=10, batch_size=32, train_size=300),
     claims=[
-        Claim("deeper networks are more accurate", "depth=3", "baseline", id="deeper-helps", margin=0.005),
-        Claim("wider networks are more accurate", "width=64", "baseline", id="wider-helps", margin=0.005),
+        Claim("deeper networks are more accurate", "depth=3", "baseline", id="deeper-helps", margin=0.015),
+        Claim("wider networks are more accurate", "width=64", "baseline", id="wider-helps", margin=0.015),
         *overfits_less("width=4", "width=64", id="narrow-vs-wide"),
         *overfits_less("width=4", "baseline", id="narrow"),
         *overfits_less("baseline", "depth=3", id="shallow"),

@@ -11,11 +11,12 @@ import types
 
 import keras
 import numpy as np
-from keras import layers, losses, optimizers
+from keras import layers, losses
 
 from common.experiment import Claim, Experiment, Setting
 from common.losses import pairwise_softmax, shared_softmax
 from common.models import small_cnn
+from common.optimizers import sgd
 from common.space import log_range
 from common.tasks import MOST_OBJECTS, tiles
 
@@ -35,7 +36,7 @@ def train(trial, *, loss, cut, learning_rate):
         shares = layers.Activation("log_softmax", name="shares")(model.output)
         model = keras.Model(model.input, layers.Rescaling(1.0, offset=np.log(2 * MOST_OBJECTS), name="over_cut")(shares))
     chosen = {"binary": losses.BinaryCrossentropy(from_logits=True), "softmax": shared_softmax, "pairs": pairwise_softmax}[loss]
-    trial.fit(model, optimizer=optimizers.SGD(learning_rate, momentum=0.9), loss=chosen)
+    trial.fit(model, optimizer=sgd(trial, learning_rate), loss=chosen)
     if cut == "fixed":
         return model
     outputs = trial.predict(model, trial.val)
@@ -48,7 +49,7 @@ def train(trial, *, loss, cut, learning_rate):
 experiment = Experiment(
     train,
     arms=ARMS,
-    search={"learning_rate": log_range(0.01, 1.0, default=0.1, points=5)},
+    search={"learning_rate": log_range(0.01, 1.0, default=0.1)},
     setting=Setting("cifar10", epochs=20, batch_size=128, train_size=10_000),
     quick=Setting("digits", epochs=20, batch_size=32, train_size=600, image_size=14),
     baseline="binary",

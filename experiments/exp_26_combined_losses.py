@@ -1,6 +1,7 @@
 """Exp 26: does adding a second loss improve on cross-entropy alone?
 
-Varies   what is added to cross-entropy, and with which weight, each at a learning rate of its own.
+Varies   what is added to cross-entropy, and how strong it is before training, as a share of cross-entropy; each at a learning
+         rate of its own.
 Fixed    architecture with one hidden layer of 32 units, SGD with momentum, epochs.
 Expect   little: MSE and hinge pull the same way as cross-entropy; a penalty on confidence helps calibration more than accuracy
          (Pereyra et al. 2017); centre loss draws a class' features together, which served face recognition (Wen et al. 2016).
@@ -8,31 +9,38 @@ Expect   little: MSE and hinge pull the same way as cross-entropy; a penalty on 
 
 import keras
 import tensorflow as tf
-from keras import losses, optimizers
+from keras import losses
 
 from common.experiment import Claim, Experiment, Setting
-from common.losses import Centres, centre_loss, combined, negative_entropy, softmax_squared_error
+from common.losses import Centres, centre_loss, combined, negative_entropy, softmax_squared_error, starting_ratio
 from common.models import small_cnn
+from common.optimizers import sgd
 from common.space import log_range
 from common.text import to_id
 
-WEIGHTS = {"MSE": (0.1, 1.0), "hinge": (0.1, 1.0), "confidence penalty": (0.1, 0.3), "centre": (0.01, 0.1)}
+SHARES = {"MSE": (0.1, 1.0), "hinge": (0.1, 1.0), "confidence penalty": (0.1, 0.3), "centre": (0.01, 0.1)}
 ARMS = {
-    "cross-entropy": {"added": "nothing", "weight": 0.0},
-    **{f"+ {weight:g} {name}": {"added": name, "weight": weight} for name, both in WEIGHTS.items() for weight in both},
+    "cross-entropy": {"added": "nothing", "share": 0.0},
+    **{f"+ {share:g} {name}": {"added": name, "share": share} for name, both in SHARES.items() for share in both},
 }
 
 
-def train(trial, *, added, weight, learning_rate):
+def train(trial, *, added, share, learning_rate):
     """Fit one network to cross-entropy and something else."""
     model = small_cnn(trial, dense=(32,))
     entropy = losses.CategoricalCrossentropy(from_logits=True)
-    optimizer = optimizers.SGD(learning_rate, momentum=0.9)
+    optimizer = sgd(trial, learning_rate)
     if added == "centre":
         features = model.get_layer("dense_activation1").output
         both = keras.Model(model.input, [features, model.output])
         centres = Centres(trial.classes, name="centres")
         model = keras.Model(model.input, centres([model.output, features]))
+        weight = share * starting_ratio(
+            trial,
+            both,
+            lambda targets, outputs: entropy.call(targets, outputs[1]),
+            lambda targets, outputs: centre_loss(targets, outputs[0], centres.centres),
+        )
 
         def step(model, images, targets, seed):
             seen, logits = both(images, training=True)
@@ -41,15 +49,16 @@ def train(trial, *, added, weight, learning_rate):
             return entropy.call(targets, logits) + weight * inward + follow, logits
 
         return trial.fit(model, optimizer=optimizer, step=step)
-    second = {"MSE": softmax_squared_error, "hinge": losses.CategoricalHinge(), "confidence penalty": negative_entropy}
-    loss = combined((1.0, entropy), (weight, second[added])) if weight else entropy
+    second = {"MSE": softmax_squared_error, "hinge": losses.categorical_hinge, "confidence penalty": negative_entropy}.get(added)
+    weight = share * starting_ratio(trial, model, entropy.call, second) if second else 0.0
+    loss = combined((1.0, entropy), (weight, second)) if second else entropy
     return trial.fit(model, optimizer=optimizer, loss=loss)
 
 
 experiment = Experiment(
     train,
     arms=ARMS,
-    search={"learning_rate": log_range(0.003, 0.3, default=0.05, points=5)},
+    search={"learning_rate": log_range(0.003, 0.3, default=0.05)},
     setting=Setting("cifar10", epochs=20, batch_size=128),
     quick=Setting("digits", epochs=15, batch_size=32, train_size=300),
     baseline="cross-entropy",
@@ -59,17 +68,17 @@ experiment = Experiment(
             id="combining-helps",
             better=list(ARMS)[1:],
             worse="cross-entropy",
-            margin=0.005,
+            margin=0.015,
         ),
         *(
             Claim(
                 f"{name} added to cross-entropy improves on it",
-                [f"+ {weight:g} {name}" for weight in both],
+                [f"+ {share:g} {name}" for share in both],
                 "cross-entropy",
-                0.005,
+                0.015,
                 id=to_id(f"{name} helps"),
             )
-            for name, both in WEIGHTS.items()
+            for name, both in SHARES.items()
         ),
     ],
 )

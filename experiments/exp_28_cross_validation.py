@@ -10,12 +10,13 @@ the claims here put to the test.
 """
 
 import numpy as np
-from keras import optimizers
 
 from common import metrics
 from common.claims import less
-from common.experiment import Claim, Experiment, Setting
+from common.experiment import Claim, Experiment, Setting, shared
 from common.models import small_cnn
+from common.optimizers import sgd
+from common.space import log_range
 
 ARMS = {
     "hold-out": {"folds": 5, "used": 1},
@@ -26,11 +27,12 @@ ARMS = {
 }
 
 
-def train(trial, *, folds, used, repeats=1):
+def train(trial, *, folds, used, learning_rate, repeats=1):
     """Fit the model, and once more for each part that is held out; without any the training images themselves judge it."""
 
-    def fitted(stage, **data):
-        return trial.fit(small_cnn(trial), optimizer=optimizers.SGD(0.05, momentum=0.9), stage=stage, **data)
+    def fitted(stage, on=None, validate=None):
+        optimizer = sgd(trial, learning_rate, on=on)
+        return trial.fit(small_cnn(trial), optimizer=optimizer, stage=stage, on=on, validate=validate)
 
     def accuracy(model, split):
         return metrics.accuracy(trial.predict(model, split), split.labels)
@@ -54,6 +56,7 @@ def errs_less(better, worse, *, id):
 experiment = Experiment(
     train,
     arms=ARMS,
+    search=shared(learning_rate=log_range(1e-3, 0.3)),
     setting=Setting("cifar10", epochs=20, batch_size=32, train_size=1000),
     quick=Setting("digits", epochs=15, batch_size=16, train_size=100, image_size=14),
     seeds=20,

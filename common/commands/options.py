@@ -30,6 +30,7 @@ STUDY_OPTIONS = (
     Option("train", "n", "training images: a stratified subset", 1),
     Option("size", "n", "pixels a side", 1),
     Option("colour", "c", "grey or rgb"),
+    Option("rate", "0.01", "learning rate, in the place of one that is searched"),
     Option("precision", "p", "float32, mixed_bfloat16 or mixed_float16"),
     Option("threads", "n", "CPU threads of a trial (default 1; changes the last bits)", 1),
     Option("replicas", "n", "devices that share each batch of a trial (default 1)", 1),

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from common.rows import schema, store
 from common.running.fingerprint import PROTOCOL
+from common.text import seeds
 
 
 def show(files: schema.Files, metric: str) -> None:
@@ -18,16 +19,32 @@ def show(files: schema.Files, metric: str) -> None:
     earlier = f", protocol {' and '.join(sorted(protocols))}" if protocols else ""
     means = _means(store.read_rows(files), metric)
     width = max((len(entry) for entry in means), default=0)
-    for entry, (mean, count, diverged) in means.items():
+    for entry, (mean, count) in means.items():
         line = f"{entry:<{width}}  test {metric} {mean:.4f} (mean of {count})"
-        line += f", {diverged} diverged" if diverged else ""
         if entry in reference:
             line += f"; published {reference[entry][0]:.4f} (mean of {reference[entry][1]}{earlier})"
+        print(line)
+    for line in untrained(store.read_rows(files), metric):
         print(line)
     from common.figures import draw, search  # which import pandas and Matplotlib
 
     for path in [*draw.draw(files), *search.draw_sweep(files)]:
         print(path)
+
+
+def untrained(rows: Sequence[dict], metric: str) -> list[str]:
+    """A line for each entry that did not train in some of its seeds: at chance on what it was trained on, or diverged."""
+    lines = []
+    for entry in dict.fromkeys(schema.entry_of(row) for row in rows):
+        own = [row for row in rows if schema.entry_of(row) == entry and row["status"] in schema.FINAL]
+        counts = {
+            f"train {metric} at chance": sum(row["status"] == "done" and row["trained"] == "False" for row in own),
+            "diverged": sum(row["status"] == "diverged" for row in own),
+        }
+        how = ", ".join(f"{count} {why}" if min(counts.values()) else why for why, count in counts.items() if count)
+        if how:
+            lines.append(f"{entry} did not train in {sum(counts.values())} of {seeds(len(own))} ({how})")
+    return lines
 
 
 def show_sweep(files: schema.Files, summary: Sequence[str]) -> None:
@@ -40,18 +57,11 @@ def show_sweep(files: schema.Files, summary: Sequence[str]) -> None:
         print(path)
 
 
-def _means(rows: Sequence[dict], metric: str) -> dict[str, tuple[float, int, int]]:
-    """Per entry: mean of a metric on the test split, number of rows, how many of them diverged."""
+def _means(rows: Sequence[dict], metric: str) -> dict[str, tuple[float, int]]:
+    """Per entry: mean of a metric on the test split, and the number of rows."""
     entries: dict[str, list[dict]] = {}
     for row in rows:
         if row["status"] in schema.FINAL:
             entries.setdefault(schema.entry_of(row), []).append(row)
     score = f"test_{metric}"
-    return {
-        entry: (
-            statistics.fmean(float(r[score]) for r in same),
-            len(same),
-            sum(r["status"] == "diverged" for r in same),
-        )
-        for entry, same in entries.items()
-    }
+    return {entry: (statistics.fmean(float(r[score]) for r in same), len(same)) for entry, same in entries.items()}

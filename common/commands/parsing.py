@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import math
 import os
 import re
 import signal
@@ -56,6 +57,18 @@ def setting_name(given: argparse.Namespace) -> str | None:
     if given.full and name not in (None, "full"):
         raise Misuse(f"FULL=1 is the same as SETTING=full. Received: SETTING={name} as well")
     return "full" if given.full else name
+
+
+def positive(given: argparse.Namespace, name: str) -> float | None:
+    """An option's value as a finite number above 0; None where it is not given. Raises `Misuse`."""
+    text = getattr(given, name)
+    try:
+        value = None if text is None else float(text)
+    except ValueError:
+        value = math.nan
+    if value is not None and not 0 < value < math.inf:
+        raise Misuse(f"{name} must be a finite number above 0. Received: {text}")
+    return value
 
 
 def words(arguments: Sequence[str]) -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from common.commands.options import STUDY
-from common.commands.parsing import FIELD_OF, end, parse, setting_name
+from common.commands.parsing import FIELD_OF, end, parse, positive, setting_name
 from common.commands.study import Study
 from common.errors import Misuse
 from common.experiment import TUNERS, Experiment
@@ -113,7 +113,8 @@ def _select(experiment: Experiment, given: argparse.Namespace, machines: int) ->
     overrides = {field: getattr(given, name) for name, field in FIELD_OF.items() if getattr(given, name, None) is not None}
     if machines > 1:
         overrides |= {"workers": machines, "replicas": overrides.get("replicas", machines)}
-    return experiment.select(setting_name(given), overrides, smoke=given.smoke, debug=given.debug)
+    chosen = {"rate": positive(given, "rate"), "smoke": given.smoke, "debug": given.debug}
+    return experiment.select(setting_name(given), overrides, **chosen)
 
 
 def _chosen_arms(experiment: Experiment, text: str | None) -> list[str]:

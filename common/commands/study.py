@@ -1,5 +1,6 @@
 """What one call of an experiment does: search where its script says so, train what is missing, show the outcome."""
 
+import dataclasses
 from collections.abc import Sequence
 
 from common import tasks
@@ -28,9 +29,10 @@ class Study:
         self._join()
         try:
             with self.session:
-                plan = self._plan(self.search.choose(self.session, first))
+                chosen = self.search.choose(self.session, first)
+                plan = self._plan(chosen)
                 trials = self._with_models(plan, self.session.prepare(plan))
-                self.session.announce(plan, trials)
+                self.session.announce(plan, trials, notes=self.search.described(chosen))
                 self._describe(plan)
                 self.session.train(plan, trials)
                 if plan.of_another_kind():  # a trial that could not run before is done here now
@@ -51,8 +53,8 @@ class Study:
         Raises:
             Failure: a trial has failed.
         """
-        plan = self._plan(Chosen(self.search.untuned().values))
-        if self.search.searched:
+        plan = self._plan(dataclasses.replace(self.search.untuned(), common=None))
+        if self.search.searches:
             print("DEBUG=1 searches nothing: what the script searches has its default, or the middle of its range")
         try:
             with self.session:
@@ -72,17 +74,15 @@ class Study:
             tuner: for all arms; by default the script's, or halton in place of a grid.
             count: points an arm; by default the script's. sweeps: independent repetitions.
         """
-        searched, files = self.search.searched, self.planner.files
-        if not searched:
+        files = self.planner.files
+        if not self.search.searches:
             arms = ", ".join(self.search.arms)
             raise Misuse(f"it searches nothing for these arms: the script needs search=. Received: {arms}")
         self._plan(self.search.untuned())  # which checks the arms
         self._join()
-        declared = {arm: self.experiment.tuner[arm].replace("grid", "halton") for arm in searched}
-        sweep = self.search.new_sweep(dict.fromkeys(searched, tuner) if tuner else declared, count or self.search.points, sweeps)
         try:
             with self.session:
-                self.search.train_sweep(self.session, sweep)
+                done = list(self.search.sweep(self.session, tuner, count, sweeps))
         except DryRunEnds:
             return 0
         if self.options.dry:  # all is done
@@ -90,8 +90,9 @@ class Study:
         if self.options.cluster:
             self.options.cluster.leave(state="done", status=0)
         store.write_declaration(files, self.planner.declaration())
-        sweep.write_tuned(files, self.planner.bases)
-        outcome.show_sweep(files, sweep.summary())
+        for sweep in done:
+            sweep.write_tuned(files, self.planner.bases)
+        outcome.show_sweep(files, [line for sweep in done for line in sweep.summary()])
         return 0
 
     def follow(self) -> int:

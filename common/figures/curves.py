@@ -11,9 +11,9 @@ from matplotlib.ticker import MaxNLocator
 
 from common.figures.style import STYLE, finished, log_ticks, look, new_figure
 from common.rows.metric import ACCURACY, Primary
-from common.rows.table import Table
+from common.rows.table import NoData, Table
 
-OF_BEST = 0.95
+OF_BASELINE = 0.95
 """Share of a final score that is a target where no claim sets one."""
 
 
@@ -98,24 +98,20 @@ def steps_to_target(trials: pd.DataFrame, arms: list[str], title: str, caption: 
         return finished(figure, title, f"{caption}; bar: median, ▷: not reached when training ended, ×: diverged before")
 
 
-def targets(table: Table, rows: pd.DataFrame, asked: Sequence[str]) -> tuple[list[float], str]:
+def targets(table: Table, asked: Sequence[str]) -> tuple[list[float], str]:
     """Validation scores whose reaching is drawn, and what the caption says of them.
 
-    Those of claims; without any, and where the script asks, one that is set by the baseline alone, so that no other arm moves it.
+    Those of claims, or one where the script asks. The baseline alone sets them, so that no other arm moves them.
     """
-    declared = sorted({c["target"] for c in table.declaration.get("claims", ()) if c.get("target") is not None})
-    if declared:
-        return declared, "targets set beforehand"
-    if "steps" not in asked:
+    shares = sorted({c["target"] for c in table.declaration.get("claims", ()) if c.get("target") is not None})
+    shares = shares or ([OF_BASELINE] if "steps" in asked else [])
+    try:
+        found = [float(f"{table.target(share):.3g}") for share in shares]
+    except NoData:
         return [], ""
-    primary, baseline = table.primary, table.declaration.get("baseline")
-    finals = rows.groupby("entry")[primary.on("val")].mean().dropna()
-    if not len(finals):
-        return [], ""
-    whose = baseline if baseline in finals.index else (primary.sign * finals).idxmax()
-    target = float(finals[whose]) * OF_BEST**primary.sign
-    said = f"target: {100 * OF_BEST:.0f} % of" if primary.sign > 0 else f"target: 1/{OF_BEST:g} of"
-    return [float(f"{target:.3g}")], f"{said} what {whose} ends with, in the mean"
+    whose = table.declaration.get("baseline") or table.arms[0]
+    said = " and ".join(f"{100 * share:.3g} %" if table.primary.sign > 0 else f"1/{share:g}" for share in shares)
+    return found, f"target: {said} of what {whose} ends with, in the mean" if shares else ""
 
 
 def updates_to_targets(table: Table, rows: pd.DataFrame, targets: list[float]) -> pd.DataFrame:

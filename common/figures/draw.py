@@ -70,7 +70,7 @@ class Material:
     @functools.cached_property
     def targets(self) -> tuple[list[float], str]:
         """See `curves.targets`."""
-        return curves.targets(self.table, self.rows, self.asked)
+        return curves.targets(self.table, self.asked)
 
     @functools.cached_property
     def updates(self) -> pd.DataFrame:

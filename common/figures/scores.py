@@ -20,8 +20,9 @@ GREYS = ListedColormap(["#f2f2f2", "#c9442b"])
 def final_scores(
     rows: pd.DataFrame, entries: list[str], title: str, caption: str, baseline: str | None = None, primary: Primary = ACCURACY
 ) -> Figure:
-    """Test score of every seed as a dot, diverged trials as crosses; the mean as a bar with its 95 % interval over seeds.
+    """Test score of every seed as a dot; the mean as a bar with its 95 % interval over seeds.
 
+    A cross stands for a trial that diverged, a triangle for one that did not train.
     Dots of arms at the common rate are hollow. The band is the noise floor: the baseline's mean ± one standard deviation over its
     seeds.
 
@@ -40,11 +41,13 @@ def final_scores(
             own = rows[rows["entry"] == entry].sort_values("seed")
             colour = look(entries, own["arm"].iloc[0])["color"]
             shift = 0.3 * (np.linspace(-1, 1, len(own)) if len(own) > 1 else np.zeros(1))
-            diverged = (own["status"] == "diverged").to_numpy()
+            diverged, untrained = (own["status"] == "diverged").to_numpy(), _untrained(own)
+            dead = diverged | untrained
             values = own[primary.column].to_numpy()
             filled = {"alpha": 0.6, "linewidths": 0}
             dots = {"facecolors": "none", "linewidths": 0.8} if own["rate"].iloc[0] == schema.COMMON else filled
-            axis.scatter(values[~diverged], y + shift[~diverged], **{"s": 18, "color": colour, **dots})
+            axis.scatter(values[~dead], y + shift[~dead], **{"s": 18, "color": colour, **dots})
+            axis.scatter(values[untrained], y + shift[untrained], s=24, color=colour, marker="v")
             axis.scatter(values[diverged], y + shift[diverged], s=24, color=colour, marker="x")
             axis.vlines(values.mean(), y - 0.4, y + 0.4, color=colour, linewidth=2)
             if len(values) > 1:
@@ -54,12 +57,17 @@ def final_scores(
         axis.set_xlim(low - margin, high + margin)  # a wide interval must not hide the dots
         axis.set_yticks(range(len(shown)), shown)
         axis.set_ylim(len(shown) - 0.4, -0.6)
-        axis.set_xlabel(
-            f"{primary.label()}, a dot per seed (mean, 95 % interval"
-            + ("; ×: diverged)" if (rows["status"] == "diverged").any() else ")")
-        )
+        marks = {"; ×: diverged": rows["status"] == "diverged", "; ▽: did not train": _untrained(rows)}
+        marked = "".join(mark for mark, found in marks.items() if found.any())
+        axis.set_xlabel(f"{primary.label()}, a dot per seed (mean, 95 % interval{marked})")
         axis.grid(axis="y", visible=False)
         return finished(figure, title, caption)
+
+
+def _untrained(rows: pd.DataFrame) -> np.ndarray:
+    """Which trials ended with a score at chance on what they were trained on, bool [n]; none in rows that do not say it."""
+    said = rows["trained"].astype(str) if "trained" in rows else pd.Series("", rows.index)
+    return ((rows["status"] == "done") & (said == "False")).to_numpy()
 
 
 def measured(values: pd.DataFrame, arms: list[str], title: str, caption: str) -> Figure:

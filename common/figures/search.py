@@ -23,7 +23,7 @@ def draw_sweep(files: schema.Files) -> list[pathlib.Path]:
         return []
     declaration = store.read_declaration(files)
     points = pd.read_csv(files.points)
-    hashes = {arm: space.space_hash(space.of_json(own)) for arm, own in declaration["search"].items()}
+    hashes = {arm: space.space_hash(own) for arm, own in _spaces(declaration).items()}
     points = points[points["status"].isin(schema.FINAL) & (points["search"] == points["arm"].map(hashes))]
     if not len(points):
         return []
@@ -47,7 +47,7 @@ def paths(files: schema.Files) -> list[tuple[str, pathlib.Path]]:
 def _sweep_figures(
     points: pd.DataFrame, files: schema.Files, declaration: dict, tuners: list[str]
 ) -> Iterator[tuple[str, object]]:
-    spaces = {arm: space.of_json(own) for arm, own in declaration["search"].items()}
+    spaces = _spaces(declaration)
     arms, primary = [arm for arm in declaration["arms"] if arm in set(points["arm"])], Primary.of(declaration)
     whole = points[points["epochs"] == points.groupby("arm")["epochs"].transform("max")]
     tried = whole[~whole["untuned"]]
@@ -69,6 +69,13 @@ def _sweep_figures(
         for name, entry in spaces[arm].items()
     }
     yield "sensitivity", sensitivity(points, scales, names, title, caption.partition(";")[0], primary)
+
+
+def _spaces(declaration: dict) -> dict[str, space.Space]:
+    """What is searched of each arm; of the first what all share."""
+    shared = declaration.get("shared")
+    searched = {next(iter(declaration["arms"])): shared} if shared else {}
+    return {arm: space.of_json(own) for arm, own in (searched | declaration["search"]).items()}
 
 
 def _search_curves(tried: pd.DataFrame, arms: list[str]) -> dict[str, pd.DataFrame]:

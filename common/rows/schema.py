@@ -71,7 +71,10 @@ COLUMNS = (
     *(Column(f"{name}_f1", "outcome", "macro F1, where it is the primary metric") for name in ("train", "val")),
     *(Column(f"{name}_error", "outcome", "mean absolute error of a regression") for name in ("train", "val", "test")),
     *(Column(f"best_{name}", "outcome", "of the best epoch") for name in ("val_f1", "test_f1", "val_error", "test_error")),
-    Column("untrained", "outcome", "no better on test than the majority class, or another constant prediction"),
+    Column("trained", "outcome", "finite, and on train a tenth of the way or more from a constant prediction to a perfect one"),
+    Column(
+        "val_constant", "outcome", "primary metric of the best constant prediction on val, as which an untrained trial counts"
+    ),
     Column("compile_seconds", "measurement", "first calls of the compiled functions"),
     Column("input_seconds", "measurement", "gathering batches"),
     Column("train_seconds", "measurement", "updates"),

@@ -82,6 +82,17 @@ class Table:
         own = sorted((seed, row.get(column, math.nan)) for (name, seed), row in self.by_trial.items() if name == entry)
         return np.array([value for _, value in own], float)
 
+    def target(self, share: float) -> float:
+        """What val must reach to be at a share of what the baseline (or the first arm) ends with, in the mean over its seeds.
+
+        Of an error, less is better: it is 1 / share times that. Raises `NoData` where that arm has no rows.
+        """
+        whose = self.declaration.get("baseline") or self.arms[0]
+        finals = self.scores(whose, self.primary.on("val"))
+        if not np.isfinite(finals).any():
+            raise NoData(f"no rows of {whose}, by which the target is set")
+        return float(np.nanmean(finals) * share**self.primary.sign)
+
     def seeds_of(self, entries: list[str]) -> list[int]:
         """Seeds that all the entries have, from 0 on without a gap: a later seed must not stand in for a missing one."""
         there = [{seed for name, seed in self.by_trial if name == entry} for entry in entries]

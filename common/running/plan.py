@@ -47,9 +47,10 @@ class Variant:
     tuning: str = ""
 
     @classmethod
-    def tried(cls, arm: str, values: dict, epochs: int | None = None) -> "Variant":
-        """A point of a search."""
-        return cls(arm, values=values, epochs=epochs, point=json.dumps(values | ({"epochs": epochs} if epochs else {})))
+    def tried(cls, arm: str, values: dict, epochs: int | None = None, *, given: dict | None = None) -> "Variant":
+        """A point of a search; `given` are values that it does not vary."""
+        point = json.dumps(values | ({"epochs": epochs} if epochs else {}))
+        return cls(arm, values={**(given or {}), **values}, epochs=epochs, point=point)
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -220,7 +221,7 @@ class Plan:
         variant = self.variants.get((row["arm"], row["rate"], row["point"]))
         if variant is None:
             arm, arguments = row["arm"], json.loads(row["arguments"])
-            values = {name: arguments[name] for name in self.experiment.search.get(arm, ()) if name in arguments}
+            values = {name: arguments[name] for name in self.experiment.searched_by(arm) if name in arguments}
             variant = Variant(arm, row["rate"], values, int(row["epochs"]) if self.searching else None, row["point"])
         return self.planner.planned(variant, int(row["seed"])).fingerprint
 

@@ -51,8 +51,14 @@ class Session:
         _start_seeds_again(plan, dry=self.options.dry)
         return missing
 
-    def announce(self, plan: Plan, trials: Sequence[Planned], then: Plan | None = None) -> None:
-        """Print what is to run and what it will cost. `then` is a plan that follows a search.
+    def announce(
+        self, plan: Plan, trials: Sequence[Planned], then: Plan | None = None, *, more: int = 0, notes: Sequence[str] = ()
+    ) -> None:
+        """Print what is to run and what it will cost, after some notes.
+
+        Args:
+            then: a plan that follows a search.
+            more: trials of that search which are not known yet, at most.
 
         Raises:
             DryRunEnds: after that, if the call is a dry run.
@@ -60,15 +66,18 @@ class Session:
         if not self.announcements:
             self._print_setting()
         self.announcements += 1
+        for note in notes:
+            print(note)
         seconds, disk, basis = plan.estimate(trials, self.options.jobs)
         if not trials:
             count = f"all {len(plan.trials)} trials are done"
         elif then is None or self.announcements > 1:
             count = f"{len(trials)} of {len(plan.trials)} {'search ' if plan.searching else ''}trials to run"
         else:
-            count = f"{len(trials)} search trials to run, then at most {len(then.trials)} of the result"
-            more, more_disk, _ = then.estimate(then.trials, self.options.jobs)
-            seconds, disk = seconds + more, disk + more_disk
+            further = f", up to {more} more for the best of them" if more else ""
+            count = f"{len(trials)} search trials to run{further}, then at most {len(then.trials)} of the result"
+            afterwards, more_disk, _ = then.estimate(then.trials, self.options.jobs)
+            seconds, disk = seconds * (1 + more / len(trials)) + afterwards, disk + more_disk
         at_a_time = min(self.options.jobs, len(trials))
         cost = f", about {duration(seconds)} ({basis}) with {at_a_time} at a time, {size(disk)} of disk" if trials else ""
         print(count + cost, flush=True)
@@ -95,8 +104,8 @@ class Session:
         self.tried += len(trials)
         return rows
 
-    def train_search(self, plan: Plan, then: Plan | None) -> None:
-        """Train the missing trials of a search.
+    def train_search(self, plan: Plan, then: Plan | None, more: int = 0) -> None:
+        """Train the missing trials of a search. For the other arguments see `announce`.
 
         Raises:
             Failure: a trial failed or cannot run here, so that nothing can be chosen.
@@ -105,7 +114,7 @@ class Session:
         missing = self.prepare(plan)
         if not missing:
             return
-        self.announce(plan, missing, then)
+        self.announce(plan, missing, then, more=more)
         rows = self.train(plan, missing)
         self.check()
         reasons = [row["reason"] for row in rows if row["status"] not in schema.FINAL]

@@ -1,13 +1,14 @@
-"""Which values each arm is trained with: from a grid, from keras-tuner, or from a larger search made before."""
+"""Which values the arms are trained with: from a grid, from keras-tuner, from a larger search made before, or from the user."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from common import space
+from common.errors import Failure
 from common.rows.schema import COMMON
 from common.running.plan import Plan, Planner, Variant
 from common.running.session import Session
-from common.search.grid import Found, Grids
+from common.search.grid import RATE, Found, Grids
 from common.search.sweep import Sweep, tuned
 
 SMOKE_POINTS = 2
@@ -18,65 +19,149 @@ SMOKE_POINTS = 2
 class Chosen:
     """What the arms of a result are trained with."""
 
+    shared: Found | None = None
+    """What the first arm's search gives to all; None where nothing is shared."""
     values: dict[str, Found] = field(default_factory=dict)
-    """Of each searched arm."""
+    """Of each arm that is searched for itself."""
     common: dict | None = None
     """The learning rate that suits all arms best; None where they share no grid of rates."""
 
 
 class Search:
-    """The search of one call.
+    """The search of one call: first what all arms share, on the first arm, then each searched arm for itself.
 
     Args:
         arms: those of the call, of which the experiment may search some.
     """
 
     def __init__(self, planner: Planner, arms: Sequence[str]):
-        self.planner, self.experiment, self.smoke = planner, planner.experiment, planner.selected.smoke
-        self.arms = list(arms)
-        self.searched = [arm for arm in arms if arm in self.experiment.search and not planner.resolved[arm].lack]
+        self.planner, self.experiment = planner, planner.experiment
+        self.smoke, self.rate = planner.selected.smoke, planner.selected.rate
+        self.arms, self.first = list(arms), planner.experiment.first
+        self.shared = self._without_rate(self.experiment.shared)
+        searched = [arm for arm in arms if arm in self.experiment.search and not planner.resolved[arm].lack]
+        spaces = {arm: self._without_rate(self.experiment.search[arm]) for arm in searched}
+        self.spaces = {arm: own for arm, own in spaces.items() if own}
+        """Of each arm that is searched for itself."""
         self.points = SMOKE_POINTS if self.smoke else self.experiment.points
+
+    def _without_rate(self, searched: space.Space) -> space.Space:
+        """A space without the learning rate, where the user has set one."""
+        return {name: entry for name, entry in searched.items() if name != RATE or self.rate is None}
+
+    @property
+    def searches(self) -> bool:
+        """Whether there is anything to search."""
+        return bool(self.shared or self.spaces)
 
     def untuned(self) -> Chosen:
         """What someone who does not tune would take."""
-        values = {arm: Found(space.defaults(self.experiment.search[arm]), "") for arm in self.searched}
-        return Chosen(values, values[self.searched[0]].values if self._has_common_rate(self.searched) else None)
+        values = {arm: Found(space.defaults(own), "") for arm, own in self.spaces.items()}
+        common = next(iter(values.values())).values if self._has_common_rate(self.spaces) else None
+        return Chosen(Found(space.defaults(self.shared), "") if self.shared else None, values, common)
 
     def choose(self, session: Session, then: Plan) -> Chosen:
         """Train what the script's search needs, and choose. `then` is the plan that follows, for the announcement.
 
         Raises:
-            Failure, DryRunEnds: see `Session.train_search`.
+            Failure, DryRunEnds: see `Session.train_search`. Failure also where the first arm cannot run here.
         """
-        gridded = [arm for arm in self.searched if self.experiment.tuner[arm] == "grid"]
-        swept = {arm: self.experiment.tuner[arm] for arm in self.searched if arm not in gridded}
-        grids = Grids(self.experiment, gridded, smoke=self.smoke)
-        earlier = {} if self.smoke else self._earlier(grids, swept)
+        self._refuse_lack()
+        earlier = {} if self.smoke else self._earlier()
         if earlier:
             print(f"values from a larger search: {next(iter(earlier.values())).tuning}")
-            return Chosen(earlier)
-        values, common = {}, None
-        if gridded:
-            plan = self._train_grids(session, grids, then)
-            values = grids.found(plan)
-            common = grids.common(plan) if self._has_common_rate(gridded) else None
-            for arm, names in {} if self.smoke else grids.at_limit(values).items():
-                print(f"{arm} is under-searched: its best {names[0]} is the outermost allowed, {values[arm].values[names[0]]:g}")
+            shared = earlier.pop(self.first) if self.shared else None
+            return Chosen(shared, earlier)
+        gridded = {arm: own for arm, own in self.spaces.items() if self.experiment.tuner[arm] == "grid"}
+        shared = self.untuned().shared
+        if self.shared and not self.smoke:
+            own = Grids(gridded, self.experiment.task)
+            later = sum(map(own.budget, gridded)) + self.points * (len(self.spaces) - len(gridded))
+            shared = self._race(session, {self.first: self.shared}, None, then, later)[0][self.first]
+        values, common = self._race(session, gridded, shared, then)
+        swept = {arm: self.experiment.tuner[arm] for arm in self.spaces if arm not in gridded}
         if swept:
-            sweep = self.new_sweep(swept, self.points, 1)
-            self.train_sweep(session, sweep, then)
+            sweep = self._new_sweep(swept, {arm: self.spaces[arm] for arm in swept}, self.points, 1, shared)
+            self._train_sweep(session, sweep, then)
             values |= sweep.found()
             for arm in () if self.smoke else swept:
-                for name in space.at_edges(self.experiment.search[arm], values[arm].values):
+                for name in space.at_edges(self.spaces[arm], values[arm].values):
                     print(f"{arm} is under-searched: its best {name} is at the edge of its range, {values[arm].values[name]:g}")
-        return Chosen(values, common)
+        return Chosen(shared, values, common)
 
-    def new_sweep(self, tuner: dict[str, str], count: int, sweeps: int) -> Sweep:
+    def sweep(self, session: Session, tuner: str | None, count: int | None, repeats: int) -> Iterator[Sweep]:
+        """Search with keras-tuner what the script searches, and keep a table of it: what is shared, then the arms.
+
+        Args:
+            tuner: for all arms; by default the script's, or halton in place of a grid.
+            count: points an arm; by default the script's. repeats: how often each search is made.
+        """
+        self._refuse_lack()
+        shared, count = None, count or self.points
+        if self.shared:
+            first = self._new_sweep({self.first: tuner or "halton"}, {self.first: self.shared}, count, repeats)
+            self._train_sweep(session, first)
+            yield first
+            shared = first.found()[self.first]
+        if self.spaces:
+            tuners = {arm: tuner or self.experiment.tuner[arm].replace("grid", "halton") for arm in self.spaces}
+            sweep = self._new_sweep(tuners, self.spaces, count, repeats, shared)
+            self._train_sweep(session, sweep)
+            yield sweep
+
+    def variants(self, chosen: Chosen) -> list[Variant]:
+        """What is trained for the result: each arm with its values, then those at the common rate."""
+        variants = []
+        for arm in self.arms:
+            given = self._given(arm, chosen.shared)
+            own = chosen.values.get(arm, Found({}, ""))
+            taken = [found.tuning for found in (chosen.shared, own) if found and set(found.values) & set(given | own.values)]
+            spaces = {name: entry for name, entry in self.experiment.searched_by(arm).items() if name != RATE or not self.rate}
+            searched = {"search": space.space_hash(spaces), "tuning": "; then ".join(filter(None, taken))} if taken else {}
+            variants.append(Variant(arm, values=given | own.values, **searched))
+        for arm in chosen.values if chosen.common else ():
+            how = f"best on average over {len(chosen.values)} arms"
+            hashed = space.space_hash(self.spaces[arm])
+            values = self._given(arm, chosen.shared) | chosen.common
+            variants.append(Variant(arm, COMMON, values, search=hashed, tuning=how))
+        return variants
+
+    def described(self, chosen: Chosen) -> list[str]:
+        """Which learning rates the arms are trained with, and where they come from, in words."""
+        lines = []
+        if self.rate is not None:
+            lines.append(f"{RATE} {self.rate:g} for all arms that search one, as RATE says")
+        if chosen.shared:
+            how = f"searched on {self.first}: {chosen.shared.tuning}" if chosen.shared.tuning else "not searched"
+            values = ", ".join(f"{name} {_shown(value)}" for name, value in chosen.shared.values.items())
+            lines.append(f"{values} for all arms, {how}")
+        rates = {arm: found for arm, found in chosen.values.items() if RATE in found.values}
+        if rates:
+            how = next(iter(rates.values())).tuning or "not searched"
+            lines.append(f"{RATE} of each arm ({how}): " + ", ".join(f"{a} {f.values[RATE]:g}" for a, f in rates.items()))
+        return lines
+
+    def _given(self, arm: str, shared: Found | None) -> dict:
+        """What an arm is trained with besides what it searches for itself: the user's rate, and the shared values."""
+        entries = self.experiment.shared_by(arm)
+        given = {RATE: self.rate} if self.rate is not None and RATE in self.experiment.searched_by(arm) else {}
+        return given | {name: value for name, value in (shared.values if shared else {}).items() if name in entries}
+
+    def _refuse_lack(self) -> None:
+        """Raises `Failure` where the arm that is searched for all cannot be trained on these data."""
+        lack = self.planner.resolved[self.first].lack
+        if self.shared and lack:
+            raise Failure(f"{', '.join(self.shared)} is searched on {self.first}, which cannot run: it {lack}")
+
+    def _new_sweep(
+        self, tuner: dict[str, str], spaces: dict[str, space.Space], count: int, repeats: int, shared: Found | None = None
+    ) -> Sweep:
         """A search of some arms with keras-tuner, so many points an arm, repeated so often."""
         epochs = {arm: self.planner.resolved[arm].setting.epochs for arm in tuner}
-        return Sweep(self.experiment, tuner, count=count, sweeps=sweeps, epochs=epochs)
+        given = {arm: self._given(arm, shared) for arm in tuner}
+        return Sweep(self.experiment, spaces, tuner, count=count, sweeps=repeats, epochs=epochs, given=given)
 
-    def train_sweep(self, session: Session, sweep: Sweep, then: Plan | None = None) -> None:
+    def _train_sweep(self, session: Session, sweep: Sweep, then: Plan | None = None) -> None:
         """Train all that the oracles propose, and keep a table of it."""
         more = True
         while more:
@@ -90,34 +175,44 @@ class Search:
             if not session.options.dry:
                 sweep.write_table(self.planner.files)
 
-    def variants(self, chosen: Chosen) -> list[Variant]:
-        """What is trained for the result: each arm with its values, then those at the common rate."""
-        variants = []
-        for arm in self.arms:
-            best = chosen.values.get(arm)
-            searched = {"search": space.space_hash(self.experiment.search[arm]), "tuning": best.tuning} if best else {}
-            variants.append(Variant(arm, values=best.values if best else {}, **searched))
-        for arm in chosen.values if chosen.common else ():
-            how = f"best on average over {len(chosen.values)} arms"
-            hashed = space.space_hash(self.experiment.search[arm])
-            variants.append(Variant(arm, COMMON, chosen.common, search=hashed, tuning=how))
-        return variants
-
-    def _earlier(self, grids: Grids, swept: dict[str, str]) -> dict[str, Found]:
+    def _earlier(self) -> dict[str, Found]:
         """What a sweep that trained more than this search would has found; nothing where there was none."""
-        points = dict.fromkeys(swept, self.points) | {arm: grids.budget(arm) for arm in grids.spaces}
-        cost = {arm: count * self.planner.resolved[arm].setting.epochs for arm, count in points.items()}
-        return tuned(self.planner.files, self.experiment, self.planner.bases, cost)
+        spaces = ({self.first: self.shared} if self.shared else {}) | self.spaces
+        grids = Grids(spaces, self.experiment.task)
+        cost = {
+            arm: (grids.budget(arm) if self.experiment.tuner.get(arm, "grid") == "grid" else self.points)
+            * self.planner.resolved[arm].setting.epochs
+            for arm in spaces
+        }
+        return tuned(self.planner.files, spaces, self.planner.bases, cost)
 
-    def _train_grids(self, session: Session, grids: Grids, then: Plan) -> Plan:
+    def _race(
+        self, session: Session, spaces: dict[str, space.Space], shared: Found | None, then: Plan, later: int = 0
+    ) -> tuple[dict[str, Found], dict | None]:
+        """Train the grids of some arms. Returns the best values of each, and what suits all best.
+
+        Args:
+            later: trials of searches that follow this one.
+        """
+        if not spaces:
+            return {}, None
+        given = {arm: self._given(arm, shared) for arm in spaces}
+        grids = Grids(spaces, self.experiment.task, given=given, smoke=self.smoke)
         while True:
             plan = self.planner.plan(grids.trials(), searching=True)
-            session.train_search(plan, then)
-            if not grids.extend(plan):
-                return plan
+            session.train_search(plan, then, later + sum(map(grids.budget, spaces)) - len(plan.trials))
+            if not grids.advance(plan):
+                break
+        values = grids.found(plan)
+        for arm, names in {} if self.smoke else grids.at_limit(values).items():
+            print(f"{arm} is under-searched: its best {names[0]} is the outermost allowed, {values[arm].values[names[0]]:g}")
+        return values, grids.common(plan) if self._has_common_rate(spaces) else None
 
-    def _has_common_rate(self, arms: Sequence[str]) -> bool:
+    def _has_common_rate(self, spaces: dict[str, space.Space]) -> bool:
         """Whether the rate that suits all best can be known: all searched arms are here, and on one grid of rates alone."""
-        spaces = self.experiment.search
-        one_grid = set(arms) == set(spaces) and len({space.grid_hash(entries) for entries in spaces.values()}) == 1
-        return one_grid and len(arms) > 1 and all(set(spaces[arm]) == {"learning_rate"} for arm in arms)
+        one_grid = set(spaces) == set(self.experiment.search) and len(set(map(space.grid_hash, spaces.values()))) == 1
+        return one_grid and len(spaces) > 1 and all(set(own) == {RATE} for own in spaces.values())
+
+
+def _shown(value) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -47,6 +47,8 @@ class Searcher:
     count: int
     """The budget is so many whole trainings."""
     task: Task = classification
+    given: dict = field(default_factory=dict)
+    """Values of other arguments, which it does not vary."""
     points: list[Point] = field(default_factory=list)
     finished: bool = False
 
@@ -78,7 +80,8 @@ class Searcher:
             self.points.append(point)
 
     def variant(self, point: Point) -> Variant:
-        return Variant.tried(self.arm, point.values, point.epochs if point.epochs != self.epochs else None)
+        fewer = point.epochs if point.epochs != self.epochs else None
+        return Variant.tried(self.arm, point.values, fewer, given=self.given)
 
     def tell(self, rows: dict[tuple[str, str, int], dict]) -> None:
         """Hand over what is known, in the order of the points, as far as it is known without a gap."""

@@ -19,15 +19,26 @@ from common.text import listed
 class Sweep:
     """The searches of all arms, in so many independent repetitions."""
 
-    def __init__(self, experiment: Experiment, tuner: dict[str, str], count: int, sweeps: int, epochs: dict):
-        self.experiment, self.tuner, self.count, self.sweeps, self.epochs = experiment, tuner, count, sweeps, epochs
+    def __init__(
+        self,
+        experiment: Experiment,
+        spaces: dict[str, space.Space],
+        tuner: dict[str, str],
+        *,
+        count: int,
+        sweeps: int,
+        epochs: dict[str, int],
+        given: dict[str, dict],
+    ):
+        self.experiment, self.spaces, self.tuner, self.given = experiment, spaces, tuner, given
+        self.count, self.sweeps, self.epochs = count, sweeps, epochs
         self.restart()
 
     def restart(self) -> None:
         """Forget what the oracles were told: those rows have given way to others."""
-        experiment = self.experiment
+        name, task = self.experiment.name, self.experiment.task
         self.searchers = [
-            Searcher(experiment.name, arm, experiment.search[arm], tuner, sweep, self.epochs[arm], self.count, experiment.task)
+            Searcher(name, arm, self.spaces[arm], tuner, sweep, self.epochs[arm], self.count, task, self.given[arm])
             for sweep in range(self.sweeps)
             for arm, tuner in self.tuner.items()
         ]
@@ -72,7 +83,7 @@ class Sweep:
         """A line per arm, the best first; one whose optimum lies at the edge of its range has no rank."""
         found = self.found()
         scores = {arm: Score.of([self._best(arm).row], self.experiment.task) for arm in found}
-        edges = {arm: space.at_edges(self.experiment.search[arm], found[arm].values) for arm in found}
+        edges = {arm: space.at_edges(self.spaces[arm], found[arm].values) for arm in found}
         lines, rank, metric = [], 0, self.experiment.task.metric
         width = max(map(len, found))
         for arm in sorted(found, key=lambda arm: scores[arm].rank, reverse=True):
@@ -87,7 +98,8 @@ class Sweep:
         """`sweep_NN_….csv`: a row per point that has been trained. Those of other arms and tuners stay while their space does."""
         path = files.points
         names = list(dict.fromkeys(name for searcher in self.searchers for name in searcher.space))
-        hashes = {arm: space.space_hash(own) for arm, own in self.experiment.search.items()}
+        experiment = self.experiment
+        hashes = {arm: space.space_hash(own) for arm, own in {experiment.first: experiment.shared, **experiment.search}.items()}
         kept = [
             row
             for row in read_table(path)
@@ -131,7 +143,7 @@ class Sweep:
         return path
 
 
-def tuned(files: schema.Files, experiment: Experiment, bases: dict[str, str], cost: dict[str, int]) -> dict[str, Found]:
+def tuned(files: schema.Files, spaces: dict[str, space.Space], bases: dict[str, str], cost: dict[str, int]) -> dict[str, Found]:
     """The values of an earlier sweep, if it searched these arms' spaces under the code, data and setting of now, and for longer.
 
     Args:
@@ -142,7 +154,7 @@ def tuned(files: schema.Files, experiment: Experiment, bases: dict[str, str], co
         found = {}
         for arm, least in cost.items():
             own = known[arm]
-            rests_on = [space.space_hash(experiment.search[arm]), bases[arm]]
+            rests_on = [space.space_hash(spaces[arm]), bases[arm]]
             if [own["search"], own["basis"]] != rests_on or own["epochs"] <= least:
                 return {}
             found[arm] = Found(own["values"], own["tuning"])

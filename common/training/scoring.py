@@ -46,8 +46,9 @@ def score(
     # A trial that diverged has no gap between train and test.
     scored = [name for name in splits if predictor is not None or name != "train"]
     row = {f"{name}_{score}": value for name in scored for score, value in task.scores(outputs[name], labels[name]).items()}
-    judged = "test" if test else "val"
-    row["untrained"] = _untrained(task, row[f"{judged}_{task.metric}"], constant[judged], labels[judged])
+    floors = {name: task.scores(constant[name], labels[name])[task.metric] for name in ("train", "val")}
+    row["trained"] = predictor is not None and task.trained(row[f"train_{task.metric}"], floors["train"])
+    row["val_constant"] = floors["val"]
     if test and task is tasks.classification:
         row |= _class_scores(outputs["test"], test.labels, trial.classes)
     if predictor is not None:
@@ -63,14 +64,6 @@ def _refuse_probabilities(outputs: np.ndarray) -> None:
     """Raises `Misuse` for what only another softmax could be taken of."""
     if checks.are_shares(outputs) and (outputs != outputs[0]).any():
         raise Misuse("predictions are logits: return the logarithm of probabilities. Received: probabilities, which sum to 1")
-
-
-def _untrained(task: tasks.Task, score: float, constant: np.ndarray, labels: np.ndarray) -> bool:
-    """Whether a score is no better than that of a constant prediction: for classes, the judged split's most frequent one."""
-    floor = task.scores(constant, labels)[task.metric]
-    if task is tasks.classification:
-        floor = np.bincount(labels).max() / len(labels)
-    return bool(task.better(score) <= task.better(floor))
 
 
 def _class_scores(logits: np.ndarray, labels: np.ndarray, classes: int) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """How each kind of claim is judged: one small class per kind, which compares its arms and reads the interval."""
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -60,6 +61,11 @@ class Kind:
         estimate, how, more = self._compare(better, used, any(counts.values()))
         return Contrast(estimate, len(seeds), look, how or judged, [*notes, *more])
 
+    @functools.cached_property
+    def target(self) -> float | None:
+        """What val must reach, for a claim about that. Raises `NoData`."""
+        return None if self.claim.target is None else self.table.target(self.claim.target)
+
     def _choose(self, seeds: Sequence[int]) -> tuple[list[str], str]:
         """Which of the better arms are compared, and how they are judged, in words."""
         return self.better, "means"
@@ -103,7 +109,7 @@ class Kind:
         budget = float(self.table.rows["epochs"].max() + 1)
         total = 0.0
         for sign, arm in terms:
-            value = metric.value(self.table, arm, seed, self.claim.target)
+            value = metric.value(self.table, arm, seed, self.target)
             if math.isinf(value):  # never reached: later than the budget's last epoch
                 value = metric.at_epoch(self.table.of(arm, seed), budget)
             total += sign * value
@@ -121,9 +127,9 @@ class Kind:
 
     def _reached(self, metric: Metric, arms: Sequence[str], seeds: Sequence[int]) -> str:
         """How many trials of each arm reached the target."""
-        values = {a: [metric.value(self.table, a, s, self.claim.target) for s in seeds] for a in arms}
+        values = {a: [metric.value(self.table, a, s, self.target) for s in seeds] for a in arms}
         counts = (f"{arm} {sum(map(math.isfinite, found))} of {len(seeds)}" for arm, found in values.items())
-        return "target reached: " + ", ".join(counts)
+        return f"target {self.target:.3g} reached: " + ", ".join(counts)
 
 
 class Superiority(Kind):
