@@ -92,6 +92,8 @@ COLUMNS = (
     Column("finished", "measurement", "UTC"),
 )
 NAMES = tuple(column.name for column in COLUMNS)
+FORMER = ("untrained",)
+"""Columns of earlier versions, which are left out where such rows are read."""
 KEY = ("experiment", "arm", "rate", "point", "seed")
 """What tells rows apart."""
 EPOCH_NAMES = (

@@ -17,7 +17,7 @@ import numpy as np
 from common.claims import DEFINING
 from common.errors import Failure
 from common.files import archive_bytes, array_bytes, locked, read_arrays, write_atomic
-from common.rows.schema import EPOCH_NAMES, KEY, MEASURE_NAMES, NAMES, OWN, STATUSES, Files, entry_of
+from common.rows.schema import EPOCH_NAMES, FORMER, KEY, MEASURE_NAMES, NAMES, OWN, STATUSES, Files, entry_of
 
 OUTCOME = "outcome.npz"
 BLANK = {"rate": OWN, "point": ""}
@@ -82,7 +82,7 @@ def _table(path: pathlib.Path, names: tuple[str, ...]) -> list[dict[str, str]]:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.reader(file)
             header = next(reader, [])
-            unknown = [name for name in header if name not in names]
+            unknown = [name for name in header if name not in (*names, *FORMER)]
             lacking = [name for name in KEY if name not in header and name not in BLANK]
             if unknown or lacking:
                 wrong = f"knows no {unknown[0]!r}" if unknown else f"needs {', '.join(lacking)}"
@@ -94,7 +94,8 @@ def _table(path: pathlib.Path, names: tuple[str, ...]) -> list[dict[str, str]]:
                         f"{path} line {reader.line_num}: {len(values)} fields instead of {len(header)}. "
                         "Remove the line and run again: its trial is then repeated"
                     )
-                rows.append(dict.fromkeys(names, "") | BLANK | dict(zip(header, values, strict=True)))
+                given = {name: value for name, value in zip(header, values, strict=True) if name not in FORMER}
+                rows.append(dict.fromkeys(names, "") | BLANK | given)
         if not path.read_bytes().endswith(b"\n"):
             raise Failure(f"{path} line {len(rows) + 1}: cut short. Remove the line and run again: its trial is then repeated")
         return rows
