@@ -4,14 +4,20 @@ import ast
 import inspect
 import re
 
+import keras
 import pytest
 
+from common import optimizers
 from common.files import experiment_scripts
 from common.running import scripts
 from common.setting import FIELDS
 from common.training.execution import load_script
 
 SCRIPTS = experiment_scripts()
+PUBLISHED = "01"
+"""The experiment whose networks are trained as published, rates included."""
+ABOUT_RATES = ("09", "10")
+"""Those whose arms set rates, as they are what is compared: Keras' defaults, and a range of them."""
 EACH = pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
 
 
@@ -70,3 +76,35 @@ def test_train_writes_no_epochs_steps_or_batch_size(path):
     for call in (node for node in ast.walk(function) if isinstance(node, ast.Call)):
         literal = [k.arg for k in call.keywords if k.arg in ("epochs", "batch_size") and isinstance(k.value, ast.Constant)]
         assert not literal
+
+
+def rates_in(tree):
+    """What a script hands to optimizers and schedules as their learning rate."""
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+        place = 0 if hasattr(keras.optimizers, name) else 1 if name in ("sgd", "falling") else 0
+        if hasattr(keras.optimizers, name) or hasattr(optimizers, name):
+            yield from call.args[place : place + 1]
+        yield from (keyword.value for keyword in call.keywords if keyword.arg == "learning_rate")
+
+
+@EACH
+def test_no_learning_rate_is_a_literal(path):
+    number, tree = path.stem[4:6], ast.parse(path.read_text())
+    literals = [rate.value for rate in rates_in(tree) if isinstance(rate, ast.Constant)]
+    assert number == PUBLISHED or not literals
+
+
+@EACH
+def test_every_network_has_a_rate_that_is_searched(path):
+    experiment, number = scripts.declared(path), path.stem[4:6]
+    for arm, own in experiment.arms.items():
+        if own.get("kind") in ("hog", "pixels") or number == PUBLISHED:
+            continue  # no network
+        assert ("learning_rate" in own) <= (number in ABOUT_RATES)
+        assert "learning_rate" in own or "learning_rate" in experiment.searched_by(arm), arm
+
+
+def test_a_literal_rate_is_found():
+    tree = ast.parse("from keras import optimizers\noptimizers.SGD(0.05, momentum=0.9)\nsgd(trial, 0.1)\nSGD(learning_rate=1)")
+    assert [rate.value for rate in rates_in(tree) if isinstance(rate, ast.Constant)] == [0.05, 0.1, 1]

@@ -201,16 +201,16 @@ def test_steps_to_target_count_updates_and_say_who_never_got_there(files):
     declaration = {"arms": ARMS, "question": "?", "baseline": "baseline"}
     table = Table(files, rows, store.read_epochs(files), store.read_measures(files), {}, declaration)
     # Epoch e has a validation accuracy of 1 - 0.5 / e, so that 0.76 (95 % of 0.8) is first passed in epoch 3.
-    targets, said = curves.targets(table, table.rows, ["steps"])
+    targets, said = curves.targets(table, ["steps"])
     assert targets == [0.76]
     assert said == "target: 95 % of what baseline ends with, in the mean"
     found = curves.updates_to_targets(table, table.rows, targets).set_index(["arm", "seed"])
     assert found.loc[("baseline", 0), ["steps", "reached"]].tolist() == [30.0, True]
     assert found.loc[("diverging", 1), ["steps", "reached", "diverged"]].tolist() == [50.0, False, True]
     assert len(found) == 9
-    assert curves.targets(table, table.rows, []) == ([], "")
-    declaration["claims"] = [{"metric": "epochs_to_target", "target": 0.6}]
-    assert curves.targets(table, table.rows, [])[0] == [0.6]
+    assert curves.targets(table, []) == ([], "")
+    declaration["claims"] = [{"metric": "epochs_to_target", "target": 0.5}]
+    assert curves.targets(table, []) == ([0.4], "target: 50 % of what baseline ends with, in the mean")
 
 
 @pytest.fixture
