@@ -29,7 +29,7 @@ def train(trial, *, width, depth, learning_rate):
 experiment = Experiment(
     train,
     arms=ARMS,
-    search={"learning_rate": log_range(1e-3, 1.0, default=0.01)},
+    search={"learning_rate": log_range(1e-3, 0.1)},
     setting=Setting("cifar10", epochs=20, batch_size=128),
     small=Setting("cifar10", epochs=10, train_size=5000),
     quick=Setting("digits", epochs=10, batch_size=32, train_size=300),
