@@ -7,6 +7,7 @@ import numpy as np
 from common.errors import Misuse
 from common.figures import draw
 from common.report.section import Section
+from common.text import interval, signed
 from common.verdicts import ledger
 from common.verdicts.kinds import REFUTED
 
@@ -46,11 +47,33 @@ def _cell(text: str) -> str:
 
 
 def table(sections: list[Section]) -> str:
-    """README's results: an answer per experiment and setting, each from rows."""
-    lines = ["| experiment | data | question | what the rows say |", "|---|---|---|---|"]
-    for s in sections:
+    """README's results: of experiments whose rows decide the first claim and its verdict, then what demonstrations say."""
+    deciding = [section for section in sections if not section.table.declaration["demonstration"]]
+    lines = []
+    if deciding:
+        lines = ["| experiment | data | first claim | effect, interval | verdict | seeds |", "|---|---|---|---|---|---|"]
+        lines += [_first_claim(section) for section in deciding]
+    shown = [section for section in sections if section not in deciding]
+    if deciding and shown:
+        lines += ["", "Demonstrations, which decide nothing:", ""]
+    if shown:
+        lines += ["| experiment | data | question | what the rows say |", "|---|---|---|---|"]
+    for s in shown:
         lines.append(f"| {s.files.experiment[4:6]} | {s.files.folder.name} | {_cell(s.question)} | {_cell(s.answer)} |")
     return "\n".join(lines)
+
+
+def _first_claim(section: Section) -> str:
+    """A row of README's table: the claim that answers an experiment's question, and what the rows say of it."""
+    number, folder = section.files.experiment[4:6], section.files.folder.name
+    if not section.verdicts:
+        return f"| {number} | {folder} | {_cell(section.question)} | {_cell(section.answer)} | | |"
+    verdict = section.verdicts[0]
+    effect = ""
+    if verdict.difference is not None:
+        effect = f"{signed(verdict.difference, '+.4g')}, {interval(verdict.low, verdict.high, '+.4g')}"
+    said = f"{verdict.text} (by {verdict.margin:g}, {verdict.metric})"
+    return f"| {number} | {folder} | {_cell(said)} | {effect} | {_cell(verdict.status)} | {verdict.seeds} |"
 
 
 def with_results(text: str, table: str) -> str:
