@@ -32,7 +32,7 @@ def train(trial, *, loss, learning_rate):
     }.get(loss, losses.CategoricalCrossentropy(from_logits=True))
     weights = {
         "class weights": len(trial.train) / (trial.classes * counts),  # King & Zeng 2001
-        "class-balanced": class_balanced_weights(counts, beta=0.99),
+        "class-balanced": class_balanced_weights(counts, beta=1 - trial.classes / len(trial.train)),
     }.get(loss)
     optimizer = sgd(trial, learning_rate)
     return trial.fit(small_cnn(trial), optimizer=optimizer, loss=chosen, class_weight=weights)
