@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from common.errors import Misuse
-from common.training import adapters, augmentation, checkpoint, checks, graphs, prediction, purity, seeding, update
+from common.training import adapters, arguments, augmentation, checkpoint, graphs, prediction, probes, purity, seeding, update
 from common.training.stage import Fit, Stage
 
 SAMPLES = 8
@@ -37,8 +37,8 @@ class Loop:
         sees = prediction.sees_images(self.model, trial.input_shape)
         self.judged = sees and self.output_shape == (None, stage.outputs)  # else it is no predictor: a generator, say
         self.classifies = self.judged and bool(stage.train.classes)
-        checks.output_shape(stage, self.output_shape)
-        checks.callbacks(stage.callbacks, len(self.players), self._measured() if stage.callbacks else ())
+        arguments.check_output_shape(stage, self.output_shape)
+        arguments.check_monitors(stage.callbacks, self._measured() if stage.callbacks else ())
         self.callbacks = adapters.prepared(stage.callbacks, trial.task)
         self.agree = adapters.agreement(trial.strategy, trial.workers)
         self.outside: list[graphs.Outside] = []
@@ -98,12 +98,12 @@ class Loop:
         """Raises `Misuse` where the outputs are probabilities. The model is left as it was."""
         if not (self.judged and self.trial.task.logits):
             return
-        images = checks.probe(self.stage.train)[0]
+        images = probes.examples(self.stage.train)[0]
         before = [keras.ops.convert_to_numpy(variable) for variable in self.model.variables]
         try:
             with self.trial.clock("compile" if self._first("forward") else "eval"):
                 outputs = self.forward(images)
-            checks.head(self.model, images, outputs)
+            probes.check_head(self.model, images, outputs)
         finally:
             for variable, value in zip(self.model.variables, before, strict=True):
                 variable.assign(value)
@@ -184,13 +184,13 @@ class Loop:
         trial, fit, train = self.trial, self.fit, self.stage.train
         with trial.clock("input"):
             bounds, count = adapters.shares(len(batch), trial.replicas)
-            arguments = (train.batch(batch), train.labels[batch], uniforms[batch], count, np.int32(fit.batches), bounds)
+            batched = (train.batch(batch), train.labels[batch], uniforms[batch], count, np.int32(fit.batches), bounds)
             if self.stage.sample_weight is not None:
-                arguments += (self.stage.sample_weight[batch],)
+                batched += (self.stage.sample_weight[batch],)
         first = self._first("update")
         with trial.clock("compile") if first else trial.clock("train", images=len(batch)):
             self.callbacks.on_train_batch_begin(i)
-            loss, accuracy, norm, updated, finite = (value.numpy() for value in self.update(*arguments))
+            loss, accuracy, norm, updated, finite = (value.numpy() for value in self.update(*batched))
         fit.count(len(batch), float(loss), float(accuracy), float(norm), bool(updated))
         if not self.scheduled:
             self.rate = self._rate()  # the one used, which a callback may change at once

@@ -14,7 +14,7 @@ from common.data.split import Split, folds
 from common.data.streams import Streams
 from common.errors import Misuse
 from common.tasks import Task, classification
-from common.training import adapters, arguments, checkpoint, checks, prediction, seeding
+from common.training import adapters, arguments, checkpoint, prediction, probes, seeding
 from common.training.adapters import per_example
 from common.training.augmentation import Augmentation
 from common.training.loop import Loop
@@ -170,8 +170,8 @@ class Trial:
             on, validate: other examples in the place of `train` and `val`.
 
         Raises:
-            Misuse: an argument of another kind (see `arguments`), what would be ignored or train wrongly (see `checks`), a
-                callback that cannot be saved, layers that share a name.
+            Misuse: an argument of another kind, or that would be ignored (see `arguments`), what would train wrongly (see
+                `probes`), a callback that cannot be saved, layers that share a name.
             Diverged: loss or weights became infinite or NaN.
         """
         if stage in self.fits:
@@ -179,12 +179,11 @@ class Trial:
         if loss is None and step is None and self.task is not classification:
             raise Misuse(f"the task {self.task.name} needs a loss of its own. Received: loss=None")
         train, val = arguments.splits(self, on, validate)
-        checks.splits(train, val, self.input_shape)
         arguments.check_model(model, train, images=step is None)
-        checks.model(model, list(self.models.values()))
-        arguments.check_callbacks(callbacks)
+        arguments.check_own_training(model, list(self.models.values()))
+        players = arguments.optimizers(optimizer, step)
+        arguments.check_callbacks(callbacks, len(players))
         arguments.check_augmentations(augment)
-        players = checks.optimizers(optimizer, step)
         outputs = self.task.outputs(train.classes) if train.classes else self.classes
         what = Stage(
             name=stage,
@@ -194,17 +193,17 @@ class Trial:
             train=train,
             val=val,
             outputs=outputs,
-            epochs=self.epochs if epochs is None else checks.epochs(epochs),
+            epochs=self.epochs if epochs is None else arguments.epochs(epochs),
             # The stage `fit` sees what it would see without others, so that arms with and without another one stay paired.
             earlier=0 if stage == "fit" else sum(fit.epoch for fit in self.fits.values()),
             callbacks=callbacks,
-            class_weight=checks.class_weights(class_weight, train, outputs),
-            sample_weight=checks.sample_weights(sample_weight, train, "train"),
-            val_weight=checks.sample_weights(sample_weight if callable(sample_weight) else None, val, "val"),
+            class_weight=arguments.class_weights(class_weight, train, outputs),
+            sample_weight=arguments.sample_weights(sample_weight, train, "train"),
+            val_weight=arguments.sample_weights(sample_weight if callable(sample_weight) else None, val, "val"),
             augment=tuple(augment),
             step=step,
         )
-        checks.targets(what, loss, self.task.orientation)
+        probes.check_targets(what, loss, self.task.orientation)
         loop = Loop(self, what)
         seeding.refuse_shared_names(model, self.models.values())
         self.models[stage], self.fits[stage], self.trains[stage] = model, loop.fit, train

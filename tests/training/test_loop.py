@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 from conftest import arrays_equal
 from keras import layers, losses, optimizers
+from test_probes import against, two_players
 
 from common import augment, metrics, models, tasks
 from common.data.streams import Streams
@@ -468,3 +469,14 @@ def test_frozen_batch_norm_keeps_its_statistics(make_trial):
     fit(trial, model)
     prediction.reestimate_batch_norm(model, trial.train, np.arange(len(trial.train)), 16)
     assert np.array_equal(model.get_layer("norm1_1").moving_mean, np.zeros(4))
+
+
+def test_a_callback_of_ones_own_cannot_move_one_rate_of_two(make_trial):
+    class Halve(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.optimizer.learning_rate = 0.05
+
+    trial = make_trial(train_size=32, epochs=2)
+    players = {name: optimizers.SGD(0.1) for name in ("up", "down")}
+    with pytest.raises(Misuse, match="rate of one optimizer of several.* Received: 0.1, then 0.05"):
+        trial.fit(two_players(trial), optimizer=players, step=against, callbacks=[Halve()])

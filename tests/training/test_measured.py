@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from conftest import arrays_equal
 from keras import callbacks, layers, losses, optimizers
-from test_checks import Subclass, against, network, two_players
+from test_probes import Subclass, against, network, two_players
 
 from common import augment, calibration, inference, metrics, models, tasks
 from common.errors import Misuse

@@ -1,6 +1,4 @@
-"""What `Trial.fit` is given is done, or refused in one line before anything is trained."""
-
-import types
+"""A loss, an augmentation or a model that would train wrongly is refused in one line, by what it does on a probe."""
 
 import keras
 import numpy as np
@@ -10,7 +8,6 @@ from keras import callbacks, layers, losses, optimizers
 
 from common import augment, tasks
 from common import losses as ours
-from common.data.split import Split
 from common.errors import Misuse
 from common.training.seeding import seeded_weights
 
@@ -30,11 +27,6 @@ class Subclass(keras.Model):
 
     def call(self, images, training=None):
         return self.logits(self.flatten(images) / 255)
-
-
-class Stepping(Subclass):
-    def train_step(self, data):
-        return {}
 
 
 def as_task(trial, task):
@@ -64,37 +56,6 @@ BINARY = losses.BinaryCrossentropy(from_logits=True)
 SPARSE = losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
-def test_class_weights_that_name_no_class_are_refused(make_trial):
-    trial = make_trial(train_size=32, epochs=1)
-    for given, said in (
-        ({"3": 2.0}, "names a class that is not there: write a list of 10 weights.* Received: '3'"),
-        ({10: 2.0}, "Received: 10"),
-        ({True: 2.0}, "Received: True"),
-        ([1.0] * 9, r"one weight for each class.* Received: shape \(9,\)"),
-        ([[1.0] * 10], r"shape \(1, 10\)"),
-        ([1.0] * 9 + [-1.0], "at least 0.* Received: -1.0"),
-        ({0: float("nan")}, "finite.* Received: nan"),
-        ([0.0] * 10, "not all 0. Received: 0"),
-        (["a"] * 10, "must be numbers"),
-    ):
-        refused(trial, said, class_weight=given)
-    for task, loss in ((tasks.tiles, BINARY), (tasks.rotated, losses.MeanSquaredError())):
-        refused(as_task(make_trial(train_size=32), task), "needs one class per image", class_weight=[1.0] * 10, loss=loss)
-
-
-def test_sample_weights_that_fit_no_example_are_refused(make_trial):
-    trial = make_trial(train_size=32, epochs=1)
-    for given, said in (
-        (np.ones(31), r"each of the 32 examples of train. Received: \(31,\)"),
-        (lambda split: np.ones(3), r"Received: \(3,\)"),
-        (-np.ones(32), "Received: -1.0"),
-        (np.full(32, np.inf), "Received: inf"),
-        (np.zeros(32), "not all 0"),
-    ):
-        refused(trial, said, sample_weight=given)
-    refused(trial, "not to a mixture of two.* mixup", sample_weight=np.ones(32), augment=[augment.mixup()])
-
-
 @augment.changes("orientation", "targets")
 def turned_over(images, targets, uniforms):
     return images[:, ::-1, ::-1], targets
@@ -120,6 +81,7 @@ def test_losses_of_hard_labels_are_refused_where_labels_are_mixed(make_trial):
         refused(trial, "targets of 0 and 1 alone.* mixup", loss=loss, augment=[augment.mixup()])
     for mixing in (augment.cutmix(), blended):
         refused(trial, "targets of 0 and 1 alone", loss=losses.SquaredHinge(), augment=[augment.flip(), mixing])
+    refused(trial, "not to a mixture of two.* mixup", sample_weight=np.ones(32), augment=[augment.mixup()])
 
 
 def test_losses_of_soft_labels_and_hard_ones_train(make_trial):
@@ -165,59 +127,6 @@ def test_an_augmentation_changes_label_and_image_or_neither_where_the_label_is_t
         augment.changes("labels")
 
 
-def test_a_model_that_wants_to_be_trained_in_its_own_way_is_refused(make_trial):
-    trial = make_trial(train_size=32, epochs=1)
-
-    def compiled(*, named=None, **options):
-        def build(trial):
-            model = network(trial)
-            model.compile(**options)
-            return model
-
-        return build
-
-    def patched(trial):
-        model = network(trial)
-        model.compute_loss = lambda **_: 0.0
-        return model
-
-    refused(trial, "own train_step would be ignored.* Received: Stepping", lambda trial: Stepping(10))
-    refused(trial, "own compute_loss would be ignored", patched)
-    refused(trial, r"leave compile\(\) out.*: loss, metrics", compiled(optimizer="adam", loss="mse", metrics=["accuracy"]))
-    refused(trial, r"leave compile\(\) out", compiled(optimizer="adam"))
-    refused(trial, "leave batch_size out.* Received: batch_size=16", lambda trial: network(trial, batch_size=16))
-    nine = types.SimpleNamespace(input_shape=trial.input_shape, classes=9)
-    refused(trial, r"put out 10 numbers per image.* Received: \(None, 9\)", lambda _: network(nine))
-
-
-def test_optimizers_are_made_anew_for_each_fit(make_trial):
-    trial = make_trial(train_size=32, epochs=1)
-    used = optimizers.SGD(0.1)
-    trial.fit(network(trial), optimizer=used, stage="first")
-    for given, said in (
-        ("adam", "Received: 'adam'"),
-        (optimizers.Adam, "an object made in train"),
-        (used, "made anew for each fit"),
-        ({"logits": optimizers.SGD(0.1)}, "needs a step"),
-    ):
-        refused(trial, said, optimizer=given)
-    one = optimizers.SGD(0.1)
-    step = lambda model, images, targets, seed: None  # noqa: E731
-    refused(trial, "an optimizer of its own", optimizer={"logits": one, "flatten": one}, step=step)
-    for count in (0, 1.5, True):
-        refused(trial, "epochs must be a whole number", epochs=count)
-
-
-def test_callbacks_that_could_do_nothing_are_refused(make_trial):
-    trial = make_trial(train_size=32, epochs=1)
-    refused(trial, "watches what no epoch measures.*val_accuracy.*'val_acc'", callbacks=[callbacks.EarlyStopping("val_acc")])
-    averaged = optimizers.SGD(0.1, use_ema=True)
-    refused(trial, "leave SwapEMAWeights out", optimizer=averaged, callbacks=[callbacks.SwapEMAWeights()])
-    players = {name: optimizers.SGD(0.1) for name in ("up", "down")}
-    rates = callbacks.LearningRateScheduler(lambda epoch: 0.1)
-    refused(trial, "one optimizer of several", two_players, optimizer=players, step=against, callbacks=[rates], loss=None)
-
-
 def two_players(trial, **options):
     inputs = keras.Input(trial.input_shape)
     x = layers.Flatten(name="flatten")(inputs)
@@ -227,17 +136,6 @@ def two_players(trial, **options):
 def against(model, images, targets, seed):
     total = keras.ops.sum(sum(model(images, training=True)), axis=-1)
     return {"up": -total, "down": total}, None
-
-
-def test_a_callback_of_ones_own_cannot_move_one_rate_of_two(make_trial):
-    class Halve(keras.callbacks.Callback):
-        def on_epoch_end(self, epoch, logs=None):
-            self.model.optimizer.learning_rate = 0.05
-
-    trial = make_trial(train_size=32, epochs=2)
-    players = {name: optimizers.SGD(0.1) for name in ("up", "down")}
-    with pytest.raises(Misuse, match="rate of one optimizer of several.* Received: 0.1, then 0.05"):
-        trial.fit(two_players(trial), optimizer=players, step=against, callbacks=[Halve()])
 
 
 def test_outputs_that_are_probabilities_are_refused(make_trial):
@@ -276,53 +174,3 @@ def zeros(trial):
     """All of its outputs are 0 at first."""
     inputs = keras.Input(trial.input_shape)
     return keras.Model(inputs, layers.Dense(10, kernel_initializer="zeros")(layers.Flatten()(inputs)))
-
-
-def test_images_and_labels_of_ones_own_are_checked():
-    images, labels = np.zeros((4, 8, 8, 1), np.uint8), np.arange(4)
-    assert Split.of(images, labels.astype(np.int32), 4).labels.dtype == np.int64
-    assert Split.of(images, labels, None).labels.dtype == np.float32
-    for wrong, said in (
-        ((images / 255.0, labels, 4), r"np.round\(255 \* images\).* Received: float64"),
-        ((images[..., 0], labels, 4), r"\[n, height, width, channels\].* Received: uint8 \(4, 8, 8\)"),
-        ((images, labels, 3), "of 3 classes are 0 … 2. Received: 3"),
-        ((images, labels - 1, 4), "Received: -1"),
-        ((images, np.eye(4), 4), r"whole numbers \[n\]. Received: float64 \(4, 4\)"),
-        ((images, labels[:3], 4), "4 images and 3 labels"),
-        ((images, np.array([0, 1, 2, np.nan]), None), "finite numbers"),
-    ):
-        with pytest.raises(Misuse, match=said):
-            Split.of(*wrong)
-    split = Split.of(images, labels, 4)
-    with pytest.raises(Misuse, match="Received: float64"):
-        split.join(images / 255.0, labels)
-    with pytest.raises(Misuse, match="Received: 4"):
-        split.relabelled(labels + 1)
-    with pytest.raises(Misuse, match="4 images and 3 labels"):
-        split.relabelled(labels[:3])
-
-
-def test_other_examples_must_fit_the_trial(make_trial):
-    trial = make_trial(train_size=32, epochs=1)
-    wide = Split.of(np.zeros((4, 8, 9, 1), np.uint8), np.arange(4), 10)
-    refused(trial, r"of the trial's shape .* Received: \(8, 9, 1\) to train on", on=wide)
-    few = trial.train.relabelled(trial.train.labels % 5, classes=5)
-    refused(trial, "the same classes. Received: 5 and 10", on=few)
-    refused(trial, "no example to val on", validate=trial.val.take(np.arange(0)))
-    with pytest.raises(Misuse, match="Received: float64"):
-        trial.predict(network(trial), trial.val.images / 255.0)
-
-
-def test_what_is_drawn_of_a_sorted_folder_is_of_all_classes(make_trial):
-    trial = make_trial(train_size=100)
-    by_class = trial.train.take(np.argsort(trial.train.labels, kind="stable"))
-    drawn = by_class.drawn(20, trial.streams, "x")
-    assert np.bincount(by_class.labels[drawn]).tolist() == [2] * 10
-    assert np.array_equal(drawn, by_class.drawn(20, trial.streams, "x"))
-    assert len(set(by_class.drawn(1000, trial.streams, "x"))) == 100
-    angles = Split.of(np.zeros((9, 4, 4, 1), np.uint8), np.linspace(0, 1, 9), None)
-    assert sorted(angles.drawn(9, trial.streams)) == list(range(9))
-    trial.train = by_class
-    trial.fit(network(trial), optimizer=optimizers.SGD(0.1))
-    shown = [np.flatnonzero((by_class.images == sample).all(axis=(1, 2, 3)))[0] for sample in trial.samples]
-    assert len(set(by_class.labels[shown])) == 8

@@ -1,13 +1,11 @@
-"""What `Trial.fit` is given and cannot do is refused in one line, before anything is trained.
+"""What is known of losses, augmentations and models by running them on a probe, before anything is trained.
 
-What an augmentation or a loss needs is known by what it declares (`changes`, `hard_labels`) or by what it does on a probe: some
-drawn training examples, prepared as in training, and drawn outputs.
+A probe is some drawn training examples, prepared as in training, and drawn outputs. Where a loss or an augmentation declares
+what it needs (`hard_labels`, `changes`), that counts.
 """
 
-import contextlib
 import functools
-from collections.abc import Callable, Sequence
-from numbers import Integral
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -21,11 +19,6 @@ from common.training.stage import Stage
 
 PROBE = 32
 """Examples of a probe."""
-TRAINERS_OWN = (
-    *("train_step", "test_step", "predict_step", "compute_loss", "compute_metrics"),
-    *("fit", "evaluate", "make_train_function", "make_test_function"),
-)
-"""Methods of a `keras.Model` that Keras' own training calls, and ours does not."""
 HARD_LABELS = (
     *(keras.losses.Hinge, keras.losses.SquaredHinge, keras.losses.CategoricalHinge, keras.losses.BinaryFocalCrossentropy),
     *(keras.losses.SparseCategoricalCrossentropy, keras.losses.Circle),
@@ -37,155 +30,16 @@ SHARES_OUT = {"softmax", "sigmoid", "hard_sigmoid"}
 """Activations and operations, in lower case, that turn logits into probabilities."""
 
 
-# --- arguments -------------------------------------------------------------------------------------------------------
-
-
-def optimizers(given, step: Callable | None) -> dict:
-    """The optimizers by what each trains; None stands for the whole model. Raises `Misuse`."""
-    if isinstance(given, dict) and (step is None or not given):
-        raise Misuse(f"a dict of optimizers needs a step that gives each of them losses. Received: {given!r}, step={step!r}")
-    found = given if isinstance(given, dict) else {None: given}
-    for optimizer in found.values():
-        if not isinstance(optimizer, keras.optimizers.Optimizer):
-            raise Misuse(
-                "optimizer must be an object made in train, such as keras.optimizers.Adam(learning_rate), so that its rate is "
-                f"one that was chosen. Received: {optimizer!r}"
-            )
-        if optimizer.built or getattr(optimizer, "inner_optimizer", optimizer).built:
-            raise Misuse(f"an optimizer is made anew for each fit: this one has trained before. Received: {optimizer.name}")
-    if len(set(map(id, found.values()))) < len(found):
-        raise Misuse(f"each layer that is trained for itself needs an optimizer of its own. Received: {list(found)}")
-    return found
-
-
-def model(given, fitted: Sequence[keras.Model]) -> None:
-    """Raises `Misuse` for a model that wants to be trained by itself, or for batches of one size alone.
-
-    Args:
-        fitted: the models that the trial has compiled itself.
-    """
-    own = [cls for cls in type(given).__mro__ if cls.__module__.split(".")[0] not in ("keras", "tensorflow", "builtins")]
-    for name in TRAINERS_OWN:
-        if name in vars(given) or any(name in vars(cls) for cls in own):
-            raise Misuse(
-                f"a model's own {name} would be ignored: move what it computes into a loss or a step of Trial.fit, and take the "
-                f"method out. Received: {type(given).__name__}.{name}"
-            )
-    told = {}
-    with contextlib.suppress(NotImplementedError):  # an optimizer of the user's own that cannot say how it was made
-        told = (given.get_compile_config() if given.compiled else None) or {}
-    asked = [name for name in ("loss", "loss_weights", "metrics", "weighted_metrics") if told.get(name)]
-    if asked or (given.compiled and not any(given is one for one in fitted)):
-        raise Misuse(
-            "what a model was compiled with would be ignored: leave compile() out (load_model(…, compile=False)), and hand "
-            f"optimizer and loss to Trial.fit. Received: a compiled {given.name}{': ' if asked else ''}{', '.join(asked)}"
-        )
-    sizes = [tensor.shape[0] for tensor in getattr(given, "inputs", None) or [] if tensor.shape[0] is not None]
-    if sizes:
-        raise Misuse(f"batches differ in size: leave batch_size out of keras.Input. Received: batch_size={sizes[0]}")
-
-
-def epochs(given) -> int:
-    """A budget. Raises `Misuse`."""
-    if not isinstance(given, Integral) or isinstance(given, bool) or given < 1:
-        raise Misuse(f"epochs must be a whole number of at least 1. Received: {given!r}")
-    return int(given)
-
-
-def splits(train: Split, val: Split, shape: tuple) -> None:
-    """Raises `Misuse` for examples that do not fit the trial or each other."""
-    for name, split in (("train", train), ("val", val)):
-        if not len(split):
-            raise Misuse(f"there is no example to {name} on. Received: 0 examples")
-        there = split.batch(np.arange(1)).shape[1:]
-        if there != tuple(shape):
-            raise Misuse(f"images must be of the trial's shape {tuple(shape)}. Received: {there} to {name} on")
-        low, high = (split.labels.min(), split.labels.max()) if split.classes else (0, 0)
-        if low < 0 or high >= (split.classes or 1):
-            raise Misuse(f"labels of {split.classes} classes are 0 … {split.classes - 1}. Received: {low} … {high} to {name} on")
-    if train.classes != val.classes:
-        raise Misuse(f"train and val must have the same classes. Received: {train.classes} and {val.classes}")
-
-
-def class_weights(given, train: Split, outputs: int) -> np.ndarray | None:
-    """Factor of each class' losses, float32 [classes]; None without any. Raises `Misuse`."""
-    if given is None:
-        return None
-    if train.classes is None:
-        raise Misuse(f"class_weight needs one class per image, which this task has not: leave it out. Received: {given!r}")
-    one_each = f"write a list of {outputs} weights, or a dict from class numbers 0 … {outputs - 1}"
-    if isinstance(given, dict):
-        unknown = [c for c in given if not isinstance(c, Integral) or isinstance(c, bool) or not 0 <= c < outputs]
-        if unknown:
-            raise Misuse(f"class_weight names a class that is not there: {one_each}. Received: {unknown[0]!r}")
-        given = [given.get(c, 1.0) for c in range(outputs)]
-    weights = _numbers(given, "class_weight")
-    if weights.shape != (outputs,):
-        raise Misuse(f"class_weight needs one weight for each class: {one_each}. Received: shape {weights.shape}")
-    return weights
-
-
-def sample_weights(given, split: Split, name: str) -> np.ndarray | None:
-    """Factor of each example's loss, float32 [n]; None without any. Raises `Misuse`.
-
-    Args:
-        given: numbers, or a function of a split that returns them.
-    """
-    if given is None:
-        return None
-    weights = _numbers(given(split) if callable(given) else given, "sample_weight")
-    if weights.shape != (len(split),):
-        raise Misuse(f"sample_weight needs one weight for each of the {len(split)} examples of {name}. Received: {weights.shape}")
-    return weights
-
-
-def _numbers(given, name: str) -> np.ndarray:
-    """Weights as float32. Raises `Misuse`."""
-    try:
-        weights = np.asarray(given, np.float32)
-    except (TypeError, ValueError):
-        raise Misuse(f"{name} must be numbers. Received: {given!r}") from None
-    wrong = weights[~(np.isfinite(weights) & (weights >= 0))]
-    if wrong.size or not weights.any():
-        raise Misuse(f"{name} must be finite, at least 0 and not all 0. Received: {wrong[0] if wrong.size else 0}")
-    return weights
-
-
-def callbacks(given: Sequence, players: int, known: Sequence[str]) -> None:
-    """Raises `Misuse` for a callback that could not do what it is for.
-
-    Args:
-        players: how many optimizers there are.
-        known: the names of what an epoch measures.
-    """
-    for callback in given:
-        name = type(callback).__name__
-        if isinstance(callback, keras.callbacks.SwapEMAWeights):
-            raise Misuse(
-                "with use_ema=True an epoch is judged with the averages, which become the weights at the end: leave "
-                f"SwapEMAWeights out. Received: {name}"
-            )
-        rates = keras.callbacks.LearningRateScheduler | keras.callbacks.ReduceLROnPlateau
-        if players > 1 and isinstance(callback, rates):
-            raise Misuse(
-                "a callback knows one optimizer of several: give each a keras.optimizers.schedules.LearningRateSchedule. "
-                f"Received: {name} and {players} optimizers"
-            )
-        monitor = getattr(callback, "monitor", None)
-        if isinstance(monitor, str) and monitor not in known and getattr(callback, "save_best_only", True):
-            raise Misuse(f"{name} watches what no epoch measures: take one of {', '.join(known)}. Received: {monitor!r}")
-
-
 # --- targets ---------------------------------------------------------------------------------------------------------
 
 
-def probe(train: Split) -> tuple[np.ndarray, np.ndarray]:
+def examples(train: Split) -> tuple[np.ndarray, np.ndarray]:
     """Images and labels of a few drawn examples."""
     positions = train.drawn(PROBE, Streams(0), "probe")
     return train.batch(positions), train.labels[positions]
 
 
-def targets(stage: Stage, loss, orientation: bool) -> None:
+def check_targets(stage: Stage, loss, orientation: bool) -> None:
     """Raises `Misuse` for augmentations and a loss that do not go with the labels, or with each other.
 
     Args:
@@ -195,7 +49,7 @@ def targets(stage: Stage, loss, orientation: bool) -> None:
     plain = not stage.augment and not orientation
     if plain and type(loss) in (type(None), keras.losses.CategoricalCrossentropy) and stage.train.classes:
         return  # most often
-    images, labels = probe(stage.train)
+    images, labels = examples(stage.train)
     hard = stage.targets(labels)
     prepared, mixes = _augmented(stage, tf.cast(images, tf.float32), hard, orientation)
     if stage.sample_weight is not None and mixes:
@@ -316,13 +170,7 @@ def _named(one) -> str:
 # --- outputs ---------------------------------------------------------------------------------------------------------
 
 
-def output_shape(stage: Stage, shape: Sequence) -> None:
-    """Raises `Misuse` for outputs that a loss would be computed from wrongly."""
-    if stage.step is None and shape != (None, stage.outputs):
-        raise Misuse(f"the model must put out {stage.outputs} numbers per image: {(None, stage.outputs)}. Received: {shape}")
-
-
-def head(model: keras.Model, images: np.ndarray, outputs: np.ndarray) -> None:
+def check_head(model: keras.Model, images: np.ndarray, outputs: np.ndarray) -> None:
     """Raises `Misuse` for a model whose outputs are probabilities.
 
     Args:
