@@ -80,7 +80,7 @@ def sample_weights(given, split: Split, name: str) -> np.ndarray | None:
     """
     if given is None:
         return None
-    weights = _numbers(given(split) if callable(given) else given, "sample_weight")
+    weights = _numbers(given(split) if callable(given) else given, f"sample_weight of {name}")
     if weights.shape != (len(split),):
         raise Misuse(f"sample_weight needs one weight for each of the {len(split)} examples of {name}. Received: {weights.shape}")
     return weights
@@ -89,7 +89,7 @@ def sample_weights(given, split: Split, name: str) -> np.ndarray | None:
 def _numbers(given, name: str) -> np.ndarray:
     """Weights as float32. Raises `Misuse`."""
     try:
-        weights = np.asarray(given, np.float32)
+        weights = np.asarray("nothing" if given is None else given, np.float32)  # of None NumPy makes NaN
     except (TypeError, ValueError):
         raise Misuse(f"{name} must be numbers. Received: {given!r}") from None
     wrong = weights[~(np.isfinite(weights) & (weights >= 0))]
@@ -101,7 +101,7 @@ def _numbers(given, name: str) -> np.ndarray:
 # --- the model -------------------------------------------------------------------------------------------------------
 
 
-def check_model(model: keras.Model, train: Split, *, images: bool) -> None:
+def check_model(model: keras.Model, split: Split, *, images: bool) -> None:
     """Raises `Misuse` for what is no model, or cannot be trained; where it is handed `images`, for one of other inputs."""
     if not isinstance(model, keras.Model):
         raise Misuse(f"model must be a keras.Model. Received: {_shown(model)}")
@@ -112,9 +112,25 @@ def check_model(model: keras.Model, train: Split, *, images: bool) -> None:
             "a model takes one batch of images and puts out one batch of logits: split the images within it, or train with "
             f"step=. Received: {len(model.inputs)} inputs and {len(model.outputs)} outputs"
         )
-    shape, there = tuple(model.inputs[0].shape[1:]), train.batch([0]).shape[1:]
+    shape, there = tuple(model.inputs[0].shape[1:]), split.batch([0]).shape[1:]
     if len(shape) != len(there) or any(side not in (None, other) for side, other in zip(shape, there, strict=True)):
         raise Misuse(f"a model must take images of the shape that there are, {there}: {INPUTS}. Received: {shape}")
+
+
+def check_images(model: keras.Model, split: Split, shape: tuple) -> None:
+    """Raises `Misuse` for a split that a model cannot be run on.
+
+    Args:
+        shape: the trial's, for which a model that is a class of its own is compiled.
+    """
+    if not len(split):
+        raise Misuse("there is no image to predict. Received: 0 images")
+    check_model(model, split, images=True)
+    there = split.batch([0]).shape[1:]
+    if not getattr(model, "inputs", None) and there != tuple(shape):
+        raise Misuse(
+            f"a model that does not say what it takes is given images of the trial's shape {tuple(shape)}. Received: {there}"
+        )
 
 
 def check_own_training(given, fitted: Sequence[keras.Model]) -> None:
@@ -165,7 +181,7 @@ def optimizers(given, step: Callable | None) -> dict:
                 f"one that was chosen. Received: {optimizer!r}"
             )
         if optimizer.built or getattr(optimizer, "inner_optimizer", optimizer).built:
-            raise Misuse(f"an optimizer is made anew for each fit: this one has trained before. Received: {optimizer.name}")
+            raise Misuse(f"an optimizer is made anew for each fit: this one has been built before. Received: {optimizer.name}")
     if len(set(map(id, found.values()))) < len(found):
         raise Misuse(f"each layer that is trained for itself needs an optimizer of its own. Received: {list(found)}")
     return found

@@ -130,7 +130,11 @@ def test_sample_weights_that_fit_no_example_are_refused(make_trial):
         (lambda split: np.ones(3), r"Received: \(3,\)"),
         (-np.ones(32), "Received: -1.0"),
         (np.full(32, np.inf), "Received: inf"),
-        (np.zeros(32), "not all 0"),
+        (np.zeros(32), "sample_weight of train .* not all 0. Received: 0"),
+        (lambda split: np.full(len(split), float(len(split) == 32)), "sample_weight of val .* not all 0. Received: 0"),
+        (lambda split: np.full(len(split), 1.0 if len(split) == 32 else np.nan), "sample_weight of val .* Received: nan"),
+        (lambda split: np.ones(32) if len(split) == 32 else None, "sample_weight of val must be numbers. Received: None"),
+        (lambda split: np.ones(32), r"examples of val. Received: \(32,\)"),
     ):
         refused(trial, said, sample_weight=given)
 
@@ -169,10 +173,15 @@ def test_optimizers_are_made_anew_for_each_fit(make_trial):
     trial = make_trial(train_size=32, epochs=1)
     used = optimizers.SGD(0.1)
     trial.fit(network(trial), optimizer=used, stage="first")
+    built, wrapped = optimizers.SGD(0.1), optimizers.SGD(0.1)
+    for one in (built, wrapped):
+        one.build(network(trial).trainable_variables)
     for given, said in (
         ("adam", "Received: 'adam'"),
         (optimizers.Adam, "an object made in train"),
-        (used, "made anew for each fit"),
+        (used, "made anew for each fit: this one has been built before. Received: sgd"),
+        (built, "this one has been built before"),
+        (optimizers.LossScaleOptimizer(wrapped), "this one has been built before"),
         ({"logits": optimizers.SGD(0.1)}, "needs a step"),
     ):
         refused(trial, said, optimizer=given)
