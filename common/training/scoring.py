@@ -141,8 +141,7 @@ def _outputs(trial: Trial, predictor, splits: dict[str, Split]) -> dict[str, np.
     models = [predictor] if isinstance(predictor, keras.Model) else trial.models.values()
     for model in models:
         if prediction.sees_images(model, trial.input_shape):
-            train = trial.trained_on(model)
-            prediction.reestimate_batch_norm(model, train, trial.scoring_order(train), trial.batch_size)
+            trial.settle(model)
     call = _call(trial, predictor)
     return {name: prediction.predict(call, split) for name, split in splits.items()}
 

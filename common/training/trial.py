@@ -113,6 +113,7 @@ class Trial:
         self.timed_images = 0
         self.resumes = 0
         self._calls: dict[int, tuple[Callable, keras.Model]] = {}
+        self._settled: dict[int, tuple[keras.Model, Split, str, list[np.ndarray]]] = {}
         self._since = time.perf_counter()
 
     @staticmethod
@@ -213,11 +214,15 @@ class Trial:
         return model
 
     def predict(self, model: keras.Model, images: np.ndarray | Split) -> np.ndarray:
-        """Outputs float32 [n, …] in inference mode, for images uint8 [n, height, width, channels] or a split.
+        """Outputs float32 [n, outputs] in inference mode, for images uint8 [n, height, width, channels] or a split.
 
         Batch-norm statistics are re-estimated for it, as they are when the trial is scored.
+
+        Raises:
+            Misuse: no images, or of a shape that the model does not take.
         """
         split = images if isinstance(images, Split) else Split.of(images, np.zeros(len(images), np.int64), None)
+        arguments.check_images(model, split, self.input_shape)
         if id(model) not in self._calls:
             self._calls[id(model)] = prediction.forward(model, self.input_shape), model  # kept, so that no other takes its number
         with self.settled(model):
@@ -226,13 +231,37 @@ class Trial:
     @contextlib.contextmanager
     def settled(self, model: keras.Model) -> Iterator[None]:
         """Within: a model's batch-norm statistics are re-estimated on what it was trained on, as they are when it is scored."""
-        train = self.trained_on(model)
         fitted = {id(variable) for one in self.models.values() for variable in one.variables}
-        if not prediction.sees_images(model, self.input_shape) or not fitted & {id(variable) for variable in model.variables}:
+        if not fitted & {id(variable) for variable in model.variables}:
             yield  # nothing of it has been trained here, such as a teacher that was pretrained
             return
-        with prediction.settled(model, train, self.scoring_order(train), self.batch_size):
+        statistics = prediction.statistics(model)
+        before = [np.array(variable) for variable in statistics]
+        try:
+            self.settle(model)
             yield
+        finally:
+            for variable, value in zip(statistics, before, strict=True):
+                variable.assign(value)
+
+    def settle(self, model: keras.Model) -> None:
+        """Re-estimate a model's batch-norm statistics on what it was trained on, once for the same weights.
+
+        Raises:
+            Misuse: it does not take images of that shape.
+        """
+        statistics, train = prediction.statistics(model), self.trained_on(model)
+        if not statistics:
+            return
+        key = prediction.determines(model)
+        kept = self._settled.get(id(model))
+        if kept and kept[1] is train and kept[2] == key:
+            for variable, value in zip(statistics, kept[3], strict=True):
+                variable.assign(value)
+            return
+        arguments.check_model(model, train, images=True)
+        prediction.reestimate_batch_norm(model, train, self.scoring_order(train), self.batch_size)
+        self._settled[id(model)] = model, train, key, [np.array(variable) for variable in statistics]
 
     def trained_on(self, model: keras.Model) -> Split:
         """The examples of a model's last stage; `train` for one that was not trained as it is."""
