@@ -42,10 +42,11 @@ class Loop:
         self.callbacks = adapters.prepared(stage.callbacks, trial.task)
         self.agree = adapters.agreement(trial.strategy, trial.workers)
         self.outside: list[graphs.Outside] = []
+        self.validation_loss = graphs.putting_back(stage.loss)
         self.called = set()  # compiled functions that have run once
         self.reported = 0.0
         self.scheduled = adapters.scheduled_rate(self.players[0].optimizer) is not None
-        self.rate = self.first_rate = None
+        self.rate = None
 
     def run(self) -> None:
         """Train until the budget is spent, or a callback stops it. Raises `Diverged`."""
@@ -56,8 +57,9 @@ class Loop:
         self.callbacks.on_train_begin()
         for callback in self.callbacks.callbacks:
             checkpoint.callback_state(callback)  # raises for one that could not be saved, before anything is trained
+        if self.judged:
+            self._compile_forward()
         self._compile()
-        self._check_head()
         self._load(self.stage.name)
         adapters.start_at(self.model, fit.epoch)
         self._check_rates()
@@ -94,30 +96,17 @@ class Loop:
             names += ["val_loss"] if self.stage.loss else []
         return names
 
-    def _check_head(self):
-        """Raises `Misuse` where the outputs are probabilities. The model is left as it was."""
-        if not (self.judged and self.trial.task.logits):
-            return
-        images = probes.examples(self.stage.train)[0]
-        before = [keras.ops.convert_to_numpy(variable) for variable in self.model.variables]
-        try:
-            with self.trial.clock("compile" if self._first("forward") else "eval"):
-                outputs = self.forward(images)
-            probes.check_head(self.model, images, outputs)
-        finally:
-            for variable, value in zip(self.model.variables, before, strict=True):
-                variable.assign(value)
-
     def _check_rates(self):
         """Raises `Misuse` where a callback has changed a learning rate that is one of several, as it knows the first alone."""
         if len(self.players) == 1 or self.scheduled:
             return
         rate = self._rate()
-        self.first_rate = self.first_rate or rate
-        if rate != self.first_rate:
+        if self.fit.first_rate is None:
+            self.fit.first_rate = rate
+        if rate != self.fit.first_rate:
             raise Misuse(
                 "a callback changes the rate of one optimizer of several: give each a "
-                f"keras.optimizers.schedules.LearningRateSchedule. Received: {self.first_rate:g}, then {rate:g}"
+                f"keras.optimizers.schedules.LearningRateSchedule. Received: {self.fit.first_rate:g}, then {rate:g}"
             )
 
     def _rate(self):
@@ -134,12 +123,21 @@ class Loop:
         self.callbacks.set_params({"epochs": self.stage.epochs, "steps": self.steps_per_epoch, "verbose": 0})
         self.model.stop_training = False
 
+    def _compile_forward(self):
+        """Trace the forward pass. Raises `Misuse` where its outputs are probabilities, before the update, which takes longer."""
+        with self.trial.clock("compile"):
+            with purity.unchanged(self.stage):
+                self.forward = prediction.compiled(self.model, self.trial.input_shape)
+            self.moved = graphs.written_outside(self.forward)  # such as the states of generators
+            if self.trial.task.logits:
+                with graphs.put_back(self.moved):
+                    probes.check_head(self.model, probes.examples(self.stage.train)[0], self.forward)
+
     def _compile(self):
-        """Trace the update and the forward pass, and look for what could not be had again after a kill."""
+        """Trace the update, and look for what could not be had again after a kill."""
         with self.trial.clock("compile"), purity.unchanged(self.stage):
             self.update = update.compiled(self.trial, self.stage, self.players)
             graphs.refuse_chance(self.update)
-            self.forward = prediction.forward(self.model, self.trial.input_shape) if self.judged else None
         seeding.refuse_global_noise()
         self.outside = graphs.written_outside(self.update, [v for group in self._variables().values() for v in group])
 
@@ -147,7 +145,8 @@ class Loop:
         """Some training images as the model sees them in the first epoch: uint8 [n, height, width, channels]."""
         train = self.stage.train
         positions = train.drawn(SAMPLES, self.trial.streams, "samples")
-        images, _ = self.stage.prepare(train.batch(positions), train.labels[positions], self._uniforms(0)[positions])
+        prepare = graphs.putting_back(self.stage.prepare)
+        images, _ = prepare(train.batch(positions), train.labels[positions], self._uniforms(0)[positions])
         return np.clip(np.round(images.numpy()), 0, 255).astype(np.uint8)
 
     def _uniforms(self, epoch):
@@ -241,9 +240,10 @@ class Loop:
             return {}
         self.callbacks.on_test_begin()
         val = self.stage.val
-        with self.trial.clock("compile" if self._first("forward") else "eval"):
-            outputs = prediction.predict(self.forward, val)
-        found = {} if self.stage.loss is None else {"loss": self._val_loss(val, outputs)}
+        with graphs.put_back(self.moved):
+            with self.trial.clock("compile" if self._first("forward") else "eval"):
+                outputs = prediction.predict(self.forward, val)
+            found = {} if self.stage.loss is None else {"loss": self._val_loss(val, outputs)}
         scores = self.trial.task.scores(outputs, val.labels)
         found |= scores if np.isfinite(outputs).all() else dict.fromkeys(scores, np.nan)
         agreed = dict(zip(found, self.agree(*found.values()), strict=True))
@@ -254,7 +254,7 @@ class Loop:
         """The loss as trained: with the weights of classes and examples, and penalties."""
         stage, weighted = self.stage, self.model.trainable_variables
         targets = stage.targets(val.labels)
-        losses, factors = stage.loss(targets, tf.constant(outputs)), stage.factors(targets, stage.val_weight)
+        losses, factors = self.validation_loss(targets, tf.constant(outputs)), stage.factors(targets, stage.val_weight)
         loss = float(tf.reduce_mean(losses if factors is None else factors * losses))
         penalties = [v.regularizer(v) for v in weighted if v.regularizer is not None]
         if len(self.model.losses) > len(penalties):  # add_loss, or penalties on activities

@@ -5,7 +5,7 @@ what it needs (`hard_labels`, `changes`), that counts.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import keras
 import numpy as np
@@ -14,7 +14,7 @@ import tensorflow as tf
 from common.data.split import Split
 from common.data.streams import Streams
 from common.errors import Misuse
-from common.training import augmentation
+from common.training import augmentation, graphs
 from common.training.stage import Stage
 
 PROBE = 32
@@ -28,6 +28,8 @@ HARD_LABELS = (
 """Losses of Keras that take targets of 0 and 1 alone, which they cannot declare."""
 SHARES_OUT = {"softmax", "sigmoid", "hard_sigmoid"}
 """Activations and operations, in lower case, that turn logits into probabilities."""
+LINEAR = (keras.layers.Dense, keras.layers.EinsumDense, keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
+"""Layers that put out logits where they have no activation."""
 
 
 # --- targets ---------------------------------------------------------------------------------------------------------
@@ -67,7 +69,7 @@ def _augmented(stage: Stage, images, hard, orientation: bool) -> tuple[tf.Tensor
     prepared, mixes = hard, False
     for i, one in enumerate(stage.augment):
         before = prepared
-        images, prepared = one(images, prepared, uniforms[:, i])
+        images, prepared = graphs.putting_back(one)(images, prepared, uniforms[:, i])
         if images.shape[0] != hard.shape[0] or prepared.shape != hard.shape:
             raise Misuse(
                 f"an augmentation keeps the shapes of a batch. Received: {images.shape}, {prepared.shape} of {_named(one)}"
@@ -99,12 +101,15 @@ def _check_loss(stage: Stage, loss, hard, prepared, *, soft: bool) -> None:
     if isinstance(loss, keras.losses.SparseCategoricalCrossentropy) and stage.train.classes is None:
         raise Misuse(f"{name} needs one class per image: take a loss of the task's own labels. Received: {name}")
     outputs = tf.constant(2 * Streams(0).generator("noise", "probe").standard_normal(hard.shape), tf.float32)
+    call = graphs.putting_back(stage.loss)
     try:
+        far = np.asarray(call(prepared, 1e3 * outputs), np.float64)
         with tf.GradientTape() as tape:
             tape.watch(outputs)
-            values = stage.loss(prepared, outputs)
+            values = call(prepared, outputs)
         gradient = tape.gradient(values, outputs)
-        far = np.asarray(stage.loss(prepared, 1e3 * outputs), np.float64)
+    except Misuse:
+        raise
     except Exception as error:
         told = " ".join(str(error).split())
         raise Misuse(
@@ -113,7 +118,7 @@ def _check_loss(stage: Stage, loss, hard, prepared, *, soft: bool) -> None:
         ) from error
     if gradient is None or not np.any(np.asarray(gradient)):
         raise Misuse(f"the loss does not depend on the outputs for these targets, so nothing would be learned. Received: {name}")
-    if not np.allclose(tf.reduce_sum(prepared, axis=-1), 1, atol=1e-3) and not _agree(stage.loss, prepared, outputs, gradient):
+    if not np.allclose(tf.reduce_sum(prepared, axis=-1), 1, atol=1e-3) and not _agree(call, prepared, outputs, gradient):
         raise Misuse(
             "the loss has another gradient than its own for targets that do not sum to 1, as softmax cross-entropies have: take "
             f"one of the task's own labels. Received: {name}"
@@ -121,7 +126,7 @@ def _check_loss(stage: Stage, loss, hard, prepared, *, soft: bool) -> None:
     low, high = float(tf.reduce_min(prepared)), float(tf.reduce_max(prepared))
     if not 0 <= low <= high <= 1 and far.min() < -100:
         raise Misuse(f"the loss falls without end for targets outside 0 … 1. Received: {name}, {low:.3g} … {high:.3g}")
-    if soft and needs_hard_labels(loss, stage.loss, hard, outputs):
+    if soft and needs_hard_labels(loss, call, hard, outputs):
         mixing = [_named(one) for one in stage.augment if "targets" in getattr(one, "changes", ("targets",))]
         raise Misuse(
             "the loss takes targets of 0 and 1 alone: take another, such as CategoricalCrossentropy(from_logits=True)"
@@ -170,23 +175,53 @@ def _named(one) -> str:
 # --- outputs ---------------------------------------------------------------------------------------------------------
 
 
-def check_head(model: keras.Model, images: np.ndarray, outputs: np.ndarray) -> None:
+def check_head(model: keras.Model, images: np.ndarray, forward: Callable) -> None:
     """Raises `Misuse` for a model whose outputs are probabilities.
 
     Args:
-        images: some, uint8; outputs: the model's for them.
+        images: some, uint8; forward: the model compiled, uint8 images -> outputs.
     """
     last = _last_operation(model)
-    shares = last in SHARES_OUT or are_shares(outputs)
-    if not shares and last is None and _within(outputs):
-        # Logits that happen to be small grow with the images.
-        loud = (model(factor * tf.cast(images, tf.float32), training=False) for factor in (1e3, -1e3))
-        shares = all(_within(np.asarray(other, np.float32)) for other in loud)
-    if shares:
+    name = None if last is None else _ending(last)
+    if type(last) in LINEAR and name == "linear":
+        return
+    if name in SHARES_OUT or _puts_out_shares(model, images, np.asarray(forward(images))):
         raise Misuse(
             "models here emit logits, of which losses and scores take the softmax themselves: end in Dense(classes) without an "
-            f"activation. Received: {model.name}, which ends in {last or 'probabilities'}"
+            f"activation. Received: {model.name}, which ends in {name if name in SHARES_OUT else 'probabilities'}"
         )
+
+
+def _puts_out_shares(model: keras.Model, images: np.ndarray, outputs: np.ndarray) -> bool:
+    """Whether outputs are probabilities: those that are, and stay so where logits would grow.
+
+    Logits grow with the images or, after a kernel of zeros, with the biases alone.
+    """
+    if not are_shares(outputs) and not _between(outputs):
+        return False
+    others = [other for other in _louder(model, images, outputs.shape[1:]) if np.isfinite(other).all()]
+    summed = are_shares(outputs) and all(map(are_shares, others))
+    return summed or (_between(outputs) and bool(((outputs > 0) & (outputs < 1)).any()) and all(map(_between, others)))
+
+
+def _louder(model: keras.Model, images: np.ndarray, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
+    """Outputs of much brighter images, and those under much larger biases of the outputs' shape, of either sign."""
+    biases = [variable for variable in model.trainable_variables if tuple(variable.shape) == shape]
+    before = [keras.ops.convert_to_numpy(variable) for variable in biases]
+    images = tf.cast(images, tf.float32)
+    for factor in (1e3, -1e3):
+        yield np.asarray(model(factor * images, training=False), np.float32)
+        try:
+            for variable, value in zip(biases, before, strict=True):
+                variable.assign(factor * value)
+            yield np.asarray(model(images, training=False), np.float32)
+        finally:
+            for variable, value in zip(biases, before, strict=True):
+                variable.assign(value)
+
+
+def _between(outputs: np.ndarray) -> bool:
+    return bool(((outputs >= 0) & (outputs <= 1)).all())
 
 
 def are_shares(outputs: np.ndarray) -> bool:
@@ -195,18 +230,18 @@ def are_shares(outputs: np.ndarray) -> bool:
     return bool(there and (outputs >= 0).all() and np.allclose(outputs.sum(axis=1, dtype=np.float64), 1, atol=5e-3))
 
 
-def _within(outputs: np.ndarray) -> bool:
-    return bool(((outputs >= 0) & (outputs <= 1)).all() and ((outputs > 0) & (outputs < 1)).any())
-
-
-def _last_operation(model: keras.Model) -> str | None:
-    """What a model ends in, in lower case: an activation or an operation; None where that cannot be seen."""
+def _last_operation(model: keras.Model) -> keras.Operation | None:
+    """The layer or operation that a model ends in; None where that cannot be seen."""
     while isinstance(model, keras.Sequential) or hasattr(model, "operations"):
         last = model.layers[-1] if isinstance(model, keras.Sequential) else model.operations[-1]
         if not isinstance(last, keras.Model):
-            of_keras = type(last).__module__.split(".")[0] == "keras"
-            activation = getattr(last, "activation", None) if of_keras else None
-            named = getattr(activation, "__name__", type(activation).__name__)
-            return (type(last).__name__ if activation is None or named == "linear" else named).lower()
+            return last
         model = last
     return None
+
+
+def _ending(last: keras.Operation) -> str:
+    """Its activation, or what it is itself, in lower case."""
+    of_keras = type(last).__module__.split(".")[0] == "keras"
+    activation = getattr(last, "activation", None) if of_keras else None
+    return (type(last).__name__ if activation is None else getattr(activation, "__name__", type(activation).__name__)).lower()

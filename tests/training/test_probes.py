@@ -1,5 +1,7 @@
 """A loss, an augmentation or a model that would train wrongly is refused in one line, by what it does on a probe."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -21,9 +23,9 @@ def network(trial, activation=None, **options):
 class Subclass(keras.Model):
     """A model that is a class of its own."""
 
-    def __init__(self, classes, activation=None):
+    def __init__(self, classes, activation=None, **options):
         super().__init__(name="subclass")
-        self.flatten, self.logits = layers.Flatten(), layers.Dense(classes, activation, name="logits")
+        self.flatten, self.logits = layers.Flatten(), layers.Dense(classes, activation, name="logits", **options)
 
     def call(self, images, training=None):
         return self.logits(self.flatten(images) / 255)
@@ -154,6 +156,11 @@ def test_outputs_that_are_probabilities_are_refused(make_trial):
         behind(layers.Softmax()),
         behind(keras.ops.sigmoid),
         behind(lambda x: layers.Activation("linear")(keras.ops.softmax(x))),
+        behind(layers.Lambda(keras.ops.softmax)),
+        behind(layers.Lambda(keras.ops.sigmoid)),
+        lambda trial: keras.Model(*ending_in(trial, Shares())),
+        lambda trial: keras.Model(*ending_in(zeros(trial), Shares())),
+        lambda trial: network(trial, lambda x: keras.ops.sigmoid(x)),
         lambda _: Subclass(10, "softmax"),
         lambda _: Subclass(10, "sigmoid"),
         lambda trial: keras.Sequential([layers.Flatten(), layers.Dense(10, "softmax")]),
@@ -164,13 +171,36 @@ def test_outputs_that_are_probabilities_are_refused(make_trial):
     refused(tiled, "models here emit logits", lambda trial: network(trial, "sigmoid"), loss=BINARY)
     angles = as_task(make_trial(train_size=32, epochs=1), tasks.rotated)
     angles.fit(network(angles, "tanh"), optimizer=optimizers.SGD(0.01), loss=losses.MeanSquaredError())
-    for i, build in enumerate((behind(layers.Activation("log_softmax")), lambda _: Subclass(10), zeros)):
+    even = [functools.partial(zeros, bias=bias) for bias in (0.1, 0.5)]  # which sum to 1, or lie between 0 and 1
+    even += [lambda trial: keras.Model(*ending_in(zeros(trial, bias=0.1), layers.Lambda(lambda x: 1.0 * x)))]
+    even += [lambda _: Subclass(10, kernel_initializer="zeros", bias_initializer=keras.initializers.Constant(0.1))]
+    even += [lambda _: Subclass(10, kernel_initializer="zeros", bias_initializer=keras.initializers.Constant(0.5))]
+    for i, build in enumerate((behind(layers.Activation("log_softmax")), lambda _: Subclass(10), zeros, *even)):
         with seeded_weights(trial.streams):
             trial.fit(build(trial), optimizer=optimizers.SGD(0.01), stage=f"logits {i}")
     assert all(fit.history[0]["val_nll"] > 0 for fit in trial.fits.values())
 
 
-def zeros(trial):
-    """All of its outputs are 0 at first."""
-    inputs = keras.Input(trial.input_shape)
-    return keras.Model(inputs, layers.Dense(10, kernel_initializer="zeros")(layers.Flatten()(inputs)))
+def zeros(trial, bias=0.0):
+    """All of its outputs are a number at first."""
+    inputs, start = keras.Input(trial.input_shape), keras.initializers.Constant(bias)
+    x = layers.Flatten(name="flatten")(inputs)
+    return keras.Model(inputs, layers.Dense(10, kernel_initializer="zeros", bias_initializer=start, name="logits")(x))
+
+
+class Shares(layers.Layer):
+    """A user's softmax by another name."""
+
+    def call(self, x):
+        x = keras.ops.exp(x - keras.ops.max(x, axis=-1, keepdims=True))
+        return x / keras.ops.sum(x, axis=-1, keepdims=True)
+
+
+def ending_in(model, layer):
+    model = model if isinstance(model, keras.Model) else network(model)
+    return model.input, layer(model.output)
+
+
+def test_a_bad_head_is_refused_before_the_update_is_compiled(make_trial, monkeypatch):
+    monkeypatch.setattr("common.training.update.compiled", lambda *_: pytest.fail("compiled"))
+    refused(make_trial(train_size=32), "models here emit logits", lambda _: Subclass(10, "softmax"))
