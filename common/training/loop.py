@@ -42,7 +42,7 @@ class Loop:
         self.callbacks = adapters.prepared(stage.callbacks, trial.task)
         self.agree = adapters.agreement(trial.strategy, trial.workers)
         self.outside: list[graphs.Outside] = []
-        self.validation_loss = graphs.putting_back(stage.loss)
+        self.validation_loss = graphs.putting_back(stage.loss) if stage.step else stage.loss  # else it is part of the update
         self.called = set()  # compiled functions that have run once
         self.reported = 0.0
         self.scheduled = adapters.scheduled_rate(self.players[0].optimizer) is not None
@@ -145,8 +145,9 @@ class Loop:
         """Some training images as the model sees them in the first epoch: uint8 [n, height, width, channels]."""
         train = self.stage.train
         positions = train.drawn(SAMPLES, self.trial.streams, "samples")
-        prepare = graphs.putting_back(self.stage.prepare)
-        images, _ = prepare(train.batch(positions), train.labels[positions], self._uniforms(0)[positions])
+        images, targets = tf.cast(train.batch(positions), tf.float32), self.stage.targets(train.labels[positions])
+        augmentations = [augmentation.apart(one) for one in self.stage.augment]
+        images, _ = augmentation.apply(augmentations, images, targets, self._uniforms(0)[positions])
         return np.clip(np.round(images.numpy()), 0, 255).astype(np.uint8)
 
     def _uniforms(self, epoch):
@@ -240,7 +241,7 @@ class Loop:
             return {}
         self.callbacks.on_test_begin()
         val = self.stage.val
-        with graphs.put_back(self.moved):
+        with graphs.put_back([*self.moved, *self.outside]):
             with self.trial.clock("compile" if self._first("forward") else "eval"):
                 outputs = prediction.predict(self.forward, val)
             found = {} if self.stage.loss is None else {"loss": self._val_loss(val, outputs)}

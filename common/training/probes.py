@@ -69,7 +69,7 @@ def _augmented(stage: Stage, images, hard, orientation: bool) -> tuple[tf.Tensor
     prepared, mixes = hard, False
     for i, one in enumerate(stage.augment):
         before = prepared
-        images, prepared = graphs.putting_back(one)(images, prepared, uniforms[:, i])
+        images, prepared = augmentation.apart(one)(images, prepared, uniforms[:, i])
         if images.shape[0] != hard.shape[0] or prepared.shape != hard.shape:
             raise Misuse(
                 f"an augmentation keeps the shapes of a batch. Received: {images.shape}, {prepared.shape} of {_named(one)}"
