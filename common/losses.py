@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from common.training import checks
+from common.training import probes
 from common.training.adapters import per_example
 
 Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
@@ -115,7 +115,7 @@ def combined(*terms: tuple[float, Loss]) -> Loss:
     def combined(targets, logits):
         return tf.add_n([weight * part(targets, logits) for weight, part in parts])
 
-    combined.hard_labels = any(checks.declares_hard_labels(loss) for _, loss in terms)
+    combined.hard_labels = any(probes.declares_hard_labels(loss) for _, loss in terms)
     return combined
 
 

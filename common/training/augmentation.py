@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from common.data.streams import Streams
 from common.errors import Misuse
+from common.training import graphs
 
 UNIFORMS = 8
 """Numbers that each augmentation may use per example."""
@@ -56,6 +57,12 @@ def draws(streams: Streams, epoch: int, augmentations: Sequence[Augmentation], e
         ],
         axis=1,
     )
+
+
+def apart(augmentation: Augmentation) -> Augmentation:
+    """An augmentation that may be called outside of updates, and leaves the variables that it writes to as they were."""
+    ours = getattr(augmentation, "__globals__", {}).get("__name__") == "common.augment"
+    return augmentation if ours else graphs.putting_back(augmentation)  # ours write to none, and take long to trace
 
 
 def apply(augmentations: Sequence[Augmentation], images, targets, uniforms):

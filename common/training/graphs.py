@@ -2,7 +2,7 @@
 
 import contextlib
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import keras
 import numpy as np
@@ -80,7 +80,7 @@ class Outside:
         tf.raw_ops.AssignVariableOp(resource=self.handle, value=tf.constant(value, self.dtype))
 
 
-def written_outside(call: tf.types.experimental.PolymorphicFunction, known: Sequence) -> list[Outside]:
+def written_outside(call: tf.types.experimental.PolymorphicFunction, known: Sequence = ()) -> list[Outside]:
     """The variables that a function writes besides those that are known, in the order in which it came upon them.
 
     Raises `Misuse` where it writes to what is no variable: a table, say.
@@ -100,6 +100,40 @@ def written_outside(call: tf.types.experimental.PolymorphicFunction, known: Sequ
             raise Misuse("no checkpoint holds what an update writes to: hold variables. Received: a lookup table or a queue")
         outside.append(Outside(handle))
     return outside
+
+
+@contextlib.contextmanager
+def put_back(variables: Sequence[Outside]) -> Iterator[None]:
+    """Afterwards variables have the values that they have now."""
+    before = [np.array(variable) for variable in variables]
+    try:
+        yield
+    finally:
+        for variable, value in zip(variables, before, strict=True):
+            variable.assign(value)
+
+
+def putting_back(function: Callable) -> Callable:
+    """A function of tensors that is called eagerly, outside of updates: what it writes to is put back after each call.
+
+    Its first call traces it, which shows to which variables it writes, and makes those that it makes when it is first called.
+    """
+    variables = None
+
+    def call(*tensors):
+        nonlocal variables
+        if variables is None:
+            try:
+                variables = written_outside(tf.function(lambda: function(*tensors)))
+            except Misuse:
+                raise
+            except Exception:
+                function(*tensors)  # which most often fails as well, and then says plainly where
+                raise
+        with put_back(variables):
+            return function(*tensors)
+
+    return call
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from common.errors import Misuse
-from common.training import adapters, augmentation, checkpoint, checks, graphs, prediction, purity, seeding, update
+from common.training import adapters, arguments, augmentation, checkpoint, graphs, prediction, probes, purity, seeding, update
 from common.training.stage import Fit, Stage
 
 SAMPLES = 8
@@ -37,15 +37,16 @@ class Loop:
         sees = prediction.sees_images(self.model, trial.input_shape)
         self.judged = sees and self.output_shape == (None, stage.outputs)  # else it is no predictor: a generator, say
         self.classifies = self.judged and bool(stage.train.classes)
-        checks.output_shape(stage, self.output_shape)
-        checks.callbacks(stage.callbacks, len(self.players), self._measured() if stage.callbacks else ())
+        arguments.check_output_shape(stage, self.output_shape)
+        arguments.check_monitors(stage.callbacks, self._measured() if stage.callbacks else ())
         self.callbacks = adapters.prepared(stage.callbacks, trial.task)
         self.agree = adapters.agreement(trial.strategy, trial.workers)
         self.outside: list[graphs.Outside] = []
+        self.validation_loss = graphs.putting_back(stage.loss) if stage.step else stage.loss  # else it is part of the update
         self.called = set()  # compiled functions that have run once
         self.reported = 0.0
         self.scheduled = adapters.scheduled_rate(self.players[0].optimizer) is not None
-        self.rate = self.first_rate = None
+        self.rate = None
 
     def run(self) -> None:
         """Train until the budget is spent, or a callback stops it. Raises `Diverged`."""
@@ -56,8 +57,9 @@ class Loop:
         self.callbacks.on_train_begin()
         for callback in self.callbacks.callbacks:
             checkpoint.callback_state(callback)  # raises for one that could not be saved, before anything is trained
+        if self.judged:
+            self._compile_forward()
         self._compile()
-        self._check_head()
         self._load(self.stage.name)
         adapters.start_at(self.model, fit.epoch)
         self._check_rates()
@@ -94,30 +96,17 @@ class Loop:
             names += ["val_loss"] if self.stage.loss else []
         return names
 
-    def _check_head(self):
-        """Raises `Misuse` where the outputs are probabilities. The model is left as it was."""
-        if not (self.judged and self.trial.task.logits):
-            return
-        images = checks.probe(self.stage.train)[0]
-        before = [keras.ops.convert_to_numpy(variable) for variable in self.model.variables]
-        try:
-            with self.trial.clock("compile" if self._first("forward") else "eval"):
-                outputs = self.forward(images)
-            checks.head(self.model, images, outputs)
-        finally:
-            for variable, value in zip(self.model.variables, before, strict=True):
-                variable.assign(value)
-
     def _check_rates(self):
         """Raises `Misuse` where a callback has changed a learning rate that is one of several, as it knows the first alone."""
         if len(self.players) == 1 or self.scheduled:
             return
         rate = self._rate()
-        self.first_rate = self.first_rate or rate
-        if rate != self.first_rate:
+        if self.fit.first_rate is None:
+            self.fit.first_rate = rate
+        if rate != self.fit.first_rate:
             raise Misuse(
                 "a callback changes the rate of one optimizer of several: give each a "
-                f"keras.optimizers.schedules.LearningRateSchedule. Received: {self.first_rate:g}, then {rate:g}"
+                f"keras.optimizers.schedules.LearningRateSchedule. Received: {self.fit.first_rate:g}, then {rate:g}"
             )
 
     def _rate(self):
@@ -134,12 +123,21 @@ class Loop:
         self.callbacks.set_params({"epochs": self.stage.epochs, "steps": self.steps_per_epoch, "verbose": 0})
         self.model.stop_training = False
 
+    def _compile_forward(self):
+        """Trace the forward pass. Raises `Misuse` where its outputs are probabilities, before the update, which takes longer."""
+        with self.trial.clock("compile"):
+            with purity.unchanged(self.stage):
+                self.forward = prediction.compiled(self.model, self.trial.input_shape)
+            self.moved = graphs.written_outside(self.forward)  # such as the states of generators
+            if self.trial.task.logits:
+                with graphs.put_back(self.moved):
+                    probes.check_head(self.model, probes.examples(self.stage.train)[0], self.forward)
+
     def _compile(self):
-        """Trace the update and the forward pass, and look for what could not be had again after a kill."""
+        """Trace the update, and look for what could not be had again after a kill."""
         with self.trial.clock("compile"), purity.unchanged(self.stage):
             self.update = update.compiled(self.trial, self.stage, self.players)
             graphs.refuse_chance(self.update)
-            self.forward = prediction.forward(self.model, self.trial.input_shape) if self.judged else None
         seeding.refuse_global_noise()
         self.outside = graphs.written_outside(self.update, [v for group in self._variables().values() for v in group])
 
@@ -147,7 +145,9 @@ class Loop:
         """Some training images as the model sees them in the first epoch: uint8 [n, height, width, channels]."""
         train = self.stage.train
         positions = train.drawn(SAMPLES, self.trial.streams, "samples")
-        images, _ = self.stage.prepare(train.batch(positions), train.labels[positions], self._uniforms(0)[positions])
+        images, targets = tf.cast(train.batch(positions), tf.float32), self.stage.targets(train.labels[positions])
+        augmentations = [augmentation.apart(one) for one in self.stage.augment]
+        images, _ = augmentation.apply(augmentations, images, targets, self._uniforms(0)[positions])
         return np.clip(np.round(images.numpy()), 0, 255).astype(np.uint8)
 
     def _uniforms(self, epoch):
@@ -184,13 +184,13 @@ class Loop:
         trial, fit, train = self.trial, self.fit, self.stage.train
         with trial.clock("input"):
             bounds, count = adapters.shares(len(batch), trial.replicas)
-            arguments = (train.batch(batch), train.labels[batch], uniforms[batch], count, np.int32(fit.batches), bounds)
+            batched = (train.batch(batch), train.labels[batch], uniforms[batch], count, np.int32(fit.batches), bounds)
             if self.stage.sample_weight is not None:
-                arguments += (self.stage.sample_weight[batch],)
+                batched += (self.stage.sample_weight[batch],)
         first = self._first("update")
         with trial.clock("compile") if first else trial.clock("train", images=len(batch)):
             self.callbacks.on_train_batch_begin(i)
-            loss, accuracy, norm, updated, finite = (value.numpy() for value in self.update(*arguments))
+            loss, accuracy, norm, updated, finite = (value.numpy() for value in self.update(*batched))
         fit.count(len(batch), float(loss), float(accuracy), float(norm), bool(updated))
         if not self.scheduled:
             self.rate = self._rate()  # the one used, which a callback may change at once
@@ -241,9 +241,10 @@ class Loop:
             return {}
         self.callbacks.on_test_begin()
         val = self.stage.val
-        with self.trial.clock("compile" if self._first("forward") else "eval"):
-            outputs = prediction.predict(self.forward, val)
-        found = {} if self.stage.loss is None else {"loss": self._val_loss(val, outputs)}
+        with graphs.put_back([*self.moved, *self.outside]):
+            with self.trial.clock("compile" if self._first("forward") else "eval"):
+                outputs = prediction.predict(self.forward, val)
+            found = {} if self.stage.loss is None else {"loss": self._val_loss(val, outputs)}
         scores = self.trial.task.scores(outputs, val.labels)
         found |= scores if np.isfinite(outputs).all() else dict.fromkeys(scores, np.nan)
         agreed = dict(zip(found, self.agree(*found.values()), strict=True))
@@ -254,7 +255,7 @@ class Loop:
         """The loss as trained: with the weights of classes and examples, and penalties."""
         stage, weighted = self.stage, self.model.trainable_variables
         targets = stage.targets(val.labels)
-        losses, factors = stage.loss(targets, tf.constant(outputs)), stage.factors(targets, stage.val_weight)
+        losses, factors = self.validation_loss(targets, tf.constant(outputs)), stage.factors(targets, stage.val_weight)
         loss = float(tf.reduce_mean(losses if factors is None else factors * losses))
         penalties = [v.regularizer(v) for v in weighted if v.regularizer is not None]
         if len(self.model.losses) > len(penalties):  # add_loss, or penalties on activities

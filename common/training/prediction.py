@@ -1,12 +1,13 @@
 """Predictions in inference mode, and the batch-norm statistics they need."""
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator
+import hashlib
+from collections.abc import Callable, Iterable
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from common.errors import Misuse
 from common.training import graphs, seeding
 
 CHUNK = 500
@@ -34,7 +35,7 @@ def _images_of(model: keras.Model, image_shape: tuple[int, ...]) -> tf.TensorSpe
     return tf.TensorSpec((None, *(model.input_shape[1:] if hasattr(model, "input_shape") else image_shape)), tf.uint8)
 
 
-def forward(model: keras.Model, image_shape: tuple[int, ...] = ()) -> Callable[[np.ndarray], np.ndarray]:
+def compiled(model: keras.Model, image_shape: tuple[int, ...] = ()) -> tf.types.experimental.PolymorphicFunction:
     """Compile a model for inference: images uint8 [n, h, w, c] -> float32 outputs [n, …].
 
     Args:
@@ -46,6 +47,12 @@ def forward(model: keras.Model, image_shape: tuple[int, ...] = ()) -> Callable[[
         return tf.cast(model(tf.cast(images, tf.float32), training=False), tf.float32)
 
     graphs.refuse_chance(call)
+    return call
+
+
+def forward(model: keras.Model, image_shape: tuple[int, ...] = ()) -> Callable[[np.ndarray], np.ndarray]:
+    """What `compiled` gives, as a function that returns arrays."""
+    call = compiled(model, image_shape)
     return lambda images: call(images).numpy()
 
 
@@ -54,7 +61,7 @@ def predict(call: Callable[[np.ndarray], np.ndarray], split) -> np.ndarray:
     parts = [call(split.batch(np.arange(first, min(first + CHUNK, len(split))))) for first in range(0, len(split), CHUNK)]
     scores = np.concatenate(parts)
     if scores.ndim != 2 or len(scores) != len(split):
-        raise ValueError(f"a predictor returns scores [{len(split)}, classes]. Received: {scores.shape}")
+        raise Misuse(f"a predictor returns scores [{len(split)}, classes]. Received: {scores.shape}")
     return scores
 
 
@@ -73,18 +80,21 @@ def added_losses(model: keras.Model, split, batch_size: int) -> float:
     return summed / len(split)
 
 
-@contextlib.contextmanager
-def settled(model: keras.Model, split, order: np.ndarray, batch_size: int) -> Iterator[None]:
-    """Within: a model's batch-norm statistics are re-estimated, as they are when it is scored. Afterwards they are the former."""
-    layers = [layer for layer in seeding.layers_of(model) if isinstance(layer, keras.layers.BatchNormalization)]
-    statistics = [variable for layer in layers for variable in (layer.moving_mean, layer.moving_variance)]
-    before = [np.array(variable) for variable in statistics]
-    try:
-        reestimate_batch_norm(model, split, order, batch_size)
-        yield
-    finally:
-        for variable, value in zip(statistics, before, strict=True):
-            variable.assign(value)
+def statistics(model: keras.Model) -> list[keras.Variable]:
+    """The batch-norm statistics of a model that are re-estimated: frozen layers keep theirs."""
+    return [variable for layer in _norms(model) for variable in (layer.moving_mean, layer.moving_variance)]
+
+
+def _norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
+    return [v for v in seeding.layers_of(model) if isinstance(v, keras.layers.BatchNormalization) and v.trainable]
+
+
+def determines(model: keras.Model) -> str:
+    """A hash of all values in a model from which re-estimated statistics follow, and of which ones they are."""
+    follow, digest = {id(variable) for variable in statistics(model)}, hashlib.blake2b()
+    for variable in model.variables:
+        digest.update(b"statistic" if id(variable) in follow else keras.ops.convert_to_numpy(variable).tobytes())
+    return digest.hexdigest()
 
 
 def reestimate_batch_norm(model: keras.Model, split, order: np.ndarray, batch_size: int) -> None:
@@ -96,8 +106,7 @@ def reestimate_batch_norm(model: keras.Model, split, order: np.ndarray, batch_si
     Args:
         order: int [n], the order in which the split is batched; a last batch of fewer than half is left out.
     """
-    layers = seeding.layers_of(model)
-    norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable]
+    norms = _norms(model)
     if not norms:
         return
     kept = [(layer, layer.momentum, layer.call) for layer in norms]

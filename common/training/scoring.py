@@ -9,7 +9,7 @@ from common import metrics, tasks
 from common.data.corruptions import LEVELS, SHIFTS, shifted
 from common.data.split import Split
 from common.errors import Misuse
-from common.training import checks, prediction
+from common.training import prediction, probes
 from common.training.stage import Fit
 from common.training.trial import Trial
 
@@ -62,7 +62,7 @@ def score(
 
 def _refuse_probabilities(outputs: np.ndarray) -> None:
     """Raises `Misuse` for what only another softmax could be taken of."""
-    if checks.are_shares(outputs) and (outputs != outputs[0]).any():
+    if probes.are_shares(outputs) and (outputs != outputs[0]).any():
         raise Misuse("predictions are logits: return the logarithm of probabilities. Received: probabilities, which sum to 1")
 
 
@@ -134,8 +134,7 @@ def _outputs(trial: Trial, predictor, splits: dict[str, Split]) -> dict[str, np.
     models = [predictor] if isinstance(predictor, keras.Model) else trial.models.values()
     for model in models:
         if prediction.sees_images(model, trial.input_shape):
-            train = trial.trained_on(model)
-            prediction.reestimate_batch_norm(model, train, trial.scoring_order(train), trial.batch_size)
+            trial.settle(model)
     call = _call(trial, predictor)
     return {name: prediction.predict(call, split) for name, split in splits.items()}
 

@@ -86,6 +86,8 @@ class Fit:
     """Epoch, primary metric and NLL on val, and weights of the best validation epoch."""
     stopped: bool = False
     finished: bool = False
+    first_rate: float | None = None
+    """The learning rate at the start, of the first optimizer of several."""
     norms: list[float] = field(default_factory=list)
     """Norm of the gradient of each update, before any clipping."""
 

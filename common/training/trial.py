@@ -14,7 +14,7 @@ from common.data.split import Split, folds
 from common.data.streams import Streams
 from common.errors import Misuse
 from common.tasks import Task, classification
-from common.training import adapters, arguments, checkpoint, checks, prediction, seeding
+from common.training import adapters, arguments, checkpoint, prediction, probes, seeding
 from common.training.adapters import per_example
 from common.training.augmentation import Augmentation
 from common.training.loop import Loop
@@ -113,6 +113,7 @@ class Trial:
         self.timed_images = 0
         self.resumes = 0
         self._calls: dict[int, tuple[Callable, keras.Model]] = {}
+        self._settled: dict[int, tuple[keras.Model, Split, str, list[np.ndarray]]] = {}
         self._since = time.perf_counter()
 
     @staticmethod
@@ -170,8 +171,8 @@ class Trial:
             on, validate: other examples in the place of `train` and `val`.
 
         Raises:
-            Misuse: an argument of another kind (see `arguments`), what would be ignored or train wrongly (see `checks`), a
-                callback that cannot be saved, layers that share a name.
+            Misuse: an argument of another kind, or that would be ignored (see `arguments`), what would train wrongly (see
+                `probes`), a callback that cannot be saved, layers that share a name.
             Diverged: loss or weights became infinite or NaN.
         """
         if stage in self.fits:
@@ -179,12 +180,11 @@ class Trial:
         if loss is None and step is None and self.task is not classification:
             raise Misuse(f"the task {self.task.name} needs a loss of its own. Received: loss=None")
         train, val = arguments.splits(self, on, validate)
-        checks.splits(train, val, self.input_shape)
         arguments.check_model(model, train, images=step is None)
-        checks.model(model, list(self.models.values()))
-        arguments.check_callbacks(callbacks)
+        arguments.check_own_training(model, list(self.models.values()))
+        players = arguments.optimizers(optimizer, step)
+        arguments.check_callbacks(callbacks, len(players))
         arguments.check_augmentations(augment)
-        players = checks.optimizers(optimizer, step)
         outputs = self.task.outputs(train.classes) if train.classes else self.classes
         what = Stage(
             name=stage,
@@ -194,17 +194,17 @@ class Trial:
             train=train,
             val=val,
             outputs=outputs,
-            epochs=self.epochs if epochs is None else checks.epochs(epochs),
+            epochs=self.epochs if epochs is None else arguments.epochs(epochs),
             # The stage `fit` sees what it would see without others, so that arms with and without another one stay paired.
             earlier=0 if stage == "fit" else sum(fit.epoch for fit in self.fits.values()),
             callbacks=callbacks,
-            class_weight=checks.class_weights(class_weight, train, outputs),
-            sample_weight=checks.sample_weights(sample_weight, train, "train"),
-            val_weight=checks.sample_weights(sample_weight if callable(sample_weight) else None, val, "val"),
+            class_weight=arguments.class_weights(class_weight, train, outputs),
+            sample_weight=arguments.sample_weights(sample_weight, train, "train"),
+            val_weight=arguments.sample_weights(sample_weight if callable(sample_weight) else None, val, "val"),
             augment=tuple(augment),
             step=step,
         )
-        checks.targets(what, loss, self.task.orientation)
+        probes.check_targets(what, loss, self.task.orientation)
         loop = Loop(self, what)
         seeding.refuse_shared_names(model, self.models.values())
         self.models[stage], self.fits[stage], self.trains[stage] = model, loop.fit, train
@@ -214,11 +214,15 @@ class Trial:
         return model
 
     def predict(self, model: keras.Model, images: np.ndarray | Split) -> np.ndarray:
-        """Outputs float32 [n, …] in inference mode, for images uint8 [n, height, width, channels] or a split.
+        """Outputs float32 [n, outputs] in inference mode, for images uint8 [n, height, width, channels] or a split.
 
         Batch-norm statistics are re-estimated for it, as they are when the trial is scored.
+
+        Raises:
+            Misuse: no images, or of a shape that the model does not take.
         """
         split = images if isinstance(images, Split) else Split.of(images, np.zeros(len(images), np.int64), None)
+        arguments.check_images(model, split, self.input_shape)
         if id(model) not in self._calls:
             self._calls[id(model)] = prediction.forward(model, self.input_shape), model  # kept, so that no other takes its number
         with self.settled(model):
@@ -227,13 +231,37 @@ class Trial:
     @contextlib.contextmanager
     def settled(self, model: keras.Model) -> Iterator[None]:
         """Within: a model's batch-norm statistics are re-estimated on what it was trained on, as they are when it is scored."""
-        train = self.trained_on(model)
         fitted = {id(variable) for one in self.models.values() for variable in one.variables}
-        if not prediction.sees_images(model, self.input_shape) or not fitted & {id(variable) for variable in model.variables}:
+        if not fitted & {id(variable) for variable in model.variables}:
             yield  # nothing of it has been trained here, such as a teacher that was pretrained
             return
-        with prediction.settled(model, train, self.scoring_order(train), self.batch_size):
+        statistics = prediction.statistics(model)
+        before = [np.array(variable) for variable in statistics]
+        try:
+            self.settle(model)
             yield
+        finally:
+            for variable, value in zip(statistics, before, strict=True):
+                variable.assign(value)
+
+    def settle(self, model: keras.Model) -> None:
+        """Re-estimate a model's batch-norm statistics on what it was trained on, once for the same weights.
+
+        Raises:
+            Misuse: it does not take images of that shape.
+        """
+        statistics, train = prediction.statistics(model), self.trained_on(model)
+        if not statistics:
+            return
+        key = prediction.determines(model)
+        kept = self._settled.get(id(model))
+        if kept and kept[1] is train and kept[2] == key:
+            for variable, value in zip(statistics, kept[3], strict=True):
+                variable.assign(value)
+            return
+        arguments.check_model(model, train, images=True)
+        prediction.reestimate_batch_norm(model, train, self.scoring_order(train), self.batch_size)
+        self._settled[id(model)] = model, train, key, [np.array(variable) for variable in statistics]
 
     def trained_on(self, model: keras.Model) -> Split:
         """The examples of a model's last stage; `train` for one that was not trained as it is."""

@@ -1,11 +1,15 @@
 """What `Trial.fit` cannot be given is one line, before anything is trained."""
 
+import types
+
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
-from keras import callbacks, layers, optimizers
+from keras import callbacks, layers, losses, optimizers
+from test_probes import BINARY, Subclass, against, as_task, network, refused, two_players
 
-from common import augment
+from common import augment, tasks
 from common.data.split import Split
 from common.errors import Misuse
 from common.models import small_cnn
@@ -99,3 +103,150 @@ def test_what_a_refusal_recommends_is_taken(make_trial):
     split = Split.of(trial.val.images, trial.val.labels, trial.classes)
     assert trial.fit(wrapped, optimizer=optimizers.SGD(0.1), on=trial.train.take([*range(32)]), validate=split, **options)
     assert trial.fits["fit"].steps == 2
+
+
+def test_class_weights_that_name_no_class_are_refused(make_trial):
+    trial = make_trial(train_size=32, epochs=1)
+    for given, said in (
+        ({"3": 2.0}, "names a class that is not there: write a list of 10 weights.* Received: '3'"),
+        ({10: 2.0}, "Received: 10"),
+        ({True: 2.0}, "Received: True"),
+        ([1.0] * 9, r"one weight for each class.* Received: shape \(9,\)"),
+        ([[1.0] * 10], r"shape \(1, 10\)"),
+        ([1.0] * 9 + [-1.0], "at least 0.* Received: -1.0"),
+        ({0: float("nan")}, "finite.* Received: nan"),
+        ([0.0] * 10, "not all 0. Received: 0"),
+        (["a"] * 10, "must be numbers"),
+    ):
+        refused(trial, said, class_weight=given)
+    for task, loss in ((tasks.tiles, BINARY), (tasks.rotated, losses.MeanSquaredError())):
+        refused(as_task(make_trial(train_size=32), task), "needs one class per image", class_weight=[1.0] * 10, loss=loss)
+
+
+def test_sample_weights_that_fit_no_example_are_refused(make_trial):
+    trial = make_trial(train_size=32, epochs=1)
+    for given, said in (
+        (np.ones(31), r"each of the 32 examples of train. Received: \(31,\)"),
+        (lambda split: np.ones(3), r"Received: \(3,\)"),
+        (-np.ones(32), "Received: -1.0"),
+        (np.full(32, np.inf), "Received: inf"),
+        (np.zeros(32), "sample_weight of train .* not all 0. Received: 0"),
+        (lambda split: np.full(len(split), float(len(split) == 32)), "sample_weight of val .* not all 0. Received: 0"),
+        (lambda split: np.full(len(split), 1.0 if len(split) == 32 else np.nan), "sample_weight of val .* Received: nan"),
+        (lambda split: np.ones(32) if len(split) == 32 else None, "sample_weight of val must be numbers. Received: None"),
+        (lambda split: np.ones(32), r"examples of val. Received: \(32,\)"),
+    ):
+        refused(trial, said, sample_weight=given)
+
+
+class Stepping(Subclass):
+    def train_step(self, data):
+        return {}
+
+
+def test_a_model_that_wants_to_be_trained_in_its_own_way_is_refused(make_trial):
+    trial = make_trial(train_size=32, epochs=1)
+
+    def compiled(*, named=None, **options):
+        def build(trial):
+            model = network(trial)
+            model.compile(**options)
+            return model
+
+        return build
+
+    def patched(trial):
+        model = network(trial)
+        model.compute_loss = lambda **_: 0.0
+        return model
+
+    refused(trial, "own train_step would be ignored.* Received: Stepping", lambda trial: Stepping(10))
+    refused(trial, "own compute_loss would be ignored", patched)
+    refused(trial, r"leave compile\(\) out.*: loss, metrics", compiled(optimizer="adam", loss="mse", metrics=["accuracy"]))
+    refused(trial, r"leave compile\(\) out", compiled(optimizer="adam"))
+    refused(trial, "leave batch_size out.* Received: batch_size=16", lambda trial: network(trial, batch_size=16))
+    nine = types.SimpleNamespace(input_shape=trial.input_shape, classes=9)
+    refused(trial, r"put out 10 numbers per image.* Received: \(None, 9\)", lambda _: network(nine))
+
+
+def test_optimizers_are_made_anew_for_each_fit(make_trial):
+    trial = make_trial(train_size=32, epochs=1)
+    used = optimizers.SGD(0.1)
+    trial.fit(network(trial), optimizer=used, stage="first")
+    built, wrapped = optimizers.SGD(0.1), optimizers.SGD(0.1)
+    for one in (built, wrapped):
+        one.build(network(trial).trainable_variables)
+    for given, said in (
+        ("adam", "Received: 'adam'"),
+        (optimizers.Adam, "an object made in train"),
+        (used, "made anew for each fit: this one has been built before. Received: sgd"),
+        (built, "this one has been built before"),
+        (optimizers.LossScaleOptimizer(wrapped), "this one has been built before"),
+        ({"logits": optimizers.SGD(0.1)}, "needs a step"),
+    ):
+        refused(trial, said, optimizer=given)
+    one = optimizers.SGD(0.1)
+    step = lambda model, images, targets, seed: None  # noqa: E731
+    refused(trial, "an optimizer of its own", optimizer={"logits": one, "flatten": one}, step=step)
+    for count in (0, 1.5, True):
+        refused(trial, "epochs must be a whole number", epochs=count)
+
+
+def test_callbacks_that_could_do_nothing_are_refused(make_trial):
+    trial = make_trial(train_size=32, epochs=1)
+    refused(trial, "watches what no epoch measures.*val_accuracy.*'val_acc'", callbacks=[callbacks.EarlyStopping("val_acc")])
+    averaged = optimizers.SGD(0.1, use_ema=True)
+    refused(trial, "leave SwapEMAWeights out", optimizer=averaged, callbacks=[callbacks.SwapEMAWeights()])
+    players = {name: optimizers.SGD(0.1) for name in ("up", "down")}
+    rates = callbacks.LearningRateScheduler(lambda epoch: 0.1)
+    refused(trial, "one optimizer of several", two_players, optimizer=players, step=against, callbacks=[rates], loss=None)
+
+
+def test_images_and_labels_of_ones_own_are_checked():
+    images, labels = np.zeros((4, 8, 8, 1), np.uint8), np.arange(4)
+    assert Split.of(images, labels.astype(np.int32), 4).labels.dtype == np.int64
+    assert Split.of(images, labels, None).labels.dtype == np.float32
+    for wrong, said in (
+        ((images / 255.0, labels, 4), r"np.round\(255 \* images\).* Received: float64"),
+        ((images[..., 0], labels, 4), r"\[n, height, width, channels\].* Received: uint8 \(4, 8, 8\)"),
+        ((images, labels, 3), "of 3 classes are 0 … 2. Received: 3"),
+        ((images, labels - 1, 4), "Received: -1"),
+        ((images, np.eye(4), 4), r"whole numbers \[n\]. Received: float64 \(4, 4\)"),
+        ((images, labels[:3], 4), "4 images and 3 labels"),
+        ((images, np.array([0, 1, 2, np.nan]), None), "finite numbers"),
+    ):
+        with pytest.raises(Misuse, match=said):
+            Split.of(*wrong)
+    split = Split.of(images, labels, 4)
+    with pytest.raises(Misuse, match="Received: float64"):
+        split.join(images / 255.0, labels)
+    with pytest.raises(Misuse, match="Received: 4"):
+        split.relabelled(labels + 1)
+    with pytest.raises(Misuse, match="4 images and 3 labels"):
+        split.relabelled(labels[:3])
+
+
+def test_other_examples_must_fit_the_trial(make_trial):
+    trial = make_trial(train_size=32, epochs=1)
+    wide = Split.of(np.zeros((4, 8, 9, 1), np.uint8), np.arange(4), 10)
+    refused(trial, r"of the trial's shape .* Received: \(8, 9, 1\) to train on", on=wide)
+    few = trial.train.relabelled(trial.train.labels % 5, classes=5)
+    refused(trial, "the same classes. Received: 5 and 10", on=few)
+    refused(trial, "no example to val on", validate=trial.val.take(np.arange(0)))
+    with pytest.raises(Misuse, match="Received: float64"):
+        trial.predict(network(trial), trial.val.images / 255.0)
+
+
+def test_what_is_drawn_of_a_sorted_folder_is_of_all_classes(make_trial):
+    trial = make_trial(train_size=100)
+    by_class = trial.train.take(np.argsort(trial.train.labels, kind="stable"))
+    drawn = by_class.drawn(20, trial.streams, "x")
+    assert np.bincount(by_class.labels[drawn]).tolist() == [2] * 10
+    assert np.array_equal(drawn, by_class.drawn(20, trial.streams, "x"))
+    assert len(set(by_class.drawn(1000, trial.streams, "x"))) == 100
+    angles = Split.of(np.zeros((9, 4, 4, 1), np.uint8), np.linspace(0, 1, 9), None)
+    assert sorted(angles.drawn(9, trial.streams)) == list(range(9))
+    trial.train = by_class
+    trial.fit(network(trial), optimizer=optimizers.SGD(0.1))
+    shown = [np.flatnonzero((by_class.images == sample).all(axis=(1, 2, 3)))[0] for sample in trial.samples]
+    assert len(set(by_class.labels[shown])) == 8

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 from conftest import arrays_equal
 from keras import layers, losses, optimizers
+from test_probes import against, two_players
 
 from common import augment, metrics, models, tasks
 from common.data.streams import Streams
@@ -468,3 +469,139 @@ def test_frozen_batch_norm_keeps_its_statistics(make_trial):
     fit(trial, model)
     prediction.reestimate_batch_norm(model, trial.train, np.arange(len(trial.train)), 16)
     assert np.array_equal(model.get_layer("norm1_1").moving_mean, np.zeros(4))
+
+
+def test_a_callback_of_ones_own_cannot_move_one_rate_of_two(make_trial):
+    class Halve(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.optimizer.learning_rate = 0.05
+
+    trial = make_trial(train_size=32, epochs=2)
+    players = {name: optimizers.SGD(0.1) for name in ("up", "down")}
+    with pytest.raises(Misuse, match="rate of one optimizer of several.* Received: 0.1, then 0.05"):
+        trial.fit(two_players(trial), optimizer=players, step=against, callbacks=[Halve()])
+
+
+class Moved(keras.callbacks.Callback):
+    """Changes the rate within an epoch, then dies if it is to."""
+
+    def __init__(self, at, dies):
+        super().__init__()
+        self.at, self.dies, self.seen = at, dies, 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.seen += 1
+        if self.seen == self.at:
+            self.model.optimizer.learning_rate = 0.05
+        if self.seen > self.at and self.dies:
+            raise Interrupted
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.0])
+def test_a_rate_that_one_of_two_optimizers_started_with_is_known_after_a_kill(make_trial, rate):
+    for dies, raised in ((True, Interrupted), (False, Misuse)):
+        trial = make_trial(train_size=64, epochs=1, checkpoint_steps=1)
+        players = {name: optimizers.SGD(rate) for name in ("up", "down")}
+        with pytest.raises(raised, match=None if dies else f"of several.* Received: {rate:g}, then 0.05"):
+            trial.fit(two_players(trial), optimizer=players, step=against, callbacks=[trial.unsaved(Moved(1, dies))])
+    assert trial.resumes == 1
+    assert trial.fits["fit"].batches == 1  # it is refused at once, not after another epoch
+
+
+class Running:
+    """Cross-entropies times 1 + their running mean, which is a variable made when it is first needed, or at once."""
+
+    __name__ = "running"
+
+    def __init__(self, late):
+        self.mean = None if late else tf.Variable(0.0)
+
+    def __call__(self, targets, logits):
+        values = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
+        if self.mean is None:
+            self.mean = tf.Variable(0.0)
+        self.mean.assign(0.5 * self.mean + 0.5 * tf.reduce_mean(tf.stop_gradient(values)))
+        return (1 + self.mean) * values
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_loss_that_keeps_a_running_mean_counts_updates_alone(make_trial, late):
+    trial = make_trial(train_size=40, batch_size=40, epochs=3)
+    model, loss, seen = seeded(trial, linear), Running(late), tf.Variable(0)
+
+    def counted(images, targets, uniforms):
+        seen.assign_add(1)
+        return images, targets
+
+    weights, bias = (w.astype(np.float64) for w in model.get_weights())
+    fit(trial, model, loss=loss, augment=[counted])
+    x, y = trial.train.images.reshape(40, -1) / 255, np.eye(10)[trial.train.labels]
+    mean = 0.0
+    for _ in range(3):
+        log_q = metrics.log_softmax(x @ weights + bias)
+        mean = 0.5 * mean - 0.5 * (y * log_q).sum(axis=1).mean()
+        d = (1 + mean) * (np.exp(log_q) - y) / 40
+        weights, bias = weights - 0.1 * x.T @ d, bias - 0.1 * d.sum(axis=0)
+    assert float(loss.mean) == pytest.approx(mean, rel=1e-5)
+    assert np.allclose(model.get_weights()[0], weights, atol=1e-5)
+    assert np.allclose(model.get_weights()[1], bias, atol=1e-5)
+    assert int(seen) == 3
+
+
+def test_a_loss_is_validated_with_what_its_step_holds_and_leaves_it(make_trial):
+    """A loss that the step does not call: what it writes in validation, the step would read."""
+    held = tf.Variable(0.0)
+
+    def loss(targets, logits):
+        held.assign_add(1.0)
+        return tf.nn.softmax_cross_entropy_with_logits(targets, logits) + held
+
+    def step(model, images, targets, seed):
+        logits = model(images, training=True)
+        return tf.nn.softmax_cross_entropy_with_logits(targets, logits) + 100 * held, logits
+
+    trial = make_trial(epochs=3)
+    history = fit(trial, seeded(trial, linear), loss=loss, step=step).history
+    assert float(held) == 0
+    assert all(row["train_loss"] < 5 for row in history)
+    assert [row["val_loss"] - row["val_nll"] for row in history] == pytest.approx([1, 1, 1], abs=1e-5)
+
+
+class Calls(layers.Layer):
+    """Counts its calls, in a weight of its own and in a variable of the script's."""
+
+    def __init__(self, shared, **options):
+        super().__init__(**options)
+        self._count = [lambda: shared.assign_add(1)]
+
+    def build(self, shape):
+        self.calls = self.add_weight(shape=(), initializer="zeros", trainable=False, name="calls")
+
+    def call(self, x):
+        self.calls.assign_add(1.0)
+        self._count[0]()
+        return x
+
+
+def test_validation_and_the_look_at_the_head_leave_what_a_layer_counts(make_trial):
+    trial, shared = make_trial(train_size=64, batch_size=16, epochs=2), tf.Variable(0)
+    inputs = keras.Input(trial.input_shape)
+    x = Calls(shared, name="calls")(layers.Flatten(name="flatten")(inputs))
+    shown = keras.Model(inputs, layers.Lambda(lambda x: 1.0 * x)(layers.Dense(10, name="logits")(x)))
+    before = int(shared)
+    fit(trial, shown)
+    assert float(shown.get_layer("calls").calls) == 8
+    assert int(shared) - before == 8
+
+
+def test_a_loss_that_writes_to_a_table_is_refused(make_trial):
+    table = tf.lookup.experimental.MutableHashTable(tf.int64, tf.float32, 0.0)
+
+    def loss(targets, logits):
+        table.insert(tf.constant(0, tf.int64), tf.reduce_mean(logits))
+        return tf.nn.softmax_cross_entropy_with_logits(targets, logits)
+
+    trial = make_trial()
+    with pytest.raises(Misuse, match="hold variables. Received: a lookup table or a queue"):
+        fit(trial, seeded(trial, linear), loss=loss)
+    assert int(table.size()) == 0

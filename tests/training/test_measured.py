@@ -6,11 +6,12 @@ import pytest
 import tensorflow as tf
 from conftest import arrays_equal
 from keras import callbacks, layers, losses, optimizers
-from test_checks import Subclass, against, network, two_players
+from test_probes import Subclass, against, network, two_players
 
 from common import augment, calibration, inference, metrics, models, tasks
 from common.errors import Misuse
 from common.search.grid import Score
+from common.training import prediction
 from common.training.scoring import score
 from common.training.seeding import seeded_weights
 
@@ -180,6 +181,77 @@ def test_predictions_within_train_are_those_that_are_scored(make_trial):
     assert np.allclose(outputs["val"], within, atol=1e-5)
     assert tempered.temperature == calibration.best_temperature(within, trial.val.labels)
     assert np.allclose(small.predict(trial.val.images), within, atol=1e-3)
+
+
+def test_statistics_are_reestimated_once_for_the_same_weights(make_trial, monkeypatch):
+    passes, estimate = [], prediction.reestimate_batch_norm
+    monkeypatch.setattr(prediction, "reestimate_batch_norm", lambda *given: passes.append(estimate(*given)))
+    trial = make_trial(train_size=100, epochs=1)
+    with seeded_weights(trial.streams):
+        model = models.small_cnn(trial, widths=(4, 4), normalization="batch")
+
+    def by_hand():
+        """As if nothing had been kept."""
+        kept = model.get_weights()
+        estimate(model, trial.trained_on(model), trial.scoring_order(trial.trained_on(model)), trial.batch_size)
+        outputs = prediction.predict(prediction.forward(model), trial.val)
+        model.set_weights(kept)
+        return outputs
+
+    def changed(change, count):
+        change()
+        kept = model.get_weights()
+        outputs = trial.predict(model, trial.val)
+        assert np.array_equal(outputs, by_hand())
+        assert np.array_equal(outputs, trial.predict(model, trial.val.images))
+        assert arrays_equal(kept, model.get_weights())
+        assert len(passes) == count
+
+    changed(lambda: fit(trial, model), 1)
+    changed(lambda: fit(trial, model, stage="second"), 2)
+    changed(lambda: model.set_weights([1.1 * w for w in model.get_weights()]), 3)
+    changed(lambda: model.get_layer("conv1_1").kernel.assign_add(model.get_layer("conv1_1").kernel), 4)
+    changed(lambda: fit(trial, model, optimizer=optimizers.SGD(0.0), on=trial.train.take(np.arange(40)), stage="half"), 5)
+    changed(lambda: setattr(model.get_layer("norm1_1"), "trainable", False), 6)
+    by_chunks = type("Chunks", (), {"predict": lambda self, images: trial.predict(model, images)})()
+    score(trial, by_chunks, None, test=trial.val)
+    assert len(passes) == 6
+
+
+def test_what_a_model_cannot_be_run_on_is_one_line(make_trial):
+    trial = make_trial(epochs=1)
+    fit(trial, network(trial), stage="first")
+    head = keras.Sequential([keras.Input((5,)), layers.Dense(10)])
+    words = keras.Sequential([keras.Input((7,)), layers.Embedding(9, 4), layers.Flatten(), layers.Dense(10)])
+    images = keras.Input(trial.input_shape)
+    both = keras.Model(images, [layers.Flatten()(images), layers.Flatten()(images)])
+    large = np.zeros((3, 40, 40, 1), np.uint8)
+    convolutions = models.small_cnn(trial, widths=(4,), normalization="batch")
+    fit(trial, convolutions, stage="convolutions")
+    inputs = keras.Input((40, 40, 1))
+    x = inputs
+    for layer in convolutions.layers[1:]:
+        x = layer(x)
+        if isinstance(layer, layers.BatchNormalization):
+            break
+    other = keras.Model(inputs, layers.Dense(10)(layers.GlobalAveragePooling2D()(x)))
+    for model, given, said in (
+        (head, trial.val, r"must take images of the shape .* Received: \(5,\)"),
+        (head, np.zeros((3, 5)), "images are uint8 .* Received: float64"),
+        (words, trial.val, r"must take images of the shape .* Received: \(7,\)"),
+        (both, trial.val, "Received: 1 inputs and 2 outputs"),
+        (network(trial), large, r"must take images of the shape .* Received: "),
+        (Subclass(10), large, r"of the trial's shape .* Received: \(40, 40, 1\)"),
+        (network(trial), trial.val.take(np.arange(0)), "no image to predict. Received: 0 images"),
+        (other, large, r"must take images of the shape .* Received: \(40, 40, 1\)"),  # with statistics of smaller images?
+        (keras.Model(images, 1.0 * images), trial.val, "returns scores"),
+    ):
+        with pytest.raises(Misuse, match=said) as caught:
+            trial.predict(model, given)
+        assert "\n" not in str(caught.value)
+    anywhere = keras.Input((None, None, 1))
+    sums = keras.Model(anywhere, layers.GlobalAveragePooling2D()(anywhere))
+    assert trial.predict(sums, large + np.uint8(3)).tolist() == [[3.0]] * 3
 
 
 def test_a_fold_is_judged_with_statistics_of_what_it_was_trained_on(make_trial):

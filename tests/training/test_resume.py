@@ -269,6 +269,28 @@ def test_a_finished_stage_gives_back_what_its_step_wrote(make_trial):
     assert counts == [4.0, 4.0]
 
 
+def test_variables_that_a_loss_or_an_augmentation_writes_go_on(make_trial):
+    def running():
+        mean = tf.Variable(0.0)
+
+        def loss(targets, logits):
+            values = losses.categorical_crossentropy(targets, logits, from_logits=True)
+            mean.assign(0.9 * mean + 0.1 * tf.reduce_mean(values))
+            return (1 + mean) * values
+
+        return loss
+
+    def brighter():
+        count = tf.Variable(0.0)
+
+        def brighten(images, targets, uniforms):
+            return images + count.assign_add(1.0), targets
+
+        return [brighten]
+
+    assert same_ends(make_trial, softmax_regression, loss=running, augment=brighter)
+
+
 def test_callbacks_may_draw_from_the_global_generators(make_trial):
     class Shake(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):

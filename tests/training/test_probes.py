@@ -1,0 +1,206 @@
+"""A loss, an augmentation or a model that would train wrongly is refused in one line, by what it does on a probe."""
+
+import functools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import callbacks, layers, losses, optimizers
+
+from common import augment, tasks
+from common import losses as ours
+from common.errors import Misuse
+from common.training.seeding import seeded_weights
+
+
+def network(trial, activation=None, **options):
+    inputs = keras.Input(trial.input_shape, **options)
+    x = layers.Flatten(name="flatten")(layers.Rescaling(1 / 255, name="rescale")(inputs))
+    return keras.Model(inputs, layers.Dense(trial.classes, activation, name="logits")(x))
+
+
+class Subclass(keras.Model):
+    """A model that is a class of its own."""
+
+    def __init__(self, classes, activation=None, **options):
+        super().__init__(name="subclass")
+        self.flatten, self.logits = layers.Flatten(), layers.Dense(classes, activation, name="logits", **options)
+
+    def call(self, images, training=None):
+        return self.logits(self.flatten(images) / 255)
+
+
+def as_task(trial, task):
+    """The trial, with another task."""
+    generator = np.random.default_rng(0)
+    trial.task, trial.classes = task, task.outputs(trial.classes)
+    trial.train, trial.val = (task.change(split, generator) for split in (trial.train, trial.val))
+    trial.input_shape = trial.train.batch(np.arange(1)).shape[1:]
+    return trial
+
+
+def refused(trial, said, build=network, **options):
+    """Whether a fit is refused with these words, before any update."""
+    began = []
+    options = {"optimizer": optimizers.SGD(0.1), "loss": losses.CategoricalCrossentropy(from_logits=True), **options}
+    watch = callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: began.append(epoch))
+    options["callbacks"] = [*options.get("callbacks", []), trial.unsaved(watch)]
+    with pytest.raises(Misuse, match=said) as caught:
+        trial.fit(build(trial), **options)
+    assert "Received: " in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not began
+    trial.fits.clear()
+
+
+BINARY = losses.BinaryCrossentropy(from_logits=True)
+SPARSE = losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+@augment.changes("orientation", "targets")
+def turned_over(images, targets, uniforms):
+    return images[:, ::-1, ::-1], targets
+
+
+def blended(images, targets, uniforms):
+    """An augmentation of a user's own that declares nothing."""
+    return images, 0.9 * targets + 0.1 * tf.roll(targets, 1, axis=0)
+
+
+def own_hinge(targets, logits):
+    """A user's own, for targets of 0 and 1."""
+    signs = tf.where(targets == 1.0, 1.0, -1.0)
+    return tf.reduce_mean(tf.nn.relu(1 - signs * logits), axis=-1)
+
+
+def test_losses_of_hard_labels_are_refused_where_labels_are_mixed(make_trial):
+    trial = make_trial(train_size=32, epochs=1)
+    hard = [losses.Hinge(), losses.SquaredHinge(), losses.CategoricalHinge(), losses.squared_hinge, SPARSE]
+    hard += [losses.BinaryFocalCrossentropy(from_logits=True), ours.pairwise_softmax, ours.symmetric_cross_entropy(), own_hinge]
+    hard += [ours.combined((1.0, BINARY), (0.1, losses.Hinge())), lambda y, z: SPARSE.call(tf.argmax(y, axis=-1), z)]
+    for loss in hard:
+        refused(trial, "targets of 0 and 1 alone.* mixup", loss=loss, augment=[augment.mixup()])
+    for mixing in (augment.cutmix(), blended):
+        refused(trial, "targets of 0 and 1 alone", loss=losses.SquaredHinge(), augment=[augment.flip(), mixing])
+    refused(trial, "not to a mixture of two.* mixup", sample_weight=np.ones(32), augment=[augment.mixup()])
+
+
+def test_losses_of_soft_labels_and_hard_ones_train(make_trial):
+    soft = [None, losses.MeanSquaredError(), losses.CategoricalFocalCrossentropy(from_logits=True)]
+    soft += [ours.generalized_cross_entropy(), ours.combined((1.0, BINARY), (0.1, BINARY))]
+    trial = make_trial(train_size=16, epochs=1)
+    for i, loss in enumerate(soft):
+        trial.fit(network(trial), optimizer=optimizers.SGD(0.01), loss=loss, augment=[augment.mixup()], stage=f"soft {i}")
+    for i, loss in enumerate((losses.SquaredHinge(), own_hinge)):
+        trial.fit(network(trial), optimizer=optimizers.SGD(0.01), loss=loss, augment=[augment.flip()], stage=f"hard {i}")
+    assert all(0 < fit.history[0]["train_loss"] < 10 for fit in trial.fits.values())
+
+
+def test_losses_without_a_meaning_for_a_task_are_refused(make_trial):
+    mine = lambda **options: as_task(make_trial(train_size=32, epochs=1), **options)  # noqa: E731
+    for loss in (SPARSE, losses.sparse_categorical_crossentropy):
+        refused(mine(task=tasks.tiles), "one class per image|emit logits", loss=loss)
+    angles = mine(task=tasks.rotated)
+    refused(angles, "one class per image", loss=SPARSE)
+    for loss in (losses.CategoricalCrossentropy(from_logits=True), tf.nn.softmax_cross_entropy_with_logits):
+        refused(angles, "another gradient than its own", loss=loss)
+        refused(mine(task=tasks.tiles), "another gradient than its own", loss=loss)
+    refused(angles, "does not depend on the outputs", loss=losses.CategoricalFocalCrossentropy(from_logits=True))
+    refused(angles, "falls without end for targets outside 0 … 1", loss=BINARY)
+    refused(angles, "targets of 0 and 1 alone", loss=losses.Hinge())
+    trial = make_trial(train_size=32, epochs=1)
+    refused(trial, "does not depend on the outputs", loss=lambda targets, logits: tf.reduce_sum(targets, axis=-1))
+    refused(trial, "a number for each example", loss=lambda targets, logits: tf.reduce_mean(tf.square(targets - logits)))
+    for loss in (losses.Dice(), losses.Tversky(), losses.CategoricalGeneralizedCrossEntropy()):
+        refused(trial, "emit logits", loss=loss)
+
+
+def test_an_augmentation_changes_label_and_image_or_neither_where_the_label_is_the_angle(make_trial):
+    angles = as_task(make_trial(train_size=32, epochs=1), tasks.rotated)
+    loss = losses.MeanSquaredError()
+    turning = [augment.flip(), augment.rotation(), augment.rand_augment(), augment.mixup(), augment.cutmix()]
+    for one in turning:
+        refused(angles, f"must change both or neither. Received: {one.__name__}", loss=loss, augment=[one])
+    refused(angles, "declare what an augmentation changes", loss=loss, augment=[blended])
+    fine = [augment.translation(), augment.crop(), augment.cutout(), turned_over]
+    angles.fit(network(angles), optimizer=optimizers.SGD(0.01), loss=loss, augment=fine)
+    with pytest.raises(Misuse, match="some of pixels, orientation, targets. Received: 'labels'"):
+        augment.changes("labels")
+
+
+def two_players(trial, **options):
+    inputs = keras.Input(trial.input_shape)
+    x = layers.Flatten(name="flatten")(inputs)
+    return keras.Model(inputs, [layers.Dense(1, name=name, **options)(x) for name in ("up", "down")])
+
+
+def against(model, images, targets, seed):
+    total = keras.ops.sum(sum(model(images, training=True)), axis=-1)
+    return {"up": -total, "down": total}, None
+
+
+def test_outputs_that_are_probabilities_are_refused(make_trial):
+    trial = make_trial(train_size=32, epochs=1)
+
+    def behind(layer):
+        def build(trial):
+            model = network(trial)
+            return keras.Model(model.input, layer(model.output))
+
+        return build
+
+    for build in (
+        lambda trial: network(trial, "softmax"),
+        lambda trial: network(trial, "sigmoid"),
+        behind(layers.Softmax()),
+        behind(keras.ops.sigmoid),
+        behind(lambda x: layers.Activation("linear")(keras.ops.softmax(x))),
+        behind(layers.Lambda(keras.ops.softmax)),
+        behind(layers.Lambda(keras.ops.sigmoid)),
+        lambda trial: keras.Model(*ending_in(trial, Shares())),
+        lambda trial: keras.Model(*ending_in(zeros(trial), Shares())),
+        lambda trial: network(trial, lambda x: keras.ops.sigmoid(x)),
+        lambda _: Subclass(10, "softmax"),
+        lambda _: Subclass(10, "sigmoid"),
+        lambda trial: keras.Sequential([layers.Flatten(), layers.Dense(10, "softmax")]),
+    ):
+        with seeded_weights(trial.streams):
+            refused(trial, "models here emit logits", build)
+    tiled = as_task(make_trial(train_size=32, epochs=1), tasks.tiles)
+    refused(tiled, "models here emit logits", lambda trial: network(trial, "sigmoid"), loss=BINARY)
+    angles = as_task(make_trial(train_size=32, epochs=1), tasks.rotated)
+    angles.fit(network(angles, "tanh"), optimizer=optimizers.SGD(0.01), loss=losses.MeanSquaredError())
+    even = [functools.partial(zeros, bias=bias) for bias in (0.1, 0.5)]  # which sum to 1, or lie between 0 and 1
+    even += [lambda trial: keras.Model(*ending_in(zeros(trial, bias=0.1), layers.Lambda(lambda x: 1.0 * x)))]
+    even += [lambda _: Subclass(10, kernel_initializer="zeros", bias_initializer=keras.initializers.Constant(0.1))]
+    even += [lambda _: Subclass(10, kernel_initializer="zeros", bias_initializer=keras.initializers.Constant(0.5))]
+    for i, build in enumerate((behind(layers.Activation("log_softmax")), lambda _: Subclass(10), zeros, *even)):
+        with seeded_weights(trial.streams):
+            trial.fit(build(trial), optimizer=optimizers.SGD(0.01), stage=f"logits {i}")
+    assert all(fit.history[0]["val_nll"] > 0 for fit in trial.fits.values())
+
+
+def zeros(trial, bias=0.0):
+    """All of its outputs are a number at first."""
+    inputs, start = keras.Input(trial.input_shape), keras.initializers.Constant(bias)
+    x = layers.Flatten(name="flatten")(inputs)
+    return keras.Model(inputs, layers.Dense(10, kernel_initializer="zeros", bias_initializer=start, name="logits")(x))
+
+
+class Shares(layers.Layer):
+    """A user's softmax by another name."""
+
+    def call(self, x):
+        x = keras.ops.exp(x - keras.ops.max(x, axis=-1, keepdims=True))
+        return x / keras.ops.sum(x, axis=-1, keepdims=True)
+
+
+def ending_in(model, layer):
+    model = model if isinstance(model, keras.Model) else network(model)
+    return model.input, layer(model.output)
+
+
+def test_a_bad_head_is_refused_before_the_update_is_compiled(make_trial, monkeypatch):
+    monkeypatch.setattr("common.training.update.compiled", lambda *_: pytest.fail("compiled"))
+    refused(make_trial(train_size=32), "models here emit logits", lambda _: Subclass(10, "softmax"))
