@@ -190,7 +190,7 @@ class Loop:
         first = self._first("update")
         with trial.clock("compile") if first else trial.clock("train", images=len(batch)):
             self.callbacks.on_train_batch_begin(i)
-            loss, accuracy, norm, updated, finite = (value.numpy() for value in self.update(*arguments))
+            loss, accuracy, norm, updated, finite = update.results(self.update, arguments)
         fit.count(len(batch), float(loss), float(accuracy), float(norm), bool(updated))
         if not self.scheduled:
             self.rate = self._rate()  # the one used, which a callback may change at once
