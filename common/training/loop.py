@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from common.errors import Misuse
-from common.training import adapters, augmentation, checkpoint, checks, graphs, prediction, purity, seeding, update
+from common.training import adapters, augmentation, checkpoint, checks, draws, graphs, prediction, purity, seeding, update
 from common.training.stage import Fit, Stage
 
 SAMPLES = 8
@@ -136,11 +136,10 @@ class Loop:
 
     def _compile(self):
         """Trace the update and the forward pass, and look for what could not be had again after a kill."""
-        with self.trial.clock("compile"), purity.unchanged(self.stage):
+        with self.trial.clock("compile"), purity.unchanged(self.stage), draws.global_noise_refused():
             self.update = update.compiled(self.trial, self.stage, self.players)
             graphs.refuse_chance(self.update)
             self.forward = prediction.forward(self.model, self.trial.input_shape) if self.judged else None
-        seeding.refuse_global_noise()
         self.outside = graphs.written_outside(self.update, [v for group in self._variables().values() for v in group])
 
     def samples(self) -> np.ndarray:
@@ -311,7 +310,7 @@ class Loop:
             "fit": {**vars(self.fit)},
             "callbacks": [checkpoint.callback_state(c) for c in self.callbacks.callbacks],
             "trial": self.trial.state(),
-            "generators": purity.generators(),
+            "generators": draws.generators(),
             "outside": len(self.outside),
         }
         name = f"{self.stage.name}-finished" if self.fit.finished else self.stage.name
@@ -333,7 +332,7 @@ class Loop:
         vars(self.fit).update(state["fit"])
         for callback, saved in zip(self.callbacks.callbacks, state["callbacks"], strict=True):
             vars(callback).update(saved or {})
-        purity.restore_generators(state["generators"])
+        draws.restore_generators(state["generators"])
         self.trial.resume(state["trial"])
         self.model.stop_training = self.fit.stopped
         return True
