@@ -140,7 +140,7 @@ def _outputs(trial: Trial, predictor, splits: dict[str, Split]) -> dict[str, np.
     """Outputs for each split, after the batch-norm statistics of the models at work have been re-estimated."""
     models = [predictor] if isinstance(predictor, keras.Model) else trial.models.values()
     for model in models:
-        if prediction.sees_images(model, trial.input_shape):
+        if trial.settles(model):
             train = trial.trained_on(model)
             prediction.reestimate_batch_norm(model, train, trial.scoring_order(train), trial.batch_size)
     call = _call(trial, predictor)

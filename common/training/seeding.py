@@ -142,6 +142,12 @@ def seeded_weights(streams: Streams) -> Iterator[None]:
         set_global_attribute("object_name_uids", counted)
 
 
+def as_drawn(variable: keras.Variable) -> bool:
+    """Whether a variable still has the random values that it was made with."""
+    draw = getattr(variable, "_drawn_by", None)
+    return draw is not None and np.array_equal(variable, draw(variable.shape, dtype=variable.dtype))
+
+
 _instead: list[int] = []
 """The seed that is taken instead of drawn ones while an initialiser runs that calls others."""
 

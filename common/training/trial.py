@@ -228,12 +228,21 @@ class Trial:
     def settled(self, model: keras.Model) -> Iterator[None]:
         """Within: a model's batch-norm statistics are re-estimated on what it was trained on, as they are when it is scored."""
         train = self.trained_on(model)
-        fitted = {id(variable) for one in self.models.values() for variable in one.variables}
-        if not prediction.sees_images(model, self.input_shape) or not fitted & {id(variable) for variable in model.variables}:
-            yield  # nothing of it has been trained here, such as a teacher that was pretrained
+        if not self.settles(model):
+            yield
             return
         with prediction.settled(model, train, self.scoring_order(train), self.batch_size):
             yield
+
+    def settles(self, model: keras.Model) -> bool:
+        """Whether a model's batch-norm statistics are re-estimated: something of it was trained here, or it is like one that was.
+
+        The latter, with weights of the same shapes, is an average of trained models, say. A pretrained one keeps its statistics.
+        """
+        fitted = {id(variable) for one in self.models.values() for variable in one.variables}
+        alike = any(_shapes(one) == _shapes(model) for one in self.models.values())
+        trained = alike or bool(fitted & {id(variable) for variable in model.variables})
+        return trained and prediction.sees_images(model, self.input_shape)
 
     def trained_on(self, model: keras.Model) -> Split:
         """The examples of a model's last stage; `train` for one that was not trained as it is."""
@@ -270,3 +279,7 @@ class Trial:
         """Go on from what `state` gave before a kill."""
         vars(self).update(state)
         self.resumes += 1
+
+
+def _shapes(model: keras.Model) -> list[tuple]:
+    return [tuple(weight.shape) for weight in model.weights]
