@@ -164,7 +164,8 @@ class Trial:
             stage: names the call; a second call needs a name of its own. A finished stage is loaded after a kill.
             epochs: by default the setting's.
             step: f(model, images, targets, seed) -> (losses [batch], outputs or None), in place of loss(targets, model(images));
-                seed int32 [2] is for `tf.random.stateless_*` and `keras.random`, another one in each update.
+                seed int32 [2] is for `tf.random.stateless_*` and `keras.random`, another one in each update. What was trained
+                before and has no weight in common with the model, a teacher, has the batch-norm statistics it is scored with.
                 Where `optimizer` is a dict, losses is a dict with the same names; each trains the layer of that name.
                 `val_loss` is then that of `loss`.
             on, validate: other examples in the place of `train` and `val`.
@@ -207,10 +208,16 @@ class Trial:
         checks.targets(what, loss, self.task.orientation)
         loop = Loop(self, what)
         seeding.refuse_shared_names(model, self.models.values())
+        ours = {id(variable) for variable in model.variables}
+        earlier = {id(one): one for one in self.models.values()} if step else {}
+        apart = [one for one in earlier.values() if not ours & {id(variable) for variable in one.variables}]
         self.models[stage], self.fits[stage], self.trains[stage] = model, loop.fit, train
         if self.samples is None:
             self.samples = loop.samples()
-        loop.run()
+        with contextlib.ExitStack() as teachers:
+            for one in apart:
+                teachers.enter_context(self.settled(one))
+            loop.run()
         return model
 
     def predict(self, model: keras.Model, images: np.ndarray | Split) -> np.ndarray:
