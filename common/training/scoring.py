@@ -9,7 +9,7 @@ from common import metrics, tasks
 from common.data.corruptions import LEVELS, SHIFTS, shifted
 from common.data.split import Split
 from common.errors import Misuse
-from common.training import checks, prediction
+from common.training import checks, prediction, seeding
 from common.training.stage import Fit
 from common.training.trial import Trial
 
@@ -42,6 +42,7 @@ def score(
             _refuse_probabilities(outputs["train"])
     if keep and isinstance(predictor, keras.Model):
         keep.parent.mkdir(parents=True, exist_ok=True)
+        seeding.name_plainly(predictor)
         predictor.save(keep)
     # A trial that diverged has no gap between train and test.
     scored = [name for name in splits if predictor is not None or name != "train"]

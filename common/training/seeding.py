@@ -320,6 +320,12 @@ def _depends_on_its_name(place: _Place) -> bool:
     return noisy and isinstance(place.holder, keras.Model)
 
 
+def name_plainly(model: keras.Model) -> None:
+    """Make automatic names of a model and its layers plain strings, as which alone HDF5 takes them."""
+    for layer in layers_of(model):
+        layer.name = str(layer.name)
+
+
 def layers_of(model: keras.Model) -> Iterator[keras.layers.Layer]:
     """The model and all layers within it, at any depth."""
     return model._flatten_layers()

@@ -150,3 +150,9 @@ def test_keras_trains_as_ever_afterwards(make_trial):
     with own_loops_refused():
         pass
     by_keras(make_trial())
+
+
+def test_a_model_with_automatic_names_is_kept(trial, tmp_path):
+    model = keras.Sequential([keras.Input(trial.input_shape), layers.Flatten(), layers.Dense(trial.classes)])
+    outputs = score(trial, fit(trial, model), None, test=None, keep=tmp_path / "kept.keras")[1]["val"]
+    assert np.array_equal(as_it_is(trial, keras.saving.load_model(tmp_path / "kept.keras", compile=False)), outputs)
