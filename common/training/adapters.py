@@ -1,6 +1,6 @@
 """What adapts Keras to the training loop: losses per example, callbacks without `fit`, optimizers, batches shared by replicas.
 
-With `seeding` and `graphs` the only place that touches private parts of Keras and TensorFlow.
+With `seeding`, `draws` and `graphs` the only place that touches private parts of Keras and TensorFlow.
 """
 
 import contextlib

@@ -10,10 +10,11 @@ from numbers import Integral
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from common.data.split import Split
 from common.errors import Misuse
-from common.training import prediction
+from common.training import prediction, seeding
 from common.training.stage import Stage
 
 TRAINERS_OWN = (
@@ -24,7 +25,7 @@ TRAINERS_OWN = (
 INPUTS = "inputs = keras.Input(trial.input_shape)"
 OWN_LOOP = (
     "what a GradientTape of one's own or model.fit trains is neither shuffled by the seed nor saved: losses of one's own go to "
-    "trial.fit(model, step=…), averaged weights into the trained model (set_weights)"
+    "trial.fit(model, step=…)"
 )
 
 
@@ -266,17 +267,39 @@ def _takes_three(function: Callable) -> bool:
 
 @contextlib.contextmanager
 def own_loops_refused() -> Iterator[None]:
-    """Within: an optimizer that is applied outside of `trial.fit`, which TensorFlow's strategies do not allow, is a `Misuse`."""
+    """Within: `Misuse` for Keras' own training, and for an optimizer that is applied outside of `trial.fit`.
+
+    The latter TensorFlow's strategies do not allow. Variables that a tape differentiates by are marked for `check_predictor`.
+    """
+    gradient = tf.GradientTape.gradient
+
+    def refuse(model, *args, **kwargs):
+        raise Misuse(f"a model is trained by trial.fit alone; {OWN_LOOP}. Received: fit of {_shown(model)}")
+
+    def mark(tape, target, sources, *args, **kwargs):
+        for source in tf.nest.flatten(sources):
+            if isinstance(source, tf.Variable | keras.Variable):
+                (source.value if isinstance(source, keras.Variable) else source)._differentiated = True
+        return gradient(tape, target, sources, *args, **kwargs)
+
+    keras.Model.fit = keras.Model.train_on_batch = refuse
+    tf.GradientTape.gradient = mark
     try:
         yield
     except AttributeError as error:
         if "merge_call" not in str(error):
             raise
         raise Misuse(f"an optimizer is applied by trial.fit alone; {OWN_LOOP}").with_traceback(error.__traceback__) from None
+    finally:
+        del keras.Model.fit, keras.Model.train_on_batch  # which hide those of its base
+        tf.GradientTape.gradient = gradient
 
 
 def check_predictor(trial, predictor) -> None:
-    """Raises `Misuse` for what cannot be scored, or has been trained in another way than by `trial.fit`."""
+    """Raises `Misuse` for what cannot be scored, or has been trained in another way than by `trial.fit`, or not at all.
+
+    Weights may also be pretrained, or set: averages of trained ones, say.
+    """
     if not isinstance(predictor, keras.Model):
         if isinstance(predictor, type) or not callable(getattr(predictor, "predict", None)):
             raise Misuse(
@@ -285,8 +308,16 @@ def check_predictor(trial, predictor) -> None:
             )
         return
     trained = {id(variable) for model in trial.models.values() for variable in model.variables}
-    if predictor.trainable_variables and not trained & {id(variable) for variable in predictor.variables}:
-        raise Misuse(f"train must return a model that trial.fit has trained; {OWN_LOOP}. Received: {_shown(predictor)}")
+    for variable in predictor.variables:
+        if id(variable) in trained:
+            continue
+        if getattr(variable.value, "_differentiated", False):
+            raise Misuse(f"train must return a model that trial.fit has trained; {OWN_LOOP}. Received: {_shown(predictor)}")
+        if seeding.as_drawn(variable):
+            raise Misuse(
+                "train must return a model whose weights trial.fit has trained, or that were loaded or set (set_weights). "
+                f"Received: {_shown(predictor)}, whose {variable.path} is as it was drawn"
+            )
     outputs = getattr(predictor, "outputs", None) or [None]
     if len(outputs) != 1:
         raise Misuse(f"train must return a model of one output: keras.Model(model.input, logits). Received: {len(outputs)}")

@@ -21,7 +21,7 @@ from common.data.streams import Streams
 from common.errors import Failure
 from common.rows import store
 from common.rows.schema import KEY
-from common.training import arguments, graphs, seeding
+from common.training import arguments, draws, graphs, seeding
 from common.training.job import Job
 from common.training.loop import Diverged
 from common.training.scoring import score
@@ -69,7 +69,7 @@ def _run_trial(job: Job, strategy: tf.distribute.Strategy, report) -> store.Outc
         xla=setting.xla,
     )
     predictor, diverged = None, None
-    with strategy.scope(), seeding.seeded_weights(streams), arguments.own_loops_refused():
+    with strategy.scope(), seeding.seeded_weights(streams), draws.seeded_draws(streams), arguments.own_loops_refused():
         try:
             predictor = experiment.train(trial, **job.arguments)
         except Diverged as error:

@@ -11,7 +11,19 @@ import numpy as np
 import tensorflow as tf
 
 from common.errors import Misuse
-from common.training import adapters, arguments, augmentation, checkpoint, graphs, prediction, probes, purity, seeding, update
+from common.training import (
+    adapters,
+    arguments,
+    augmentation,
+    checkpoint,
+    draws,
+    graphs,
+    prediction,
+    probes,
+    purity,
+    seeding,
+    update,
+)
 from common.training.stage import Fit, Stage
 
 SAMPLES = 8
@@ -126,7 +138,7 @@ class Loop:
     def _compile_forward(self):
         """Trace the forward pass. Raises `Misuse` where its outputs are probabilities, before the update, which takes longer."""
         with self.trial.clock("compile"):
-            with purity.unchanged(self.stage):
+            with purity.unchanged(self.stage), draws.global_noise_refused():
                 self.forward = prediction.compiled(self.model, self.trial.input_shape)
             self.moved = graphs.written_outside(self.forward)  # such as the states of generators
             if self.trial.task.logits:
@@ -135,10 +147,9 @@ class Loop:
 
     def _compile(self):
         """Trace the update, and look for what could not be had again after a kill."""
-        with self.trial.clock("compile"), purity.unchanged(self.stage):
+        with self.trial.clock("compile"), purity.unchanged(self.stage), draws.global_noise_refused():
             self.update = update.compiled(self.trial, self.stage, self.players)
             graphs.refuse_chance(self.update)
-        seeding.refuse_global_noise()
         self.outside = graphs.written_outside(self.update, [v for group in self._variables().values() for v in group])
 
     def samples(self) -> np.ndarray:
@@ -190,7 +201,7 @@ class Loop:
         first = self._first("update")
         with trial.clock("compile") if first else trial.clock("train", images=len(batch)):
             self.callbacks.on_train_batch_begin(i)
-            loss, accuracy, norm, updated, finite = (value.numpy() for value in self.update(*batched))
+            loss, accuracy, norm, updated, finite = update.results(self.update, batched)
         fit.count(len(batch), float(loss), float(accuracy), float(norm), bool(updated))
         if not self.scheduled:
             self.rate = self._rate()  # the one used, which a callback may change at once
@@ -312,7 +323,7 @@ class Loop:
             "fit": {**vars(self.fit)},
             "callbacks": [checkpoint.callback_state(c) for c in self.callbacks.callbacks],
             "trial": self.trial.state(),
-            "generators": purity.generators(),
+            "generators": draws.generators(),
             "outside": len(self.outside),
         }
         name = f"{self.stage.name}-finished" if self.fit.finished else self.stage.name
@@ -334,7 +345,7 @@ class Loop:
         vars(self.fit).update(state["fit"])
         for callback, saved in zip(self.callbacks.callbacks, state["callbacks"], strict=True):
             vars(callback).update(saved or {})
-        purity.restore_generators(state["generators"])
+        draws.restore_generators(state["generators"])
         self.trial.resume(state["trial"])
         self.model.stop_training = self.fit.stopped
         return True

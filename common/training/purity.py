@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from common.errors import Misuse
-from common.training import adapters, seeding
+from common.training import adapters, draws, seeding
 from common.training.stage import Stage
 
 COUNTERS = (int, float, np.random.Generator, np.random.RandomState, random.Random)
@@ -19,26 +19,15 @@ LARGE = 1_000_000
 """Bytes of an array that is too large to be a counter."""
 
 
-def generators() -> tuple:
-    """The states of NumPy's and Python's global generators, from which callbacks may draw."""
-    return np.random.get_state(), random.getstate()
-
-
-def restore_generators(states: tuple) -> None:
-    """Set the generators to what `generators` gave."""
-    np.random.set_state(states[0])
-    random.setstate(states[1])
-
-
 @contextlib.contextmanager
 def unchanged(stage: Stage) -> Iterator[None]:
     """Raises `Misuse` where tracing a stage within draws from a generator of Python, or changes what its parts hold."""
-    before, drawn = _held(stage), generators()
-    with seeding.seeds_drawn_apart():
+    before, drawn = _held(stage), draws.generators()
+    with draws.seeds_drawn_apart():
         yield
-        now = generators()
-    for name, old, new in zip(("numpy.random", "random"), drawn, now, strict=True):
-        if repr(old) != repr(new) or not np.array_equal(old[1], new[1]):
+        now = draws.generators()
+    for name, old, new in zip(("numpy.random", "random", "tf.random"), drawn, now, strict=False):
+        if repr(old) != repr(new) or (name == "numpy.random" and not np.array_equal(old[1], new[1])):
             raise Misuse(
                 "an update is compiled once, and what Python draws meanwhile would be the same number in all updates: draw by "
                 "tf.random.stateless_* from the step's seed or an augmentation's uniforms, or in a layer by keras.random from a "

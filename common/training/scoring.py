@@ -9,7 +9,7 @@ from common import metrics, tasks
 from common.data.corruptions import LEVELS, SHIFTS, shifted
 from common.data.split import Split
 from common.errors import Misuse
-from common.training import prediction, probes
+from common.training import prediction, probes, seeding
 from common.training.stage import Fit
 from common.training.trial import Trial
 
@@ -42,6 +42,7 @@ def score(
             _refuse_probabilities(outputs["train"])
     if keep and isinstance(predictor, keras.Model):
         keep.parent.mkdir(parents=True, exist_ok=True)
+        seeding.name_plainly(predictor)
         predictor.save(keep)
     # A trial that diverged has no gap between train and test.
     scored = [name for name in splits if predictor is not None or name != "train"]
@@ -133,7 +134,7 @@ def _outputs(trial: Trial, predictor, splits: dict[str, Split]) -> dict[str, np.
     """Outputs for each split, after the batch-norm statistics of the models at work have been re-estimated."""
     models = [predictor] if isinstance(predictor, keras.Model) else trial.models.values()
     for model in models:
-        if prediction.sees_images(model, trial.input_shape):
+        if prediction.sees_images(model, trial.input_shape) and trial.settles(model):
             trial.settle(model)
     call = _call(trial, predictor)
     return {name: prediction.predict(call, split) for name, split in splits.items()}

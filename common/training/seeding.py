@@ -3,7 +3,7 @@
 import collections
 import contextlib
 import copy
-import random
+import functools
 import re
 import threading
 import weakref
@@ -14,14 +14,18 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras.src.backend.common.global_state import get_global_attribute, set_global_attribute
+from keras.src.backend.common.name_scope import current_path
+from keras.src.backend.common.variables import Variable
+from keras.src.backend.tensorflow import random as tensorflow_random
 from keras.src.initializers.random_initializers import RandomInitializer
 from keras.src.ops import operation as operations
 from keras.src.random import seed_generator
 from keras.src.utils import naming
-from tensorflow.python.eager import context
+from keras.src.utils.python_utils import is_default
 
 from common.data.streams import Streams
 from common.errors import Misuse
+from common.training import draws
 
 
 class _Drawn(int):
@@ -48,12 +52,26 @@ def seeded_weights(streams: Streams) -> Iterator[None]:
     layer is built; automatic names of models are left out. `refuse_shared_names` finds the layers that would share a
     path, and those whose automatic name counts the layers of other models.
 
+    The same holds for a `keras.Variable` that a layer's `build` makes, of an initialiser or of an array drawn there. An
+    initialiser that is called elsewhere draws as `keras.random` does, see `draws`.
+
     Raises:
-        Misuse: an initialiser that draws from a `SeedGenerator` with a seed.
+        Misuse: an initialiser that draws from a `SeedGenerator` with a seed, or for a variable outside of a `build`.
     """
-    original = keras.layers.Layer.add_weight
+    original, made, initialised = keras.layers.Layer.add_weight, keras.layers.Layer.__new__, Variable.__init__
     alike: collections.Counter = collections.Counter()  # weights of one layer that share name and shape are told apart
     paths: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+    def seeded(layer, wanted, shape, name):
+        """An initialiser that draws by a layer's seed where it draws, and by what the weight is known, None for a constant."""
+        path = paths.setdefault(layer, _path_when_built(layer))
+        weight = (path, name or "", str(tuple(shape or ())))
+        seed = streams.key("init", *weight, alike[layer, weight])
+        initializer, draws_one = _seeded(wanted, seed, shape or ())
+        if not draws_one:
+            return initializer, None
+        alike[layer, weight] += 1
+        return initializer, (*weight, alike[layer, weight] - 1)
 
     def add_weight(layer, *args, shape=None, initializer=None, dtype=None, name=None, **kwargs):
         names = ("shape", "initializer", "dtype")
@@ -61,15 +79,46 @@ def seeded_weights(streams: Streams) -> Iterator[None]:
         wanted = keras.initializers.get(given["initializer"])
         if wanted is None and "float" in keras.backend.standardize_dtype(given["dtype"] or layer.variable_dtype):
             wanted = keras.initializers.GlorotUniform()  # what Keras takes when none is named
-        path = paths.setdefault(layer, _path_when_built(layer))
-        weight = (path, name or "", str(tuple(given["shape"] or ())))
-        seed = streams.key("init", *weight, alike[layer, weight])
-        given["initializer"], random = _seeded(wanted, seed, given["shape"] or ())
-        variable = original(layer, *args[len(names) :], **given, name=name, **kwargs)
-        if random:
-            variable._known_by = (*weight, alike[layer, weight])
-            alike[layer, weight] += 1
+        given["initializer"], known_by = seeded(layer, wanted, given["shape"], name)
+        adding.append(layer)
+        try:
+            variable = original(layer, *args[len(names) :], **given, name=name, **kwargs)
+        finally:
+            adding.pop()
+        if known_by:
+            variable._known_by, variable._drawn_by = known_by, given["initializer"]
         return variable
+
+    adding: list[keras.layers.Layer] = []
+
+    def initialise(variable, initializer, shape=None, *args, name=None, **kwargs):
+        known_by = None
+        if not adding and (
+            isinstance(initializer, str | keras.Initializer) or (callable(initializer) and not _of_keras(initializer))
+        ):
+            wanted = keras.initializers.get(initializer)
+            scopes = get_global_attribute("name_scope_stack") or []
+            layer = scopes[-1].caller if scopes else None
+            if isinstance(layer, keras.Layer):
+                initializer, known_by = seeded(layer, wanted, shape, name)
+            elif _seeded(wanted, 0, shape or ())[1]:
+                raise Misuse(
+                    "random variables of a layer are made in its build, by self.add_weight, where they do not depend on the "
+                    "layers before; elsewhere give the initializer a seed. Received: a keras.Variable of "
+                    f"{getattr(wanted, '__name__', type(wanted).__name__)}, shape {tuple(shape or ())}"
+                )
+        initialised(variable, initializer, shape, *args, name=name, **kwargs)
+        if known_by:
+            variable._known_by, variable._drawn_by = known_by, initializer
+
+    def make(cls, *args, **kwargs):
+        layer = made(cls, *args, **kwargs)
+        if not _of_keras(cls) and not is_default(layer.build):
+            layer.build = _built_by_path(layer, layer.build, streams)
+        return layer
+
+    def draw_seed(seed):
+        return seed_generator.draw_seed(None if isinstance(seed, _Drawn) and not _instead else seed)
 
     def automatic_name(prefix):
         name = _Automatic(naming.auto_name(prefix))
@@ -79,7 +128,8 @@ def seeded_weights(streams: Streams) -> Iterator[None]:
 
     counted = get_global_attribute("object_name_uids")
     set_global_attribute("object_name_uids", _automatic_names.setdefault(streams, collections.defaultdict(int)))
-    keras.layers.Layer.add_weight = add_weight
+    keras.layers.Layer.add_weight, keras.layers.Layer.__new__, Variable.__init__ = add_weight, make, initialise
+    tensorflow_random.draw_seed = draw_seed
     operations.auto_name = automatic_name
     RandomInitializer.seed = property(_seed_of, lambda initializer, seed: vars(initializer).update(seed=seed))
     try:
@@ -87,8 +137,15 @@ def seeded_weights(streams: Streams) -> Iterator[None]:
     finally:
         del RandomInitializer.seed
         operations.auto_name = naming.auto_name
-        keras.layers.Layer.add_weight = original
+        tensorflow_random.draw_seed = seed_generator.draw_seed
+        keras.layers.Layer.add_weight, keras.layers.Layer.__new__, Variable.__init__ = original, made, initialised
         set_global_attribute("object_name_uids", counted)
+
+
+def as_drawn(variable: keras.Variable) -> bool:
+    """Whether a variable still has the random values that it was made with."""
+    draw = getattr(variable, "_drawn_by", None)
+    return draw is not None and np.array_equal(variable, draw(variable.shape, dtype=variable.dtype))
 
 
 _instead: list[int] = []
@@ -101,10 +158,32 @@ def _seed_of(initializer: RandomInitializer):
     return _Drawn(_instead[-1] if _instead else seed) if initializer._init_seed is None else seed
 
 
-def _path_when_built(layer: keras.layers.Layer) -> str:
+def _of_keras(one: type | Callable) -> bool:
+    """Whether a class, a function or an object is Keras' own."""
+    return (getattr(one, "__module__", None) or "").split(".")[0] == "keras"
+
+
+def _built_by_path(layer: keras.layers.Layer, build: Callable, streams: Streams) -> Callable:
+    """A layer's `build`, within which the global generators draw by the layer's path alone."""
+
+    @functools.wraps(build)
+    def call(*args, **kwargs):
+        path = _path_when_built(layer, f"{current_path()}/{layer.name}".lstrip("/"))
+        with draws.global_seeds(streams.key("init", path, "build")):
+            before = draws.generators()  # that of Keras is not there yet
+            build(*args, **kwargs)
+            drew = tf.executing_eagerly() and repr(draws.generators()) != repr(before)
+        for i, variable in enumerate([*layer._trainable_variables, *layer._non_trainable_variables] if drew else ()):
+            if not hasattr(variable, "_known_by"):
+                variable._known_by = (path, i, "drawn")
+
+    return call
+
+
+def _path_when_built(layer: keras.layers.Layer, path: str | None = None) -> str:
     """A layer's path below the model that is being built, without automatic names of models."""
     models = [scope.caller for scope in get_global_attribute("name_scope_stack") or [] if isinstance(scope.caller, keras.Model)]
-    parts = (layer.path or ("" if isinstance(layer, keras.Model) else layer.name)).split("/")
+    parts = (path or layer.path or ("" if isinstance(layer, keras.Model) else layer.name)).split("/")
     for model in models:
         if model.name in parts and (model is models[0] or isinstance(model.name, _Automatic)):
             parts.remove(model.name)
@@ -134,37 +213,16 @@ def _seeded(initializer, seed: int, shape) -> tuple[Callable | None, bool]:
         initializer = type(initializer).from_config({**config, "seed": seed})
 
     def draw(shape, dtype=None, seed=seed):
-        with _global_seeds(seed):
-            return initializer(shape, dtype=dtype)
+        _instead.append(seed)
+        try:
+            with draws.global_seeds(seed):
+                return initializer(shape, dtype=dtype)
+        finally:
+            _instead.pop()
 
     with tf.init_scope():
         first, second = (keras.ops.convert_to_numpy(draw(shape, "float32", seed=s)) for s in (seed, seed ^ 1))
     return draw, not np.array_equal(first, second)
-
-
-@contextlib.contextmanager
-def _global_seeds(seed: int) -> Iterator[None]:
-    """Within, the global generators of Python, NumPy, TensorFlow and Keras start at a seed, as do initialisers without one.
-
-    Afterwards they go on as before.
-    """
-    tensorflow = context.context()
-    python, numpy, generator = random.getstate(), np.random.get_state(), get_global_attribute("global_seed_generator")
-    before, operations = tensorflow._seed, getattr(tensorflow, "_rng", None)
-    random.seed(seed)
-    np.random.seed(seed)
-    tensorflow._set_global_seed(seed)
-    set_global_attribute("global_seed_generator", None)
-    _instead.append(seed)
-    try:
-        yield
-    finally:
-        _instead.pop()
-        random.setstate(python)
-        np.random.set_state(numpy)
-        tensorflow._set_global_seed(before)
-        tensorflow._rng = operations
-        set_global_attribute("global_seed_generator", generator)
 
 
 class _Place(NamedTuple):
@@ -262,6 +320,12 @@ def _depends_on_its_name(place: _Place) -> bool:
     return noisy and isinstance(place.holder, keras.Model)
 
 
+def name_plainly(model: keras.Model) -> None:
+    """Make automatic names of a model and its layers plain strings, as which alone HDF5 takes them."""
+    for layer in layers_of(model):
+        layer.name = str(layer.name)
+
+
 def layers_of(model: keras.Model) -> Iterator[keras.layers.Layer]:
     """The model and all layers within it, at any depth."""
     return model._flatten_layers()
@@ -292,7 +356,7 @@ def replicas_apart(model: keras.Model, streams: Streams, replicas: int) -> Itera
     def own(generator, *args, **kwargs):
         seed = following(generator, *args, **kwargs)
         if generator is get_global_attribute("global_seed_generator"):
-            return seed  # see `refuse_global_noise`
+            return seed  # see `draws.global_noise_refused`
         if id(generator) not in known:
             foreign.append(generator.state.path)
         replica = tf.distribute.get_replica_context()
@@ -319,28 +383,4 @@ def replicas_apart(model: keras.Model, streams: Streams, replicas: int) -> Itera
         raise Misuse(
             "a layer that is no part of the model draws noise in its update, which no seed of the trial decides and no "
             f"checkpoint holds: make it a layer of the model. Received: {foreign[0]}"
-        )
-
-
-@contextlib.contextmanager
-def seeds_drawn_apart() -> Iterator[None]:
-    """Within: seeds that Keras draws for layers leave Python's global generator as it is; they are the same as ever."""
-    before = random.getstate()
-    apart, original = random.Random(), seed_generator.python_random
-    apart.setstate(before)
-    seed_generator.python_random = apart
-    try:
-        yield
-    finally:
-        seed_generator.python_random = original
-    if random.getstate() == before:
-        random.setstate(apart.getstate())
-
-
-def refuse_global_noise() -> None:
-    """Raises `Misuse` where something has drawn from Keras' global generator, whose state no checkpoint holds."""
-    if get_global_attribute("global_seed_generator") is not None:
-        raise Misuse(
-            "a model or step draws from Keras' global random generator, which a killed trial could not go on from: draw "
-            "from the step's seed, or in a layer from a keras.random.SeedGenerator of its own"
         )

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from common.data.split import Split
+from common.errors import Misuse
 from common.training import augmentation
 
 Step = Callable[[keras.Model, tf.Tensor, tf.Tensor, tf.Tensor], tuple]
@@ -56,9 +57,12 @@ class Stage:
         return augmentation.apply(self.augment, tf.cast(images, tf.float32), targets, uniforms)
 
     def losses(self, images, targets, seed) -> tuple:
-        """Losses [batch] (or a dict of them) and outputs."""
+        """Losses [batch] (or a dict of them) and outputs. Raises `Misuse` for a step that returns something else."""
         if self.step:
-            return self.step(self.model, images, targets, seed)
+            returned = self.step(self.model, images, targets, seed)
+            if not isinstance(returned, tuple | list) or len(returned) != 2:
+                raise Misuse(f"a step returns (losses [batch], outputs or None). Received: {type(returned).__name__}")
+            return returned
         outputs = tf.cast(self.model(images, training=True), tf.float32)
         return self.loss(targets, outputs), outputs
 

@@ -165,7 +165,8 @@ class Trial:
             stage: names the call; a second call needs a name of its own. A finished stage is loaded after a kill.
             epochs: by default the setting's.
             step: f(model, images, targets, seed) -> (losses [batch], outputs or None), in place of loss(targets, model(images));
-                seed int32 [2] is for `tf.random.stateless_*` and `keras.random`, another one in each update.
+                seed int32 [2] is for `tf.random.stateless_*` and `keras.random`, another one in each update. What was trained
+                before and has no weight in common with the model, a teacher, has the batch-norm statistics it is scored with.
                 Where `optimizer` is a dict, losses is a dict with the same names; each trains the layer of that name.
                 `val_loss` is then that of `loss`.
             on, validate: other examples in the place of `train` and `val`.
@@ -207,10 +208,16 @@ class Trial:
         probes.check_targets(what, loss, self.task.orientation)
         loop = Loop(self, what)
         seeding.refuse_shared_names(model, self.models.values())
+        ours = {id(variable) for variable in model.variables}
+        earlier = {id(one): one for one in self.models.values() if prediction.sees_images(one, self.input_shape)} if step else {}
+        apart = [one for one in earlier.values() if not ours & {id(variable) for variable in one.variables}]
         self.models[stage], self.fits[stage], self.trains[stage] = model, loop.fit, train
         if self.samples is None:
             self.samples = loop.samples()
-        loop.run()
+        with contextlib.ExitStack() as teachers:
+            for one in apart:
+                teachers.enter_context(self.settled(one))
+            loop.run()
         return model
 
     def predict(self, model: keras.Model, images: np.ndarray | Split) -> np.ndarray:
@@ -231,9 +238,8 @@ class Trial:
     @contextlib.contextmanager
     def settled(self, model: keras.Model) -> Iterator[None]:
         """Within: a model's batch-norm statistics are re-estimated on what it was trained on, as they are when it is scored."""
-        fitted = {id(variable) for one in self.models.values() for variable in one.variables}
-        if not fitted & {id(variable) for variable in model.variables}:
-            yield  # nothing of it has been trained here, such as a teacher that was pretrained
+        if not self.settles(model):
+            yield
             return
         statistics = prediction.statistics(model)
         before = [np.array(variable) for variable in statistics]
@@ -262,6 +268,15 @@ class Trial:
         arguments.check_model(model, train, images=True)
         prediction.reestimate_batch_norm(model, train, self.scoring_order(train), self.batch_size)
         self._settled[id(model)] = model, train, key, [np.array(variable) for variable in statistics]
+
+    def settles(self, model: keras.Model) -> bool:
+        """Whether a model's batch-norm statistics are re-estimated: something of it was trained here, or it is like one that was.
+
+        The latter, with weights of the same shapes, is an average of trained models, say. A pretrained one keeps its statistics.
+        """
+        fitted = {id(variable) for one in self.models.values() for variable in one.variables}
+        alike = any(_shapes(one) == _shapes(model) for one in self.models.values())
+        return alike or bool(fitted & {id(variable) for variable in model.variables})
 
     def trained_on(self, model: keras.Model) -> Split:
         """The examples of a model's last stage; `train` for one that was not trained as it is."""
@@ -298,3 +313,7 @@ class Trial:
         """Go on from what `state` gave before a kill."""
         vars(self).update(state)
         self.resumes += 1
+
+
+def _shapes(model: keras.Model) -> list[tuple]:
+    return [tuple(weight.shape) for weight in model.weights]

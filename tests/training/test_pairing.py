@@ -190,6 +190,113 @@ def test_a_random_bias_beside_that_of_the_forget_gate_draws_by_layer_alone():
     assert len(np.unique(bias(0))) > 3
 
 
+# --- variables that are not made by add_weight -----------------------------------------------------------------------
+
+
+class Table(layers.Layer):
+    """Adds a variable that is made in one of several ways; `kept` is made before the layer is built."""
+
+    def __init__(self, make, kept=None, **options):
+        super().__init__(**options)
+        self.make, self.kept = make, kept and kept()
+
+    def build(self, shape):
+        self.table = self.make(self)
+
+    def call(self, inputs):
+        return inputs + self.table
+
+
+def variable(*args, **options):
+    return lambda layer: keras.Variable(*args, shape=(4,), name="table", **options)
+
+
+NORMAL = initializers.RandomNormal()
+BY_INITIALIZER = {
+    "a name": (variable("random_normal"), None),
+    "an instance": (variable(NORMAL), None),
+    "made before": (lambda layer: keras.Variable(layer.kept, shape=(4,), name="table"), initializers.RandomNormal),
+}
+BY_ARRAY = {
+    "of an initializer": lambda layer: keras.Variable(initializers.RandomNormal()((4,))),
+    "of one made before": lambda layer: keras.Variable(NORMAL((4,))),
+    "of Keras": lambda layer: keras.Variable(keras.random.normal((4,))),
+    "of NumPy": lambda layer: keras.Variable(np.random.normal(size=4).astype(np.float32)),
+    "of Python": lambda layer: keras.Variable(np.float32([random.random() for _ in range(4)])),
+    "of TensorFlow": lambda layer: keras.Variable(tf.random.normal((4,))),
+    "of add_weight": lambda layer: layer.add_weight(shape=(4,), initializer=lambda shape, dtype=None: np.random.rand(*shape)),
+}
+
+
+def table(make, kept=None, before=0, name="made", seed=4):
+    """The variable of a layer that comes after so many random ones."""
+    with seeded_weights(Streams(seed)):
+        for i in range(before):
+            layers.Dropout(0.5)
+            Table(BY_ARRAY["of Keras"], initializers.RandomNormal, name=f"before{i}").build((None, 4))
+        layer = Table(make, kept, name=name)
+        layer.build((None, 4))
+    return layer.get_weights()[0]
+
+
+@pytest.mark.parametrize(("make", "kept"), BY_INITIALIZER.values(), ids=BY_INITIALIZER)
+def test_a_variable_of_an_initializer_has_the_values_of_add_weight(make, kept):
+    def added(layer):
+        return layer.add_weight(shape=(4,), initializer=initializers.RandomNormal(), name="table")
+
+    assert np.array_equal(table(make, kept), table(added))
+    assert np.array_equal(table(make, kept), table(make, kept, before=2))
+
+
+@pytest.mark.parametrize("make", BY_ARRAY.values(), ids=BY_ARRAY)
+def test_an_array_drawn_in_build_depends_on_the_layer_alone(make):
+    first = table(make)
+    assert np.array_equal(first, table(make, before=2))
+    assert not np.array_equal(first, table(make, name="other"))
+    assert not np.array_equal(first, table(make, seed=5))
+    assert first.std() > 0
+
+
+def test_two_variables_of_one_layer_differ_and_constants_stay():
+    def two(layer):
+        layer.second = keras.Variable(NORMAL, shape=(4,))
+        layer.zeros = keras.Variable("zeros", shape=(4,))
+        layer.third = keras.Variable(NORMAL((4,)))
+        layer.fourth = keras.Variable(NORMAL((4,)))
+        return keras.Variable(NORMAL, shape=(4,))
+
+    with seeded_weights(Streams(4)):
+        layer = Table(two, name="made")
+        layer.build((None, 4))
+    drawn = [variable.numpy() for variable in (layer.table, layer.second, layer.third, layer.fourth)]
+    assert len({one.tobytes() for one in drawn}) == 4
+    assert not layer.zeros.numpy().any()
+
+
+def test_a_random_variable_outside_of_a_build_is_refused():
+    class Early(layers.Layer):
+        def __init__(self, **options):
+            super().__init__(**options)
+            self.table = keras.Variable("glorot_uniform", shape=(3, 3))
+
+    with (
+        seeded_weights(Streams(4)),
+        pytest.raises(Misuse, match=r"in its build, by self.add_weight, .* keras.Variable of GlorotUniform, shape \(3, 3\)$"),
+    ):
+        Early(name="early")
+    with seeded_weights(Streams(4)):
+        keras.Variable("zeros", shape=(3,)), keras.Variable(initializers.GlorotUniform(seed=3), shape=(3,))
+
+
+def test_a_layer_that_draws_in_its_build_needs_a_name_after_another_model(make_trial):
+    trial = make_trial(train_size=16, epochs=1)
+    with seeded_weights(trial.streams):
+        make = lambda layer: keras.Variable(np.random.normal(size=784).astype(np.float32))  # noqa: E731
+        small(trial, Table(make))
+        with pytest.raises(Misuse, match=r"needs a name of its own: .*Received: table_1 \(Table\)"):
+            fit(trial, small(trial, Table(make)))
+
+
 # --- a layer's name --------------------------------------------------------------------------------------------------
 
 

@@ -59,12 +59,16 @@ def test_without_gpus_cores_are_shared(monkeypatch):
 @pytest.fixture(scope="module", params=[2, 4])
 def shared_gradients(request, tmp_path_factory):
     """What `gradients.py` found over so many replicas."""
-    output = tmp_path_factory.mktemp("gradients") / "out.json"
-    command = [sys.executable, PROJECT / "tests" / "gradients.py", output, str(request.param)]
+    return found_by("gradients.py", tmp_path_factory.mktemp("gradients"), str(request.param))
+
+
+def found_by(script, folder, *arguments):
+    """What a process with devices of its own has written."""
+    command = [sys.executable, PROJECT / "tests" / script, folder / "out.json", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=500, cwd=PROJECT, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
-    return json.loads(output.read_text())
+    return json.loads((folder / "out.json").read_text())
 
 
 def two_updates(clip, decay, extra):
@@ -112,3 +116,13 @@ def test_every_optimizer_that_scales_the_loss_updates_as_over_one_replica(shared
         for one, other in zip(alone, shared, strict=True):
             assert np.abs(one).max() > 0, name
             assert np.allclose(one, other, atol=1e-3 * np.abs(one).max()), name
+
+
+def test_killed_within_an_epoch_it_goes_on_bit_for_bit_and_each_replica_has_a_loss_for_each_example(tmp_path):
+    found = found_by("resumed.py", tmp_path)
+    whole, killed = found["whole"], found["killed"]
+    assert (whole.pop("resumes"), killed.pop("resumes")) == (0, 1)
+    assert (whole.pop("updates"), killed.pop("updates")) == (15, 9)  # of 3 epochs; those after the sixth
+    assert whole == killed
+    assert len(set(whole["norms"])) == 15
+    assert found["uneven"].endswith("Received: 4 for 3 images")  # of a batch of 7, the second replica's part

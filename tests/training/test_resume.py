@@ -314,6 +314,42 @@ def test_a_variable_of_a_layer_that_keras_does_not_list_is_refused(make_trial, h
         ends(make_trial, lambda trial: softmax_regression(trial, Hiding(name="hiding")))
 
 
+# --- teachers --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["as it was trained", "its features", "averaged"])
+def test_a_teacher_has_the_statistics_that_it_is_scored_with_also_after_a_kill(make_trial, kind):
+    """The student's losses are the teacher's, whose mean is got in another way, by `trial.predict`."""
+
+    def run(folder, kills):
+        for kill in (True, False) if kills else (False,):
+            trial = make_trial(epochs=2, train_size=32, folder=folder)
+            with seeded_weights(trial.streams), contextlib.suppress(Killed):
+                average = {"use_ema": True, "ema_momentum": 0.5} if kind == "averaged" else {}
+                teacher = softmax_regression(trial, layers.Dense(8, name="hidden"), layers.BatchNormalization(name="norm"))
+                trial.fit(teacher, optimizer=optimizers.SGD(0.1, **average), stage="teacher")
+                left = teacher.get_weights()
+                called = keras.Model(teacher.input, teacher.output) if kind == "its features" else teacher
+
+                def step(model, images, targets, seed, called=called):
+                    logits = model(images, training=True)
+                    taught = losses.categorical_crossentropy(targets, called(images, training=False), from_logits=True)
+                    return taught + 0.0 * tf.reduce_sum(logits, axis=-1), logits
+
+                student = softmax_regression(trial, layers.Dense(2, name="narrow"))
+                trial.fit(student, optimizer=optimizers.SGD(0.1), step=step, callbacks=[trial.unsaved(Kill(kill))])
+        assert arrays_equal(left, teacher.get_weights())
+        logits = trial.predict(teacher, trial.train)
+        expected = losses.sparse_categorical_crossentropy(trial.train.labels, logits, from_logits=True)
+        return trial, float(np.mean(expected)), [row["train_loss"] for row in trial.fits["fit"].history]
+
+    trial, expected, seen = run("whole", False)
+    assert seen == pytest.approx([expected] * 2, rel=1e-5)
+    resumed, _, again = run("killed", True)
+    assert (trial.resumes, resumed.resumes) == (0, 1)
+    assert again == seen
+
+
 # --- chance ----------------------------------------------------------------------------------------------------------
 
 

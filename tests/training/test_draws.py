@@ -1,0 +1,116 @@
+"""What `train` and callbacks draw from global generators follows the seed alone, and goes on after a kill."""
+
+import keras
+import numpy as np
+import pytest
+from processes import run_script
+from survival import files_in, write
+
+from common.data.streams import Streams
+from common.rows import store
+from common.training.draws import seeded_draws
+from common.training.seeding import seeded_weights
+
+SCRIPT = '''"""Exp 90: what do global generators draw?
+
+Varies   what else there is.
+Fixed    all that is drawn.
+Expect   equal draws.
+"""
+import os
+import pathlib
+import random
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import callbacks, layers, optimizers
+
+from common.experiment import Experiment, Setting
+
+ARMS = {"baseline": {}, "layers before": {"before": 3}, "killed": {"kill": True}}
+
+
+def draws():
+    """One number of each generator."""
+    kernel = keras.initializers.RandomNormal()((1,))
+    return {
+        "numpy": np.random.normal(),
+        "python": random.random(),
+        "tensorflow": float(tf.random.normal(())),
+        "keras": float(keras.random.normal(())),
+        "initializer": float(kernel[0]),
+    }
+
+
+class Shake(callbacks.Callback):
+    """Moves a bias by all that is drawn as an epoch begins; dies in the second update of the second epoch, if it is to."""
+
+    def __init__(self, kill):
+        super().__init__()
+        self.kill = kill
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+        bias = self.model.get_layer("logits").bias
+        bias.assign(bias + np.float32(list(draws().values()) * 2))
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.kill and (self.epoch, batch) == (1, 1):
+            os.kill(os.getpid(), 9)
+
+
+def train(trial, *, before=0, kill=False):
+    """Draw before, within and after a training."""
+    for i in range(before):
+        layers.Dropout(0.5)
+        layers.Dense(3, name=f"before{i}").build((None, 3))
+    for name, number in draws().items():
+        trial.record(f"{name} before", number)
+    flag = pathlib.Path(__file__).with_name(f"flag{trial.seed}")
+    kill = kill and not flag.exists()
+    if kill:
+        flag.touch()
+    x = layers.Flatten(name="flatten")(layers.Rescaling(1 / 255, name="rescale")(inputs := keras.Input(trial.input_shape)))
+    model = keras.Model(inputs, layers.Dense(trial.classes, name="logits")(x))
+    trial.fit(model, optimizer=optimizers.SGD(0.1), callbacks=[trial.unsaved(Shake(kill))])
+    for name, number in draws().items():
+        trial.record(f"{name} after", number)
+    return model
+
+
+experiment = Experiment(train, arms=ARMS, setting=Setting("digits", epochs=3, batch_size=16, train_size=64), seeds=2)
+'''
+
+
+def test_draws_follow_the_seed_alone_also_after_a_kill(tmp_path):
+    script, options = write(tmp_path, SCRIPT), ["--results", tmp_path / "out", "--jobs", "1", "--checkpoint-steps", "1"]
+    for _ in range(2):
+        done = run_script(script, options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    files = files_in(tmp_path / "out")
+    rows = {(row["arm"], row["seed"]): row for row in store.read_rows(files)}
+    measures = {}
+    for measure in store.read_measures(files).to_dict("records"):
+        measures.setdefault((measure["arm"], str(measure["seed"])), {})[measure["name"]] = measure["value"]
+    for seed in "01":
+        assert int(rows["killed", seed]["resumes"]) == 1
+        assert len(measures["baseline", seed]) == 10
+        for arm in ("layers before", "killed"):
+            assert measures[arm, seed] == measures["baseline", seed]
+            assert rows[arm, seed]["weights"] == rows["baseline", seed]["weights"]
+    assert all(value != measures["baseline", "1"][name] for name, value in measures["baseline", "0"].items())
+
+
+@pytest.mark.parametrize("before", [0, 2])
+def test_the_first_draws_are_those_of_freshly_seeded_generators(before):
+    """Got in another way: NumPy's own generator at the same seed, and Keras' at the state that its seed begins with."""
+    streams = Streams(4)
+    seed = streams.key("init", "global")
+    with seeded_weights(streams), seeded_draws(streams):
+        for _ in range(before):
+            keras.layers.Dropout(0.5)
+        assert np.random.normal() == np.random.RandomState(seed).normal()
+        own = keras.random.normal((3,))
+    state = keras.random.SeedGenerator(seed).next(ordered=False)
+    assert np.array_equal(own, keras.src.backend.random.tf.random.stateless_normal((3,), seed=state))

@@ -1,0 +1,158 @@
+"""What `train` may return besides a model as `trial.fit` has trained it: averaged or pretrained weights, scored rightly."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers, losses, optimizers
+
+from common.errors import Misuse
+from common.training.arguments import check_predictor, own_loops_refused
+from common.training.scoring import score
+from common.training.seeding import seeded_weights
+
+
+def normalised(trial, trainable=True):
+    """Two dense layers, batch normalisation with Keras' momentum between them."""
+    x = layers.Flatten(name="flatten")(layers.Rescaling(1 / 255, name="rescale")(inputs := keras.Input(trial.input_shape)))
+    x = layers.Dense(8, name="hidden")(x)
+    x = layers.BatchNormalization(name="norm", trainable=trainable)(x)
+    return keras.Model(inputs, layers.Dense(trial.classes, name="logits")(x))
+
+
+def other(trial):
+    """Of other shapes."""
+    inputs = keras.Input(trial.input_shape)
+    return keras.Model(inputs, layers.Dense(trial.classes, name="head")(layers.Flatten(name="flat")(inputs)))
+
+
+def fit(trial, model, rate=0.1, stage="fit", **options):
+    return trial.fit(model, optimizer=optimizers.SGD(rate), stage=stage, **options)
+
+
+def scored(trial, model):
+    """Outputs on val, as a row's scores come from them."""
+    check_predictor(trial, model)
+    return score(trial, model, None, test=None)[1]["val"]
+
+
+def as_it_is(trial, model):
+    return model(trial.val.images.astype(np.float32), training=False).numpy()
+
+
+@pytest.fixture
+def trial(make_trial):
+    trial = make_trial(epochs=2)
+    with seeded_weights(trial.streams), own_loops_refused():
+        yield trial
+
+
+def test_an_average_of_trained_models_is_scored_with_statistics_of_its_own(trial):
+    """As is a trained model that is given the same weights."""
+    members = [fit(trial, normalised(trial), rate, f"member{rate:g}") for rate in (0.05, 0.2)]
+    mean = [np.mean(weights, axis=0) for weights in zip(*(one.get_weights() for one in members), strict=True)]
+    soup = normalised(trial)
+    soup.set_weights(mean)
+    before = as_it_is(trial, soup)
+    predicted, outputs = trial.predict(soup, trial.val), scored(trial, soup)
+    members[0].set_weights(mean)
+    assert np.array_equal(outputs, scored(trial, members[0]))
+    assert np.array_equal(outputs, predicted)
+    assert np.abs(outputs - before).max() > 0.1  # eight updates of momentum 0.99 are no statistics
+
+
+def test_a_frozen_norm_of_an_average_keeps_its_statistics(trial):
+    fit(trial, normalised(trial, trainable=False))
+    soup = normalised(trial, trainable=False)
+    soup.set_weights(pretrained(soup))
+    assert np.allclose(scored(trial, soup), as_it_is(trial, soup), atol=1e-5)
+
+
+def pretrained(model):
+    """Weights such as a file may hold."""
+    chance = np.random.default_rng(0)
+    return [chance.uniform(0.5, 1.0, weight.shape) for weight in model.get_weights()]
+
+
+@pytest.mark.parametrize("first", ["nothing", "another model"])
+def test_pretrained_weights_are_scored_as_they_are(trial, first):
+    if first == "another model":
+        fit(trial, other(trial))
+    model = normalised(trial)
+    model.set_weights(pretrained(model))
+    before = model.get_weights()
+    assert np.allclose(scored(trial, model), as_it_is(trial, model), atol=1e-5)
+    assert np.allclose(trial.predict(model, trial.val), as_it_is(trial, model), atol=1e-5)
+    assert all(np.array_equal(old, new) for old, new in zip(before, model.get_weights(), strict=True))
+
+
+def images(trial):
+    return trial.train.images[:16].astype(np.float32), trial.train.labels[:16]
+
+
+def by_tape(trial):
+    fit(trial, other(trial))
+    model = normalised(trial)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(model(images(trial)[0]) ** 2)
+    for variable, gradient in zip(model.trainable_variables, tape.gradient(loss, model.trainable_variables), strict=True):
+        variable.assign(variable - 0.01 * gradient)
+    return model
+
+
+def compiled(trial):
+    model = normalised(trial)
+    model.compile(optimizers.SGD(0.1), losses.SparseCategoricalCrossentropy(from_logits=True))
+    return model
+
+
+def by_keras(trial):
+    model = compiled(trial)
+    model.fit(*images(trial), verbose=0)
+    return model
+
+
+def by_batches(trial):
+    model = compiled(trial)
+    model.train_on_batch(*images(trial))
+    return model
+
+
+def onto_a_fresh_head(trial):
+    model = fit(trial, normalised(trial))
+    return keras.Model(model.input, layers.Dense(10, name="fresh")(model.get_layer("hidden").output))
+
+
+def half_loaded(trial):
+    model = normalised(trial)
+    model.get_layer("hidden").set_weights(pretrained(model.get_layer("hidden")))
+    return model
+
+
+REFUSED = {
+    "a tape of its own": (by_tape, r"what a GradientTape of one's own .* Received: Functional"),
+    "model.fit": (by_keras, "trained by trial.fit alone; .* Received: fit of Functional"),
+    "train_on_batch": (by_batches, "trained by trial.fit alone; .* Received: fit of Functional"),
+    "a model as it was made": (normalised, r"loaded or set \(set_weights\). .* whose hidden/kernel is as it was drawn"),
+    "a fresh head": (onto_a_fresh_head, "whose fresh/kernel is as it was drawn"),
+    "half of the weights": (half_loaded, "whose logits/kernel is as it was drawn"),
+}
+
+
+@pytest.mark.parametrize(("make", "said"), REFUSED.values(), ids=REFUSED)
+def test_what_was_trained_in_another_way_or_not_at_all_is_refused(trial, make, said):
+    with pytest.raises(Misuse, match=said) as refused:
+        check_predictor(trial, make(trial))
+    assert "\n" not in str(refused.value)
+
+
+def test_keras_trains_as_ever_afterwards(make_trial):
+    with own_loops_refused():
+        pass
+    by_keras(make_trial())
+
+
+def test_a_model_with_automatic_names_is_kept(trial, tmp_path):
+    model = keras.Sequential([keras.Input(trial.input_shape), layers.Flatten(), layers.Dense(trial.classes)])
+    outputs = score(trial, fit(trial, model), None, test=None, keep=tmp_path / "kept.keras")[1]["val"]
+    assert np.array_equal(as_it_is(trial, keras.saving.load_model(tmp_path / "kept.keras", compile=False)), outputs)
