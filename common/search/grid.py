@@ -46,8 +46,8 @@ class Score:
     @classmethod
     def of(cls, rows: Sequence[dict], task: Task) -> "Score":
         """Of the trials of one point. One that has not trained counts as the constant prediction."""
-        columns = {"True": f"val_{task.metric}", "False": "val_constant"}
-        value = statistics.fmean(float(row[columns[row["trained"]]]) for row in rows)
+        own = f"val_{task.metric}"
+        value = statistics.fmean(float(row["val_constant" if row["trained"] == "False" else own]) for row in rows)
         return cls(task.better(value), statistics.fmean(float(row["val_nll"] or 0) for row in rows))
 
 
