@@ -162,9 +162,10 @@ def test_a_dry_run_tells_the_search_and_trains_nothing(tmp_path):
 
 SHARED = SCRIPT.replace(
     'search={"learning_rate": log_range(0.001, 0.1, points=3, limits=(0.001, 1.0), default=0.02)}',
-    'search=shared(learning_rate=log_range(0.03, 0.3), arms={"apart": {"learning_rate": log_range(0.1, 0.3, limits=(0.1, 0.3))}})',
+    'search=shared(learning_rate=log_range(0.03, 0.3), arms={"apart": {"learning_rate": APART}})',
 ).replace("import Experiment, Setting", "import Experiment, Setting, shared")
 SHARED = SHARED.replace('ARMS = {"baseline"', 'ARMS = {"first": {"momentum": 0.5}, "apart": {"momentum": 0.9}, "baseline"')
+SHARED = SHARED.replace("\n\ndef train", "\nAPART = log_range(0.1, 0.3, limits=(0.1, 0.3))\n\n\ndef train", 1)
 SHARED = SHARED.replace("    arms=ARMS,", '    arms=ARMS,\n    baseline="first",')
 
 
