@@ -19,7 +19,7 @@ STEPS = 200
         (ours.step, 0.5, 0.05, 0.005),
         (ours.linear, 0.5, 0.25, 0.0),
         (ours.cosine, 0.5, 0.25, 0.0),
-        (ours.warm_up_cosine, 0.025, 0.5 * (1 + np.cos(np.pi * 81 / 181)) / 2, 0.0),
+        (ours.warm_up_cosine, 0.05, 0.5 * (1 + np.cos(np.pi * 91 / 191)) / 2, 0.0),
     ],
 )
 def test_schedules_by_hand(schedule, first, middle, end):
@@ -34,8 +34,21 @@ def test_a_step_comes_at_half_and_at_three_quarters_of_the_updates():
 
 def test_a_warm_up_rises_evenly_to_the_rate_and_falls_from_there():
     rates = [float(ours.warm_up_cosine(1.0, 40)(t)) for t in range(41)]
-    assert rates[:4] == pytest.approx([0.25, 0.5, 0.75, 1.0], abs=1e-6)
-    assert rates[3:] == pytest.approx([0.5 + 0.5 * np.cos(np.pi * t / 37) for t in range(38)], abs=1e-6)
+    assert rates[:2] == pytest.approx([0.5, 1.0], abs=1e-6)  # a twentieth of 40
+    assert rates[1:] == pytest.approx([0.5 + 0.5 * np.cos(np.pi * t / 39) for t in range(40)], abs=1e-6)
+
+
+def test_sgd_has_momentum_and_a_rate_that_ends_with_the_fit(make_trial):
+    trial = make_trial(train_size=40, batch_size=16, epochs=4)  # 3 updates an epoch
+    few = trial.train.take(np.arange(16))
+    for given, updates in (({}, 12), ({"epochs": 20}, 60), ({"on": few}, 4), ({"on": few, "epochs": 20}, 20)):
+        made = ours.sgd(trial, 0.5, **given)
+        rates = [float(made._learning_rate(t)) for t in range(updates + 1)]
+        assert made.momentum == 0.9
+        assert max(rates) == pytest.approx(0.5)
+        assert rates[-1] == pytest.approx(0.0, abs=1e-8)
+        assert min(rates[:-1]) > 0
+    assert ours.sgd(trial, 0.5, momentum=0.0, clipnorm=1.0).clipnorm == 1.0
 
 
 @pytest.mark.parametrize("schedule", [ours.inverse_time, ours.exponential, ours.step, ours.linear, ours.warm_up_cosine])

@@ -23,7 +23,7 @@ def trial(make_trial, digits):
 
 
 def test_pretraining_sees_the_other_classes_alone_and_no_example_twice(trial):
-    transfer.pretrained(trial, models.small_cnn, optimizer=optimizers.Adam(1e-3))
+    transfer.pretrained(trial, models.small_cnn, 1e-3)
     held_out = -(-len(trial.others) // 10)
     assert trial.fits["pretrain"].steps == -(-(len(trial.others) - held_out) // 16)
     assert not set(trial.others.ids) & (set(trial.train.ids) | set(trial.val.ids))
@@ -31,7 +31,7 @@ def test_pretraining_sees_the_other_classes_alone_and_no_example_twice(trial):
 
 
 def test_features_are_copied_and_the_head_stays_fresh(trial):
-    source = transfer.pretrained(trial, models.small_cnn, optimizer=optimizers.Adam(1e-2))
+    source = transfer.pretrained(trial, models.small_cnn, 1e-2)
     model = models.small_cnn(trial)
     head = model.get_layer("logits").get_weights()
     assert not arrays_equal(model.get_layer("conv1_1").get_weights(), source.get_layer("conv1_1").get_weights())

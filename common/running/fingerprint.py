@@ -12,7 +12,7 @@ from common.files import PROJECT, file_hash
 from common.rows.schema import OWN
 from common.setting import Setting
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Raised by hand whenever a change in `common/` may change a result; part of every fingerprint. `tests/golden` says when."""
 NOT_OF_TRIALS = ("commands", "figures", "report", "search", "verdicts")
 """Rooms of `common/` that no worker imports."""

@@ -66,7 +66,8 @@ def test_31_the_arms_differ_in_file_and_weights_as_named(make_trial, tmp_path):
     assert made.alone
     for arm in made.arms:
         trial = make_trial(epochs=1, folder=tmp_path / arm)
-        predictor = trained(made, trial, arm, **({"learning_rate": 0.001} if arm in made.search else {}))
+        student = {"student_rate": 0.001} if arm in made.search else {}
+        predictor = trained(made, trial, arm, learning_rate=0.001, **student)
         assert isinstance(predictor, inference.Converted)
         found[arm] = measures(trial) | {"stages": list(trial.fits)}
     size = {arm: own["size_bytes"] for arm, own in found.items()}
@@ -83,7 +84,7 @@ def test_32_every_arm_gets_as_many_updates_and_the_gan_sees_the_train_split_alon
     made, updates = experiment(32), {}
     for arm in made.arms:
         trial = make_trial(epochs=1, train_size=32, folder=tmp_path / arm)
-        trained(made, trial, arm)
+        trained(made, trial, arm, learning_rate=0.02, gan_rate=0.001)
         updates[arm] = trial.fits["fit"].steps
         if arm == "real + generated":
             assert trial.fits["gan"].epoch == 20
@@ -108,5 +109,5 @@ def test_35_speed_counts_on_distinct_devices_alone(make_trial, tmp_path):
     for distinct in (True, False):
         trial = make_trial(folder=tmp_path / str(distinct))
         trial.distinct_devices = distinct
-        trained(made, trial, "1 replica")
+        trained(made, trial, "1 replica", learning_rate=0.01)
         assert ("doublings of speed" in measures(trial)) == distinct

@@ -110,7 +110,7 @@ def test_dropout_leaves_units_out_in_training_and_none_afterwards(make_trial):
 @pytest.mark.parametrize("restore", [True, False])
 def test_early_stopping_ends_in_time_and_brings_the_best_weights_back(make_trial, restore):
     trial = make_trial(train_size=40, epochs=60)
-    model = train(6, trial, patience=2, restore=restore)
+    model = train(6, trial, patience=2 / 60, learning_rate=0.01, restore=restore)
     history = trial.fits["fit"].history
     losses_seen = [row["val_loss"] for row in history]
     best = int(np.argmin(losses_seen))
@@ -213,27 +213,33 @@ def test_no_clipped_gradient_is_longer_than_told(make_trial, clip):
     assert cosine == pytest.approx(1.0, abs=1e-4) if clip == "global" else cosine < 0.999  # the direction
 
 
+def height(optimizer):
+    """The highest rate of a schedule that rises and falls."""
+    return optimizer._learning_rate.get_config()["warmup_target"]
+
+
 def test_clipping_is_by_the_norms_of_a_calm_run_and_the_fresh_network_starts_alike(make_trial):
     trial = make_trial(epochs=2)
-    train(13, trial, learning_rate=0.1, clip="global", quantile=0.9)
+    train(13, trial, learning_rate=0.02, times=10, clip="global", quantile=0.9)
     norms = trial.fits["measure"].norms
     assert len(norms) == trial.steps
     ((name, longest, _),) = trial.measures
     assert (name, longest) == ("longest_gradient", pytest.approx(np.quantile(norms, 0.9)))
     clipped = trial.models["clipped"].optimizer
     assert clipped.global_clipnorm == pytest.approx(longest)
-    assert float(clipped.learning_rate) == pytest.approx(0.1)
+    assert height(clipped) == pytest.approx(0.2)
     assert trial.models["measure"].optimizer.global_clipnorm is None
+    assert height(trial.models["measure"].optimizer) == pytest.approx(0.02)
 
 
 def test_the_control_only_lowers_the_rate(make_trial):
     trial = make_trial(epochs=1)
-    train(13, trial, learning_rate=0.1, clip="rate", quantile=0.5)
+    train(13, trial, learning_rate=0.02, times=10, clip="rate", quantile=0.5)
     norms = np.array(trial.fits["measure"].norms)
     optimizer = trial.models["clipped"].optimizer
     assert (optimizer.global_clipnorm, optimizer.clipnorm, optimizer.clipvalue) == (None, None, None)
-    expected = 0.1 * np.minimum(1, np.median(norms) / norms).mean()
-    assert float(optimizer.learning_rate) == pytest.approx(expected, rel=1e-5)
-    assert expected < 0.1
+    expected = 0.2 * np.minimum(1, np.median(norms) / norms).mean()
+    assert height(optimizer) == pytest.approx(expected, rel=1e-5)
+    assert expected < 0.2
     assert isinstance(trial.models["clipped"].get_layer("activation1_1"), layers.Activation)
     assert keras.activations.serialize(trial.models["clipped"].get_layer("activation1_1").activation) == "leaky_relu"

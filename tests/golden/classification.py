@@ -102,6 +102,14 @@ def centred(trial):
     return fit(trial, build=lambda _: keras.Model(network_.input, centres([network_.output, features])), step=step)
 
 
+def related(trial):
+    """A second loss that is half as strong as the first before training."""
+    model, entropy = network(trial), keras.losses.CategoricalCrossentropy(from_logits=True)
+    weight = 0.5 * losses.starting_ratio(trial, model, entropy.call, losses.softmax_squared_error)
+    trial.record("weight", weight)
+    return fit(trial, build=lambda _: model, loss=losses.combined((1.0, entropy), (weight, losses.softmax_squared_error)))
+
+
 def noisy_step(trial):
     """A step that draws from its seed."""
 
@@ -115,7 +123,7 @@ def noisy_step(trial):
 def pretrained(trial, *, frozen):
     """A network pretrained on the other classes, its convolutions frozen or not."""
     model = network(trial)
-    transfer.copy_weights(transfer.pretrained(trial, network, optimizer=SGD(RATE, momentum=0.9)), model)
+    transfer.copy_weights(transfer.pretrained(trial, network, 0.01), model)
     if frozen:
         transfer.freeze(model)
     return fit(trial, build=lambda _: model)
@@ -208,6 +216,7 @@ LOSSES = {
     "losses.combined": case(
         loss=losses.combined((1.0, keras.losses.CategoricalCrossentropy(from_logits=True)), (0.5, losses.softmax_squared_error))
     ),
+    "losses.starting_ratio": related,
     "losses.class_balanced_weights": balanced,
     "losses.centre_loss": centred,
     "keras.losses.CategoricalCrossentropy": case(),
@@ -262,7 +271,8 @@ SCHEDULES = {
     "optimizers.step": scheduled(optimizers.step),
     "optimizers.linear": scheduled(optimizers.linear),
     "optimizers.cosine": scheduled(optimizers.cosine),
-    "optimizers.warm_up_cosine": scheduled(optimizers.warm_up_cosine, epochs=8),  # of 32 updates the first 3 rise
+    "optimizers.warm_up_cosine": scheduled(optimizers.warm_up_cosine, epochs=8),  # of 32 updates the first 2 rise
+    "optimizers.sgd": optimized(lambda trial: optimizers.sgd(trial, 0.1, momentum=0.8, epochs=8), epochs=8),
 }
 CALLBACKS = {  # no epoch improves by 10, so that each acts after one or two
     "keras.callbacks.EarlyStopping": case(

@@ -50,6 +50,7 @@ PARTS = {
     "inference.sparsity_of": "inference.prune",
     "keras.losses.MeanSquaredError": "tasks.rotated",
     "losses.Centres": "losses.centre_loss",
+    "optimizers.falling": "optimizers.sgd",
     "models.batch_norm": "models.small_cnn",
     "preprocessing.Linear": "preprocessing.grey",
     "profiling.Watch": "profiling.record",
