@@ -200,3 +200,17 @@ def test_joined_examples_have_names_of_their_own(digits):
     assert len(set(more.ids)) == len(more) == 34
     assert np.array_equal(more.batch(np.arange(30)), train.images)
     assert more.labels[-4:].tolist() == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("task", "constant", "least", "too_little"),
+    [
+        (tasks.classification, 0.1, 0.19, 0.18),  # a tenth of the way from 0.1 to 1
+        (tasks.classification, 0.5, 0.55, 0.54),
+        (tasks.tiles, 0.0, 0.1, 0.09),
+        (tasks.rotated, 22.5, 20.25, 20.3),  # of the way from 22.5 degrees to none
+    ],
+)
+def test_a_trial_has_trained_a_tenth_of_the_way_from_a_constant_prediction_on(task, constant, least, too_little):
+    assert task.trained(least, constant)
+    assert not task.trained(too_little, constant)

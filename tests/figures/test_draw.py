@@ -10,6 +10,7 @@ from conftest import PROJECT
 from made import declared
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PathCollection
+from matplotlib.markers import MarkerStyle
 from matplotlib.text import Text
 
 from common.figures import curves, draw, predictions, scores, search, sensitivity, style, verdicts
@@ -160,6 +161,20 @@ def test_the_accuracy_figure_shows_every_seed_and_the_mean(files):
         [c.get_offsets().data[:, 0] for c in figure.axes[0].collections if len(c.get_offsets()) and hasattr(c, "get_sizes")]
     )
     assert sorted(np.round(dots, 6)) == sorted(np.round(0.9 + 0.01 * i + 0.01 * s, 6) for i in range(3) for s in range(3))
+
+
+def test_the_accuracy_figure_marks_what_did_not_train(files):
+    rows = Table.read(files).rows
+    (axis,) = scores.final_scores(rows, list(ARMS), "title", "caption").axes
+    assert "did not train" not in axis.get_xlabel()
+    dead = (rows["arm"] == "baseline") & (rows["seed"] == 1)
+    (marked,) = scores.final_scores(rows.assign(trained=np.where(dead, "False", "True")), list(ARMS), "title", "caption").axes
+    assert marked.get_xlabel().endswith("▽: did not train)")
+    shapes = [c for c in marked.collections if isinstance(c, PathCollection) and len(c.get_offsets())]
+    style_of_mark = MarkerStyle("v")
+    triangle = style_of_mark.get_path().transformed(style_of_mark.get_transform()).vertices
+    alone = [c for c in shapes if np.array_equal(c.get_paths()[0].vertices, triangle)]
+    assert [c.get_offsets().data[0, 0] for c in alone] == pytest.approx(rows.loc[dead, "test_accuracy"].tolist())
 
 
 def test_an_arm_has_the_same_look_everywhere_and_no_two_share_one():

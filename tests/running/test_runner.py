@@ -198,7 +198,8 @@ def test_trials_that_go_wrong_have_rows_and_the_others_go_on(tmp_path):
     assert re.fullmatch(r"the (loss is|weights are) not finite at epoch 1, step \d", diverged["reason"])
     assert 0.05 < float(diverged["test_accuracy"]) < 0.15  # a constant prediction
     assert diverged["train_accuracy"] == ""
-    assert diverged["untrained"] == "True"
+    assert (diverged["trained"], diverged["val_constant"]) == ("False", diverged["val_accuracy"])
+    assert rows["baseline"]["trained"] in ("True", "False")
     log = files_in(tmp_path / "out").local("logs", "raises", 0, ".log").read_text()
     assert "ZeroDivisionError: on purpose" in log
 

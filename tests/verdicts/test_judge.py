@@ -116,19 +116,20 @@ def test_other_metrics(made):
     gap, worst, epochs, late, seconds, missing = made.judge(
         claim("a has the smaller gap", metric="gap", lower_is_better=True),
         claim("a's worst class is better", metric="worst_class_accuracy", margin=0.001),
-        claim("a is faster to 0.85", metric="epochs_to_target", target=0.85, margin=0.5),
-        claim("b is faster to 0.999", "b", "a", metric="epochs_to_target", target=0.999, margin=0.5),
+        claim("a is faster to 85 %", metric="epochs_to_target", target=0.85, margin=0.5),
+        claim("b is faster to 99.9 %", "b", "a", metric="epochs_to_target", target=0.999, margin=0.5),
         claim("a is faster than what ran beside others", "a", "beside", metric="seconds", lower_is_better=True),
         claim("a has more of what nobody measured", metric="nonsense"),
     )
     assert gap.difference == pytest.approx(0.1)
     assert gap.status == SUPPORTED
     assert worst.difference > 0
-    # Accuracy reaches 0.85 from its first epoch on, 0.1 below the last: at epoch 1 or so for a, and later for b.
+    # The target is 85 % of a's 0.95 on val, 0.8075. An epoch's accuracy begins 0.1 below and rises by 0.03: a is there after
+    # the first epoch, b (0.75, 0.78, 0.81) after the third.
     assert epochs.judged == "ranks"
     assert epochs.status == SUPPORTED
-    assert late.difference == 0
-    assert "target reached: b 0 of 10, a 0 of 10" in late.reason
+    assert late.difference < 0
+    assert "target 0.949 reached: b 0 of 10, a 10 of 10" in late.reason
     assert (seconds.status, missing.status) == (NO_DATA, NO_DATA)
     assert "only trials that ran alone count" in seconds.reason
     assert "'nonsense'" in missing.reason

@@ -1,0 +1,24 @@
+"""What a call says at its end."""
+
+from common.commands import outcome
+from common.rows import schema
+
+
+def row(arm, seed, status="done", trained="True"):
+    return {**dict.fromkeys(schema.NAMES, ""), "arm": arm, "rate": "own", "seed": seed, "status": status, "trained": trained}
+
+
+def test_arms_that_did_not_train_are_said_with_how():
+    rows = [row("flip", seed) for seed in range(5)]
+    rows += [row("rotation", seed, trained="False" if seed < 2 else "True") for seed in range(5)]
+    rows += [row("all", seed, "diverged" if seed < 3 else "done", "True" if seed == 4 else "False") for seed in range(5)]
+    rows += [row("high", 0, "diverged", "False"), row("broken", 0, "failed", "")]
+    assert outcome.untrained(rows, "accuracy") == [
+        "rotation did not train in 2 of 5 seeds (train accuracy at chance)",
+        "all did not train in 4 of 5 seeds (1 train accuracy at chance, 3 diverged)",
+        "high did not train in 1 of 1 seed (diverged)",
+    ]
+
+
+def test_rows_of_earlier_versions_say_nothing_of_it():
+    assert outcome.untrained([row("flip", seed, trained="") for seed in range(5)], "accuracy") == []
