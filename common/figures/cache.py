@@ -29,7 +29,7 @@ def redraw(experiments: list[schema.Files]) -> list[str]:
         parts = (files.rows, files.epochs, files.measures, files.predictions, files.samples, files.declaration, files.points)
         content = b"".join([*(hashlib.sha256(path.read_bytes()).digest() for path in parts if path.exists()), *drawing])
         digest = hashlib.sha256(content).hexdigest()
-        if not _stamp(files).exists() or _stamp(files).read_text() != digest:
+        if not _is_drawn(files, digest):
             changed.append((files, digest))
     if not changed:
         return []
@@ -44,14 +44,22 @@ def _redraw(changed: tuple[schema.Files, str]) -> str | None:
     """Draw one experiment's figures. Returns a line if that fails."""
     files, digest = changed
     try:
-        draw.draw(files)
-        search.draw_sweep(files)
+        drawn = [*draw.draw(files), *search.draw_sweep(files)]
         for name, path in paths(files):
             small(name, path)
-        write_atomic(_stamp(files), digest.encode())
+        write_atomic(_stamp(files), "\n".join([digest, *(path.name for path in drawn)]).encode())
     except Failure as error:
         return str(error)
     return None
+
+
+def _is_drawn(files: schema.Files, digest: str) -> bool:
+    """Whether the figures are those of a digest, and all there."""
+    try:
+        known, *names = _stamp(files).read_text().splitlines()
+    except (OSError, ValueError):
+        return False
+    return known == digest and all((files.folder / name).exists() for name in names)
 
 
 def _stamp(files: schema.Files) -> pathlib.Path:

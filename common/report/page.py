@@ -29,9 +29,12 @@ README = PROJECT / "README.md"
 
 def read(folder: pathlib.Path) -> tuple[list[Section], list[ledger.Entry], list[str]]:
     """Sections, the verdicts of all of them, and a line about each file that cannot be read."""
-    sections, broken = [], []
+    sections, broken, copies = [], [], store.copies(folder)
     for setting in store.setting_folders(folder):
         for files in store.experiments(setting):
+            if files in copies:
+                broken.append(f"{files.rows} holds the rows of {copies[files].rows}: it is left out as a copy")
+                continue
             try:
                 table = Table.read(files)
                 sections.append(Section(table, ledger.judge(table)))

@@ -96,6 +96,22 @@ FORMER = ("untrained",)
 """Columns of earlier versions, which are left out where such rows are read."""
 KEY = ("experiment", "arm", "rate", "point", "seed")
 """What tells rows apart."""
+WHOLE = (
+    *("seed", "protocol", "train_size", "val_size", "test_size", "epochs", "batch_size", "replicas", "workers", "threads"),
+    *("parameters", "steps", "final_epoch", "best_epoch", "beside", "resumes", "epoch"),
+)
+"""Columns of whole numbers, here and in epochs."""
+SHARES = (
+    *(f"{split}_{score}" for split in ("train", "val", "test", "best_val", "best_test") for score in ("accuracy", "f1")),
+    *("test_precision", "test_recall", "test_ece"),
+)
+"""Columns whose numbers lie between 0 and 1."""
+TRUTHS = ("deterministic", "trained", "dirty")
+HASHES = ("fingerprint", "search", "data_checksum", "weights", "commit")
+WORDS = (
+    *("experiment", "arm", "rate", "point", "status", "reason", "arguments", "tuning", "setting", "dataset", "precision"),
+    *("stage", "versions", "device", "kind", "finished", "name", "unit"),
+)
 EPOCH_NAMES = (
     *KEY,
     *("stage", "epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_nll"),

@@ -17,12 +17,13 @@ import numpy as np
 from common.claims import DEFINING
 from common.errors import Failure
 from common.files import archive_bytes, array_bytes, locked, read_arrays, write_atomic
-from common.rows.schema import EPOCH_NAMES, FORMER, KEY, MEASURE_NAMES, NAMES, OWN, STATUSES, Files, entry_of
+from common.rows import reading
+from common.rows.schema import EPOCH_NAMES, MEASURE_NAMES, NAMES, OWN, STATUSES, Files, entry_of
 
 OUTCOME = "outcome.npz"
-BLANK = {"rate": OWN, "point": ""}
-"""What a row says that does not mention them."""
 ARRAYS = ("predicted", "logits", "samples")
+SCORES = ("test_accuracy", "test_f1", "test_error")
+"""Primary metrics of the tasks."""
 
 
 @dataclass
@@ -74,45 +75,29 @@ def _csv(rows: list[dict], names: tuple[str, ...]) -> bytes:
     return text.getvalue().encode()
 
 
-def _table(path: pathlib.Path, names: tuple[str, ...]) -> list[dict[str, str]]:
-    """The rows of a file as text; a column that the file does not have yet is blank."""
-    if not path.exists():
-        return []
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.reader(file)
-            header = next(reader, [])
-            unknown = [name for name in header if name not in (*names, *FORMER)]
-            lacking = [name for name in KEY if name not in header and name not in BLANK]
-            if unknown or lacking:
-                wrong = f"knows no {unknown[0]!r}" if unknown else f"needs {', '.join(lacking)}"
-                raise Failure(f"{path} line 1: not the columns of this version, which {wrong}. Move the file away and run again")
-            rows = []
-            for values in reader:
-                if len(values) != len(header):
-                    raise Failure(
-                        f"{path} line {reader.line_num}: {len(values)} fields instead of {len(header)}. "
-                        "Remove the line and run again: its trial is then repeated"
-                    )
-                given = {name: value for name, value in zip(header, values, strict=True) if name not in FORMER}
-                rows.append(dict.fromkeys(names, "") | BLANK | given)
-        if not path.read_bytes().endswith(b"\n"):
-            raise Failure(f"{path} line {len(rows) + 1}: cut short. Remove the line and run again: its trial is then repeated")
-        return rows
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise Failure(f"cannot read {path} ({error}). Move the file away and run again") from error
-
-
 def read_rows(files: Files) -> list[dict[str, str]]:
     """The rows of one experiment in one setting folder as text, in the order of the file. Raises `Failure`."""
-    rows = _table(files.rows, NAMES)
-    for number, row in enumerate(rows, start=2):
-        if row["status"] not in STATUSES or not row["seed"].isdigit():
-            raise Failure(
-                f"{files.rows} line {number}: status {row['status']!r} and seed {row['seed']!r} are not those of a row. "
-                "Remove the line and run again: its trial is then repeated"
-            )
-    return rows
+    return _read_rows(files).rows
+
+
+def _read_rows(files: Files) -> reading.Read:
+    """The rows, each trial's once. Raises `Failure`, also for two that are not the same."""
+    found, edited = reading.read(files.rows, NAMES)
+    rows: dict[tuple, tuple[int, dict]] = {}
+    for number, row in enumerate(found, start=2):
+        if row["status"] not in STATUSES:
+            known = ", ".join(STATUSES)
+            where = f"{files.rows} line {number}, column status"
+            raise Failure(f"{where}: must be one of {known}. {reading.REMEDY}. Received: {row['status']!r}")
+        if not row["seed"]:
+            raise Failure(f"{files.rows} line {number}, column seed: a whole number is needed. {reading.REMEDY}. Received: ''")
+        if row["status"] == "done" and not row["point"] and not any(row[name] for name in SCORES):
+            where = f"{files.rows} line {number}, column {SCORES[0]}"
+            raise Failure(f"{where}: a trial that is done has a score. {reading.REMEDY}. Received: ''")
+        first, same = rows.setdefault(_identity(row), (number, row))
+        if same != row:
+            raise Failure(f"{files.rows} lines {first} and {number}: two rows of one trial that differ: remove one of them")
+    return reading.Read([row for _, row in rows.values()], edited or len(rows) < len(found))
 
 
 def _identity(row: dict) -> tuple:
@@ -138,10 +123,10 @@ def store(files: Files, outcome: Outcome, order: list[str]) -> None:
         ):
             if names is NAMES:  # the rows last: they are the commit
                 _store_arrays(files, outcome)
-            old = read_rows(files) if names is NAMES else _table(path, names)
+            old = read_rows(files) if names is NAMES else reading.read(path, names).rows
             kept = [row for row in old if _identity(row) != _identity(outcome.row)]
             if new or len(kept) != len(old):
-                write_atomic(path, _csv(sorted([*kept, *(BLANK | row for row in new)], key=position), names))
+                write_atomic(path, _csv(sorted([*kept, *(reading.BLANK | row for row in new)], key=position), names))
 
 
 def _store_arrays(files: Files, outcome: Outcome) -> None:
@@ -182,7 +167,7 @@ def supersede(files: Files, stale: list[dict]) -> pathlib.Path:
             (files.measures, target.measures, MEASURE_NAMES),
             (files.rows, target.rows, NAMES),
         ):
-            rows = _table(path, names)
+            rows = reading.read(path, names).rows
             moved = [row for row in rows if _identity(row) in identities]
             if moved:
                 write_atomic(new_path, _csv(moved, names))
@@ -195,7 +180,10 @@ def supersede(files: Files, stale: list[dict]) -> pathlib.Path:
 def write_declaration(files: Files, declaration: dict) -> None:
     """Write what a script declares. `changed_claims` are the ids of claims that are not those under which rows were written."""
     if files.declaration.exists() and files.rows.exists():
-        changed = _changed_claims(read_declaration(files), declaration)
+        try:
+            changed = _changed_claims(read_declaration(files), declaration)
+        except Failure:  # it is damaged, and written again
+            changed = []
         if changed:
             declaration = {**declaration, "changed_claims": changed}
     content = (json.dumps(declaration, indent=1, ensure_ascii=False) + "\n").encode()
@@ -252,6 +240,25 @@ def experiments(folder: pathlib.Path) -> list[Files]:
     return [Files(folder, path.stem) for path in sorted(folder.glob("exp_*.json"))]
 
 
+def copies(results: pathlib.Path) -> dict[Files, Files]:
+    """The experiments of folders that somebody has copied, and those that they are copies of: the same trials, ended at the same
+    times. Of two the one whose folder has the shorter name is the original.
+
+    A file that cannot be read is no copy.
+    """
+    known: dict[tuple, Files] = {}
+    found = {}
+    folders = sorted(setting_folders(results), key=lambda folder: (len(folder.name), folder.name))
+    for files in (files for folder in folders for files in experiments(folder)):
+        try:
+            ended = frozenset((row["fingerprint"], row["finished"]) for row in read_rows(files) if row["finished"])
+        except Failure:
+            continue
+        if ended and known.setdefault((files.experiment, ended), files) != files:
+            found[files] = known[files.experiment, ended]
+    return found
+
+
 def read(folder: str | pathlib.Path):
     """All rows below a folder as one pandas frame; `folder` tells where each was found."""
     import pandas as pd
@@ -273,28 +280,28 @@ def write_labels(files: Files, key: str, labels: np.ndarray) -> None:
             _replace_array(files.predictions, key, labels.astype(np.min_scalar_type(int(labels.max()))) if whole else labels)
 
 
-def read_frame(files: Files, rows: list[dict] | None = None):
-    """The rows of one experiment as a pandas frame; `rows` are those of `read_rows`, where they are known. Raises `Failure`."""
-    return _frame(files.rows, NAMES, read_rows(files) if rows is None else rows)
+def read_frame(files: Files):
+    """The rows of one experiment as a pandas frame. Raises `Failure`."""
+    return _frame(files.rows, NAMES, _read_rows(files))
 
 
 def read_measures(files: Files):
     """The measures of one experiment as a pandas frame."""
-    return _frame(files.measures, MEASURE_NAMES, _table(files.measures, MEASURE_NAMES))
+    return _frame(files.measures, MEASURE_NAMES, reading.read(files.measures, MEASURE_NAMES))
 
 
 def read_epochs(files: Files):
     """The epoch rows of one experiment as a pandas frame."""
-    return _frame(files.epochs, EPOCH_NAMES, _table(files.epochs, EPOCH_NAMES))
+    return _frame(files.epochs, EPOCH_NAMES, reading.read(files.epochs, EPOCH_NAMES))
 
 
-def _frame(path: pathlib.Path, names: tuple[str, ...], checked: list[dict]):
+def _frame(path: pathlib.Path, names: tuple[str, ...], read: reading.Read):
     """A file as a pandas frame, its numbers as numbers, after its lines were read as text and checked."""
     import pandas as pd
 
-    if not checked:
+    if not read.rows:
         return pd.DataFrame(columns=names)
-    frame = pd.read_csv(path, dtype={"point": str})
-    for name, value in BLANK.items():
+    frame = pd.read_csv(io.BytesIO(_csv(read.rows, names)) if read.edited else path, dtype={"point": str})
+    for name, value in reading.BLANK.items():
         frame[name] = frame[name].fillna(value) if name in frame else value
     return frame

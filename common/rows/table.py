@@ -54,9 +54,8 @@ class Table:
     @classmethod
     def read(cls, files: schema.Files) -> "Table":
         """Everything there is. Raises `Failure` for a damaged file."""
-        lines = store.read_rows(files)
-        undone = [row for row in lines if row["status"] not in schema.FINAL]
-        rows = store.read_frame(files, lines)
+        undone = [row for row in store.read_rows(files) if row["status"] not in schema.FINAL]
+        rows = store.read_frame(files)
         rows = rows[rows["status"].isin(schema.FINAL)]
         return cls(
             files,

@@ -122,12 +122,17 @@ class Sweep:
         return own | {"score": score.value, "nll": score.nll, "search": space.space_hash(searcher.space)}
 
     def write_tuned(self, files: schema.Files, bases: dict[str, str]) -> pathlib.Path:
-        """`tuned_NN_….json`: the best values of each arm, and what they rest on. Arms that were not searched now stay."""
+        """`tuned_NN_….json`: the best values of each arm, and what they rest on.
+
+        Arms that were not searched now stay, and what an earlier sweep of the same space, code and data found that is better.
+        """
         arms = _read_tuned(files)
         for arm, found in self.found().items():
             best = self._best(arm)
             searchers = [s for s in self.searchers if s.arm == arm]
             score = Score.of([best.row], self.experiment.task)
+            if _is_better(arms.get(arm), score, [space.space_hash(searchers[0].space), bases[arm]]):
+                continue
             arms[arm] = {
                 "values": found.values,
                 "score": score.value,
@@ -161,6 +166,14 @@ def tuned(files: schema.Files, spaces: dict[str, space.Space], bases: dict[str, 
         return found
     except (KeyError, TypeError):  # it lacks an arm: search here
         return {}
+
+
+def _is_better(known: dict | None, score: Score, rests_on: list[str]) -> bool:
+    """Whether what an earlier sweep found rests on the same, and did better."""
+    try:
+        return [known["search"], known["basis"]] == rests_on and Score(known["score"], known["nll"]).rank > score.rank
+    except (KeyError, TypeError):  # there is none, or it is damaged
+        return False
 
 
 def _read_tuned(files: schema.Files) -> dict:

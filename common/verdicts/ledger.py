@@ -37,8 +37,12 @@ def entries(folder: pathlib.Path, number: str | None = None, setting: str | None
     Args:
         number: of the one experiment; setting: name of the one setting.
     """
+    copies = store.copies(folder)
     for one in store.setting_folders(folder):
         for files in store.experiments(one):
+            if files in copies:
+                yield Failure(f"{files.rows} holds the rows of {copies[files].rows}: it is left out as a copy")
+                continue
             if number is not None and not files.experiment.startswith(f"exp_{number}_"):
                 continue
             if setting not in (None, store.setting_name(files)):

@@ -123,8 +123,8 @@ def test_any_flipped_byte_in_an_archive_is_one_kind_of_error(files):
         (lambda text: text[:-1], "line 2: cut short"),
         (lambda text: "\n", "line 1: not the columns .* needs experiment, arm, seed"),
         (lambda text: text.replace("test_accuracy", "acc"), "line 1: .*knows no 'acc'"),
-        (lambda text: text.replace(",done,", ",fine,"), "line 2: status 'fine'"),
-        (lambda text: text.replace(",0,done", ",zero,done"), "line 2: .*seed 'zero'"),
+        (lambda text: text.replace(",done,", ",fine,"), "line 2, column status: .* Received: 'fine'"),
+        (lambda text: text.replace(",0,done", ",zero,done"), "line 2, column seed: .* Received: 'zero'"),
     ],
     ids=["cut", "newline", "empty", "other columns", "status", "seed"],
 )
