@@ -7,13 +7,12 @@ where the best rate gains less than 0.005 with the fifth more, and quiet enough 
 seeds.
 """
 
-import argparse
 import itertools
 import pathlib
 import statistics
 
 from common.commands.options import STUDY
-from common.commands.parsing import FIELD_OF, parse, positive
+from common.commands.parsing import FIELD_OF, end, parse, positive, setting_name
 from common.commands.run import find_script
 from common.errors import Misuse
 from common.experiment import Experiment
@@ -29,11 +28,17 @@ LONGER = 1.2
 RATE = "learning_rate"
 
 
-def main() -> None:
-    number, given = _arguments()
-    experiment = declared(find_script(number))
+OPTIONS = ("setting", "full", "rate", "seeds", "jobs", "results", *FIELD_OF)
+"""Those of an experiment that make sense here."""
+
+
+def main() -> int:
+    """Train the pilot and print what it comes to. Returns the exit status. Raises `Misuse`, `Failure`."""
+    given = parse([name for name in STUDY if name in OPTIONS], positional="number", description=__doc__.splitlines()[0])
+    experiment = declared(find_script(given.number))
     overrides = {field: getattr(given, name) for name, field in FIELD_OF.items() if getattr(given, name, None) is not None}
-    planner = Planner(experiment, experiment.select(given.setting or "small", overrides), pathlib.Path(given.results))
+    selected = experiment.select(setting_name(given) or "small", overrides)
+    planner = Planner(experiment, selected, pathlib.Path(given.results) / "pilot")
     epochs = planner.resolved[experiment.first].setting.epochs
     budgets = (epochs, round(LONGER * epochs))
     rates = [positive(given, "rate")] if given.rate else _grid(experiment)
@@ -45,12 +50,9 @@ def main() -> None:
     options = RunOptions(devices=devices, jobs=jobs, stall_seconds=STALL_SECONDS, checkpoint_steps=None, keep=False, dry=False)
     with Session(planner, options) as session:
         session.train(plan, session.prepare(plan))
+        session.check()
     _show(experiment, plan, points, budgets)
-
-
-def _arguments() -> tuple[str, argparse.Namespace]:
-    given = parse(STUDY, positional="number", description=__doc__.splitlines()[0])
-    return given.number, given
+    return 0
 
 
 def _grid(experiment: Experiment) -> list[float]:
@@ -64,13 +66,12 @@ def _grid(experiment: Experiment) -> list[float]:
 def _show(experiment: Experiment, plan: Plan, points: list[Variant], budgets: tuple[int, int]) -> None:
     rows, best = plan.rows(), dict.fromkeys(budgets, (0.0, 0.0, ""))
     for variant in points:
-        scores = [float(row[f"val_{experiment.task.metric}"]) for row in rows if row["point"] == variant.point]
+        own = [row for row in rows if row["point"] == variant.point]
+        scores = [float(row[f"val_{experiment.task.metric}"]) for row in own]
         mean, deviation = statistics.fmean(scores), statistics.stdev(scores) if len(scores) > 1 else 0.0
-        trained = statistics.fmean(
-            float(row[f"train_{experiment.task.metric}"] or 0) for row in rows if row["point"] == variant.point
-        )
-        line = f"{variant.epochs} epochs, rate {variant.values[RATE]:g}: val {mean:.4f} ± {deviation:.4f}, train {trained:.4f}"
-        print(line)
+        dead = sum(row["trained"] == "False" for row in own)
+        said = f", {dead} of {len(own)} did not train" if dead else ""
+        print(f"{variant.epochs} epochs, rate {variant.values[RATE]:g}: val {mean:.4f} ± {deviation:.4f}{said}")
         better = experiment.task.better
         if not best[variant.epochs][2] or better(mean) > better(best[variant.epochs][0]):
             best[variant.epochs] = mean, deviation, f"{variant.values[RATE]:g}"
@@ -82,4 +83,4 @@ def _show(experiment: Experiment, plan: Plan, points: list[Variant], budgets: tu
 
 
 if __name__ == "__main__":
-    main()
+    end(main)

@@ -97,7 +97,7 @@ class Experiment:
         """Space of each arm that is searched for itself."""
         self.tuner = tuner if isinstance(tuner, dict) else dict.fromkeys(self.search, tuner)
         self.points = points
-        self._check()
+        self._check(tuner)
 
     def _completed(self, claim: Claim) -> Claim:
         """The claim with what follows from the experiment: the datasets that decide, and the task's primary metric."""
@@ -141,6 +141,14 @@ class Experiment:
         """What an arm takes from the shared search: all of it but what the arm sets, or searches for itself."""
         own = {*self.arms[arm], *self.search.get(arm, ())}
         return {name: entry for name, entry in self.shared.items() if name not in own}
+
+    def spaces(self, rate: float | None = None) -> dict[str, space.Space]:
+        """What is searched on each arm, on the first what all share; without the learning rate where the user has set one."""
+        searched = ({self.first: self.shared} if self.shared else {}) | self.search
+        if rate is None:
+            return searched
+        without = {arm: {n: entry for n, entry in own.items() if n != "learning_rate"} for arm, own in searched.items()}
+        return {arm: own for arm, own in without.items() if own}
 
     def searched_by(self, arm: str) -> space.Space:
         """All arguments of an arm that a search gives it, its own or the shared one."""
@@ -203,8 +211,7 @@ class Experiment:
             "doc": self.doc,
             "question": self.question,
             "arms": self.arms,
-            "search": {arm: space.to_json(own) for arm, own in self.search.items()},
-            "shared": space.to_json(self.shared),
+            "search": {arm: space.to_json(own) for arm, own in self.spaces(selected.rate).items()},
             "baseline": self.baseline,
             "seeds": 1 if selected.tries else self.seeds,
             "setting_name": selected.name,
@@ -280,7 +287,7 @@ class Experiment:
                 f"Received: {part!r}{inside}"
             )
 
-    def _check(self) -> None:
+    def _check(self, tuner: str | dict[str, str]) -> None:
         if self.seeds < 1:
             raise Misuse(f"{self.name}: seeds must be at least 1. Received: {self.seeds}")
         wrong = [tuner for arm, tuner in self.tuner.items() if tuner not in TUNERS or arm not in self.search]
@@ -292,6 +299,11 @@ class Experiment:
             raise Misuse(
                 f"{self.name}: what all arms share is searched on the first, which can neither set it nor search for itself: "
                 f"move another arm to the front. Received: {self.first!r}"
+            )
+        if self.shared and not self.search and tuner != "grid":
+            raise Misuse(
+                f"{self.name}: what all arms share is searched on a grid: tuner is that of arms that search for themselves. "
+                f"Received: tuner={tuner!r}"
             )
         if self.points < 1:
             raise Misuse(f"{self.name}: points must be at least 1. Received: {self.points}")

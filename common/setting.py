@@ -148,7 +148,7 @@ class Selected:
         parts = [self.name, dataset, *(["smoke"] if self.smoke else []), *(["debug"] if self.debug else [])]
         changed = self.differences(arms)
         parts += [f"{SHORT.get(name, name)}={_shown(self.overrides[name])}" for name in FIELDS if name in changed]
-        return "-".join(parts + ([f"rate={self.rate:g}"] if self.rate is not None else []))
+        return "-".join(parts + ([f"rate={self.rate!r}"] if self.rate is not None else []))
 
     def demonstration(self, arms: Sequence[dict]) -> bool:
         """Whether its rows only demonstrate: of the quick setting, of digits, too small to speak of images, or overridden."""

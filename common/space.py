@@ -11,7 +11,10 @@ from common.errors import Misuse
 
 POINTS_PER_DECADE = 2
 """Of a logarithmic grid, at least."""
-LINEAR_POINTS = 7
+POINTS = 7
+"""Of the grid of a linear range, or of whole numbers."""
+LEAST_POINTS = 3
+"""Of any grid: fewer would have no inside."""
 EXTENSION = 2
 """Points by which a grid grows on the side where its best one lies."""
 ROOM = 100.0
@@ -107,8 +110,8 @@ def _range(low, high, log, default, whole, points, limits) -> Range:
     if not (numbers and low < high < math.inf and (low > 0 or not log) and low > -math.inf):
         raise Misuse(f"a range needs {'0 < ' if log else ''}low < high. Received: {low!r}, {high!r}")
     if points is None:
-        points = 1 + math.ceil(POINTS_PER_DECADE * math.log10(high / low) - 1e-9) if log else LINEAR_POINTS
-        points = max(points, 2)
+        points = 1 + math.ceil(POINTS_PER_DECADE * math.log10(high / low) - 1e-9) if log and not whole else POINTS
+        points = max(points, LEAST_POINTS)
     if points < 2:
         raise Misuse(f"a range needs at least 2 grid points. Received: {points!r}")
     limits = limits or ((low / ROOM, high * ROOM) if log and not whole else (low, high))
@@ -126,7 +129,7 @@ def log_range(low, high, *, default=None, whole=False, points: int | None = None
     Args:
         default: what someone who does not tune would take; by default the middle.
         whole: whole numbers only.
-        points: of the grid; by default as many as lie half a decade apart or less.
+        points: of the grid; by default as many as lie half a decade apart or less, of whole numbers 7.
         limits: (lowest, highest) to which the grid may grow; by default 100 times further out on either side, for whole
             numbers none.
     """

@@ -2,7 +2,7 @@
 
 Varies   which random streams follow the seed: all, or one alone while the others stay at seed 0. Two controls of the whole
          procedure: the same arm under other seeds, and an arm that must be worse.
-Fixed    the one arm that is trained: architecture, SGD with momentum, light augmentation.
+Fixed    the one arm that is trained: architecture, SGD with momentum, a rate that suits it, light augmentation.
 Expect   no single stream explains the whole spread (Bouthillier et al. 2021); a difference between two arms of another
          experiment that is smaller than the spread of `all` needs many seeds to be seen. The control under other seeds is the
          same, the one with wrong labels worse.

@@ -1,7 +1,7 @@
 """Exp 05: does dropout reduce overfitting, and does it need longer training to pay?
 
 Varies   the rate of dropout before each dense layer, or of whole feature maps after each block; the budget: E or 4E epochs.
-Fixed    architecture, SGD with momentum, no augmentation.
+Fixed    architecture, SGD with momentum, a rate that suits the baseline in E epochs, no augmentation.
 Expect   a smaller gap between train and test, a better accuracy with enough epochs; rates of 0.2 to 0.5 best, 0.7 too much for a
          short run (Srivastava et al. 2014); whole maps help convolutions more (Tompson et al. 2015).
 """

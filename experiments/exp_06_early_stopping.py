@@ -1,7 +1,8 @@
 """Exp 06: does stopping when the validation loss no longer falls reduce overfitting, and how patient should one be?
 
-Varies   the epochs without a lower validation loss after which training ends; whether the weights of its lowest one come back.
-Fixed    architecture, Adam at its default rate, a budget long enough to overfit.
+Varies   for which share of the epochs validation loss may pass without falling before training ends; whether the weights of its
+         lowest one come back.
+Fixed    architecture, Adam at a rate that suits the baseline and falls to zero, a budget long enough to overfit.
 Expect   a smaller gap at about equal accuracy for a part of the budget; the more patient the better and the dearer
          (Prechelt 1998); restoring matters more the longer the patience.
 """
@@ -42,6 +43,7 @@ experiment = Experiment(
     arms=ARMS,
     search=shared(learning_rate=log_range(1e-4, 3e-2)),
     setting=Setting("cifar10", epochs=60, batch_size=128),
+    small=Setting("cifar10", epochs=30, train_size=5000),
     quick=Setting("digits", epochs=60, batch_size=32, train_size=200),
     claims=[
         *overfits_less(STOPPED, "baseline", id="stopping"),

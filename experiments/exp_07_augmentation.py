@@ -1,7 +1,7 @@
 """Exp 07: does changing the training images at random improve accuracy on unseen ones?
 
 Varies   augment, what happens to each training image in each epoch.
-Fixed    architecture, SGD with momentum, epochs; validation and test images are never changed.
+Fixed    architecture, SGD with momentum, a rate that suits the baseline, epochs; validation and test images are never changed.
 Expect   on natural images each helps and all together help most; on digits a flip makes other characters and hurts.
 """
 

@@ -43,7 +43,7 @@ def train(trial, *, optimizer, learning_rate, options=None):
 experiment = Experiment(
     train,
     arms=ARMS,
-    search={name: {"learning_rate": log_range(low, 100 * low)} for name, low in LOWEST.items()},
+    search={name: {"learning_rate": log_range(low, 100 * low, default=DEFAULT_RATES.get(name))} for name, low in LOWEST.items()},
     setting=Setting("cifar10", epochs=20, batch_size=128, train_size=10_000),
     small=Setting("cifar10", epochs=15, train_size=5000),
     quick=Setting("digits", epochs=10, batch_size=32, train_size=300),

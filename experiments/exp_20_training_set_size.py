@@ -1,8 +1,8 @@
 """Exp 20: how much does more training data help, and does it reduce overfitting?
 
 Varies   the share of the training images that is used, 1 % to all of them; smaller sets lie within larger ones.
-Fixed    architecture, SGD with momentum, and either the epochs, where a small set gets few updates, or the updates, where its
-         images are shown as often as it takes to make an epoch as long as that of all images.
+Fixed    architecture, SGD with momentum at a rate that suits all images, and either the epochs, where a small set gets few
+         updates, or the updates, where its images are shown as often as it takes to make an epoch as long as that of all images.
 Expect   accuracy grows with the logarithm of the number of images (Sun et al. 2017), faster at equal epochs, where fewer
          images are also less training; at equal updates the gap between train and test shrinks as images are added.
 """

@@ -1,7 +1,8 @@
 """Exp 28: does cross-validation tell better than a hold-out set how a model will do on unseen images?
 
 Varies   how the accuracy of a model trained on all of a small train set is estimated from that set alone.
-Fixed    the model itself, the same in every arm; each seed draws a train set of its own, and the test split is the truth.
+Fixed    the model itself and its rate, the same in every arm; each seed draws a train set of its own, and the test split is
+         the truth.
 Expect   accuracy on the training images is far too good; a hold-out set is nearly unbiased but tells little, being small; k folds
          use every image once and err less (Kohavi 1995); ten folds are a little less pessimistic than five.
 

@@ -58,7 +58,7 @@ experiment = Experiment(
                 id=to_id(f"{arm} not worse"),
                 better=arm,
                 worse="baseline",
-                margin=0.01,
+                margin=0.02,
                 kind="not worse",
             )
             for arm in ("bfloat16", "float16", "XLA")

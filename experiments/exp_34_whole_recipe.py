@@ -1,7 +1,7 @@
 """Exp 34: what does each ingredient of a training recipe add, alone and in the company of the others?
 
 Varies   which of five are used: batch normalisation, augmentation (shifts and rotations), dropout, an L2 penalty on the
-         kernels, a cosine schedule. None, each alone, all, and all without each.
+         kernels, a rate that rises and falls along a cosine. None, each alone, all, and all without each.
 Fixed    architecture otherwise, SGD with momentum, epochs; each arm at a learning rate of its own.
 Expect   the whole recipe well ahead of none, and by less than the sum of what its ingredients add alone (He et al. 2019 stack
          such refinements one by one); augmentation missed most, dropout beside batch normalisation least (Li et al. 2019).

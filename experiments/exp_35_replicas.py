@@ -1,7 +1,7 @@
 """Exp 35: does a batch that is shared by several devices give the same network, and does it get there sooner?
 
 Varies   replicas, devices that share each batch: GPUs, or logical CPU devices where there are none.
-Fixed    the global batch, the learning rate and the number of updates.
+Fixed    the global batch, the learning rate, which suits one replica, and the number of updates.
 Expect   the same accuracy, as the update is the same sum in another order; with a device for each replica nearly as many
          times the speed (Goyal et al. 2017), on one processor none: there, speed is not measured.
 """

@@ -1,9 +1,10 @@
 """Exp 36: does automatic search find a better network than the published one, and does Bayesian search beat random search?
 
 Varies   who chooses depth, width, kernel, normalisation, pooling and rate of `small_cnn`: random or Bayesian search, 12 points
-         each, against the published model A as it stands, trained once or for as many epochs as a whole search takes.
+         each, against the published model A at a rate that suits it, trained once or for as many epochs as a whole search
+         takes.
 Fixed    Adam, batch size, epochs of a training.
-Expect   search ahead of the published network (it may choose normalisation and a rate of its own); Bayesian not worse than
+Expect   search ahead of the published network (it may choose normalisation); Bayesian not worse than
          random, and hardly better with so few points (Li & Talwalkar 2019).
 """
 

@@ -36,7 +36,7 @@ def train(trial, *, augmented, normalisation, learning_rate):
     )
 
 
-def copes(better, kind, worse="plain, none", margin=0.01):
+def copes(better, kind, worse="plain, none", margin=0.015):
     """The claim that an arm is more accurate on images changed in one way."""
     return Claim(
         f"{better} copes better with {kind} than {worse}",

@@ -53,13 +53,14 @@ class Study:
         Raises:
             Failure: a trial has failed.
         """
-        plan = self._plan(dataclasses.replace(self.search.untuned(), common=None))
+        chosen = dataclasses.replace(self.search.untuned(), common=None)
+        plan = self._plan(chosen)
         if self.search.searches:
             print("DEBUG=1 searches nothing: what the script searches has its default, or the middle of its range")
         try:
             with self.session:
                 trials = self.session.prepare(plan)
-                self.session.announce(plan, trials)
+                self.session.announce(plan, trials, notes=self.search.described(chosen))
                 self._describe(plan)
                 self.session.train(plan, trials)
         except DryRunEnds:
@@ -91,7 +92,7 @@ class Study:
             self.options.cluster.leave(state="done", status=0)
         store.write_declaration(files, self.planner.declaration())
         for sweep in done:
-            sweep.write_tuned(files, self.planner.bases)
+            sweep.write_tuned(files, self.search.bases(sweep.given))
         outcome.show_sweep(files, [line for sweep in done for line in sweep.summary()])
         return 0
 
@@ -108,7 +109,8 @@ class Study:
 
     def _plan(self, chosen: Chosen) -> Plan:
         variants = self.search.variants(chosen)
-        return self.planner.plan([(variant, seed) for seed in self.seeds for variant in variants])
+        shared = chosen.shared.values if chosen.shared else {}
+        return self.planner.plan([(variant, seed) for seed in self.seeds for variant in variants], shared=shared)
 
     def _join(self) -> None:
         if self.options.cluster:

@@ -73,9 +73,7 @@ def _sweep_figures(
 
 def _spaces(declaration: dict) -> dict[str, space.Space]:
     """What is searched of each arm; of the first what all share."""
-    shared = declaration.get("shared")
-    searched = {next(iter(declaration["arms"])): shared} if shared else {}
-    return {arm: space.of_json(own) for arm, own in (searched | declaration["search"]).items()}
+    return {arm: space.of_json(own) for arm, own in declaration["search"].items()}
 
 
 def _search_curves(tried: pd.DataFrame, arms: list[str]) -> dict[str, pd.DataFrame]:

@@ -5,6 +5,7 @@ An *entry* is an arm at one rate, by the name that `schema.entry_name` gives it:
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,6 +15,9 @@ from common import metrics
 from common.files import read_arrays
 from common.rows import schema, store
 from common.rows.metric import DERIVED, Metric, Primary, of_column, of_measure
+
+TARGETS_ARE_SHARES = 3
+"""The first protocol in which a target is a share of what the baseline ends with."""
 
 
 class NoData(Exception):
@@ -81,16 +85,25 @@ class Table:
         own = sorted((seed, row.get(column, math.nan)) for (name, seed), row in self.by_trial.items() if name == entry)
         return np.array([value for _, value in own], float)
 
-    def target(self, share: float) -> float:
+    def target(self, share: float, seeds: Sequence[int] | None = None) -> float:
         """What val must reach to be at a share of what the baseline (or the first arm) ends with, in the mean over its seeds.
 
-        Of an error, less is better: it is 1 / share times that. Raises `NoData` where that arm has no rows.
+        Of an error, less is better: it is 1 / share times that. Seeds in which that arm did not train do not count.
+
+        Args:
+            seeds: by default all that the arm has.
+
+        Raises:
+            NoData: that arm has no such row, or the rows are of a protocol whose targets were no shares.
         """
+        if self.declaration.get("protocol", 0) < TARGETS_ARE_SHARES:
+            raise NoData("its target is of an earlier protocol, and no share of what the baseline ends with: run it again")
         whose = self.declaration.get("baseline") or self.arms[0]
-        finals = self.scores(whose, self.primary.on("val"))
-        if not np.isfinite(finals).any():
-            raise NoData(f"no rows of {whose}, by which the target is set")
-        return float(np.nanmean(finals) * share**self.primary.sign)
+        rows = [row for (entry, seed), row in self.by_trial.items() if entry == whose and (seeds is None or seed in seeds)]
+        finals = [row[self.primary.on("val")] for row in rows if row["status"] == "done" and str(row.get("trained")) != "False"]
+        if not finals:
+            raise NoData(f"no seed in which {whose} has trained, by which the target is set")
+        return float(np.mean(finals) * share**self.primary.sign)
 
     def seeds_of(self, entries: list[str]) -> list[int]:
         """Seeds that all the entries have, from 0 on without a gap: a later seed must not stand in for a missing one."""

@@ -138,8 +138,8 @@ class Planner:
         """What stands beside the rows, for whoever reads them alone."""
         return {**self.experiment.declare(self.selected), "setting": dataclasses.asdict(self.setting), "protocol": PROTOCOL}
 
-    def plan(self, trials: Sequence[tuple[Variant, int]], *, searching: bool = False) -> "Plan":
-        """The plan of some trials, variant and seed of each, in the order in which they shall run.
+    def plan(self, trials: Sequence[tuple[Variant, int]], *, searching: bool = False, shared: dict | None = None) -> "Plan":
+        """The plan of some trials, variant and seed of each, in the order in which they shall run. For the rest see `Plan`.
 
         Raises:
             Misuse: see `check`; or arms whose names would share a file.
@@ -154,7 +154,7 @@ class Planner:
                 raise Misuse(f"{self.experiment.name}: arms must differ in more than punctuation: {other!r}. Received: {entry!r}")
         planned = [self.planned(variant, seed) for variant, seed in trials]
         files = self.files.trials if searching else self.files
-        return Plan(self, files, planned, {} if searching else variants, searching)
+        return Plan(self, files, planned, {} if searching else variants, searching, shared or {})
 
     def planned(self, variant: Variant, seed: int | None) -> Planned:
         """One trial as it would be under the code, setting and data of now; without a seed, what its seeds share."""
@@ -176,6 +176,8 @@ class Plan:
     """Those of a result, by key."""
     searching: bool
     """Whether these are a search's trials, which see no test image."""
+    shared: dict = field(default_factory=dict)
+    """Values that all arms share, as a search has found them: rows at others are of no use any more."""
 
     @property
     def experiment(self) -> Experiment:
@@ -217,11 +219,12 @@ class Plan:
         ]
 
     def _current(self, row: dict) -> str:
-        """A row's fingerprint as it would be now; values that a search gave it count as planned, else as they are."""
+        """A row's fingerprint as it would be now; what a search gave its arm counts as planned or shared, else as it is."""
         variant = self.variants.get((row["arm"], row["rate"], row["point"]))
         if variant is None:
             arm, arguments = row["arm"], json.loads(row["arguments"])
             values = {name: arguments[name] for name in self.experiment.searched_by(arm) if name in arguments}
+            values |= {name: self.shared[name] for name in self.experiment.shared_by(arm) if name in self.shared}
             variant = Variant(arm, row["rate"], values, int(row["epochs"]) if self.searching else None, row["point"])
         return self.planner.planned(variant, int(row["seed"])).fingerprint
 

@@ -38,16 +38,19 @@ class Search:
         self.planner, self.experiment = planner, planner.experiment
         self.smoke, self.rate = planner.selected.smoke, planner.selected.rate
         self.arms, self.first = list(arms), planner.experiment.first
-        self.shared = self._without_rate(self.experiment.shared)
+        self.known = self.experiment.spaces(self.rate)
+        """Of all arms that are searched."""
+        takes = any(set(self.experiment.shared_by(arm)) - set(self._by_hand(arm)) for arm in arms)
+        self.shared = self.known[self.first] if self.experiment.shared and self.first in self.known and takes else {}
+        """What is searched on the first arm, where an arm of the call takes some of it."""
         searched = [arm for arm in arms if arm in self.experiment.search and not planner.resolved[arm].lack]
-        spaces = {arm: self._without_rate(self.experiment.search[arm]) for arm in searched}
-        self.spaces = {arm: own for arm, own in spaces.items() if own}
-        """Of each arm that is searched for itself."""
+        self.spaces = {arm: self.known[arm] for arm in searched if arm in self.known}
+        """Of each arm of the call that is searched for itself."""
         self.points = SMOKE_POINTS if self.smoke else self.experiment.points
 
-    def _without_rate(self, searched: space.Space) -> space.Space:
-        """A space without the learning rate, where the user has set one."""
-        return {name: entry for name, entry in searched.items() if name != RATE or self.rate is None}
+    def _by_hand(self, arm: str) -> dict:
+        """The learning rate that the user has set in the place of one that the arm would search."""
+        return {RATE: self.rate} if self.rate is not None and RATE in self.experiment.searched_by(arm) else {}
 
     @property
     def searches(self) -> bool:
@@ -66,7 +69,6 @@ class Search:
         Raises:
             Failure, DryRunEnds: see `Session.train_search`. Failure also where the first arm cannot run here.
         """
-        self._refuse_lack()
         earlier = {} if self.smoke else self._earlier()
         if earlier:
             print(f"values from a larger search: {next(iter(earlier.values())).tuning}")
@@ -75,6 +77,7 @@ class Search:
         gridded = {arm: own for arm, own in self.spaces.items() if self.experiment.tuner[arm] == "grid"}
         shared = self.untuned().shared
         if self.shared and not self.smoke:
+            self._refuse_lack()
             own = Grids(gridded, self.experiment.task)
             later = sum(map(own.budget, gridded)) + self.points * (len(self.spaces) - len(gridded))
             shared = self._race(session, {self.first: self.shared}, None, then, later)[0][self.first]
@@ -94,11 +97,12 @@ class Search:
 
         Args:
             tuner: for all arms; by default the script's, or halton in place of a grid.
-            count: points an arm; by default the script's. repeats: how often each search is made.
+            count: points an arm; by default the script's, or as many as a later call of the experiment will use in place of its
+                grid. repeats: how often each search is made.
         """
-        self._refuse_lack()
-        shared, count = None, count or self.points
+        shared, count = None, count or self._worth_using()
         if self.shared:
+            self._refuse_lack()
             first = self._new_sweep({self.first: tuner or "halton"}, {self.first: self.shared}, count, repeats)
             self._train_sweep(session, first)
             yield first
@@ -115,9 +119,11 @@ class Search:
         for arm in self.arms:
             given = self._given(arm, chosen.shared)
             own = chosen.values.get(arm, Found({}, ""))
-            taken = [found.tuning for found in (chosen.shared, own) if found and set(found.values) & set(given | own.values)]
-            spaces = {name: entry for name, entry in self.experiment.searched_by(arm).items() if name != RATE or not self.rate}
-            searched = {"search": space.space_hash(spaces), "tuning": "; then ".join(filter(None, taken))} if taken else {}
+            names = [name for name in {**given, **own.values} if name not in self._by_hand(arm)]
+            how = [chosen.shared.tuning] if chosen.shared and set(given) & set(names) else []
+            how += [own.tuning] if own.values else []
+            spaces = {name: self.experiment.searched_by(arm)[name] for name in names}
+            searched = {"search": space.space_hash(spaces), "tuning": "; then ".join(filter(None, how))} if names else {}
             variants.append(Variant(arm, values=given | own.values, **searched))
         for arm in chosen.values if chosen.common else ():
             how = f"best on average over {len(chosen.values)} arms"
@@ -127,31 +133,42 @@ class Search:
         return variants
 
     def described(self, chosen: Chosen) -> list[str]:
-        """Which learning rates the arms are trained with, and where they come from, in words."""
+        """With which rates and other searched values the arms are trained, and where these come from, in words."""
         lines = []
         if self.rate is not None:
             lines.append(f"{RATE} {self.rate:g} for all arms that search one, as RATE says")
         if chosen.shared:
             how = f"searched on {self.first}: {chosen.shared.tuning}" if chosen.shared.tuning else "not searched"
-            values = ", ".join(f"{name} {_shown(value)}" for name, value in chosen.shared.values.items())
-            lines.append(f"{values} for all arms, {how}")
-        rates = {arm: found for arm, found in chosen.values.items() if RATE in found.values}
-        if rates:
-            how = next(iter(rates.values())).tuning or "not searched"
-            lines.append(f"{RATE} of each arm ({how}): " + ", ".join(f"{a} {f.values[RATE]:g}" for a, f in rates.items()))
-        return lines
+            lines.append(f"{_shown(chosen.shared.values)} for all arms{' but those below' if chosen.values else ''}, {how}")
+        ways: dict[str, list[str]] = {}
+        for arm, found in chosen.values.items():
+            ways.setdefault(found.tuning or "not searched", []).append(f"{arm}: {_shown(found.values)}")
+        return lines + [f"{'; '.join(arms)} ({how})" for how, arms in ways.items()]
 
     def _given(self, arm: str, shared: Found | None) -> dict:
         """What an arm is trained with besides what it searches for itself: the user's rate, and the shared values."""
         entries = self.experiment.shared_by(arm)
-        given = {RATE: self.rate} if self.rate is not None and RATE in self.experiment.searched_by(arm) else {}
-        return given | {name: value for name, value in (shared.values if shared else {}).items() if name in entries}
+        values = shared.values if shared else {}
+        return self._by_hand(arm) | {name: value for name, value in values.items() if name in entries}
+
+    def bases(self, given: dict[str, dict]) -> dict[str, str]:
+        """Of some arms a hash of what a search of each rests on: code, setting and data, and values that are given to it."""
+        with_values = {arm: Variant(arm, values=values) for arm, values in given.items()}
+        return {arm: self.planner.planned(variant, None).fingerprint for arm, variant in with_values.items()}
+
+    def _worth_using(self) -> int:
+        """Points of a sweep that is used in the place of a grid: one more than its race takes."""
+        grids = Grids(({self.first: self.shared} if self.shared else {}) | self.spaces, self.experiment.task)
+        races = [grids.budget(arm) + 1 for arm in grids.spaces if self.experiment.tuner.get(arm, "grid") == "grid"]
+        return max([self.points, *races])
 
     def _refuse_lack(self) -> None:
         """Raises `Failure` where the arm that is searched for all cannot be trained on these data."""
         lack = self.planner.resolved[self.first].lack
-        if self.shared and lack:
-            raise Failure(f"{', '.join(self.shared)} is searched on {self.first}, which cannot run: it {lack}")
+        if lack:
+            raise Failure(
+                f"{', '.join(self.shared)} is searched on {self.first}, which cannot run: it {lack}. RATE=0.01 sets it by hand"
+            )
 
     def _new_sweep(
         self, tuner: dict[str, str], spaces: dict[str, space.Space], count: int, repeats: int, shared: Found | None = None
@@ -159,7 +176,8 @@ class Search:
         """A search of some arms with keras-tuner, so many points an arm, repeated so often."""
         epochs = {arm: self.planner.resolved[arm].setting.epochs for arm in tuner}
         given = {arm: self._given(arm, shared) for arm in tuner}
-        return Sweep(self.experiment, spaces, tuner, count=count, sweeps=repeats, epochs=epochs, given=given)
+        amount = {"count": count, "sweeps": repeats, "epochs": epochs}
+        return Sweep(self.experiment, spaces, tuner, **amount, given=given, known=self.known)
 
     def _train_sweep(self, session: Session, sweep: Sweep, then: Plan | None = None) -> None:
         """Train all that the oracles propose, and keep a table of it."""
@@ -177,14 +195,18 @@ class Search:
 
     def _earlier(self) -> dict[str, Found]:
         """What a sweep that trained more than this search would has found; nothing where there was none."""
-        spaces = ({self.first: self.shared} if self.shared else {}) | self.spaces
-        grids = Grids(spaces, self.experiment.task)
-        cost = {
-            arm: (grids.budget(arm) if self.experiment.tuner.get(arm, "grid") == "grid" else self.points)
-            * self.planner.resolved[arm].setting.epochs
-            for arm in spaces
-        }
-        return tuned(self.planner.files, spaces, self.planner.bases, cost)
+        shared = self._found_earlier({self.first: self.shared}, None) if self.shared else {}
+        if self.shared and not shared:
+            return {}
+        own = self._found_earlier(self.spaces, shared.get(self.first)) if self.spaces else {}
+        return shared | own if bool(own) == bool(self.spaces) else {}
+
+    def _found_earlier(self, spaces: dict[str, space.Space], shared: Found | None) -> dict[str, Found]:
+        grids, setting = Grids(spaces, self.experiment.task), self.planner.resolved
+        gridded = {arm: self.experiment.tuner.get(arm, "grid") == "grid" for arm in spaces}
+        cost = {arm: (grids.budget(arm) if gridded[arm] else self.points) * setting[arm].setting.epochs for arm in spaces}
+        bases = self.bases({arm: self._given(arm, shared) for arm in spaces})
+        return tuned(self.planner.files, spaces, bases, cost)
 
     def _race(
         self, session: Session, spaces: dict[str, space.Space], shared: Found | None, then: Plan, later: int = 0
@@ -209,10 +231,13 @@ class Search:
         return values, grids.common(plan) if self._has_common_rate(spaces) else None
 
     def _has_common_rate(self, spaces: dict[str, space.Space]) -> bool:
-        """Whether the rate that suits all best can be known: all searched arms are here, and on one grid of rates alone."""
+        """Whether the rate that suits all best can be known: all arms that search are here, and on one grid of rates alone."""
+        if RATE in self.experiment.shared:
+            return False  # which all others have in common
         one_grid = set(spaces) == set(self.experiment.search) and len(set(map(space.grid_hash, spaces.values()))) == 1
         return one_grid and len(spaces) > 1 and all(set(own) == {RATE} for own in spaces.values())
 
 
-def _shown(value) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+def _shown(values: dict) -> str:
+    """Values by name, in words."""
+    return ", ".join(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items())

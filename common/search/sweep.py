@@ -17,7 +17,13 @@ from common.text import listed
 
 
 class Sweep:
-    """The searches of all arms, in so many independent repetitions."""
+    """The searches of some arms, in so many independent repetitions.
+
+    Args:
+        spaces, tuner: of each of these arms. count: points of each; sweeps: repetitions; epochs: of a whole training.
+        given: values of other arguments of each arm, that a search before this one has found.
+        known: the spaces of all arms that are searched, whose points of earlier sweeps stay in the table.
+    """
 
     def __init__(
         self,
@@ -29,8 +35,9 @@ class Sweep:
         sweeps: int,
         epochs: dict[str, int],
         given: dict[str, dict],
+        known: dict[str, space.Space],
     ):
-        self.experiment, self.spaces, self.tuner, self.given = experiment, spaces, tuner, given
+        self.experiment, self.spaces, self.tuner, self.given, self.known = experiment, spaces, tuner, given, known
         self.count, self.sweeps, self.epochs = count, sweeps, epochs
         self.restart()
 
@@ -98,8 +105,7 @@ class Sweep:
         """`sweep_NN_….csv`: a row per point that has been trained. Those of other arms and tuners stay while their space does."""
         path = files.points
         names = list(dict.fromkeys(name for searcher in self.searchers for name in searcher.space))
-        experiment = self.experiment
-        hashes = {arm: space.space_hash(own) for arm, own in {experiment.first: experiment.shared, **experiment.search}.items()}
+        hashes = {arm: space.space_hash(own) for arm, own in self.known.items()}
         kept = [
             row
             for row in read_table(path)

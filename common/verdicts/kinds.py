@@ -1,6 +1,5 @@
 """How each kind of claim is judged: one small class per kind, which compares its arms and reads the interval."""
 
-import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -61,10 +60,9 @@ class Kind:
         estimate, how, more = self._compare(better, used, any(counts.values()))
         return Contrast(estimate, len(seeds), look, how or judged, [*notes, *more])
 
-    @functools.cached_property
-    def target(self) -> float | None:
-        """What val must reach, for a claim about that. Raises `NoData`."""
-        return None if self.claim.target is None else self.table.target(self.claim.target)
+    def _target(self, seeds: Sequence[int]) -> float | None:
+        """What val must reach, for a claim about that: it rests on the seeds that are compared alone. Raises `NoData`."""
+        return None if self.claim.target is None else self.table.target(self.claim.target, seeds)
 
     def _choose(self, seeds: Sequence[int]) -> tuple[list[str], str]:
         """Which of the better arms are compared, and how they are judged, in words."""
@@ -87,13 +85,14 @@ class Kind:
             images = self._by_image(terms, seeds)
             if images is not None:
                 return stats.two_way(sign * images), "", []
-        differences = sign * np.array([self._difference(metric, terms, seed) for seed in seeds])
+        target = self._target(seeds)
+        differences = sign * np.array([self._difference(metric, terms, seed, target) for seed in seeds])
         if name == "survival":
             first, second = ([table.of(arm, s)["status"] == "done" for s in seeds] for arm in (better[0], self.worse[0]))
             note = f"survival {sum(first)} against {sum(second)} of {len(seeds)}, p = {stats.survival_p(first, second):.3g}"
             return stats.Ranked(tuple(differences)), "exact", [note]
         if metric.ranked or diverged:
-            notes = [self._reached(metric, [*better, *self.worse], seeds)] if metric.ranked else []
+            notes = [self._reached(metric, [*better, *self.worse], seeds, target)] if metric.ranked else []
             if np.isnan(differences).any():
                 raise NoData("a diverged trial has no such value")
             return stats.Ranked(tuple(differences)), "ranks", notes
@@ -105,11 +104,11 @@ class Kind:
             notes.append(f"over seeds alone: {why}")
         return stats.paired(differences, metric.step(table)), "", notes
 
-    def _difference(self, metric: Metric, terms: Sequence[tuple[float, str]], seed: int) -> float:
+    def _difference(self, metric: Metric, terms: Sequence[tuple[float, str]], seed: int, target: float | None) -> float:
         budget = float(self.table.rows["epochs"].max() + 1)
         total = 0.0
         for sign, arm in terms:
-            value = metric.value(self.table, arm, seed, self.target)
+            value = metric.value(self.table, arm, seed, target)
             if math.isinf(value):  # never reached: later than the budget's last epoch
                 value = metric.at_epoch(self.table.of(arm, seed), budget)
             total += sign * value
@@ -125,11 +124,11 @@ class Kind:
             lines.append(sum(sign * right for sign, right in outcomes))
         return np.array(lines)
 
-    def _reached(self, metric: Metric, arms: Sequence[str], seeds: Sequence[int]) -> str:
+    def _reached(self, metric: Metric, arms: Sequence[str], seeds: Sequence[int], target: float) -> str:
         """How many trials of each arm reached the target."""
-        values = {a: [metric.value(self.table, a, s, self.target) for s in seeds] for a in arms}
+        values = {a: [metric.value(self.table, a, s, target) for s in seeds] for a in arms}
         counts = (f"{arm} {sum(map(math.isfinite, found))} of {len(seeds)}" for arm, found in values.items())
-        return f"target {self.target:.3g} reached: " + ", ".join(counts)
+        return f"target {target:.3g} reached: " + ", ".join(counts)
 
 
 class Superiority(Kind):

@@ -79,19 +79,36 @@ def test_train_writes_no_epochs_steps_or_batch_size(path):
 
 
 def rates_in(tree):
-    """What a script hands to optimizers and schedules as their learning rate."""
+    """What a script hands to optimizers and schedules, and to pretraining, as their learning rate."""
     for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
         name = getattr(call.func, "attr", getattr(call.func, "id", ""))
-        place = 0 if hasattr(keras.optimizers, name) else 1 if name in ("sgd", "falling") else 0
-        if hasattr(keras.optimizers, name) or hasattr(optimizers, name):
-            yield from call.args[place : place + 1]
+        if ast.unparse(call.func).startswith("getattr(optimizers, ") or isinstance(getattr(keras.optimizers, name, None), type):
+            yield from call.args[:1]
+        elif name == "pretrained":
+            yield from call.args[2:3]
+        elif hasattr(optimizers, name) and name != "decay_kernels_alone":
+            yield from call.args[1:2] if name in ("sgd", "falling") else call.args[:1]
         yield from (keyword.value for keyword in call.keywords if keyword.arg == "learning_rate")
+
+
+def is_searched(rate):
+    """Whether a rate is named as one, and no number stands in its place: at most it is multiplied."""
+    if isinstance(rate, ast.Call):  # of a schedule, whose own rate is looked at as well, or of a space
+        return True
+    if isinstance(rate, ast.BinOp) and isinstance(rate.op, ast.Mult | ast.Div):
+        return is_searched(rate.left) or is_searched(rate.right)
+    if isinstance(rate, ast.BoolOp):
+        return all(map(is_searched, rate.values))
+    if isinstance(rate, ast.IfExp):
+        return is_searched(rate.body) and is_searched(rate.orelse)
+    return isinstance(rate, ast.Name) and rate.id.lower().removesuffix("s").endswith("rate") and rate.id != rate.id.upper()
 
 
 @EACH
 def test_no_learning_rate_is_a_literal(path):
     number, tree = path.stem[4:6], ast.parse(path.read_text())
-    literals = [rate.value for rate in rates_in(tree) if isinstance(rate, ast.Constant)]
+    train = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    literals = [ast.unparse(rate) for function in train for rate in rates_in(function) if not is_searched(rate)]
     assert number == PUBLISHED or not literals
 
 
@@ -105,6 +122,30 @@ def test_every_network_has_a_rate_that_is_searched(path):
         assert "learning_rate" in own or "learning_rate" in experiment.searched_by(arm), arm
 
 
-def test_a_literal_rate_is_found():
-    tree = ast.parse("from keras import optimizers\noptimizers.SGD(0.05, momentum=0.9)\nsgd(trial, 0.1)\nSGD(learning_rate=1)")
-    assert [rate.value for rate in rates_in(tree) if isinstance(rate, ast.Constant)] == [0.05, 0.1, 1]
+@pytest.mark.parametrize(
+    "text",
+    [
+        "optimizers.SGD(0.05, momentum=0.9)",
+        "sgd(trial, 0.1)",
+        "SGD(learning_rate=1)",
+        "SGD(CALM)",
+        "SGD(RATE)",
+        "getattr(optimizers, 'Adam')(1e-3)",
+        "SGD(2 * 0.05)",
+        "sgd(trial, 0.1 if x else 0.2)",
+        "falling(trial, tuning_rate or 1e-3)",
+        "transfer.pretrained(trial, build, 0.001)",
+    ],
+)
+def test_a_literal_rate_is_found(text):
+    (rate,) = rates_in(ast.parse(text))
+    assert not is_searched(rate)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["sgd(trial, learning_rate)", "SGD(10 * learning_rate)", "Adam(falling(trial, tuning_rate or learning_rate))", "SGD(rate)"],
+)
+def test_a_searched_rate_is_none(text):
+    rates = list(rates_in(ast.parse(text)))
+    assert rates and all(map(is_searched, rates))

@@ -193,8 +193,12 @@ def test_a_shared_rate_is_searched_on_the_first_arm_alone_and_given_to_all(share
     assert json.dumps({"learning_rate": rates["baseline"]}) in best
     assert rates["apart"] in {json.loads(row["point"])["learning_rate"] for row in tried if row["arm"] == "apart"}
     assert {row["rate"] for row in rows} == {"own"}
-    assert f"learning_rate {rates['baseline']:g} for all arms, searched on first: grid of " in said
-    assert f"apart {rates['apart']:g}" in said
+    assert f"learning_rate {rates['baseline']:g} for all arms but those below, searched on first: grid of " in said
+    assert f"apart: learning_rate {rates['apart']:g} (grid of " in said
+    ways = {row["arm"]: row["tuning"] for row in rows}
+    assert ways["baseline"].startswith("grid of 3 points")
+    assert ways["apart"].startswith("grid of 2 points") and ";" not in ways["apart"].partition(" seeds")[0]
+    assert ways["fixed"] == ""
     hashes = {row["arm"]: row["search"] for row in rows}
     assert hashes["baseline"] == hashes["momentum"] != hashes["apart"]
     assert hashes["fixed"] == ""
