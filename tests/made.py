@@ -16,7 +16,7 @@ CHECKSUM = "c" * 64
 
 def declared(**fields):
     """A declaration: that of a full setting which decides, but for what is given."""
-    about = {"experiment": "exp_90_made", "question": "?", "arms": {}, "claims": [], "protocol": 1, "setting_name": "full"}
+    about = {"experiment": "exp_90_made", "question": "?", "arms": {}, "claims": [], "protocol": 3, "setting_name": "full"}
     return {**about, "demonstration": False, "setting": {"dataset": "mnist"}, "seeds": 5, **fields}
 
 

@@ -213,7 +213,7 @@ def test_a_sensitivity_marks_the_numbers_that_were_tried_where_they_have_room(nu
 
 def test_steps_to_target_count_updates_and_say_who_never_got_there(files):
     rows = store.read_frame(files).query("status != 'failed'").assign(steps=50.0, final_epoch=5, val_accuracy=0.8)
-    declaration = {"arms": ARMS, "question": "?", "baseline": "baseline"}
+    declaration = {"arms": ARMS, "question": "?", "baseline": "baseline", "protocol": 3}
     table = Table(files, rows, store.read_epochs(files), store.read_measures(files), {}, declaration)
     # Epoch e has a validation accuracy of 1 - 0.5 / e, so that 0.76 (95 % of 0.8) is first passed in epoch 3.
     targets, said = curves.targets(table, ["steps"])

@@ -12,9 +12,10 @@ from made import Made, around, claim, declared
 from common import claims
 from common.errors import Failure
 from common.rows import store
+from common.rows.table import NoData, Table
 from common.text import interval, signed
 from common.verdicts import kinds, ledger
-from common.verdicts.judge import Verdict
+from common.verdicts.judge import Verdict, judge
 from common.verdicts.kinds import NO_DATA, OPEN, REFUTED, SUPPORTED
 
 
@@ -107,6 +108,28 @@ def test_what_diverged_is_judged_by_ranks_with_survival_beside(made):
     assert "diverged: b 1 of 10" in accuracy.reason
     assert survival.status in (REFUTED, OPEN)
     assert "survival 10 against 9 of 10" in survival.reason
+
+
+def test_a_target_rests_on_the_seeds_that_are_compared_and_that_have_trained(made):
+    made.add("a", [0.9] * 7, trained=["True"] * 5 + ["False"] + ["True"], val_accuracy=[0.8, 0.8, 0.8, 0.8, 0.8, 0.1, 0.4])
+    made.judge()
+    table = Table.read(made.files)
+    assert table.target(0.5, range(5)) == pytest.approx(0.4)
+    assert table.target(0.5) == pytest.approx(0.5 * (5 * 0.8 + 0.4) / 6)
+    with pytest.raises(NoData, match="no seed in which a has trained"):
+        table.target(0.5, [5])
+
+
+def test_targets_of_earlier_protocols_were_no_shares(made):
+    made.add("a", around(0.95, 5))
+    made.add("b", around(0.85, 5))
+    sooner = claim("a is faster", metric="epochs_to_target", target=0.5, margin=1)
+    store.write_declaration(made.files, declared(arms=made.arms, claims=[sooner], protocol=2))
+    (verdict,) = judge(Table.read(made.files))
+    assert (verdict.status, verdict.reason) == (
+        NO_DATA,
+        "its target is of an earlier protocol, and no share of what the baseline ends with: run it again",
+    )
 
 
 def test_other_metrics(made):
