@@ -52,7 +52,13 @@ class Made:
             row |= {"beside": 0, "train_seconds": 3.0, "input_seconds": 0.0}
             row |= {name: values[seed] for name, values in columns.items()}
             epochs = [
-                {**identity, "stage": "fit", "epoch": e + 1, "val_accuracy": accuracy - 0.1 + 0.03 * e, "train_loss": 1.0}
+                {
+                    **identity,
+                    "stage": "fit",
+                    "epoch": e + 1,
+                    "val_accuracy": min(max(accuracy - 0.1 + 0.03 * e, 0), 1),
+                    "train_loss": 1.0,
+                }
                 for e in range(5)
             ]
             outcome = store.Outcome(row=row, epochs=epochs, predicted=predicted.astype(np.uint8))
