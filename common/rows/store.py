@@ -180,15 +180,19 @@ def supersede(files: Files, stale: list[dict]) -> pathlib.Path:
 def write_declaration(files: Files, declaration: dict) -> None:
     """Write what a script declares. `changed_claims` are the ids of claims that are not those under which rows were written."""
     if files.declaration.exists() and files.rows.exists():
-        try:
-            changed = _changed_claims(read_declaration(files), declaration)
-        except Failure:  # it is damaged, and written again
-            changed = []
+        changed = _changed_claims(read_declaration(files), declaration) if _is_json(files.declaration) else []  # else cut short
         if changed:
             declaration = {**declaration, "changed_claims": changed}
     content = (json.dumps(declaration, indent=1, ensure_ascii=False) + "\n").encode()
     if not files.declaration.exists() or files.declaration.read_bytes() != content:
         write_atomic(files.declaration, content)
+
+
+def _is_json(path: pathlib.Path) -> bool:
+    try:
+        return isinstance(json.loads(path.read_text()), dict)
+    except ValueError:
+        return False
 
 
 def _changed_claims(earlier: dict, declaration: dict) -> list[str]:

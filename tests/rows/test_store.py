@@ -220,9 +220,16 @@ def test_a_claim_of_a_new_id_is_marked(declare):
 
 
 def test_a_new_protocol_starts_without_marks(declare):
-    assert declare(claim(margin=0.03), protocol=1) == ["a-beats-b"]
-    assert declare(claim(margin=0.04), claim("c beats a"), protocol=2) == []
-    assert declare(claim(margin=0.05), claim("c beats a"), protocol=2) == ["a-beats-b"]
+    assert declare(claim(margin=0.03), protocol=3) == ["a-beats-b"]
+    assert declare(claim(margin=0.04), claim("c beats a"), protocol=4) == []
+    assert declare(claim(margin=0.05), claim("c beats a"), protocol=4) == ["a-beats-b"]
+
+
+@pytest.mark.parametrize("left", ["", '{"experiment": "exp_90_x", "cla'])
+def test_a_declaration_that_is_empty_or_cut_is_written_again(declare, files, left):
+    files.declaration.write_text(left)
+    assert declare(claim()) == []
+    assert store.read_declaration(files)["claims"] == [claim()]
 
 
 def test_a_declaration_of_an_earlier_version_is_one_line(declare, files):

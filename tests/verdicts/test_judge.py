@@ -237,7 +237,7 @@ def test_the_ledger_prints_every_claim_and_names_damaged_files(made, tmp_path):
     )
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
-        f"{broken} line 2: 1 fields instead of 3. Remove the line and run again: its trial is then repeated"
+        f"{broken} line 2: 1 fields instead of 3. Put it right, or remove the line: its trial, and no other, is then trained again"
     ]
     assert done.stdout.splitlines()[0] == "exp_90_made, mnist"
     assert "a beats b: supported (test_accuracy +0.1, interval" in done.stdout
