@@ -11,7 +11,7 @@ from made import Made, around, claim, declared
 
 from common import claims
 from common.errors import Failure
-from common.rows import store
+from common.rows import reading, store
 from common.rows.table import NoData, Table
 from common.text import interval, signed
 from common.verdicts import kinds, ledger
@@ -236,9 +236,7 @@ def test_the_ledger_prints_every_claim_and_names_damaged_files(made, tmp_path):
         cwd=PROJECT,
     )
     assert done.returncode == 1
-    assert done.stderr.splitlines() == [
-        f"{broken} line 2: 1 fields instead of 3. Put it right, or remove the line: its trial, and no other, is then trained again"
-    ]
+    assert done.stderr.splitlines() == [f"{broken} line 2: 1 fields instead of 3. {reading.REMEDY}"]
     assert done.stdout.splitlines()[0] == "exp_90_made, mnist"
     assert "a beats b: supported (test_accuracy +0.1, interval" in done.stdout
     assert "; on mnist alone" in done.stdout
