@@ -142,9 +142,7 @@ def test_large_images_shrink_so_that_they_fit_in_memory(tmp_path, size, side):
 def test_an_image_beyond_pillows_limit_is_named(tmp_path, monkeypatch):
     folder = _folder(tmp_path / "bombs", np.zeros((7, 9), np.uint8))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)  # it refuses what has more than twice as many
-    with pytest.raises(
-        Misuse, match=r"12 of 12 images cannot be read.*0\.png \(Image size \(63 pixels\) exceeds limit"
-    ) as caught:
+    with pytest.raises(Misuse, match=r"12 of 12 images cannot be read.*0\.png \(Image size \(63 pixels\) exceeds") as caught:
         load(str(folder))
     assert "\n" not in str(caught.value)
 

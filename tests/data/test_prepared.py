@@ -47,7 +47,7 @@ def _prepare(folder, splits, *, called="shapes", version="1.0.0", configs=(), **
         class Shapes(MNIST):
             name = called
             VERSION = tfds.core.Version(version)
-            BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=one) for one in configs]
+            BUILDER_CONFIGS = tuple(tfds.core.BuilderConfig(name=one) for one in configs)
 
             def _info(self):
                 features = {"image": tfds.features.Image(**image), "label": tfds.features.ClassLabel(num_classes=2)}
@@ -57,8 +57,8 @@ def _prepare(folder, splits, *, called="shapes", version="1.0.0", configs=(), **
                 return {split: self._rows(rows) for split, rows in splits.items()}
 
             def _rows(self, rows):
-                for i, (image, label) in enumerate(rows):
-                    yield i, {"image": image, "label": label}
+                for i, (picture, label) in enumerate(rows):
+                    yield i, {"image": picture, "label": label}
 
     for config in configs or (None,):
         builder = Shapes(data_dir=folder, config=config)
