@@ -51,6 +51,9 @@ def _redraw(changed: tuple[schema.Files, str]) -> str | None:
         write_atomic(_stamp(files), digest.encode())
     except Failure as error:
         return str(error)
+    except Exception as error:  # whatever matplotlib makes of a name: the figures of the others are drawn
+        said = " ".join(str(error).split()) or "no message"
+        return f"the figures of {files.experiment} in {files.folder} cannot be drawn ({type(error).__name__}: {said})"
     return None
 
 
