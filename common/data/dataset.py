@@ -311,7 +311,9 @@ def _prepare_from_tfds(folder: pathlib.Path, name: str, image_size: int | None, 
                 print(line, end="", file=sys.stderr, flush=True)
             last = line.strip() or last
     if process.returncode != 0:
-        raise (Misuse if process.returncode == Misuse.status else Failure)(last or f"exit status {process.returncode}")
+        raise (Misuse if process.returncode == Misuse.status else Failure)(
+            last or f"reading {name} ended with exit status {process.returncode}"
+        )
 
 
 def network_answers() -> bool:

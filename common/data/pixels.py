@@ -3,8 +3,8 @@
 import numpy as np
 
 MODES = {"grey": "L", "rgb": "RGB"}
-ORIENTATION = 0x0112
-"""Of EXIF."""
+ORIENTATION, PHOTOMETRIC = 0x0112, 0x0106
+"""Tags of EXIF and TIFF."""
 WHITES = {"b": 1, "u1": 255, "u2": 65535}
 """The value of white in pixels whose type says it, by kind and bytes."""
 GROUND = "white"
@@ -69,13 +69,16 @@ def is_transparent(pixels: np.ndarray) -> bool:
 
 
 def decoded(picture) -> np.ndarray:
-    """The pixels of a Pillow image, upright as its EXIF data say, in a form that `eight_bits` takes."""
+    """The pixels of a Pillow image, upright as its EXIF data say, in a form that `eight_bits` takes. Raises `ValueError`."""
     from PIL import ImageOps
 
-    sixteen = is_deep(picture)
+    sixteen, inverted = is_deep(picture), _white_is_zero(picture)
+    if inverted and picture.mode in ("I", "F"):
+        raise ValueError("white is 0, in pixels without a range of their own; save it with 8 or 16 bits")
     picture = ImageOps.exif_transpose(picture)
     if sixteen:
         pixels, key = np.asarray(picture).astype(np.uint16), picture.info.get("transparency")
+        pixels = 65535 - pixels if inverted else pixels
         if not isinstance(key, int):
             return pixels
         return np.stack([pixels, np.where(pixels == key, 0, 65535).astype(np.uint16)], axis=-1)
@@ -84,6 +87,11 @@ def decoded(picture) -> np.ndarray:
     if picture.has_transparency_data:
         return np.asarray(picture.convert("LA" if picture.mode in ("1", "L", "LA", "La") else "RGBA"))
     return np.asarray(picture.convert("L" if picture.mode in ("1", "L") else "RGB"))
+
+
+def _white_is_zero(picture) -> bool:
+    """Whether a TIFF says that its white is 0, which Pillow knows of 8 bits and fewer alone."""
+    return picture.format == "TIFF" and picture.tag_v2.get(PHOTOMETRIC) == 0
 
 
 def is_deep(picture) -> bool:

@@ -28,6 +28,71 @@ def _folder(folder, image, suffix=".png", grey=False, **options):
     return folder
 
 
+def _inverted(path):
+    """Let a TIFF say that its white is 0."""
+    tag = b"\x06\x01\x03\x00\x01\x00\x00\x00"
+    content = path.read_bytes()
+    assert content.count(tag + b"\x01\x00") == 1
+    path.write_bytes(content.replace(tag + b"\x01\x00", tag + b"\x00\x00"))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_tiff_may_have_white_at_0(tmp_path, dtype):
+    values = np.array([[0, 1], [4, 233]], dtype) * (257 if dtype == np.uint16 else 1)
+    folder = _folder(tmp_path / "inverted", values.astype(dtype), ".tif", grey=True)
+    _inverted(folder / "test" / "a" / "it.tif")
+    assert load(str(folder)).test().images[0].squeeze(-1).tolist() == [[255, 254], [251, 22]]
+
+
+def _twins():
+    """Ways to save a grey image that a viewer shows alike: what is saved, its suffix and options."""
+
+    def turned(image, orientation):
+        turns = (
+            None,
+            image,
+            image[:, ::-1],
+            image[::-1, ::-1],
+            image[::-1],
+            image.T,
+            np.rot90(image),
+            image[::-1, ::-1].T,
+            np.rot90(image, -1),
+        )
+        return np.ascontiguousarray(turns[orientation])
+
+    def exif(number):
+        data = Image.Exif()
+        data[pixels.ORIENTATION] = 1 + number % 8
+        return {"exif": data}
+
+    return {
+        "16 bits": lambda image, _: (image.astype(np.uint16) * 257, ".png", {}),
+        "floats to 1": lambda image, _: ((image / 255).astype(np.float32), ".tif", {}),
+        "floats to 255": lambda image, _: (image.astype(np.float32), ".tif", {}),
+        "32 bits": lambda image, _: (image.astype(np.int32), ".tif", {}),
+        "turned": lambda image, i: (turned(image, 1 + i % 8), ".png", exif(i)),
+        "turned TIFF": lambda image, i: (turned(image, 1 + i % 8), ".tif", exif(i)),
+        "black on transparency": lambda image, _: (np.stack([np.zeros_like(image), 255 - image], axis=-1), ".png", {}),
+        "palette": lambda image, _: (Image.fromarray(image).convert("P"), ".gif", {}),
+        "rgb": lambda image, _: (np.stack([image] * 3, axis=-1), ".webp", {"lossless": True}),
+    }
+
+
+@pytest.mark.parametrize("kind", _twins())
+def test_a_dataset_in_another_format_is_its_plain_twin(tmp_path, kind):
+    # Equal bits train to equal accuracy.
+    generator = np.random.default_rng(0)
+    for i in range(20):
+        image = generator.integers(0, 256, (12, 12), np.uint8)
+        image[0, :2] = 0, 255
+        other, suffix, options = _twins()[kind](image, i)
+        _save(tmp_path / "plain" / "ab"[i % 2] / f"{i}.png", image)
+        _save(tmp_path / "other" / "ab"[i % 2] / f"{i}{suffix}", other, **options)
+    plain, other = (load(str(tmp_path / name), colour="grey") for name in ("plain", "other"))
+    assert other.checksum == plain.checksum
+
+
 def _read(folder, image, suffix=".png", **options):
     """What becomes of an image, and what is said."""
     dataset = load(str(_folder(folder, image, suffix, **options)))
