@@ -67,13 +67,17 @@ def _content_notes(splits: list[np.ndarray]) -> list[str]:
             flat += int((part == part[:, :1, :1]).all(axis=(1, 2, 3)).sum())
             brightest = max(brightest, int(part.max()))
     if equal or flat == total:
-        said = "are all equal" if equal else "are each of one colour"
-        raise Misuse(
-            f"the images {said} once decoded, so nothing can be learned: look at some, and save them anew (8 bits a channel; "
-            f"transparent ones are laid on {GROUND}). Received: {total} images, the first of {', '.join(map(str, first[0, 0]))}"
-        )
+        raise nothing_to_learn("are all equal" if equal else "are each of one colour", total, first)
     notes = [f"{flat} images are of one colour"] if flat else []
     return [*notes, f"no pixel is brighter than {brightest} of 255"] if brightest < DARK else notes
+
+
+def nothing_to_learn(said: str, total: int, first: np.ndarray) -> Misuse:
+    """What to raise where all images of a dataset are alike."""
+    return Misuse(
+        f"the images {said} once decoded, so nothing can be learned: look at some, and save them anew (8 bits a channel; "
+        f"transparent ones are laid on {GROUND}). Received: {total} images, the first of {', '.join(map(str, first[0, 0]))}"
+    )
 
 
 def content(image: np.ndarray) -> bytes:

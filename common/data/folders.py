@@ -22,6 +22,7 @@ SPLIT_LIKE = re.compile(rf"({'|'.join(name for names in ROLES.values() for name 
 UNDECODED = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PALM", "PDF", "WMF"}
 """Formats that Pillow writes alone, knows by name alone, or needs another program for."""
 SYSTEMS_OWN = ("__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found")
+NO_SUFFIX = "without suffix"
 LEAST_IMAGES = 5
 """Of a class: three to train on, one to validate on and one to test on."""
 
@@ -95,8 +96,11 @@ def listed(path: pathlib.Path) -> Folder:
 
 
 def described(ignored: Counter) -> str:
-    """What was passed over, the most frequent first."""
-    return ", ".join(f"{count} {what}" for what, count in sorted(ignored.items(), key=lambda pair: (-pair[1], pair[0])))
+    """What was passed over and why, the most frequent first."""
+    ordered = sorted(ignored.items(), key=lambda pair: (-pair[1], pair[0]))
+    unread = [f"{count} {what}" for what, count in ordered if what.startswith(".") or what == NO_SUFFIX]
+    others = [f"{count} {what}" for what, count in ordered if f"{count} {what}" not in unread]
+    return ", ".join([*([f"{', '.join(unread)} (not read by Pillow)"] if unread else []), *others])
 
 
 @functools.cache
@@ -143,13 +147,13 @@ def _images(folder: pathlib.Path, ignored: Counter, above: tuple[str, ...] = ())
     for entry in sorted(_tried(_entries, folder), key=lambda one: one.name):
         path, suffix = pathlib.Path(entry.path), pathlib.Path(entry.name).suffix.lower()
         if _hidden(entry.name):
-            ignored["hidden"] += 1
+            ignored["hidden files or folders"] += 1
         elif _tried(entry.is_dir):
             found += _images(path, ignored, (*above, real))
         elif suffix in image_suffixes() and (entry.is_file() or entry.is_symlink()):
             found.append(path)
         else:
-            ignored[suffix or "without suffix"] += 1
+            ignored[suffix or NO_SUFFIX] += 1
     return found
 
 
@@ -157,7 +161,7 @@ def _count_beside(folder: pathlib.Path, ignored: Counter) -> None:
     """Count the images that lie beside class folders, and have no class."""
     for entry in _tried(_entries, folder):
         if pathlib.Path(entry.name).suffix.lower() in image_suffixes() and not _hidden(entry.name) and entry.is_file():
-            ignored["images beside the class folders"] += 1
+            ignored["beside the class folders"] += 1
 
 
 def _role(name: str) -> str | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from common.data import pixels
-from common.data.arrays import arrays, content, examples, told
+from common.data.arrays import arrays, content, examples, nothing_to_learn, told
 from common.data.folders import Folder, described
 from common.errors import Misuse
 
@@ -93,6 +93,8 @@ def image_folder(folder: Folder, image_size: int | None, colour: str | None) -> 
                 _try(found, path, _read_pixels, path, found, whites, (size, shown), images, digests)
     if found.broken:
         raise Misuse(_broken(folder, found.broken, len(rows)))
+    if len(set(digests)) == 1:
+        raise nothing_to_learn("are all equal", len(rows), images[0])
     names = [folder.name_of(path) for *_, path in rows]
     parts, labels = np.array([part for part, *_ in rows]), np.array([label for _, label, _ in rows])
     parts, notes = _without_copies(parts, labels, digests, names, folder.path)

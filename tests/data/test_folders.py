@@ -138,7 +138,10 @@ def test_a_systems_own_files_are_no_images(tmp_path):
     Image.new("L", (9, 7)).save(folder / "beside.png")
     again = load(str(folder))
     assert (again.checksum, again.class_names) == (plain.checksum, ("cat", "dog"))
-    assert "; ignored: 3 .heic, 3 hidden, 1 .db, 1 .txt, 1 images beside the class folders" in again.about()
+    assert (
+        "; ignored: 3 .heic, 1 .db, 1 .txt (not read by Pillow), 3 hidden files or folders, 1 beside the class folders"
+        in again.about()
+    )
 
 
 def test_hidden_folders_are_passed_over_at_any_depth(tmp_path):
