@@ -20,7 +20,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common.data import sources
+from common.data import folders, prepared, sources
+from common.data.arrays import described
+from common.data.pixels import MODES
 from common.data.split import Split
 from common.data.streams import Streams, stratified_order
 from common.errors import Failure, Misuse
@@ -28,7 +30,9 @@ from common.files import PROJECT
 
 NAMES = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100")
 FILES = ("train_images.npy", "train_labels.npy", "test_images.npy", "test_labels.npy")
-CACHE_FORMAT = 1
+CACHE_FORMAT = 2
+CHILD = (sys.executable, "-m", "common.data.dataset")
+"""The process that reads TFDS."""
 PROBE_SECONDS = 8  # how long a silent network is waited for before it counts as absent
 
 
@@ -44,6 +48,8 @@ class Dataset:
     test_size: int
     checksum: str
     """SHA-256 over all images and labels, hexadecimal."""
+    val_size: int = 0
+    """How many examples at the end of train are its official validation split; 0 where val is drawn from train."""
 
     @property
     def classes(self) -> int:
@@ -65,15 +71,18 @@ class Dataset:
 
     def split_sizes(self) -> tuple[int, int]:
         """How many examples `split` gives to train and to val."""
-        val = max(round(self.train_size * self.val_fraction), min(self.classes, self.train_size // 2))
+        val = self.val_size or max(round(self.train_size * self.val_fraction), min(self.classes, self.train_size // 2))
         return self.train_size - val, val
 
     def split(self, streams: Streams) -> tuple[Split, Split]:
         """Train and val, both stratified; train in the order drawn, of which every prefix holds the classes in proportion.
 
-        Val holds at least one example of each class of which there are two.
+        Val is the official one where there is one. Else it holds at least one example of each class of which there are two.
         """
         images, labels = self._open("train")
+        if self.val_size:
+            order = stratified_order(labels[: -self.val_size], streams.generator("split"))
+            return self._part(images, labels, order), self._part(images, labels, np.arange(len(order), len(labels)))
         order = stratified_order(labels, streams.generator("split"))
         train, val = np.split(order, [self.split_sizes()[0]])
         _exchange(labels, train, val)
@@ -84,11 +93,23 @@ class Dataset:
         images, labels = self._open("test")
         return self._part(images, labels, np.arange(len(labels)))
 
+    def about(self) -> str:
+        """One line about what was understood: classes, splits, size and colour, what they were made from, what is odd."""
+        meta = json.loads((self.folder / "meta.json").read_text())
+        train, val = (_counts(split.labels, self.classes) for split in self.split(Streams(0)))
+        counts = {"train": train, "val": val, "test": np.array(meta["test_counts"])}
+        return described(self.class_names, counts, self.shape, meta["made"], meta["notes"])
+
     def _part(self, images: np.ndarray, labels: np.ndarray, ids: np.ndarray) -> Split:
         return Split(images, labels[ids].astype(np.int64), ids, classes=self.classes)
 
     def _open(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         return tuple(np.load(self.folder / f"{split}_{what}.npy", mmap_mode="r") for what in ("images", "labels"))
+
+
+def _counts(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Examples of each class, int [classes]."""
+    return np.bincount(labels, minlength=classes)
 
 
 def _exchange(labels: np.ndarray, train: np.ndarray, val: np.ndarray) -> None:
@@ -111,27 +132,28 @@ def load(name: str, image_size: int | None = None, colour: str | None = None) ->
 
     Args:
         name: one of `NAMES`, any other image-classification dataset of TFDS, or a folder with one subfolder per class.
-        image_size: pixels a side to resize to; by default the dataset's own size, 64 where its images differ
-            or are larger than 256.
+        image_size: pixels a side to resize to, whatever the shape; by default the dataset's own size, 64 where its images
+            differ or are larger than 256.
         colour: "grey" or "rgb"; by default the dataset's own.
 
     Raises:
         Misuse: unknown name, unreadable image. Failure: no network, corrupt files.
     """
-    if colour is not None and colour not in sources.MODES:
+    if colour is not None and colour not in MODES:
         raise Misuse(f"colour must be grey or rgb. Received: {colour!r}")
     if image_size is not None and not 1 <= image_size <= 1024:
         raise Misuse(f"image_size must lie between 1 and 1024 pixels. Received: {image_size}")
     own_folder = image_folder(name)
-    source = sources.folder_listing(own_folder) if own_folder else name
-    key = f"{slug(name)}-{image_size or 'native'}-{colour or 'native'}"
+    own = folders.listed(own_folder) if own_folder else None
+    source = own.digest() if own else name
+    key = f"{slug(name)}-{image_size or 'native'}-{colour or 'native'}-{CACHE_FORMAT}"  # two versions may share CACHE_DIR
     folder = cache_dir() / key
     meta = _valid_meta(folder, source)
     if meta is None:
         if name == "digits":
             _write_cache(folder, source, name, sources.digits(image_size, colour))
-        elif own_folder:
-            _write_cache(folder, source, name, sources.image_folder(own_folder, image_size, colour))
+        elif own:
+            _write_cache(folder, source, name, sources.image_folder(own, image_size, colour))
         else:
             _prepare_from_tfds(folder, name, image_size, colour)
         meta = _valid_meta(folder, source)
@@ -145,6 +167,7 @@ def load(name: str, image_size: int | None = None, colour: str | None = None) ->
         train_size=meta["train"],
         test_size=meta["test"],
         checksum=meta["checksum"],
+        val_size=meta["val"],
     )
 
 
@@ -181,7 +204,7 @@ def slug(name: str) -> str:
     """A dataset's name as part of a file name: for a folder, its last component and a hash of its path."""
     folder = image_folder(name)
     if folder is None:
-        return name.replace("/", "_")
+        return re.sub("[/:*]", "_", name)
     digest = hashlib.blake2b(os.fsencode(folder), digest_size=4).hexdigest()
     return re.sub(r"[^A-Za-z0-9_.]+", "_", folder.name) + f"_{digest}"
 
@@ -213,6 +236,7 @@ def _write_cache(folder: pathlib.Path, source: str, name: str, arrays: dict) -> 
         for file in FILES:
             np.save(temporary / file, arrays[file.removesuffix(".npy")])
         files = {file: _sha256(temporary / file) for file in FILES}
+        divided = f"val {arrays['val']}" if arrays["val"] else ""
         meta = {
             "format": CACHE_FORMAT,
             "name": name,
@@ -222,7 +246,9 @@ def _write_cache(folder: pathlib.Path, source: str, name: str, arrays: dict) -> 
             "train": len(arrays["train_labels"]),
             "test": len(arrays["test_labels"]),
             "files": files,
-            "checksum": hashlib.sha256("".join(files[f] for f in FILES).encode()).hexdigest(),
+            "checksum": hashlib.sha256("".join([*(files[f] for f in FILES), divided]).encode()).hexdigest(),
+            **{about: arrays[about] for about in ("val", "made", "notes")},
+            "test_counts": _counts(arrays["test_labels"], len(arrays["class_names"])).tolist(),
         }
         (temporary / "meta.json").write_text(json.dumps(meta, indent=1))
         shutil.rmtree(folder, ignore_errors=True)
@@ -253,32 +279,41 @@ def image_folder(name: str) -> pathlib.Path | None:
 
 def _prepare_from_tfds(folder: pathlib.Path, name: str, image_size: int | None, colour: str | None) -> None:
     """Decode a TFDS dataset in a process of its own: TensorFlow's import, memory and messages stay there."""
-    if sources.prepared_copy(name) is None:
+    if prepared.prepared_copy(name) is None:
         import tensorflow_datasets as tfds
 
-        if name.split("/", maxsplit=1)[0] not in tfds.list_builders(with_community_datasets=False):
+        if prepared.parsed(name)[0] not in tfds.list_builders(with_community_datasets=False):
             raise Misuse(
                 f"dataset must be one of {', '.join(NAMES)}, another image-classification dataset of tensorflow-datasets "
                 f"by its name, or a folder with one subfolder per class. Received: {name!r}"
             )
         if not network_answers():
             raise Failure(
-                f"dataset {name} is not on this machine (looked in {', '.join(map(str, sources.tfds_dirs()))}) and the network "
+                f"dataset {name} is not on this machine (looked in {', '.join(map(str, prepared.tfds_dirs()))}) and the network "
                 "does not answer: use DATASET=digits, which needs no download, or set TFDS_DATA_DIR to a folder that holds a "
                 f"prepared copy ({name}/<version>/)"
             )
-        print(f"{name}: downloading to {sources.tfds_dirs()[0]} …", file=sys.stderr)
+        print(f"{name}: downloading to {prepared.tfds_dirs()[0]} …", file=sys.stderr)
     arguments = [name, str(folder), str(image_size or 0), colour or ""]
-    done = subprocess.run(
-        [sys.executable, "-m", "common.data.dataset", *arguments],
+    process = subprocess.Popen(
+        [*CHILD, *arguments],
         cwd=PROJECT,
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
+        errors="replace",
     )
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
-        raise (Misuse if done.returncode == Misuse.status else Failure)(last)
+    last = ""
+    with process:
+        for line in process.stderr:
+            if line.startswith(f"{name}, "):  # how far it is
+                print(line, end="", file=sys.stderr, flush=True)
+            last = line.strip() or last
+    if process.returncode != 0:
+        raise (Misuse if process.returncode == Misuse.status else Failure)(
+            last or f"reading {name} ended with exit status {process.returncode}"
+        )
 
 
 def network_answers() -> bool:
@@ -306,7 +341,7 @@ def main() -> None:
         parser.add_argument(name)
     arguments = parser.parse_args()
     try:
-        arrays = sources.tfds_dataset(arguments.name, int(arguments.image_size) or None, arguments.colour or None)
+        arrays = prepared.tfds_dataset(arguments.name, int(arguments.image_size) or None, arguments.colour or None)
         _write_cache(pathlib.Path(arguments.folder), arguments.name, arguments.name, arrays)
     except (Misuse, Failure) as error:
         print(error, file=sys.stderr)

@@ -1,64 +1,26 @@
-"""Where images come from: each function decodes one kind of source into the four arrays of a dataset.
+"""Where images come from: each function decodes one kind of source into the arrays of a dataset; see `arrays`.
 
-train_images, test_images  uint8 [n, height, width, channels]
-train_labels, test_labels  int64 [n], indices into class_names
+TFDS is in `prepared`.
 """
 
-import hashlib
 import os
 import pathlib
-import re
-import shlex
 import warnings
+from collections import Counter
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from common.data.streams import Streams, stratified_order
-from common.errors import Failure, Misuse
+from common.data import pixels
+from common.data.arrays import arrays, content, examples, nothing_to_learn, told
+from common.data.folders import Folder, described
+from common.errors import Misuse
 
-IMAGE_SUFFIXES = (
-    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".avif", ".jp2"),
-    *(".heic", ".heif"),  # which Pillow cannot read: better refused by name than left out
-)
-MODES = {"grey": "L", "rgb": "RGB"}
-GREY_MODES = {"1", "L", "LA", "I;16", "I;16B", "I;16L"}
-WHOLE_RANGE = 65535 / 255  # of 16 bits, to that of 8
 FOLDER_SIZE = 64  # pixels a side for images of differing sizes or of more than LARGEST_SIZE, unless the setting names another
 LARGEST_SIZE = 256
-FOLDER_RULES = 2  # number of the way in which a folder is read: caches of another are made again
-PARTS = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
-"""What people call the folders of a split."""
-
-
-def _arrays(train: tuple, test: tuple | None, class_names: list[str], name: str) -> dict:
-    """Name the arrays; where there is no test split, a fixed stratified fifth of train becomes it."""
-    if test is None:
-        images, labels = train
-        order = stratified_order(labels, Streams(0).generator("split", "test", name))
-        rest, held_out = np.split(order, [len(labels) - round(len(labels) * 0.2)])
-        test, train = [(images[np.sort(part)], labels[np.sort(part)]) for part in (held_out, rest)]
-    return {
-        "train_images": np.asarray(train[0], np.uint8),
-        "train_labels": np.asarray(train[1], np.int64),
-        "test_images": np.asarray(test[0], np.uint8),
-        "test_labels": np.asarray(test[1], np.int64),
-        "class_names": list(class_names),
-    }
-
-
-def _fit(image: np.ndarray, image_size: int | None, colour: str | None) -> np.ndarray:
-    """One uint8 image [h, w, c], resized (bilinear) to a square and recoloured where asked."""
-    from PIL import Image
-
-    if image_size is None and (colour is None or (image.shape[-1] == 1) == (colour == "grey")):
-        return image
-    picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
-    if colour is not None:
-        picture = picture.convert(MODES[colour])
-    if image_size is not None:
-        picture = picture.resize((image_size, image_size), Image.Resampling.BILINEAR)
-    array = np.asarray(picture, np.uint8)
-    return array[..., None] if array.ndim == 2 else array
+TEST_SHARE = 0.2
+MOST_BROKEN = 20
+"""Files named in a line; beyond that a file lists them."""
 
 
 def digits(image_size: int | None, colour: str | None) -> dict:
@@ -67,128 +29,11 @@ def digits(image_size: int | None, colour: str | None) -> dict:
 
     digits = load_digits()
     grey = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]
-    images = np.stack([_fit(_fit(image, 28, None), image_size, colour) for image in grey])
-    return _arrays((images, digits.target), None, [str(d) for d in range(10)], "digits")
+    images = np.stack([pixels.fit(pixels.fit(image, 28, None), image_size, colour) for image in grey])
+    return arrays((images, digits.target), None, [str(d) for d in range(10)], name="digits")
 
 
-def _hidden(name: str) -> bool:
-    """Whether a file or folder is a system's own: `.DS_Store`, `._cat.jpg`, what macOS adds to archives, thumbnails."""
-    return name.startswith(".") or name in ("__MACOSX", "@eaDir")
-
-
-def _class_folders(folder: pathlib.Path) -> list[pathlib.Path]:
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not _hidden(p.name))
-
-
-def _image_files(folder: pathlib.Path) -> list[pathlib.Path]:
-    """The images at any depth, sorted; none where there is no folder. Raises OSError for one that cannot be read."""
-    found = []
-    if not folder.is_dir():
-        return found
-    for place, folders, names in os.walk(folder, onerror=_raise):
-        folders[:] = [name for name in folders if not _hidden(name)]
-        images = (name for name in names if not _hidden(name) and name.lower().endswith(IMAGE_SUFFIXES))
-        found += [pathlib.Path(place, name) for name in images]
-    return sorted(found)
-
-
-def _raise(error: OSError) -> None:
-    raise error
-
-
-def folder_listing(folder: pathlib.Path) -> str:
-    """A digest of the folder's files, sizes and times: when it changes, the cache is rebuilt.
-
-    Raises:
-        Misuse: a folder or file that cannot be read.
-    """
-    try:
-        own = _class_folders(folder)
-        folders = [*own, *(below for p in own for below in _class_folders(p))]  # each of which may be a link
-        lines = [f"rules {FOLDER_RULES}", *(str(p.relative_to(folder)) for p in folders)]
-        for path in sorted({path for p in folders for path in _image_files(p)}):
-            status = path.stat()
-            lines.append(f"{path.relative_to(folder)} {status.st_size} {status.st_mtime_ns}")
-    except OSError as error:
-        raise Misuse(f"dataset folder cannot be read ({error.strerror}): mend that. Received: {error.filename}") from error
-    return hashlib.sha256(os.fsencode("\n".join(lines))).hexdigest()
-
-
-def image_folder(folder: pathlib.Path, image_size: int | None, colour: str | None) -> dict:
-    """One subfolder per class, below `train/` and `test/` where they are there; a class's own subfolders belong to it.
-
-    Images are turned as their EXIF orientation says and laid on white where they are transparent; 16 bits become 8, and of an
-    animation the first frame counts. Images beside the class folders have no class and are left out.
-
-    Raises:
-        Misuse: too few classes or images, folders of another kind, an unreadable image.
-    """
-    parts = _parts(folder)
-    class_folders = {part: _class_folders(folder / part) for part in parts}
-    names = [p.name for p in class_folders[parts[0]]]
-    if len(names) < 2:
-        raise Misuse(_too_few_classes(folder / parts[0], class_folders[parts[0]]))
-    unknown = sorted({p.name for part in parts for p in class_folders[part]} - set(names))
-    if unknown:
-        raise Misuse(f"test/ has a class that train/ lacks: {unknown[0]!r}, in {folder}")
-    files = {part: [_image_files(folder / part / name) for name in names] for part in parts}
-    for part in parts:
-        for name, own in zip(names, files[part], strict=True):
-            if len(own) < (5 if part != "test" else 1):
-                raise Misuse(
-                    "each class needs at least 5 images to train and 1 to test: add some, or take its folder away. "
-                    f"Received: {len(own)} in {folder / part / name}"
-                )
-    with warnings.catch_warnings():  # of large images, palettes and EXIF data that Pillow reads nevertheless
-        warnings.simplefilter("ignore")
-        headers = {_image_header(f) for part in parts for own in files[part] for f in own}
-        image_size = image_size or _common_size({size for size, _ in headers})
-        colour = colour or ("grey" if {mode for _, mode in headers} <= GREY_MODES else "rgb")
-        splits = [
-            (
-                np.stack([_read_image(f, image_size, colour) for own in files[part] for f in own]),
-                np.repeat(np.arange(len(names)), [len(own) for own in files[part]]),
-            )
-            for part in parts
-        ]
-    class_names = [os.fsencode(name).decode(errors="backslashreplace") for name in names]
-    return _arrays(splits[0], splits[1] if len(splits) > 1 else None, class_names, folder.name)
-
-
-def _parts(folder: pathlib.Path) -> tuple[str, ...]:
-    """The folders of the official splits; a blank one where there are none."""
-    folders = _class_folders(folder)
-    if (folder / "train").is_dir() and _class_folders(folder / "train"):
-        beside = [p.name for p in folders if p.name not in ("train", "test")]
-        if beside:
-            raise Misuse(
-                "a dataset folder with train/ may have test/ beside it, nothing else, for validation images are drawn from "
-                f"train/. Received: {folder / beside[0]}"
-            )
-        return ("train", "test") if (folder / "test").is_dir() else ("train",)
-    if folders and all(p.name.lower() in PARTS for p in folders):
-        raise Misuse(
-            "the folders of a split must be called train and, where there is one, test, and hold one subfolder per class. "
-            f"Received: {folders[0]}"
-        )
-    return ("",)
-
-
-def _too_few_classes(folder: pathlib.Path, class_folders: list[pathlib.Path]) -> str:
-    """What is wrong with a folder that has no two classes, and what to do."""
-    inner, below = folder, class_folders
-    while len(below) == 1:
-        inner, below = below[0], _class_folders(below[0])
-    if below:
-        said = f"the classes lie deeper, DATASET={shlex.quote(str(inner))}"
-    elif any(p.suffix.lower() in IMAGE_SUFFIXES for p in folder.iterdir()):
-        said = "move the images into folders named after their class"
-    else:
-        said = f"it has {len(class_folders)}"
-    return f"a dataset folder needs one subfolder per class, at least two: {said}. Received: {folder}"
-
-
-def _common_size(sizes: set[tuple[int, int]]) -> int | None:
+def common_size(sizes: set[tuple[int, int]]) -> int | None:
     """Pixels a side for images of some widths and heights; None for those that keep their size."""
     longest = max(map(max, sizes))
     if len(sizes) > 1 or longest > LARGEST_SIZE:
@@ -196,105 +41,192 @@ def _common_size(sizes: set[tuple[int, int]]) -> int | None:
     return None if sizes == {(longest, longest)} else longest
 
 
-def _image_header(path: pathlib.Path) -> tuple[tuple[int, int], str]:
-    from PIL import Image
+def made_from(sizes: set[tuple[int, int]], image_size: int | None) -> str:
+    """What images of some widths and heights went through to become squares; blank where they kept their size."""
+    if image_size is None or sizes == {(image_size, image_size)}:
+        return ""
+    ordered = sorted(sizes, key=lambda size: (size[0] * size[1], size))
+    shown = " … ".join(f"{width}×{height}" for width, height in dict.fromkeys((ordered[0], ordered[-1])))
+    stretched = any(width != height for width, height in sizes)
+    return f"resized from {shown}" + (", stretched to squares (shapes are not kept)" if stretched else "")
 
+
+# --- a folder of one's own -------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Found:
+    """What is known of the files of a folder after their headers, and later their pixels, were read."""
+
+    sizes: set = field(default_factory=set)
+    grey: int = 0
+    extremes: dict = field(default_factory=dict)
+    """Of images without a range of their own: whether they are whole numbers -> least and most."""
+    example: pathlib.Path | None = None
+    """One of these."""
+    seen: Counter = field(default_factory=Counter)
+    """How many images needed what."""
+    broken: dict = field(default_factory=dict)
+    """Reason of each file that cannot be read."""
+
+
+def image_folder(folder: Folder, image_size: int | None, colour: str | None) -> dict:
+    """The images of a folder as viewers show them: upright, on white where they are transparent; of an animation the first.
+
+    Where there is no folder of test, a fifth of each class is tested on: chosen by what the images show, whatever they, their
+    folder and their class are called, so that it hardly changes with images that come or go.
+
+    Raises:
+        Misuse: images that cannot be read, all of them named.
+    """
+    rows = [(part, label, path) for part, own in folder.files.items() for label, paths in enumerate(own) for path in paths]
+    found, images, digests = _Found(), [], []
+    with warnings.catch_warnings():  # of large images, palettes and EXIF data that Pillow reads nevertheless
+        warnings.simplefilter("ignore")
+        for *_, path in told(rows, f"{folder.path.name}, sizes", len(rows)):
+            _try(found, path, _read_header, path, found)
+        size = image_size or (common_size(found.sizes) if found.sizes else FOLDER_SIZE)
+        shown = colour or ("grey" if found.grey == len(rows) else "rgb")
+        whites = _whites(found)
+        for *_, path in told(rows, folder.path.name, len(rows)):
+            if path not in found.broken:
+                _try(found, path, _read_pixels, path, found, whites, (size, shown), images, digests)
+    if found.broken:
+        raise Misuse(_broken(folder, found.broken, len(rows)))
+    if len(set(digests)) == 1:
+        raise nothing_to_learn("are all equal", len(rows), images[0])
+    names = [folder.name_of(path) for *_, path in rows]
+    parts, labels = np.array([part for part, *_ in rows]), np.array([label for _, label, _ in rows])
+    parts, notes = _without_copies(parts, labels, digests, names, folder.path)
+    if "test" not in folder.files:
+        chosen = _chosen_for_test(parts, labels, digests)
+        if not chosen:
+            raise Misuse(f"each picture is there several times, and none is left to test on: add others. Received: {folder.path}")
+        parts[chosen] = "test"
+        notes.insert(0, "the test images are a fifth of each class, chosen by what they show")
+    images, of = np.stack(images), {part: np.flatnonzero(parts == part) for part in ("train", "val", "test")}
+    splits = {part: (images[of[part]], labels[of[part]]) for part in of if len(of[part]) or part == "test"}
+    class_names = [os.fsencode(name).decode(errors="backslashreplace") for name in folder.names]
+    made = arrays(splits["train"], splits["test"], class_names, val=splits.get("val"))
+    made["made"] = ", ".join(text for text in (made_from(found.sizes, size), _colours(found, len(rows), shown)) if text)
+    made["notes"] = [*_seen(found), *made["notes"], *notes]
+    if folder.ignored:
+        made["notes"].append(f"ignored: {described(folder.ignored)}")
+    return made
+
+
+def _try(found: _Found, path: pathlib.Path, function, *arguments) -> None:
+    """Call a function on a file, and note why that fails."""
     try:
-        with Image.open(path) as picture:
-            # Pillow reads a 16-bit PGM into 32 bits.
-            return picture.size, "I;16" if (picture.mode, picture.format) == ("I", "PPM") else picture.mode
-    except Exception as error:
-        raise _unreadable(path, error) from error
-
-
-def _read_image(path: pathlib.Path, image_size: int | None, colour: str) -> np.ndarray:
-    from PIL import Image
-
-    try:
-        with Image.open(path) as picture:
-            array = np.asarray(_flat(picture).convert(MODES[colour]), np.uint8)
+        function(*arguments)
     except Exception as error:  # Pillow's readers raise a dozen kinds for truncated and broken files
-        raise _unreadable(path, error) from error
-    return _fit(array if array.ndim == 3 else array[..., None], image_size, colour)
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+        found.broken[path] = "not an image that Pillow reads" if "cannot identify" in reason else reason
 
 
-def _flat(picture):
-    """A Pillow image as viewers show it: upright, opaque on white, of 8 bits a channel."""
-    from PIL import Image, ImageOps
+def _read_header(path: pathlib.Path, found: _Found) -> None:
+    from PIL import Image
 
-    deep = picture.mode in GREY_MODES - {"1", "L", "LA"} or (picture.mode, picture.format) == ("I", "PPM")
-    if picture.mode in ("I", "F") and not deep:
-        raise ValueError("pixels of 32 bits, whose range nothing says; save it with 8 or 16")
-    picture = ImageOps.exif_transpose(picture)
-    if deep:
-        return Image.fromarray(np.round(np.asarray(picture) / WHOLE_RANGE).astype(np.uint8))
-    if picture.has_transparency_data:
-        own = picture.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", own.size, "white"), own)
-    return picture
-
-
-def _unreadable(path: pathlib.Path, error: Exception) -> Misuse:
-    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    reason = "not an image that Pillow reads" if "cannot identify" in reason else reason
-    return Misuse(f"unreadable image ({reason}): replace or remove it. Received: {path}")
+    with path.open("rb") as file, Image.open(file) as picture:
+        size, grey, deep = pixels.upright_size(picture), pixels.is_grey(picture), pixels.is_deep(picture)
+        found.seen["animated"] += getattr(picture, "n_frames", 1) > 1
+        found.seen["deep"] += deep
+        if picture.mode in ("I", "F") and not deep:
+            values = np.asarray(picture)
+            least, most = found.extremes.get(picture.mode == "I", (np.inf, -np.inf))
+            found.extremes[picture.mode == "I"] = np.minimum(least, values.min()), np.maximum(most, values.max())
+            found.example = found.example or path
+            found.seen["ranged"] += 1
+    found.sizes.add(size)
+    found.grey += grey
 
 
-def tfds_dirs() -> list[pathlib.Path]:
-    """Where prepared TFDS copies are looked for."""
-    own = os.environ.get("TFDS_DATA_DIR")
-    return [pathlib.Path(own).expanduser().resolve()] if own else [pathlib.Path("~/tensorflow_datasets").expanduser()]
-
-
-def prepared_copy(name: str) -> pathlib.Path | None:
-    """The newest prepared version of a TFDS dataset on this machine (`name` may hold a config: `cmaterdb/devanagari`)."""
-    found = [info.parent for folder in tfds_dirs() for info in (folder / name).rglob("dataset_info.json")]
-    whole = [p for p in found if "incomplete" not in p.name and re.fullmatch(r"\d+\.\d+\.\d+", p.name)]
-    return max(whole, key=lambda p: tuple(map(int, p.name.split("."))), default=None)
-
-
-def tfds_dataset(name: str, image_size: int | None, colour: str | None) -> dict:
-    """Read a prepared TFDS dataset, downloading it first where it is missing."""
-    import tensorflow_datasets as tfds
-
-    copy = prepared_copy(name)
-    if copy is None:
-        try:
-            builder = tfds.builder(name, data_dir=tfds_dirs()[0])
-            builder.download_and_prepare()
-        except Exception as error:  # whatever TFDS, its builders or the network raise
-            raise Failure(
-                f"dataset {name} could not be downloaded ({_brief(error)}): see DATASET=digits, TFDS_DATA_DIR"
-            ) from error
-    else:
-        builder = tfds.builder_from_directory(copy)
-    features = builder.info.features
-    kinds = {key: type(features[key]).__name__ for key in ("image", "label") if key in features}
-    if kinds != {"image": "Image", "label": "ClassLabel"}:
-        raise Misuse(
-            f"{name} is not an image-classification dataset: it needs an image and one class label. Received: {kinds or features}"
-        )
-    if image_size is None and None in features["image"].shape[:2]:
-        image_size = FOLDER_SIZE
-    if colour is None and features["image"].shape[-1] not in (1, 3):
-        colour = "rgb"
+def _whites(found: _Found) -> dict[bool, int]:
+    """What white is in images without a range of their own, by whether they are whole numbers. Raises `Misuse`."""
     try:
-        splits = {}
-        for split in [s for s in ("train", "test") if s in builder.info.splits]:
-            images, labels = [], []
-            for row in tfds.as_numpy(builder.as_dataset(split=split, shuffle_files=False)):
-                images.append(_fit(row["image"][..., :3], image_size, colour))
-                labels.append(row["label"])
-            splits[split] = (np.stack(images), np.array(labels))
-    except Exception as error:
-        raise Failure(
-            f"dataset {name} in {builder.data_dir} is corrupt ({_brief(error)}): delete that folder and prepare it again"
-        ) from error
-    if "train" not in splits:
-        raise Misuse(f"{name} has no train split. Received: {list(builder.info.splits)}")
-    return _arrays(splits["train"], splits.get("test"), features["label"].names, name)
+        return {whole: pixels.white_of(*limits, whole) for whole, limits in found.extremes.items()}
+    except ValueError as error:
+        raise Misuse(f"{found.seen['ranged']} images of floats or 32 bits: {error}. Received: {found.example}") from error
 
 
-def _brief(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0][:120]}"
+def _read_pixels(path: pathlib.Path, found: _Found, whites: dict, form: tuple, images: list, digests: list) -> None:
+    from PIL import Image
+
+    # By its path Pillow would map a TIFF into memory, and mix up the lines of one that lies on its side.
+    with path.open("rb") as file, Image.open(file) as picture:
+        found.seen["turned"] += picture.getexif().get(pixels.ORIENTATION, 1) not in (0, 1)
+        decoded = pixels.decoded(picture)
+    found.seen["transparent"] += pixels.is_transparent(decoded)
+    image = pixels.eight_bits(decoded, whites.get(decoded.dtype.kind == "i"))
+    images.append(pixels.fit(image, *form))
+    digests.append(content(image))
+
+
+def _seen(found: _Found) -> list[str]:
+    """What was done to images of some kinds, and to how many."""
+    said = {
+        "turned": "turned as their EXIF data say",
+        "transparent": f"transparent, laid on {pixels.GROUND}",
+        "deep": "of 16 bits, scaled to 8",
+        "ranged": "of floats or 32 bits, scaled by their range",
+        "animated": "of several frames, the first taken",
+    }
+    return [f"{found.seen[kind]} {text}" for kind, text in said.items() if found.seen[kind]]
+
+
+def _colours(found: _Found, total: int, colour: str) -> str:
+    """What a colour was made from, where not from the same."""
+    if found.grey in (0, total):
+        return "" if (found.grey == total) == (colour == "grey") else f"from {'grey' if found.grey else 'rgb'}"
+    return f"from {found.grey} grey and {total - found.grey} rgb images"
+
+
+def _broken(folder: Folder, broken: dict, total: int) -> str:
+    """One line about all files that cannot be read; a file lists them where they are many."""
+    lines = [f"{folder.name_of(path)} ({reason})" for path, reason in broken.items()]
+    return (
+        f"{len(lines)} of {total} images cannot be read: replace or remove them. Received: {', '.join(lines)}, in {folder.path}"
+    )
+
+
+def _without_copies(
+    parts: np.ndarray, labels: np.ndarray, digests: list, names: list, where: pathlib.Path
+) -> tuple[np.ndarray, list[str]]:
+    """The split of each image, blank for those of test that are also in train or val; and what to say about copies.
+
+    Raises:
+        Misuse: all images of a folder of test are also in train.
+    """
+    places: dict[bytes, list[int]] = {}
+    for number, digest in enumerate(digests):
+        places.setdefault(digest, []).append(number)
+    copies = [own for own in places.values() if len(own) > 1]
+    notes, parts = [], parts.copy()
+    two_labels = [own for own in copies if len(set(labels[own])) > 1]
+    if two_labels:
+        shown = examples(f"{names[own[0]]} = {next(names[i] for i in own if labels[i] != labels[own[0]])}" for own in two_labels)
+        notes.append(f"{len(two_labels)} pictures lie under two labels: {shown}")
+    seen = [own for own in copies if len(set(parts[own])) > 1]
+    leaked = sorted(i for own in seen for i in own if parts[i] == "test")
+    shown = examples(names[i] for i in leaked)
+    if leaked and len(leaked) == (parts == "test").sum():
+        raise Misuse(f"each image of test is also in train or val: test on others. Received: {shown}, in {where}")
+    if leaked:
+        notes.append(f"{len(leaked)} images of test are also in train or val, and left out of test: {shown}")
+    validated = [i for own in seen for i in own if parts[i] == "val" and "train" in parts[own]]
+    if validated:
+        notes.append(f"{len(validated)} images of val are also in train: {examples(names[i] for i in validated)}")
+    parts[leaked] = ""
+    if copies:
+        notes.append(f"{len(copies)} pictures are there several times: {examples(names[own[0]] for own in copies)}")
+    return parts, notes
+
+
+def _chosen_for_test(parts: np.ndarray, labels: np.ndarray, digests: list) -> list[int]:
+    """Of each class a fifth of the images, those that come first by content; a picture that has copies is trained on."""
+    counts, chosen = Counter(digests), []
+    for label in np.unique(labels):
+        own = np.flatnonzero((labels == label) & (parts == "train"))
+        single = [i for i in own if counts[digests[i]] == 1]
+        chosen += sorted(single, key=lambda i: digests[i])[: max(round(len(own) * TEST_SHARE), 1)]
+    return chosen

@@ -50,6 +50,9 @@ def _redraw(changed: tuple[schema.Files, str]) -> str | None:
         write_atomic(_stamp(files), "\n".join([digest, *(path.name for path in drawn)]).encode())
     except Failure as error:
         return str(error)
+    except Exception as error:  # whatever matplotlib makes of a name: the figures of the others are drawn
+        said = " ".join(str(error).split()) or "no message"
+        return f"the figures of {files.experiment} in {files.folder} cannot be drawn ({type(error).__name__}: {said})"
     return None
 
 

@@ -152,7 +152,7 @@ def _seconds(m: Material) -> Figure:
 
 
 def _confusion(m: Material) -> Figure:
-    return predictions.confusions(m.confusions, m.title, f"{m.caption}; summed over seeds")
+    return predictions.confusions(m.confusions, m.title, f"{m.caption}; summed over seeds", m.table.shared_class_names())
 
 
 def _reliability(m: Material) -> Figure:

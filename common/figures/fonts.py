@@ -145,4 +145,4 @@ def _short(run: str) -> str:
 def class_names(names: Sequence[str]) -> list[str]:
     """Names of classes in order, `class 3` for one that this machine's fonts cannot draw."""
     composed = [unicodedata.normalize("NFC", " ".join(name.split())) for name in names]
-    return [name if families(name) else f"class {number}" for number, name in enumerate(composed)]
+    return [name if name and families(name) else f"class {number}" for number, name in enumerate(composed)]

@@ -1,5 +1,6 @@
 """What was predicted: confusions, calibration, mistakes; and what stored predictions and logits come to."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import matplotlib
@@ -9,7 +10,7 @@ from matplotlib.figure import Figure
 from common import metrics
 from common.data.dataset import cached_test_images
 from common.figures import fonts
-from common.figures.style import COLOURS, STYLE, finished, look, new_figure, shortened, wrapped
+from common.figures.style import COLOURS, STYLE, columns, finished, look, new_figure, shortened, wrapped
 from common.rows.table import Table
 
 RELIABILITY_BINS, LEAST = 10, 10
@@ -17,6 +18,8 @@ RELIABILITY_BINS, LEAST = 10, 10
 MOST_CLASSES = 10
 """That a confusion matrix can show."""
 SHOWN_MISTAKES = 8
+NAME_COLUMNS = 16
+"""Of a class' name along an axis."""
 
 
 class Mistake(NamedTuple):
@@ -103,12 +106,14 @@ def surest_mistakes(table: Table, arms: list[str]) -> dict[str, list[Mistake]]:
     return found
 
 
-def confusions(counts: dict[str, np.ndarray], title: str, caption: str) -> Figure:
+def confusions(counts: dict[str, np.ndarray], title: str, caption: str, names: Sequence[str] = ()) -> Figure:
     """Left the mistakes of the first arm in percent of each true class, right how the second differs from it.
 
     Args:
         counts: [classes, classes] of two arms, rows true, columns predicted, summed over seeds.
+        names: of the classes; their numbers where there are none.
     """
+    own = _ticks(names)
     (first, a), (second, b) = counts.items()
     shares = [100 * table / np.maximum(table.sum(axis=1, keepdims=True), 1) for table in (a, b)]
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
@@ -126,10 +131,20 @@ def confusions(counts: dict[str, np.ndarray], title: str, caption: str) -> Figur
             axis.set_title(wrapped(name, 42), pad=9)
             axis.set_xlabel("predicted class")
             axis.set_ylabel("true class")
-            axis.set_xticks(range(len(table)))
-            axis.set_yticks(range(len(table)))
+            ticks = range(len(table))
+            shown = own[: len(table)] if len(own) >= len(table) else [str(number) for number in ticks]
+            slanted = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if max(map(columns, shown)) > 2 else {}
+            axis.set_xticks(ticks, shown, **slanted)
+            axis.set_yticks(ticks, shown)
             figure.colorbar(image, label="% of the true class", shrink=0.8)
         return finished(figure, title, caption)
+
+
+def _ticks(names: Sequence[str]) -> list[str]:
+    """Names of classes along an axis: short, and no two alike."""
+    whole = fonts.class_names(names)
+    short = [name if columns(name) <= NAME_COLUMNS else f"{shortened(name, NAME_COLUMNS - 1)}…" for name in whole]
+    return [name if short.count(name) == 1 else f"{number} {name}" for number, name in enumerate(short)]
 
 
 def reliability(bins: dict[str, tuple[np.ndarray, np.ndarray]], arms: list[str], title: str, caption: str) -> Figure:
@@ -154,10 +169,10 @@ def reliability(bins: dict[str, tuple[np.ndarray, np.ndarray]], arms: list[str],
 
 def most_confident(wrong: dict[str, list[Mistake]], title: str, caption: str) -> Figure:
     """Per arm a line of test images, the surest mistake first: what they are, and what they were taken for."""
-    columns = max(map(len, wrong.values()))
+    across = max(map(len, wrong.values()))
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
-        figure = new_figure(1.6 + 1.05 * columns, 0.8 + 1.55 * len(wrong))
-        axes = figure.subplots(len(wrong), columns, squeeze=False)
+        figure = new_figure(1.6 + 1.05 * across, 0.8 + 1.55 * len(wrong))
+        axes = figure.subplots(len(wrong), across, squeeze=False)
         for line, (arm, own) in zip(axes, wrong.items(), strict=True):
             for axis in line:
                 axis.set_axis_off()

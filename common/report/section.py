@@ -94,7 +94,8 @@ class Section:
             if places[entry] > places[other]
         ]
         score = {"column": self.primary.column, "label": self.primary.label(), "name": self.primary.name()}
-        return {"arms": arms, "shared": shared, "differences": differences, "score": score, "val": self._val()}
+        found = {"arms": arms, "shared": shared, "differences": differences, "score": score, "val": self._val()}
+        return {**found, "classes": self.table.shared_class_names()[:MOST_CLASSES]}
 
     def _val(self) -> dict[str, str]:
         """The column of the epochs that a trial's curve shows beside its training loss, and what it is called."""

@@ -127,12 +127,24 @@ class Table:
             self.outcomes[entry, seed] = found
         return self.outcomes[entry, seed]
 
-    def _truth(self, entry: str, seed: int) -> np.ndarray | None:
-        """What is kept of the labels of the test images that a trial was scored on."""
+    def _labels_key(self, entry: str, seed: int) -> str:
         row = self.of(entry, seed)
         setting = row.get("setting")
         classes = json.loads(setting).get("classes") if isinstance(setting, str) else None  # else an old row or none
-        return self.arrays.get(schema.labels_key(str(row["data_checksum"]), classes))
+        return schema.labels_key(str(row["data_checksum"]), classes)
+
+    def _truth(self, entry: str, seed: int) -> np.ndarray | None:
+        """What is kept of the labels of the test images that a trial was scored on."""
+        return self.arrays.get(self._labels_key(entry, seed))
+
+    def class_names(self, entry: str, seed: int) -> list[str]:
+        """Of the classes that a trial told apart, in order; none where the declaration was written before it held them."""
+        return self.declaration.get("class_names", {}).get(self._labels_key(entry, seed), [])
+
+    def shared_class_names(self) -> list[str]:
+        """Of the classes of all trials; none where these are of several datasets."""
+        found = [self.class_names(entry, seed) for entry, seed in self.by_trial]
+        return found[0] if found and all(names == found[0] for names in found) else []
 
     def labels(self, entry: str, seed: int) -> np.ndarray | None:
         """The classes of the test images that a trial was scored on; None where it is no question of classes."""

@@ -136,7 +136,12 @@ class Planner:
 
     def declaration(self) -> dict:
         """What stands beside the rows, for whoever reads them alone."""
-        return {**self.experiment.declare(self.selected), "setting": dataclasses.asdict(self.setting), "protocol": PROTOCOL}
+        names = {}
+        for arm in self.resolved.values():
+            own, kept = arm.dataset.class_names, arm.setting.classes
+            names[schema.labels_key(arm.dataset.checksum, kept)] = [own[c] for c in kept] if kept else list(own)
+        about = {"setting": dataclasses.asdict(self.setting), "class_names": names, "protocol": PROTOCOL}
+        return {**self.experiment.declare(self.selected), **about}
 
     def plan(self, trials: Sequence[tuple[Variant, int]], *, searching: bool = False, shared: dict | None = None) -> "Plan":
         """The plan of some trials, variant and seed of each, in the order in which they shall run. For the rest see `Plan`.

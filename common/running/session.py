@@ -138,6 +138,8 @@ class Session:
         # commands/all.py reads where the rows are from the end of this line.
         name = self.planner.selected.name
         print(f"{name}, {setting.dataset}: {', '.join(listed)}; rows in {self.planner.files.rows}")
+        for about in dict.fromkeys(arm.dataset.about() for arm in self.planner.resolved.values()):
+            print(f"data: {about}")
 
 
 def _start_seeds_again(plan: Plan, *, dry: bool) -> None:

@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from conftest import PROJECT
 from PIL import Image
@@ -69,7 +70,20 @@ def test_an_unreadable_image_is_one_line_and_status_2(experiment, capsys, tmp_pa
             (tmp_path / "pets" / name / f"{i}.png").write_bytes(b"no image")
     status, _, err = run(experiment, capsys, "--dataset", tmp_path / "pets", "--results", tmp_path / "out")
     assert (status, err.count("\n")) == (2, 1)
-    assert "unreadable image" in err
+    assert "10 of 10 images cannot be read" in err
+
+
+def test_a_dry_run_says_what_the_data_are(experiment, capsys, tmp_path):
+    generator = np.random.default_rng(0)
+    for name in ("cat", "$dog_"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for i in range(10):
+            Image.fromarray(generator.integers(0, 255, (8, 8), np.uint8)).save(tmp_path / "pets" / name / f"{i}.png")
+    (tmp_path / "pets" / "cat" / "list.txt").touch()
+    status, out, _ = run(experiment, capsys, "--dataset", tmp_path / "pets", "--results", tmp_path / "out", "--dry")
+    said = "the test images are a fifth of each class, chosen by what they show; ignored: 1 .txt (not read by Pillow)"
+    assert f"data: 2 classes ($dog_: 10, cat: 10), 14 train, 2 val, 4 test; 8×8 grey; {said}" in out.splitlines()[:4]
+    assert status == 0
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
@@ -112,8 +126,9 @@ def pets(tmp_path):
     """A folder of own images: three classes of 5, 40 and 75, of 20×16 pixels."""
     for name, count in (("bird", 5), ("cat", 40), ("dog", 75)):
         (tmp_path / "pets" / name).mkdir(parents=True)
+        generator = np.random.default_rng(count)
         for i in range(count):
-            Image.new("RGB", (20, 16), (i, 2 * i, 3 * i)).save(tmp_path / "pets" / name / f"{i}.png")
+            Image.fromarray(generator.integers(0, 255, (16, 20, 3), np.uint8)).save(tmp_path / "pets" / name / f"{i}.png")
     return tmp_path / "pets"
 
 

@@ -142,8 +142,15 @@ function showTrial(name, arm, i) {
     const holder = element("div", null, parts);
     element("div", "rows: true class, columns: predicted", holder);
     const table = element("table", null, holder, { class: "confusion" });
+    const names = data[name].classes;
+    if (names.length) {
+      const head = element("tr", null, table);
+      element("th", "", head);
+      trial.confusion.forEach((_, column) => element("th", names[column], head));
+    }
     trial.confusion.forEach((line, row) => {
       const tr = element("tr", null, table);
+      if (names.length) element("th", names[row], tr);
       line.forEach((count, column) => element("td", count || "·", tr, row === column ? { class: "hit" } : {}));
     });
   }

@@ -1,0 +1,260 @@
+"""Each pixel format against values worked out by hand."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from common.data import pixels, sources
+from common.data.dataset import load
+from common.errors import Misuse
+
+
+def _save(path, image, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(path, **options)
+
+
+def _folder(folder, image, suffix=".png", grey=False, **options):
+    """Two classes of noise of an image's size, and one test image that is it."""
+    _save(folder / "test" / "a" / f"it{suffix}", image, **options)
+    with Image.open(folder / "test" / "a" / f"it{suffix}") as picture:
+        width, height = picture.size
+    generator = np.random.default_rng(0)
+    for i in range(12):
+        noise = generator.integers(0, 256, (height, width, 3), np.uint8)
+        part = "train" if i < 10 else "test"
+        if (part, i % 2) != ("test", 0):
+            _save(folder / part / "ab"[i % 2] / f"{i}.png", noise[..., 0] if grey else noise)
+    return folder
+
+
+def _inverted(path):
+    """Let a TIFF say that its white is 0."""
+    tag = b"\x06\x01\x03\x00\x01\x00\x00\x00"
+    content = path.read_bytes()
+    assert content.count(tag + b"\x01\x00") == 1
+    path.write_bytes(content.replace(tag + b"\x01\x00", tag + b"\x00\x00"))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_tiff_may_have_white_at_0(tmp_path, dtype):
+    values = np.array([[0, 1], [4, 233]], dtype) * (257 if dtype == np.uint16 else 1)
+    folder = _folder(tmp_path / "inverted", values.astype(dtype), ".tif", grey=True)
+    _inverted(folder / "test" / "a" / "it.tif")
+    assert load(str(folder)).test().images[0].squeeze(-1).tolist() == [[255, 254], [251, 22]]
+
+
+def _twins():
+    """Ways to save a grey image that a viewer shows alike: what is saved, its suffix and options."""
+
+    def turned(image, orientation):
+        turns = (
+            None,
+            image,
+            image[:, ::-1],
+            image[::-1, ::-1],
+            image[::-1],
+            image.T,
+            np.rot90(image),
+            image[::-1, ::-1].T,
+            np.rot90(image, -1),
+        )
+        return np.ascontiguousarray(turns[orientation])
+
+    def exif(number):
+        data = Image.Exif()
+        data[pixels.ORIENTATION] = 1 + number % 8
+        return {"exif": data}
+
+    return {
+        "16 bits": lambda image, _: (image.astype(np.uint16) * 257, ".png", {}),
+        "floats to 1": lambda image, _: ((image / 255).astype(np.float32), ".tif", {}),
+        "floats to 255": lambda image, _: (image.astype(np.float32), ".tif", {}),
+        "32 bits": lambda image, _: (image.astype(np.int32), ".tif", {}),
+        "turned": lambda image, i: (turned(image, 1 + i % 8), ".png", exif(i)),
+        "turned TIFF": lambda image, i: (turned(image, 1 + i % 8), ".tif", exif(i)),
+        "black on transparency": lambda image, _: (np.stack([np.zeros_like(image), 255 - image], axis=-1), ".png", {}),
+        "palette": lambda image, _: (Image.fromarray(image).convert("P"), ".gif", {}),
+        "rgb": lambda image, _: (np.stack([image] * 3, axis=-1), ".webp", {"lossless": True}),
+    }
+
+
+@pytest.mark.parametrize("kind", _twins())
+def test_a_dataset_in_another_format_is_its_plain_twin(tmp_path, kind):
+    # Equal bits train to equal accuracy.
+    generator = np.random.default_rng(0)
+    for i in range(20):
+        image = generator.integers(0, 256, (12, 12), np.uint8)
+        image[0, :2] = 0, 255
+        other, suffix, options = _twins()[kind](image, i)
+        _save(tmp_path / "plain" / "ab"[i % 2] / f"{i}.png", image)
+        _save(tmp_path / "other" / "ab"[i % 2] / f"{i}{suffix}", other, **options)
+    plain, other = (load(str(tmp_path / name), colour="grey") for name in ("plain", "other"))
+    assert other.checksum == plain.checksum
+
+
+def _read(folder, image, suffix=".png", **options):
+    """What becomes of an image, and what is said."""
+    dataset = load(str(_folder(folder, image, suffix, **options)))
+    return dataset.test().images[0], dataset.about()
+
+
+@pytest.mark.parametrize(("suffix", "mode"), [(".png", "I;16"), (".tif", "I;16"), (".pgm", "I")])
+def test_16_bits_become_8(tmp_path, suffix, mode):
+    # 65535 / 255 = 257; 1000 / 257 = 3.9, 60000 / 257 = 233.5.
+    image, about = _read(tmp_path / "deep", np.array([[0, 257], [1000, 60000]], np.uint16), suffix, grey=True)
+    assert image.squeeze(-1).tolist() == [[0, 1], [4, 233]]
+    assert "; 1 of 16 bits, scaled to 8" in about
+    assert Image.open(tmp_path / "deep" / "test" / "a" / f"it{suffix}").mode == mode
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (np.array([[0, 0.5], [0.25, 1]], np.float32), [[0, 128], [64, 255]]),
+        (np.array([[0, 99.6], [0.2, 255]], np.float32), [[0, 100], [0, 255]]),
+        (np.array([[0, 200], [7, 255]], np.int32), [[0, 200], [7, 255]]),
+        (np.array([[0, 257], [1000, 60000]], np.int32), [[0, 1], [4, 233]]),
+    ],
+)
+def test_floats_and_32_bits_are_scaled_by_their_range(tmp_path, values, expected):
+    image, about = _read(tmp_path / "deep", values, ".tif", grey=True)
+    assert image.squeeze(-1).tolist() == expected
+    assert "; 1 of floats or 32 bits, scaled by their range" in about
+
+
+@pytest.mark.parametrize("values", [[[-1.0, 1.0]], [[0.0, 300.0]], [[0.0, float("nan")]], [[0.0, float("inf")]]])
+def test_floats_of_another_range_are_refused(tmp_path, values):
+    with pytest.raises(Misuse, match=r"no known black and white.* save it with 8 or 16 bits.*a/it\.tif"):
+        _read(tmp_path / "deep", np.array(values, np.float32), ".tif", grey=True)
+
+
+def test_the_range_is_that_of_all_images(tmp_path):
+    folder = _folder(tmp_path / "deep", np.array([[0, 1], [1, 0]], np.float32), ".tif", grey=True)
+    _save(folder / "train" / "a" / "bright.tif", np.array([[0, 255], [9, 9]], np.float32))
+    assert load(str(folder)).test().images[0].max() == 1
+
+
+@pytest.mark.parametrize("kind", ["RGBA", "LA", "P", "tRNS", "16 bits"])
+def test_what_is_transparent_lies_on_white_and_warns_nobody(tmp_path, recwarn, kind):
+    # Black at full, half and no opacity: 0, 255 - 128 = 127, 255.
+    values = np.zeros((2, 2, 4), np.uint8)
+    values[..., 3] = [[255, 128], [0, 0]]
+    picture, expected, options = Image.fromarray(values), [[0, 127], [255, 255]], {}
+    if kind == "LA":
+        picture = picture.convert("LA")
+    if kind == "P":
+        picture = picture.quantize(4)
+    if kind == "tRNS":  # a grey value that counts as transparent
+        picture, expected = Image.fromarray(np.array([[10, 20], [30, 30]], np.uint8)), [[10, 20], [255, 255]]
+        options = {"transparency": 30}
+    if kind == "16 bits":
+        picture, expected = Image.fromarray(np.array([[257, 514], [771, 771]], np.uint16)), [[1, 2], [255, 255]]
+        options = {"transparency": 771}
+    grey = kind in ("LA", "tRNS", "16 bits")
+    image, about = _read(tmp_path / "icons", picture, grey=grey, **options)
+    assert image[..., 0].tolist() == expected
+    assert image.shape[-1] == (1 if grey else 3)
+    if kind != "16 bits":  # of which Pillow 13 does not keep the value
+        assert "; 1 transparent, laid on white" in about
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("picture", [Image.new("1", (2, 2), 1), Image.new("CMYK", (2, 2)), Image.new("P", (2, 2), 0)])
+def test_other_modes_become_grey_or_rgb(tmp_path, picture):
+    if picture.mode == "P":
+        picture.putpalette([255, 255, 255])
+    image, _ = _read(tmp_path / "any", picture, ".tif", grey=picture.mode == "1")
+    assert image.shape == (2, 2, 1 if picture.mode == "1" else 3)
+    assert (image == 255).all()
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".tif", ".png"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_photograph_stands_upright(tmp_path, suffix, orientation):
+    # What a viewer shows of four quarters, dark to bright, by the EXIF standard's table of the orientations.
+    shown = {1: "0123", 2: "1032", 3: "3210", 4: "2301", 5: "0213", 6: "2031", 7: "3120", 8: "1302"}[orientation]
+    exif = Image.Exif()
+    exif[pixels.ORIENTATION] = orientation
+    quarters = np.kron(np.array([[0, 80], [160, 240]], np.uint8), np.ones((16, 24), np.uint8))
+    image, about = _read(
+        tmp_path / "photos", quarters, suffix, grey=True, exif=exif, **({"quality": 95} if suffix == ".jpg" else {})
+    )
+    side = len(image)
+    found = [image[y, x, 0] for y in (side // 4, 3 * side // 4) for x in (side // 4, 3 * side // 4)]
+    assert "".join(str(round(value / 80)) for value in found) == shown
+    turned = pixels.upright(quarters, orientation)
+    height, width = turned.shape
+    corners = [turned[y, x] for y in (height // 4, 3 * height // 4) for x in (width // 4, 3 * width // 4)]
+    assert "".join(str(value // 80) for value in corners) == shown
+    assert ("turned as their EXIF data say" in about) == (orientation > 1)
+
+
+def test_of_an_animation_the_first_frame_counts(tmp_path):
+    frames = [Image.new("L", (2, 2), level) for level in (10, 200)]
+    image, about = _read(tmp_path / "moving", frames[0], ".gif", save_all=True, append_images=frames[1:])
+    assert (image == 10).all()
+    assert "; 1 of several frames, the first taken" in about
+
+
+@pytest.mark.parametrize(("size", "side"), [((256, 200), 256), ((257, 200), sources.FOLDER_SIZE)])
+def test_large_images_shrink_so_that_they_fit_in_memory(tmp_path, size, side):
+    image, about = _read(tmp_path / "large", Image.new("L", size), grey=True)
+    assert image.shape == (side, side, 1)
+    assert f"{side}×{side} grey, resized from {size[0]}×200, stretched to squares (shapes are not kept)" in about
+
+
+def test_an_image_beyond_pillows_limit_is_named(tmp_path, monkeypatch):
+    folder = _folder(tmp_path / "bombs", np.zeros((7, 9), np.uint8))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)  # it refuses what has more than twice as many
+    with pytest.raises(Misuse, match=r"12 of 12 images cannot be read.*0\.png \(Image size \(63 pixels\) exceeds") as caught:
+        load(str(folder))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("dtype", "values"), [(np.uint16, [0, 257, 65535]), (np.float32, [0, 1 / 255, 1]), (bool, [0, 1, 1])])
+def test_arrays_are_scaled_by_their_type(dtype, values):
+    found = pixels.eight_bits(np.array([values], dtype), 1 if dtype == np.float32 else None)
+    assert found.tolist() == [[[0], [255 if dtype is bool else 1], [255]]]
+
+
+def test_arrays_of_another_form_are_refused():
+    for values in (np.zeros((2, 2, 5), np.uint8), np.zeros((2, 2, 2, 3), np.uint8), np.zeros((2, 2), np.float32)):
+        with pytest.raises(ValueError, match="neither grey nor rgb|no range of their own"):
+            pixels.eight_bits(values)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("equal", "are all equal once decoded"),
+        ("flat", "are each of one colour once decoded"),
+        (
+            "white on transparency",
+            r"are all equal once decoded.* transparent ones are laid on white.* the first of 255, 255, 255",
+        ),
+        ("two pictures", "each picture is there several times, and none is left to test on"),
+    ],
+)
+def test_images_that_show_nothing_are_refused(tmp_path, kind, said):
+    for i in range(10):
+        values = np.full((4, 4, 4), 255, np.uint8)
+        if kind == "equal":
+            values[:2, :, :3] = 0
+        elif kind == "flat":
+            values[..., :3] = 20 * i
+        elif kind == "two pictures":
+            values[i % 2] = [0, 0, 0, 255]
+        else:
+            values[i % 4, :, 3] = i
+        _save(tmp_path / kind / "ab"[i % 2] / f"{i}.png", values)
+    with pytest.raises(Misuse, match=said):
+        load(str(tmp_path / kind))
+
+
+def test_flat_and_dark_images_are_counted(tmp_path):
+    folder = _folder(tmp_path / "some", np.full((4, 4), 9, np.uint8), grey=True)
+    assert "; 1 images are of one colour" in load(str(folder)).about()
+    for path in folder.rglob("*.png"):
+        _save(path, np.asarray(Image.open(path)) // 16)
+    assert "; no pixel is brighter than 15 of 255" in load(str(folder)).about()
