@@ -16,6 +16,8 @@ from common.errors import Misuse
 
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 """Environment variable that switches oneDNN on or off."""
+LIBRARIES = "LD_LIBRARY_PATH"
+"""Environment variable that says where libraries are looked for first; part of a row's `versions` where it is set."""
 FASTER_WITH_ONEDNN = ("avx512_vnni", "avx512_bf16", "avx_vnni", "amx_tile", "amx_int8", "amx_bf16")
 """Instructions with any of which TensorFlow switches oneDNN on by itself (`DefaultOneDnnPolicy` in its C++ source)."""
 

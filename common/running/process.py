@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 
 from common.errors import Failure
 from common.files import PROJECT
-from common.machine import ONEDNN, uses_onednn
 from common.running.plan import Plan, Planned
+from common.running.surroundings import environment
 from common.training.job import Job
 
 CONNECT_SECONDS = 120.0
@@ -54,19 +54,18 @@ class Worker:
         """Start a process for the trials that it fits; what it prints goes to a log."""
         logs.mkdir(parents=True, exist_ok=True)
         handle, log = tempfile.mkstemp(prefix="worker-", suffix=".log", dir=logs)
-        scratch = tempfile.mkdtemp(prefix="worker-")
-        environment = {**os.environ, **settings_of(fits, gpus), "PYTHONHASHSEED": "0", "TMPDIR": scratch}
+        scratch = pathlib.Path(tempfile.mkdtemp(prefix="worker-"))
         process = subprocess.Popen(
             [sys.executable, "-u", "-m", "common.running.worker", *(str(int(value)) for value in fits)],
             cwd=PROJECT,
-            env=environment,
+            env=environment(fits, gpus, scratch),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=handle,
         )
         os.close(handle)
         os.set_blocking(process.stdout.fileno(), False)
-        return cls(process, fits, gpus, pathlib.Path(log), pathlib.Path(scratch))
+        return cls(process, fits, gpus, pathlib.Path(log), scratch)
 
     def give(self, trial: Planned, job: Job) -> None:
         """Hand over a trial."""
@@ -118,18 +117,6 @@ class Worker:
         self.process.stdout.close()
         self.log.unlink(missing_ok=True)
         shutil.rmtree(self.scratch, ignore_errors=True)
-
-
-def settings_of(fits: tuple[int, int, int, bool], gpus: list[str]) -> dict[str, str]:
-    """The environment variables that TensorFlow must find when it is imported by what trains, for trials of these fits."""
-    return {
-        "KERAS_BACKEND": "tensorflow",
-        "OMP_NUM_THREADS": str(fits[0]),
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # that of nvidia-smi
-        "CUDA_VISIBLE_DEVICES": ",".join(gpus) or "-1",
-        ONEDNN: str(int(uses_onednn())),
-    }
 
 
 def job(plan: Plan, trial: Planned, row: dict, *, keep: pathlib.Path | None, checkpoint_steps: int | None, writes=True) -> Job:

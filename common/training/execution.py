@@ -19,6 +19,7 @@ from common import tasks
 from common.data.dataset import Dataset, reopen
 from common.data.streams import Streams
 from common.errors import Failure
+from common.machine import LIBRARIES
 from common.rows import store
 from common.rows.schema import KEY
 from common.training import arguments, draws, graphs, seeding
@@ -190,4 +191,8 @@ def _peak_memory() -> float:
 
 
 def _versions() -> str:
-    return f"python {platform.python_version()}, tensorflow {tf.__version__}, keras {keras.__version__}, numpy {np.__version__}"
+    libraries = os.environ.get(LIBRARIES)
+    return (
+        f"python {platform.python_version()}, tensorflow {tf.__version__}, keras {keras.__version__}, numpy {np.__version__}"
+        f"{f', {LIBRARIES} {libraries}' if libraries else ''}"
+    )
