@@ -19,6 +19,8 @@ FIELD_OF = {SHORT.get(field, field): field for field in FIELDS}
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
 
+os.environ["MPLBACKEND"] = "Agg"  # before any import of Matplotlib, which ends at one that is not installed, Jupyter's say
+
 
 class _Parser(argparse.ArgumentParser):
     """A parser whose errors are a `Misuse`, not several lines of usage."""
