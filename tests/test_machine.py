@@ -107,3 +107,29 @@ def test_a_gpu_that_is_not_there_is_named(monkeypatch, with_gpus, chosen):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
     with pytest.raises(Misuse, match=f"that nvidia-smi -L lists. Received: {chosen.split(',')[-1]}"):
         machine.kind()
+
+
+@pytest.mark.parametrize(
+    ("chosen", "names"),
+    [
+        ("0", ["0"]),
+        ("1, 0", ["1", "0"]),
+        ("0,0,GPU-0a70", ["0"]),
+        ("", []),
+        ("-1", []),
+        ("1,-1,0", ["1"]),
+        ("NoDevFiles", []),
+    ],
+)
+def test_the_visible_gpus_are_those_of_cuda_each_once(monkeypatch, with_gpus, chosen, names):
+    with_gpus(H100)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
+    assert machine.gpus() == names
+
+
+@pytest.mark.parametrize("listed", ["", "No devices found.\n"])
+def test_where_no_gpu_is_none_is_believed(monkeypatch, with_gpus, listed):
+    with_gpus(listed)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
+    assert machine.gpus() == []
+    assert machine.kind().endswith(("oneDNN on", "oneDNN off"))
