@@ -67,7 +67,7 @@ def _without_cuda() -> bool:
 def _installed_gpus() -> tuple[Gpu, ...]:
     """The GPUs, and the instances that they are partitioned into (MIG), as `nvidia-smi -L` lists them."""
     try:
-        done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20)
+        done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, encoding="utf-8", errors="replace", timeout=20)
     except (OSError, subprocess.TimeoutExpired):
         return ()
     found: list[Gpu] = []
@@ -143,7 +143,7 @@ def _processor_flags() -> list[str] | None:
 def _processor_facts() -> dict[str, str]:
     """What Linux tells of the first processor, by name; nothing elsewhere."""
     try:
-        first, *_ = pathlib.Path("/proc/cpuinfo").read_text().split("\n\n")
+        first, *_ = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")
     except OSError:
         return {}
     lines = [line.partition(":") for line in first.splitlines()]
@@ -155,7 +155,7 @@ def quiet_stderr() -> Iterator[None]:
     """What TensorFlow writes to stderr while it is imported stays out of the user's way."""
     sys.stderr.flush()
     kept = os.dup(2)
-    with open(os.devnull, "w") as nowhere:
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
         os.dup2(nowhere.fileno(), 2)
     try:
         yield

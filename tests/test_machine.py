@@ -46,7 +46,7 @@ def with_gpus(monkeypatch):
     ],
 )
 def test_a_processors_kind_is_its_instructions_and_onednn(monkeypatch, flags, kind, lacks):
-    monkeypatch.setattr(machine.pathlib.Path, "read_text", lambda _: CPUINFO.format(flags=flags))
+    monkeypatch.setattr(machine.pathlib.Path, "read_text", lambda *_, **__: CPUINFO.format(flags=flags))
     assert machine.kind() == kind
     assert machine.device() == f"Some CPU, {kind}"
     assert machine.lacks_bfloat16() is lacks
@@ -54,7 +54,7 @@ def test_a_processors_kind_is_its_instructions_and_onednn(monkeypatch, flags, ki
 
 @pytest.mark.parametrize(("value", "state"), [("0", "off"), ("1", "on"), ("false", "off"), ("", "on")])
 def test_the_user_may_switch_onednn(monkeypatch, value, state):
-    monkeypatch.setattr(machine.pathlib.Path, "read_text", lambda _: CPUINFO.format(flags="avx512f avx512_vnni"))
+    monkeypatch.setattr(machine.pathlib.Path, "read_text", lambda *_, **__: CPUINFO.format(flags="avx512f avx512_vnni"))
     monkeypatch.setenv(machine.ONEDNN, value)
     assert machine.kind() == f"AVX-512, oneDNN {state}"
 
@@ -69,7 +69,7 @@ def test_tensorflow_uses_onednn_as_said(monkeypatch, value):
 
 
 def test_without_linux_python_tells_what_it_knows(monkeypatch):
-    def absent(_):
+    def absent(*_, **__):
         raise OSError
 
     monkeypatch.setattr(machine.pathlib.Path, "read_text", absent)

@@ -4,6 +4,7 @@ As a script it prints their part of `make help`, or one line about names that ar
 installed, so that make can ask before it installs anything.
 """
 
+import os
 import sys
 from typing import NamedTuple
 
@@ -86,4 +87,10 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # of a character that the terminal lacks
+    try:
+        main()
+        print(end="", flush=True)
+    except OSError:  # nobody reads the output any more, or it is full
+        os._exit(1)

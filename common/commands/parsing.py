@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import io
 import math
 import os
 import re
@@ -48,7 +49,10 @@ def parse(
             kind = {"metavar": option.metavar, "type": _reader(option)} if option.metavar else {"action": "store_true"}
             parser.add_argument(flag, **about, **kind)
     parser.set_defaults(**({"results": "results"} if "results" in names else {}))
-    return parser.parse_args(words(sys.argv[1:] if arguments is None else arguments))
+    given = parser.parse_args(words(sys.argv[1:] if arguments is None else arguments))
+    if "results" in names:
+        given.results = os.path.expanduser(given.results)  # no shell has seen what stands behind make's RESULTS=
+    return given
 
 
 def setting_name(given: argparse.Namespace) -> str | None:
@@ -109,20 +113,41 @@ def _reader(option: Option) -> Callable[[str], int | str]:
 def end(command: Callable[[], int], name: str = "") -> NoReturn:
     """Run a command and end the process with its status: 1 for a failure, 2 for a misuse, 130 after Ctrl-C or SIGTERM."""
     signal.signal(signal.SIGTERM, _interrupt)
+    mend_output()
     prefix = f"{name}: " if name else ""
+    said = ""
     try:
         status = command()
+        sys.stdout.flush()
     except (Misuse, Failure) as error:
-        print(f"{prefix}{str(error).removeprefix(prefix)}", file=sys.stderr)
-        status = error.status
+        status, said = error.status, str(error).removeprefix(prefix)
     except KeyboardInterrupt:
-        print(f"{prefix}stopped; the same command goes on from the last finished epochs", file=sys.stderr)
-        status = INTERRUPTED
+        status, said = INTERRUPTED, "stopped; the same command goes on from the last finished epochs"
     except BrokenPipeError:  # nobody reads the output any more
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = Failure.status
+    except OSError as error:
+        status, where = Failure.status, f": {error.filename}" if error.filename else ""
+        said = f"{error.strerror or error}{where}; mend that and run the same command again: rows that were written are kept"
+    with contextlib.suppress(OSError):
+        print(f"{prefix}{said}\n" if said else "", end="", file=sys.stderr, flush=True)
+    try:
+        sys.stdout.flush()
+    except OSError:  # else Python would try again at its end, and complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(status)
+
+
+def mend_output() -> None:
+    """Give what is closed of input, output and errors to nobody, and write characters that a terminal lacks as `\\u2026`."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _interrupt(*_) -> NoReturn:

@@ -95,7 +95,7 @@ def _run(experiment: Experiment, given: argparse.Namespace, cluster: Cluster | N
         cluster=None if given.dry else cluster,
     )
     _check_sweep(given)
-    folder = pathlib.Path(given.results).expanduser()
+    folder = pathlib.Path(given.results)
     _check_writable(folder)
     if options.cluster:
         options.cluster.open(folder / ".cluster" / experiment.name)

@@ -243,7 +243,7 @@ def _unreadable(path: pathlib.Path, error: Exception) -> Misuse:
 def tfds_dirs() -> list[pathlib.Path]:
     """Where prepared TFDS copies are looked for."""
     own = os.environ.get("TFDS_DATA_DIR")
-    return [pathlib.Path(own).expanduser().resolve()] if own else [pathlib.Path("~/tensorflow_datasets").expanduser()]
+    return [pathlib.Path(own).expanduser().resolve()] if own else [pathlib.Path(os.path.expanduser("~/tensorflow_datasets"))]
 
 
 def prepared_copy(name: str) -> pathlib.Path | None:

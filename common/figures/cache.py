@@ -29,7 +29,7 @@ def redraw(experiments: list[schema.Files]) -> list[str]:
         parts = (files.rows, files.epochs, files.measures, files.predictions, files.samples, files.declaration, files.points)
         content = b"".join([*(hashlib.sha256(path.read_bytes()).digest() for path in parts if path.exists()), *drawing])
         digest = hashlib.sha256(content).hexdigest()
-        if not _stamp(files).exists() or _stamp(files).read_text() != digest:
+        if not _stamp(files).exists() or _stamp(files).read_text(encoding="utf-8") != digest:
             changed.append((files, digest))
     if not changed:
         return []

@@ -76,7 +76,7 @@ def _git(*arguments: str) -> str | None:
     command = ["git", "-c", f"safe.directory={PROJECT}", "-c", "core.fsmonitor=false", "--no-optional-locks", *arguments]
     try:
         done = subprocess.run(
-            command, cwd=PROJECT, env=environment, capture_output=True, text=True, errors="surrogateescape", timeout=10
+            command, cwd=PROJECT, env=environment, capture_output=True, encoding="utf-8", errors="surrogateescape", timeout=10
         )
     except (OSError, subprocess.TimeoutExpired):
         return None

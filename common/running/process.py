@@ -129,7 +129,7 @@ class Worker:
         status = self.process.wait()
         how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
         if not self.ready and status >= 0:
-            last = (self.log.read_text(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
+            last = (self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["it said nothing"])[-1]
             raise Failure(f"a worker could not start ({how}): {last}")
         return how
 

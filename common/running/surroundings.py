@@ -55,6 +55,7 @@ def environment(
         "CUDA_VISIBLE_DEVICES": ",".join(gpus) or "-1",
         ONEDNN: str(int(uses_onednn())),
         "PYTHONHASHSEED": "0",
+        "PYTHONIOENCODING": "utf-8:backslashreplace",  # what a script prints ends no trial
         "PYTHONUTF8": str(sys.flags.utf8_mode),  # file names must mean the same to it
         "TMPDIR": str(scratch),
     }

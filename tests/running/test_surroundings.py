@@ -26,6 +26,7 @@ PINNED = {
     "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
     "CUDA_VISIBLE_DEVICES": "-1",
     "PYTHONHASHSEED": "0",
+    "PYTHONIOENCODING": "utf-8:backslashreplace",
     "PYTHONUTF8": str(sys.flags.utf8_mode),
     "TMPDIR": "/scratch",
 }
