@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from common.commands.options import OPTIONS, Option
+from common.commands.options import OPTIONS, Option, refused_switch, switched
 from common.errors import Failure, Misuse
 from common.setting import FIELDS, NAMES, SHORT
 
@@ -78,7 +78,7 @@ def positive(given: argparse.Namespace, name: str) -> float | None:
 
 
 def words(arguments: Sequence[str]) -> list[str]:
-    """The arguments with make's `NAME=value` as `--name value`; a switch that is 0, or a blank value, is none at all."""
+    """The arguments with make's `NAME=value` as `--name value`; what is off or blank is none. Raises `Misuse`."""
     switches = {option.name for option in OPTIONS if not option.metavar}
     valued = {f"--{option.name.replace('_', '-')}" for option in OPTIONS if option.metavar}
     words: list[str] = []
@@ -90,7 +90,9 @@ def words(arguments: Sequence[str]) -> list[str]:
         name, value = assigned[1].lower(), assigned[2]
         flag = f"--{name.replace('_', '-')}"
         if name in switches:
-            words += [flag] if value not in ("", "0") else []
+            if switched(value) is None:
+                raise Misuse(refused_switch(assigned[1], value))
+            words += [flag] if switched(value) else []
         elif value:
             words += [f"{flag}={value}"]
     return words

@@ -157,7 +157,12 @@ def refuse_shared_numbers(paths: Sequence[pathlib.Path], number: str | None = No
 
 def number_of(path: pathlib.Path) -> str:
     """The number of a script, by its name, in two digits."""
-    return path.stem.split("_")[1].zfill(2)
+    return two_digits(path.stem.split("_")[1])
+
+
+def two_digits(number: str) -> str:
+    """A number as experiments have it: 03 for 3 and for 003."""
+    return number.lstrip("0").zfill(2)
 
 
 def _refuse_no_return(path: pathlib.Path, name: str) -> None:
