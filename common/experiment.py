@@ -226,7 +226,7 @@ class Experiment:
                 f"Received: a call while {self.module} is imported"
             )
         paths = os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])])
-        arguments = [sys.executable, "-P", "-m", COMMAND_LINE, str(self.path), *sys.argv[1:]]
+        arguments = [sys.executable, "-P", "-X", "utf8", "-m", COMMAND_LINE, str(self.path), *sys.argv[1:]]
         os.execve(sys.executable, arguments, {**os.environ, "PYTHONPATH": paths})
 
     def _check_kinds(self, setting: Setting, quick: Setting | None, small: Setting | None, claims: Sequence[Claim]) -> None:

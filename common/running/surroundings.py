@@ -29,6 +29,16 @@ LOCALE = "LC_"
 """How the names of variables begin that say how file names are written."""
 
 
+COUNTING = ("CACHE_DIR", "TFDS_DATA_DIR", "TF_CONFIG", "CUDA_VISIBLE_DEVICES", ONEDNN, LIBRARIES)
+"""Variables that say where data are and what a trial runs on: those of them that are set are said at the start of a call."""
+
+
+def said() -> str:
+    """A line about the variables of the environment that count; blank where none is set."""
+    there = [f"{name}={os.environ[name]}" for name in COUNTING if os.environ.get(name)]
+    return f"from the environment: {', '.join(there)}" if there else ""
+
+
 def environment(
     fits: tuple[int, int, int, bool],
     gpus: list[str],

@@ -9,7 +9,7 @@ from survival import SCRIPT, write
 from common import machine
 from common.errors import Misuse
 from common.running import scripts
-from common.running.surroundings import KEPT, environment
+from common.running.surroundings import COUNTING, KEPT, environment, said
 
 DECIDES = (
     *("TF_XLA_FLAGS", "XLA_FLAGS", "TF_DETERMINISTIC_OPS", "TF_DISABLE_MKL", "TF_NUM_INTRAOP_THREADS", "TF_CONFIGX"),
@@ -39,6 +39,16 @@ def test_what_decides_bits_is_left_out_or_pinned():
     onednn = str(int(machine.uses_onednn()))
     kept = {"TF_CONFIG": "{}", "HOME": "/home/a", "LC_ALL": "C"}
     assert {**got, machine.ONEDNN: onednn} == {**PINNED, **kept, machine.ONEDNN: onednn, "KERAS_DOWNLOADS": "7"}
+
+
+def test_what_counts_is_said(monkeypatch):
+    for name in COUNTING:
+        monkeypatch.delenv(name, raising=False)
+    assert said() == ""
+    monkeypatch.setenv("CACHE_DIR", "/somebody's")
+    monkeypatch.setenv(machine.ONEDNN, "0")
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    assert said() == "from the environment: CACHE_DIR=/somebody's, TF_ENABLE_ONEDNN_OPTS=0"
 
 
 def test_gpus_reach_the_worker_as_chosen(tmp_path):
