@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
@@ -21,6 +22,8 @@ INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
 
 os.environ["MPLBACKEND"] = "Agg"  # before any import of Matplotlib, which ends at one that is not installed, Jupyter's say
+if not os.access(os.path.expanduser("~"), os.W_OK) and "XDG_CONFIG_HOME" not in os.environ:  # it would complain in two lines
+    os.environ.setdefault("MPLCONFIGDIR", os.path.join(tempfile.gettempdir(), f"matplotlib-{os.getuid()}"))
 
 
 class _Parser(argparse.ArgumentParser):

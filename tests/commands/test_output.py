@@ -77,6 +77,15 @@ def test_a_folder_that_takes_no_file_is_one_line(tmp_path, monkeypatch, capsys, 
     assert said.startswith(f"exp_00_noise_floor: {os.strerror(number)}: {tmp_path / 'logs'}; mend that and run the same command")
 
 
+def test_drawing_needs_no_home(tmp_path):
+    code = "import common.commands.parsing, matplotlib.font_manager; print(matplotlib.get_configdir())"
+    environment = {k: v for k, v in os.environ.items() if k not in ("MPLCONFIGDIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME")}
+    environment |= {"HOME": "/no/such/home", "TMPDIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"{tmp_path / f'matplotlib-{os.getuid()}'}\n"
+
+
 def test_all_files_are_read_and_written_in_one_encoding():
     """Else a script or a row would mean something else under another locale: every call names it."""
     nameless = []
