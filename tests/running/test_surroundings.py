@@ -7,6 +7,7 @@ import pytest
 from survival import SCRIPT, write
 
 from common import machine
+from common.commands import reproduce
 from common.errors import Misuse
 from common.running import scripts
 from common.running.surroundings import COUNTING, KEPT, environment, said
@@ -62,3 +63,23 @@ def test_what_workers_cannot_import_is_refused_when_the_script_is_read(tmp_path,
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(Misuse, match="exp_90_survive: ModuleNotFoundError: No module named 'helper_of_mine'"):
         scripts.declared(path)
+
+
+def test_a_path_of_libraries_is_recorded_and_compared(monkeypatch):
+    from common.training import execution
+
+    monkeypatch.delenv(machine.LIBRARIES, raising=False)
+    plain = execution._versions()
+    monkeypatch.setenv(machine.LIBRARIES, "/opt/lib")
+    assert execution._versions() == f"{plain}, LD_LIBRARY_PATH /opt/lib"
+    assert environment((1, 1, 1, True), [], pathlib.Path("/scratch"))[machine.LIBRARIES] == "/opt/lib"
+    assert "versions" in reproduce.CONTEXT
+
+
+def test_what_keras_has_downloaded_is_found_from_a_worker(tmp_path, monkeypatch):
+    from common.training.adapters import keras_folder
+
+    monkeypatch.delenv("KERAS_DOWNLOADS", raising=False)
+    for user, folder in (({"KERAS_HOME": str(tmp_path)}, tmp_path), ({}, pathlib.Path("~/.keras").expanduser())):
+        monkeypatch.setenv("KERAS_DOWNLOADS", environment((1, 1, 1, True), [], tmp_path / "scratch", user)["KERAS_DOWNLOADS"])
+        assert keras_folder() == folder
