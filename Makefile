@@ -1,17 +1,25 @@
 # The table of contents: `make` alone prints it.
 
-PYTHON ?= python3
+# Of the user's variables only those on make's command line count, not those of the environment.
+PYTHON = python3
+GPU =
+ARGS =
+unexport PYTHONPATH PYTHONHOME PYTHONOPTIMIZE PYTHONSAFEPATH PYTHONSTARTUP PYTHONINSPECT
+export PYTHONUTF8 := 1
 PY := .venv/bin/python
-on = $(filter-out 0,$(1))
-LOCK := $(if $(call on,$(GPU)),requirements-gpu.lock,requirements.lock)
 UV := .venv/bin/uv
-# What .venv's Python does at its start: it finds common/ wherever a script lies, and TensorFlow keeps its logs to itself.
-PTH := '../../../..' 'import os; os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")'
+# A value as the shell takes it for one word, and whether a switch is on; common/commands/options.py refuses what is neither.
+quoted = '$(subst ','\'',$(1))'
+on = $(filter-out 0 n N no No NO f F false False FALSE off Off OFF,$(value $(1)))
+WITH := $(call quoted,$(value PYTHON))
+LOCK := $(if $(call on,GPU),requirements-gpu.lock,requirements.lock)
+LOCKS := $(if $(call on,GPU),requirements-gpu.lock,requirements.lock requirements-gpu.lock)
 
 # Options are what is set on make's command line; common/commands/options.py declares them.
 GIVEN := $(strip $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name))))
-OPTIONS = $(foreach name,$(filter-out PYTHON GPU ARGS,$(GIVEN)),'$(name)=$(subst ','\'',$(value $(name)))')
-REFUSED := $(if $(GIVEN),$(shell $(PYTHON) common/commands/options.py $(GIVEN) -- $(MAKECMDGOALS)))
+OPTIONS = $(foreach name,$(filter-out PYTHON GPU ARGS,$(GIVEN)),$(call quoted,$(name)=$(value $(name))))
+ALL_GIVEN = $(foreach name,$(GIVEN),$(call quoted,$(name)=$(value $(name))))
+REFUSED := $(if $(GIVEN),$(shell $(WITH) common/commands/options.py $(ALL_GIVEN) -- $(foreach goal,$(MAKECMDGOALS),$(call quoted,$(goal)))))
 $(if $(REFUSED),$(error $(REFUSED)))
 
 .DEFAULT_GOAL := help
@@ -22,16 +30,16 @@ help: ## This list
 	@sed -n 's/^\([a-zA-Z%-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | sed 's/%/NN/' | awk -F'|' '{ printf "%-14s  %s\n", $$1, $$2 }'
 	@echo
 	@echo "Options, those of exp-NN, sweep-NN and all first:"
-	@$(PYTHON) common/commands/options.py
+	@$(WITH) common/commands/options.py
 
 setup: ## Create .venv with the locked packages (GPU=1: with CUDA)
-	@cmp -s $(LOCK) .venv/installed.lock || { [ -z "$(call on,$(GPU))" ] && cmp -s requirements-gpu.lock .venv/installed.lock; } || { \
-	  $(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("TensorFlow needs Python 3.11, 3.12 or 3.13: make setup PYTHON=python3.12. Received: Python %d.%d" % v)' && \
-	  echo "Installing $(LOCK) into .venv (once) …" && \
-	  { $(PYTHON) -m venv --clear .venv || { echo "python3 -m venv failed: install your system's python3-venv package" >&2; exit 1; }; } && \
+	@why=$$($(PY) -I common/commands/venv.py $(LOCKS) 2>/dev/null) || { \
+	  if [ -L .venv ]; then echo ".venv is a link, and what it names does not do: remove the link, then make setup. Received: $${why:-no Python}" >&2; exit 1; fi && \
+	  $(WITH) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("TensorFlow needs Python 3.11, 3.12 or 3.13: make setup PYTHON=python3.12. Received: Python %d.%d" % v)' && \
+	  echo "Installing $(LOCK) into .venv (once$${why:+: $$why}) …" && \
+	  { $(WITH) -m venv --clear .venv || { echo "python3 -m venv failed: install your system's python3-venv package" >&2; exit 1; }; } && \
 	  $(PY) -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $(LOCK) && \
-	  cp $(LOCK) .venv/installed.lock; }
-	@printf '%s\n' $(PTH) >$$(echo .venv/lib/python3*/site-packages)/project.pth
+	  cp $(LOCK) .venv/installed.lock && $(PY) -I common/commands/venv.py $(LOCK); }
 
 list: setup ## Number, question and progress of every experiment
 	@$(PY) -m common.commands.list $(OPTIONS)
@@ -64,7 +72,7 @@ plots: setup ## Draw the figures of all experiments that have rows
 	@$(PY) -m common.commands.plots $(OPTIONS)
 
 test: setup ## Run the tests (ARGS="-k name" for some)
-	@$(PY) -m pytest -q $(ARGS)
+	@$(PY) -m pytest -q $(value ARGS)
 
 golden: setup ## Record what tests/golden trains on this kind of processor
 	@PYTHONPATH=. $(PY) tests/golden/golden.py

@@ -1,5 +1,6 @@
 """`Experiment`, `Setting` and `Claim`: what a script declares."""
 
+import ast
 import atexit
 import dataclasses
 import inspect
@@ -79,7 +80,7 @@ class Experiment:
         script = _globals(train)
         self.path = pathlib.Path(script["__file__"]).resolve()
         self.name = self.path.stem
-        self.doc = inspect.cleandoc(script["__doc__"] or "")
+        self.doc = inspect.cleandoc(script["__doc__"] or _docstring(self.path))
         self.module = script["__name__"]
         if self.module == "__main__":  # `main` hands over to the command line, where a mistake is one line
             atexit.register(_refuse_to_end, self.name)
@@ -233,7 +234,7 @@ class Experiment:
                 f"Received: a call while {self.module} is imported"
             )
         paths = os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])])
-        arguments = [sys.executable, "-P", "-m", COMMAND_LINE, str(self.path), *sys.argv[1:]]
+        arguments = [sys.executable, "-P", "-X", "utf8", "-m", COMMAND_LINE, str(self.path), *sys.argv[1:]]
         os.execve(sys.executable, arguments, {**os.environ, "PYTHONPATH": paths})
 
     def _check_kinds(self, setting: Setting, quick: Setting | None, small: Setting | None, claims: Sequence[Claim]) -> None:
@@ -358,6 +359,11 @@ def _globals(train: Callable) -> dict:
     if "__file__" not in names or not hasattr(train, "__name__"):
         raise Misuse(f"train must be a function, defined with def in the experiment's script. Received: {train!r}")
     return names
+
+
+def _docstring(path: pathlib.Path) -> str:
+    """That of a script, where Python has left it out (PYTHONOPTIMIZE=2); blank where there is none."""
+    return (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "") if sys.flags.optimize > 1 else ""
 
 
 def _refuse_to_end(name: str) -> None:

@@ -7,7 +7,7 @@ import io
 import os
 import pathlib
 from collections.abc import Callable, Iterator
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 import numpy as np
 
@@ -57,12 +57,25 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
     """Hold a setting folder for one read-modify-write. The lock dies with its process, so none is ever stale."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / ".lock").open("w")
+        file = (folder / ".lock").open("w", encoding="utf-8")
     except OSError as error:
         raise Failure(f"cannot write in {folder} ({error.strerror})") from error
     with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        lock(file)
         yield
+
+
+def lock(file: IO, how: int = fcntl.LOCK_EX, *, wait: bool = True) -> bool:
+    """Lock a file. Returns whether it could, without waiting if so asked. Raises `Failure` where there are no locks."""
+    try:
+        fcntl.flock(file, how if wait else how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise Failure(
+            f"the file system cannot lock files ({error.strerror}): give RESULTS a folder on a local disk. Received: {file.name}"
+        ) from error
+    return True
 
 
 def array_bytes(array: np.ndarray) -> bytes:

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import importlib.metadata
+import itertools
 import os
 import pathlib
 import platform
@@ -16,8 +17,12 @@ from common.errors import Misuse
 
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 """Environment variable that switches oneDNN on or off."""
+LIBRARIES = "LD_LIBRARY_PATH"
+"""Environment variable that says where libraries are looked for first; part of a row's `versions` where it is set."""
 FASTER_WITH_ONEDNN = ("avx512_vnni", "avx512_bf16", "avx_vnni", "amx_tile", "amx_int8", "amx_bf16")
 """Instructions with any of which TensorFlow switches oneDNN on by itself (`DefaultOneDnnPolicy` in its C++ source)."""
+HIDING = ("NoDevFiles", "none", "void")
+"""What schedulers write for no GPU."""
 
 
 class Gpu(NamedTuple):
@@ -34,13 +39,19 @@ def cores() -> int:
 
 
 def gpus() -> list[str]:
-    """The GPUs that this process may use, as CUDA names them; none where TensorFlow came without CUDA."""
-    if _without_cuda():
+    """The GPUs that this process may use, as CUDA names them; none where TensorFlow came without CUDA.
+
+    Those that `CUDA_VISIBLE_DEVICES` names count once each, and where this computer has none at all, not at all. As with CUDA, a
+    negative number hides those after it. Raises `Misuse` for one that is not among those that are there.
+    """
+    if _without_cuda() or not _installed_gpus():
         return []
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if chosen is not None:
-        return [name.strip() for name in chosen.split(",") if name.strip() not in ("", "-1")]
-    return [gpu.index for gpu in _installed_gpus() if gpu.index]
+    if chosen is None:
+        return [gpu.index for gpu in _installed_gpus() if gpu.index]
+    names = [name.strip() for name in chosen.split(",")]
+    visible = list(itertools.takewhile(lambda name: name not in HIDING and not name.startswith("-"), filter(None, names)))
+    return list({_installed(name).uuid: name for name in reversed(visible)}.values())[::-1]
 
 
 def _without_cuda() -> bool:
@@ -56,7 +67,7 @@ def _without_cuda() -> bool:
 def _installed_gpus() -> tuple[Gpu, ...]:
     """The GPUs, and the instances that they are partitioned into (MIG), as `nvidia-smi -L` lists them."""
     try:
-        done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20)
+        done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, encoding="utf-8", errors="replace", timeout=20)
     except (OSError, subprocess.TimeoutExpired):
         return ()
     found: list[Gpu] = []
@@ -68,10 +79,10 @@ def _installed_gpus() -> tuple[Gpu, ...]:
     return tuple(found)
 
 
-def _model(name: str) -> str:
-    """The model of a GPU that CUDA knows by its index, its UUID or the beginning of it. Raises `Misuse` where there is none."""
-    known = [gpu.model for gpu in _installed_gpus() if name == gpu.index or (len(name) > 4 and gpu.uuid.startswith(name))]
-    if not known:
+def _installed(name: str) -> Gpu:
+    """The GPU that CUDA knows by its index, its UUID or the beginning of it. Raises `Misuse` where there is none, or several."""
+    known = [gpu for gpu in _installed_gpus() if name == gpu.index or (len(name) > 4 and gpu.uuid.startswith(name))]
+    if len(known) != 1:
         raise Misuse(f"CUDA_VISIBLE_DEVICES must name GPUs that nvidia-smi -L lists. Received: {name}")
     return known[0]
 
@@ -89,7 +100,7 @@ def kind() -> str:
     """
     names = gpus()
     if names:
-        models = sorted(set(map(_model, names)))
+        models = sorted({_installed(name).model for name in names})
         if len(models) > 1:
             raise Misuse(
                 "trials of one seed must run on one kind of GPU: choose some of one model, CUDA_VISIBLE_DEVICES=0. "
@@ -132,7 +143,7 @@ def _processor_flags() -> list[str] | None:
 def _processor_facts() -> dict[str, str]:
     """What Linux tells of the first processor, by name; nothing elsewhere."""
     try:
-        first, *_ = pathlib.Path("/proc/cpuinfo").read_text().split("\n\n")
+        first, *_ = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")
     except OSError:
         return {}
     lines = [line.partition(":") for line in first.splitlines()]
@@ -144,7 +155,7 @@ def quiet_stderr() -> Iterator[None]:
     """What TensorFlow writes to stderr while it is imported stays out of the user's way."""
     sys.stderr.flush()
     kept = os.dup(2)
-    with open(os.devnull, "w") as nowhere:
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
         os.dup2(nowhere.fileno(), 2)
     try:
         yield

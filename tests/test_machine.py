@@ -46,7 +46,7 @@ def with_gpus(monkeypatch):
     ],
 )
 def test_a_processors_kind_is_its_instructions_and_onednn(monkeypatch, flags, kind, lacks):
-    monkeypatch.setattr(machine.pathlib.Path, "read_text", lambda _: CPUINFO.format(flags=flags))
+    monkeypatch.setattr(machine.pathlib.Path, "read_text", lambda *_, **__: CPUINFO.format(flags=flags))
     assert machine.kind() == kind
     assert machine.device() == f"Some CPU, {kind}"
     assert machine.lacks_bfloat16() is lacks
@@ -54,7 +54,7 @@ def test_a_processors_kind_is_its_instructions_and_onednn(monkeypatch, flags, ki
 
 @pytest.mark.parametrize(("value", "state"), [("0", "off"), ("1", "on"), ("false", "off"), ("", "on")])
 def test_the_user_may_switch_onednn(monkeypatch, value, state):
-    monkeypatch.setattr(machine.pathlib.Path, "read_text", lambda _: CPUINFO.format(flags="avx512f avx512_vnni"))
+    monkeypatch.setattr(machine.pathlib.Path, "read_text", lambda *_, **__: CPUINFO.format(flags="avx512f avx512_vnni"))
     monkeypatch.setenv(machine.ONEDNN, value)
     assert machine.kind() == f"AVX-512, oneDNN {state}"
 
@@ -69,7 +69,7 @@ def test_tensorflow_uses_onednn_as_said(monkeypatch, value):
 
 
 def test_without_linux_python_tells_what_it_knows(monkeypatch):
-    def absent(_):
+    def absent(*_, **__):
         raise OSError
 
     monkeypatch.setattr(machine.pathlib.Path, "read_text", absent)
@@ -107,3 +107,29 @@ def test_a_gpu_that_is_not_there_is_named(monkeypatch, with_gpus, chosen):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
     with pytest.raises(Misuse, match=f"that nvidia-smi -L lists. Received: {chosen.split(',')[-1]}"):
         machine.kind()
+
+
+@pytest.mark.parametrize(
+    ("chosen", "names"),
+    [
+        ("0", ["0"]),
+        ("1, 0", ["1", "0"]),
+        ("0,0,GPU-0a70", ["0"]),
+        ("", []),
+        ("-1", []),
+        ("1,-1,0", ["1"]),
+        ("NoDevFiles", []),
+    ],
+)
+def test_the_visible_gpus_are_those_of_cuda_each_once(monkeypatch, with_gpus, chosen, names):
+    with_gpus(H100)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
+    assert machine.gpus() == names
+
+
+@pytest.mark.parametrize("listed", ["", "No devices found.\n"])
+def test_where_no_gpu_is_none_is_believed(monkeypatch, with_gpus, listed):
+    with_gpus(listed)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
+    assert machine.gpus() == []
+    assert machine.kind().endswith(("oneDNN on", "oneDNN off"))

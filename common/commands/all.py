@@ -3,6 +3,7 @@
 Each runs in a process of its own, as `make exp-NN` would; what it says goes to a log. One that fails does not stop the rest.
 """
 
+import os
 import pathlib
 import re
 import signal
@@ -80,7 +81,9 @@ def run_one(name: str, options: Sequence[str], log: pathlib.Path, progress: Prog
             cwd=PROJECT,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
+            encoding="utf-8",
+            errors="backslashreplace",
+            env={**os.environ, "PYTHONIOENCODING": "utf-8"},
         )
         try:
             for line in process.stdout:
@@ -157,7 +160,7 @@ def main() -> int:
     if given.debug:
         raise Misuse("one experiment is debugged at a time: make exp-NN DEBUG=1. Received: DEBUG=1")
     setting = setting_name(given) or ("small" if given.dataset else "quick")
-    folder = pathlib.Path(given.results).expanduser().resolve()
+    folder = pathlib.Path(given.results).resolve()
     values = {**vars(given), "exp": None, "results": folder}
     options = [f"{name.upper()}={int(v) if v is True else v}" for name, v in values.items() if v not in (None, False)]
     return run(chosen(given.exp), options, folder, setting)

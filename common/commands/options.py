@@ -4,6 +4,7 @@ As a script it prints their part of `make help`, or one line about names that ar
 installed, so that make can ask before it installs anything.
 """
 
+import os
 import sys
 from typing import NamedTuple
 
@@ -64,21 +65,40 @@ WITHOUT_OPTIONS = ("help", "setup", "test", "golden", "lint", "format", "lock", 
 STUDY = tuple(option.name for option in STUDY_OPTIONS)
 
 
-def refusal(names: "list[str]", goals: "list[str]") -> str:
-    """One line about a variable of make's command line that is no option, or none of its targets; blank where all are."""
+ON = ("1", "y", "yes", "t", "true", "on")
+OFF = ("", "0", "n", "no", "f", "false", "off")
+"""Values of a switch, also as `No` and `NO`; the Makefile knows them too."""
+
+
+def switched(value: str) -> "bool | None":
+    """Whether a switch of that value is on; None where the value says neither."""
+    lower = value.lower() if value in (value.lower(), value.upper(), value.capitalize()) else value
+    return True if lower in ON else False if lower in OFF else None
+
+
+def refusal(given: "list[str]", goals: "list[str]") -> str:
+    """One line about a `NAME=value` of make's command line that is no option, or none of its targets; blank where all are."""
     known = (*(option.name.upper() for option in OPTIONS), *OF_MAKE)
-    for name in names:
+    switches = ("GPU", *(option.name.upper() for option in OPTIONS if not option.metavar))
+    for name, _, value in (assigned.partition("=") for assigned in given):
         if name not in known:
             return f"option must be one of {' '.join(known)}. Received: {name}"
         if name not in OF_MAKE and set(goals) <= set(WITHOUT_OPTIONS):
             return f"make {' '.join(goals)} takes no options but {', '.join(OF_MAKE)}. Received: {name}"
+        if name in switches and switched(value) is None:
+            return refused_switch(name, value)
     return ""
+
+
+def refused_switch(name: str, value: str) -> str:
+    """One line about a value that a switch does not know."""
+    return f"{name} must be 1 (or yes, true, on) or 0 (or no, false, off). Received: {value}"
 
 
 def main() -> None:
     if len(sys.argv) > 1:
-        names, goals = sys.argv[1 : sys.argv.index("--")], sys.argv[sys.argv.index("--") + 1 :]
-        print(refusal(names, goals or ["help"]))
+        given, goals = sys.argv[1 : sys.argv.index("--")], sys.argv[sys.argv.index("--") + 1 :]
+        print(refusal(given, goals or ["help"]))
     else:
         for option in OPTIONS:
             print(f"  {option.name.upper() + '=' + (option.metavar or '1'):<19}{option.meaning}")
@@ -86,4 +106,10 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # of a character that the terminal lacks
+    try:
+        main()
+        print(end="", flush=True)
+    except OSError:  # nobody reads the output any more, or it is full
+        os._exit(1)

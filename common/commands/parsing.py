@@ -2,15 +2,17 @@
 
 import argparse
 import contextlib
+import io
 import math
 import os
 import re
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from common.commands.options import OPTIONS, Option
+from common.commands.options import OPTIONS, Option, refused_switch, switched
 from common.errors import Failure, Misuse
 from common.setting import FIELDS, NAMES, SHORT
 
@@ -18,6 +20,10 @@ FIELD_OF = {SHORT.get(field, field): field for field in FIELDS}
 """The field of `Setting` that an option of that name overrides."""
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
+
+os.environ["MPLBACKEND"] = "Agg"  # before any import of Matplotlib, which ends at one that is not installed, Jupyter's say
+if not os.access(os.path.expanduser("~"), os.W_OK) and "XDG_CONFIG_HOME" not in os.environ:  # it would complain in two lines
+    os.environ.setdefault("MPLCONFIGDIR", os.path.join(tempfile.gettempdir(), f"matplotlib-{os.getuid()}"))
 
 
 class _Parser(argparse.ArgumentParser):
@@ -46,7 +52,10 @@ def parse(
             kind = {"metavar": option.metavar, "type": _reader(option)} if option.metavar else {"action": "store_true"}
             parser.add_argument(flag, **about, **kind)
     parser.set_defaults(**({"results": "results"} if "results" in names else {}))
-    return parser.parse_args(words(sys.argv[1:] if arguments is None else arguments))
+    given = parser.parse_args(words(sys.argv[1:] if arguments is None else arguments))
+    if "results" in names:
+        given.results = os.path.expanduser(given.results)  # no shell has seen what stands behind make's RESULTS=
+    return given
 
 
 def setting_name(given: argparse.Namespace) -> str | None:
@@ -72,7 +81,7 @@ def positive(given: argparse.Namespace, name: str) -> float | None:
 
 
 def words(arguments: Sequence[str]) -> list[str]:
-    """The arguments with make's `NAME=value` as `--name value`; a switch that is 0, or a blank value, is none at all."""
+    """The arguments with make's `NAME=value` as `--name value`; what is off or blank is none. Raises `Misuse`."""
     switches = {option.name for option in OPTIONS if not option.metavar}
     valued = {f"--{option.name.replace('_', '-')}" for option in OPTIONS if option.metavar}
     words: list[str] = []
@@ -84,7 +93,9 @@ def words(arguments: Sequence[str]) -> list[str]:
         name, value = assigned[1].lower(), assigned[2]
         flag = f"--{name.replace('_', '-')}"
         if name in switches:
-            words += [flag] if value not in ("", "0") else []
+            if switched(value) is None:
+                raise Misuse(refused_switch(assigned[1], value))
+            words += [flag] if switched(value) else []
         elif value:
             words += [f"{flag}={value}"]
     return words
@@ -107,20 +118,41 @@ def _reader(option: Option) -> Callable[[str], int | str]:
 def end(command: Callable[[], int], name: str = "") -> NoReturn:
     """Run a command and end the process with its status: 1 for a failure, 2 for a misuse, 130 after Ctrl-C or SIGTERM."""
     signal.signal(signal.SIGTERM, _interrupt)
+    mend_output()
     prefix = f"{name}: " if name else ""
+    said = ""
     try:
         status = command()
+        sys.stdout.flush()
     except (Misuse, Failure) as error:
-        print(f"{prefix}{str(error).removeprefix(prefix)}", file=sys.stderr)
-        status = error.status
+        status, said = error.status, str(error).removeprefix(prefix)
     except KeyboardInterrupt:
-        print(f"{prefix}stopped; the same command goes on from the last finished epochs", file=sys.stderr)
-        status = INTERRUPTED
+        status, said = INTERRUPTED, "stopped; the same command goes on from the last finished epochs"
     except BrokenPipeError:  # nobody reads the output any more
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = Failure.status
+    except OSError as error:
+        status, where = Failure.status, f": {error.filename}" if error.filename else ""
+        said = f"{error.strerror or error}{where}; mend that and run the same command again: rows that were written are kept"
+    with contextlib.suppress(OSError):
+        print(f"{prefix}{said}\n" if said else "", end="", file=sys.stderr, flush=True)
+    try:
+        sys.stdout.flush()
+    except OSError:  # else Python would try again at its end, and complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(status)
+
+
+def mend_output() -> None:
+    """Give what is closed of input, output and errors to nobody, and write characters that a terminal lacks as `\\u2026`."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _interrupt(*_) -> NoReturn:

@@ -14,7 +14,7 @@ def run() -> int:
     """Build the report below a results folder. Returns the exit status: 1 if some rows cannot be read."""
     given = parse(["results", "check"], description=__doc__)
     if given.check:
-        if page.readme(schema.REFERENCE) != page.README.read_text():
+        if page.readme(schema.REFERENCE) != page.README.read_text(encoding="utf-8"):
             raise Failure("README's results are not those of the rows: make report RESULTS=results/reference")
         return 0
     folder = pathlib.Path(given.results)

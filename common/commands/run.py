@@ -17,7 +17,7 @@ from common.running.cluster import Cluster
 from common.running.devices import Devices
 from common.running.plan import Planner
 from common.running.runner import STALL_SECONDS, RunOptions
-from common.running.scripts import declared, number_of, refuse_shared_numbers
+from common.running.scripts import declared, number_of, refuse_shared_numbers, two_digits
 from common.setting import Selected
 
 SWEEP_TUNERS = tuple(tuner for tuner in TUNERS if tuner != "grid")
@@ -65,7 +65,7 @@ def find_script(text: str) -> pathlib.Path:
     for path in known:
         if text == path.stem:
             return path
-        if text.zfill(2) == number_of(path):
+        if two_digits(text) == number_of(path):
             refuse_shared_numbers(known, number_of(path))
             return path
     raise Misuse(f"experiment must be one of {' '.join(dict.fromkeys(map(number_of, known)))}. Received: {text}")
@@ -95,7 +95,7 @@ def _run(experiment: Experiment, given: argparse.Namespace, cluster: Cluster | N
         cluster=None if given.dry else cluster,
     )
     _check_sweep(given)
-    folder = pathlib.Path(given.results).expanduser()
+    folder = pathlib.Path(given.results)
     _check_writable(folder)
     if options.cluster:
         options.cluster.open(folder / ".cluster" / experiment.name)

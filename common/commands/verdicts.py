@@ -7,7 +7,7 @@ from common.commands.parsing import end, parse, setting_name
 from common.errors import Failure, Misuse
 from common.files import experiment_scripts
 from common.rows import store
-from common.running.scripts import refuse_shared_numbers
+from common.running.scripts import refuse_shared_numbers, two_digits
 from common.verdicts.kinds import SUPPORTED
 from common.verdicts.ledger import Entry, entries, single
 
@@ -15,7 +15,7 @@ from common.verdicts.ledger import Entry, entries, single
 def run() -> int:
     """Print the verdicts. Returns the exit status: 1 if some rows cannot be read."""
     given = parse(["results", "setting", "full"], positional="number", description=__doc__)
-    number = None if given.number == "all" else given.number.zfill(2)
+    number = None if given.number == "all" else two_digits(given.number)
     only = setting_name(given)
     refuse_shared_numbers(experiment_scripts(), number)
     found = _entries(pathlib.Path(given.results), number, only)

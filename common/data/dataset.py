@@ -192,7 +192,7 @@ def cached_test_images(checksum: str, labels: np.ndarray) -> tuple[np.ndarray, l
     """
     for path in sorted(cache_dir().glob("*/meta.json")):
         try:
-            about = json.loads(path.read_text())
+            about = json.loads(path.read_text(encoding="utf-8"))
             if about["checksum"] == checksum and np.array_equal(np.load(path.with_name("test_labels.npy")), labels):
                 return np.load(path.with_name("test_images.npy"), mmap_mode="r"), about["class_names"]
         except (OSError, ValueError, KeyError):
@@ -217,7 +217,7 @@ def _sha256(path: pathlib.Path) -> str:
 def _valid_meta(folder: pathlib.Path, source: str) -> dict | None:
     """The cache's description if every file is whole and the source is still the same."""
     try:
-        meta = json.loads((folder / "meta.json").read_text())
+        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
         if meta["format"] != CACHE_FORMAT or meta["source"] != source:
             return None
         if any(_sha256(folder / name) != meta["files"][name] for name in FILES):
@@ -250,7 +250,7 @@ def _write_cache(folder: pathlib.Path, source: str, name: str, arrays: dict) -> 
             **{about: arrays[about] for about in ("val", "made", "notes")},
             "test_counts": _counts(arrays["test_labels"], len(arrays["class_names"])).tolist(),
         }
-        (temporary / "meta.json").write_text(json.dumps(meta, indent=1))
+        (temporary / "meta.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
     except OSError as error:
@@ -298,11 +298,11 @@ def _prepare_from_tfds(folder: pathlib.Path, name: str, image_size: int | None, 
     process = subprocess.Popen(
         [*CHILD, *arguments],
         cwd=PROJECT,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""},
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "PYTHONIOENCODING": "utf-8"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
+        encoding="utf-8",
+        errors="backslashreplace",
     )
     last = ""
     with process:

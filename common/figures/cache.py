@@ -59,7 +59,7 @@ def _redraw(changed: tuple[schema.Files, str]) -> str | None:
 def _is_drawn(files: schema.Files, digest: str) -> bool:
     """Whether the figures are those of a digest, and all there."""
     try:
-        known, *names = _stamp(files).read_text().splitlines()
+        known, *names = _stamp(files).read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):
         return False
     return known == digest and all((files.folder / name).exists() for name in names)

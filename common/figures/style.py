@@ -19,9 +19,26 @@ COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#5
 """Okabe & Ito's palette for all kinds of colour vision, its yellow (unreadable on white) replaced by brown."""
 LINES = ("-", "--", "-.", ":")
 MARKERS = "osD^vP*X"
+RENDERERS = {"png": "agg", "svg": "svg"}
 FILLER = "\ue000"
 """A second column for a wide character, while lines are made: a character that means nothing."""
+OF_THE_MACHINE = (
+    "backend",
+    "interactive",
+    "toolbar",
+    "timezone",
+    "webagg",
+    "figure.max_open",
+    "figure.raise",
+    "savefig.directory",
+    "tk.",
+    "date.epoch",
+)
+"""How the names of Matplotlib's settings begin that say nothing of a figure."""
+DEFAULTS = {name: value for name, value in matplotlib.rcParamsDefault.items() if not name.startswith(OF_THE_MACHINE)}
+"""What Matplotlib came with, so that no matplotlibrc and no style of the user's is drawn with."""
 STYLE = {
+    **DEFAULTS,
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.spines.top": False,
@@ -120,10 +137,10 @@ def _rewrite(figure: Figure) -> None:
 def save(path: pathlib.Path, figure) -> pathlib.Path:
     """Write a figure as PNG and SVG, the same bytes for the same rows."""
     metadata = {"png": {"Software": None}, "svg": {"Date": None}}
-    with matplotlib.rc_context({"svg.hashsalt": path.stem, "image.composite_image": False}):
+    with matplotlib.rc_context({**DEFAULTS, "svg.hashsalt": path.stem, "image.composite_image": False}):
         for kind, about in metadata.items():
             buffer = io.BytesIO()
-            figure.savefig(buffer, format=kind, metadata=about)
+            figure.savefig(buffer, format=kind, metadata=about, backend=RENDERERS[kind])
             figure.set_layout_engine("none")  # laid out once is enough
             write_atomic(path.with_suffix(f".{kind}"), buffer.getvalue())
     return path

@@ -74,8 +74,8 @@ def build(folder: pathlib.Path) -> tuple[pathlib.Path, list[str]]:
         broken=broken,
         rows=sum(len(section.table.rows) for section in sections),
         newest=max((str(v) for section in sections for v in section.table.rows["finished"].dropna()), default=""),
-        style=(TEMPLATES / "report.css").read_text(),
-        script=(TEMPLATES / "report.js").read_text(),
+        style=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
+        script=(TEMPLATES / "report.js").read_text(encoding="utf-8"),
         plotly=_packed(get_plotlyjs()),
         data=_packed(json.dumps({section.identity: section.data() for section in sections}, allow_nan=False)),
     )
@@ -112,4 +112,4 @@ def readme(folder: pathlib.Path) -> str:
     sections, _, broken = read(folder)
     if broken:
         raise Failure(broken[0])
-    return markdown.with_results(README.read_text(), markdown.table(sections))
+    return markdown.with_results(README.read_text(encoding="utf-8"), markdown.table(sections))

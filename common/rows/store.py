@@ -215,7 +215,7 @@ def _changed_claims(earlier: dict, declaration: dict) -> list[str]:
 def read_declaration(files: Files) -> dict:
     """What the script declared. Raises `Failure` for one that is damaged, or that an earlier version wrote."""
     try:
-        declaration = json.loads(files.declaration.read_text())
+        declaration = json.loads(files.declaration.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise Failure(f"cannot read {files.declaration} ({error}): run the experiment again to write it") from error
     if "setting_name" not in declaration:

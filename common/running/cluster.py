@@ -188,11 +188,13 @@ class Cluster:
         with self.writing, contextlib.suppress(OSError):  # a machine that cannot write is silent, which the others notice
             if not self.left:
                 self.beats += 1
-                self._path(self.index).write_text(json.dumps({"call": self.call, "beat": self.beats, **self.saying}))
+                self._path(self.index).write_text(
+                    json.dumps({"call": self.call, "beat": self.beats, **self.saying}), encoding="utf-8"
+                )
 
     def _read(self, index: int) -> str:
         try:
-            return self._path(index).read_text()
+            return self._path(index).read_text(encoding="utf-8")
         except OSError:
             return ""
 

@@ -5,8 +5,10 @@ Each begins anew: neither checkpoints nor rows of an earlier call are gone on fr
 
 import bdb
 import os
+import pathlib
 import shutil
 import sys
+import tempfile
 import traceback
 from collections.abc import Sequence
 
@@ -15,10 +17,11 @@ from common.machine import quiet_stderr
 from common.rows import store
 from common.running.locks import TrialLocks
 from common.running.plan import Plan, Planned, known_columns
-from common.running.process import job, settings_of
+from common.running.process import job
 from common.running.progress import Display
 from common.running.reasons import reason
 from common.running.runner import RunOptions, without_training
+from common.running.surroundings import environment
 
 
 class Debugger:
@@ -29,12 +32,13 @@ class Debugger:
         self.fits: tuple | None = None
         """What TensorFlow has been set up for, which is fixed then."""
         self.strategy = None
+        self.scratch = pathlib.Path(tempfile.mkdtemp(prefix="debug-"))
 
     def __enter__(self) -> "Debugger":
         return self
 
     def __exit__(self, *_) -> None:
-        pass
+        shutil.rmtree(self.scratch, ignore_errors=True)
 
     def run(self, plan: Plan, trials: Sequence[Planned]) -> list[dict]:
         """Run trials of a plan in order. Returns their rows.
@@ -66,7 +70,9 @@ class Debugger:
     def _train(self, plan: Plan, trial: Planned) -> dict:
         if self.fits is None:
             self.fits = trial.fits
-            os.environ.update(settings_of(trial.fits, self.options.devices.take(trial.fits[1])))
+            variables = environment(trial.fits, self.options.devices.take(trial.fits[1]), self.scratch)
+            os.environ.clear()
+            os.environ.update(variables)
         with quiet_stderr():
             from common.training import execution  # only now: it imports TensorFlow, which reads the environment
 

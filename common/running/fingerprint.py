@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import os
 import pathlib
 import subprocess
 
@@ -19,6 +20,8 @@ NOT_OF_TRIALS = ("commands", "figures", "report", "search", "verdicts")
 
 DECIDING = ("common", "experiments", "requirements.lock", "requirements-gpu.lock")
 """What of the project decides a row."""
+CODE_SUFFIXES = (".py", ".lock")
+"""Of files that count as code also where git ignores them."""
 
 
 def fingerprint(arm: str, rate: str, arguments: dict, seed: int | None, setting: Setting, dataset: Dataset, code: str) -> str:
@@ -44,26 +47,40 @@ def fingerprint(arm: str, rate: str, arguments: dict, seed: int | None, setting:
 def provenance(script: pathlib.Path) -> dict:
     """The columns that say where a row comes from: git commit, whether the code differs from it, and the device.
 
-    The code is the script and what of the project decides a row; a file of it that no commit holds is a difference too. Commit
-    and `dirty` are blank outside a checkout.
+    The code is the script and what of the project decides a row; a file of it that no commit holds is a difference too, also one
+    that git is told to ignore. Commit and `dirty` are blank outside a checkout of the project itself: an archive that lies in
+    another repository has none.
     """
-
-    def git(*arguments):
-        try:
-            done = subprocess.run(["git", *arguments], cwd=PROJECT, capture_output=True, text=True, timeout=10)
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
+    top = _git("rev-parse", "--show-toplevel")
     inside = script.resolve().is_relative_to(PROJECT)
     code = [*DECIDING, *([str(script.resolve())] if inside else [])]
-    commit, changed = git("rev-parse", "HEAD"), git("status", "--porcelain", "--untracked-files=all", "--", *code)
+    own = top is not None and pathlib.Path(top).resolve() == PROJECT.resolve()
+    commit = _git("rev-parse", "--verify", "HEAD") if own else None
+    changed = _git("status", "--porcelain", "--untracked-files=all", "--", *code) if commit else None
+    unknown = _git("ls-files", "--others", "--", *code) if commit else None
+    dirty = bool(changed) or not inside or any(name.strip('"').endswith(CODE_SUFFIXES) for name in (unknown or "").splitlines())
     return {
         "commit": commit or "",
-        "dirty": "" if changed is None else bool(changed) or not inside,
+        "dirty": "" if changed is None or unknown is None else dirty,
         "device": machine.device(),
         "kind": machine.kind(),
     }
+
+
+def _git(*arguments: str) -> str | None:
+    """What git answers about the repository that the project's folder lies in; None where there is none.
+
+    Neither variables of another repository's hooks count (GIT_DIR, …), nor whose the folder is.
+    """
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    command = ["git", "-c", f"safe.directory={PROJECT}", "-c", "core.fsmonitor=false", "--no-optional-locks", *arguments]
+    try:
+        done = subprocess.run(
+            command, cwd=PROJECT, env=environment, capture_output=True, encoding="utf-8", errors="surrogateescape", timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def code_in_use(script: pathlib.Path) -> dict[str, str]:

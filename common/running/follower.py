@@ -73,8 +73,8 @@ class Follower:
             return
         worker.refuse_slow_start()
         if not heard:
-            if worker.trial and worker.silent() > self.options.stall_seconds:
-                raise Failure(f"its worker was silent for {self.options.stall_seconds:g} s")
+            if worker.stalls(self.options.stall_seconds):
+                raise Failure(f"its worker was silent for {worker.stalled:g} s")
             self.display.update([(worker.trial, worker.progress)] if worker.trial else [], 0)
             return
         events = worker.events()

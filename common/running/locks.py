@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import IO
 
 from common.errors import Failure
-from common.files import locked
+from common.files import lock, locked
 from common.rows.schema import Files
 from common.running.plan import Plan, Planned
 
@@ -23,7 +23,7 @@ def one_kind(files: Files, kind: str) -> Iterator[None]:
     path = files.state.with_suffix(".kind")
     with locked(files.folder):
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+")
+        file = path.open("a+", encoding="utf-8")
         if _alone(file):
             file.truncate(0)
             file.write(kind)
@@ -36,7 +36,7 @@ def one_kind(files: Files, kind: str) -> Iterator[None]:
                 f"another call trains {files.experiment} in {files.folder} on another kind of processor ({other}; here {kind}): "
                 "wait until it has ended, or give RESULTS another folder"
             )
-        fcntl.flock(file, fcntl.LOCK_SH)
+        lock(file, fcntl.LOCK_SH)
     try:
         yield
     finally:
@@ -50,11 +50,7 @@ def one_kind(files: Files, kind: str) -> Iterator[None]:
 
 def _alone(file: IO) -> bool:
     """Whether no other call holds a file's lock, which is then held here alone."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+    return lock(file, wait=False)
 
 
 class TrialLocks:
@@ -75,14 +71,15 @@ class TrialLocks:
         path = self._path(trial)
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            file = path.open("w")
+            file = path.open("w", encoding="utf-8")
         except FileNotFoundError:  # another call has just ended, and tidied up
             return False
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(file.fileno()).st_ino != path.stat().st_ino:
-                raise FileNotFoundError  # it was released between opening and locking
-        except (BlockingIOError, FileNotFoundError):
+            # It may have been released between opening and locking.
+            taken = lock(file, wait=False) and os.fstat(file.fileno()).st_ino == path.stat().st_ino
+        except FileNotFoundError:
+            taken = False
+        if not taken:
             file.close()
             return False
         self.held[trial.fingerprint] = file

@@ -121,7 +121,7 @@ class Planner:
     def __init__(self, experiment: Experiment, selected: Selected, results: pathlib.Path):
         self.experiment, self.selected = experiment, selected
         self.origin, self.code_files = provenance(experiment.path), code_in_use(experiment.path)
-        self.code = code_hash(experiment.path.read_text(), experiment.train.__name__)
+        self.code = code_hash(experiment.path.read_text(encoding="utf-8"), experiment.train.__name__)
         if experiment.task is not tasks.classification:
             self.code += experiment.task.name
         self.setting, self.resolved = resolve(experiment, selected)

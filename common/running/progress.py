@@ -19,8 +19,9 @@ class Display:
     """Progress of one call; a context manager. `plain` leaves a terminal to what trials print."""
 
     def __init__(self, total: int = 0, *, plain: bool = False):
-        self.console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
-        drawn = self.console.is_terminal and not plain
+        terminal = sys.stdout.isatty()  # FORCE_COLOR makes no terminal of a file
+        self.console = Console(highlight=False, soft_wrap=not terminal, force_terminal=terminal, force_jupyter=False)
+        drawn = terminal and not self.console.is_dumb_terminal and not plain
         self.live = Live(console=self.console, auto_refresh=False, transient=True) if drawn else None
         self.total, self.done = total, 0
         self.started = self.said = time.perf_counter()

@@ -135,8 +135,7 @@ class Runner:
 
     def _kill_stalled(self) -> None:
         for worker in self.workers:
-            if worker.trial and worker.silent() > self.options.stall_seconds:
-                worker.stalled = True
+            if worker.stalls(self.options.stall_seconds):
                 worker.process.kill()
 
     def _attend(self) -> list[dict]:
@@ -229,7 +228,7 @@ class Runner:
         return row
 
     def _died(self, worker: Worker, waiting: list[Planned]) -> list[dict]:
-        how = f"silent for {self.options.stall_seconds:g} s" if worker.stalled else worker.how_it_ended()
+        how = f"silent for {worker.stalled:g} s" if worker.stalled else worker.how_it_ended()
         if self.cluster:
             raise Failure(f"its worker died ({how}); the same command on all machines goes on from the last finished epochs")
         trial = worker.trial

@@ -9,6 +9,7 @@ import contextlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import os
 import pathlib
 import sys
 import types
@@ -16,6 +17,7 @@ from collections.abc import Iterator, Sequence
 
 from common.errors import Misuse
 from common.experiment import Experiment
+from common.files import PROJECT
 from common.running.reasons import reason
 
 SLOW = ("keras", "tensorflow", "tensorflow_datasets", "sklearn", "scipy")
@@ -105,13 +107,24 @@ def placeholders() -> Iterator[None]:
                 vars(sys.modules[package]).pop(attribute, None)
 
 
+@contextlib.contextmanager
+def _paths_of_a_worker() -> Iterator[None]:
+    """Within: modules are looked for where workers do, neither in the user's folder nor in those of PYTHONPATH."""
+    kept, cut = list(sys.path), {"", os.getcwd(), *os.environ.get("PYTHONPATH", "").split(os.pathsep)} - {str(PROJECT)}
+    sys.path[:] = [str(PROJECT), *(folder for folder in kept if folder not in cut)]
+    try:
+        yield
+    finally:
+        sys.path[:] = kept
+
+
 def declared(path: pathlib.Path) -> Experiment:
     """The `Experiment` that a script declares, its models and optimizers being placeholders.
 
     Raises:
         Misuse: the script cannot be read, declares none, or its `train` returns nothing; names the line.
     """
-    with placeholders():
+    with placeholders(), _paths_of_a_worker():
         spec = importlib.util.spec_from_file_location(path.stem, path)
         module = importlib.util.module_from_spec(spec)
         try:
@@ -144,7 +157,12 @@ def refuse_shared_numbers(paths: Sequence[pathlib.Path], number: str | None = No
 
 def number_of(path: pathlib.Path) -> str:
     """The number of a script, by its name, in two digits."""
-    return path.stem.split("_")[1].zfill(2)
+    return two_digits(path.stem.split("_")[1])
+
+
+def two_digits(number: str) -> str:
+    """A number as experiments have it: 03 for 3 and for 003."""
+    return number.lstrip("0").zfill(2)
 
 
 def _refuse_no_return(path: pathlib.Path, name: str) -> None:

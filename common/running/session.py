@@ -11,6 +11,7 @@ from common.running.locks import one_kind
 from common.running.plan import Plan, Planned, Planner
 from common.running.progress import Display
 from common.running.runner import Runner, RunOptions, collect_pending
+from common.running.surroundings import said
 from common.setting import Setting
 from common.text import duration, size
 
@@ -140,6 +141,8 @@ class Session:
         print(f"{name}, {setting.dataset}: {', '.join(listed)}; rows in {self.planner.files.rows}")
         for about in dict.fromkeys(arm.dataset.about() for arm in self.planner.resolved.values()):
             print(f"data: {about}")
+        if line := said():
+            print(line)
 
 
 def _start_seeds_again(plan: Plan, *, dry: bool) -> None:

@@ -4,10 +4,12 @@ Nothing of a search is kept but its trials' rows. A killed one is played again f
 order that depends on no clock, so it proposes the same points.
 """
 
+import contextlib
 import math
 import os
 import tempfile
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from common import space
@@ -111,11 +113,24 @@ def _plain(entry: space.Range | space.Choice, value):
     return entry.at(entry.place(value)) if isinstance(entry, space.Range) else entry.values[value]
 
 
+@contextlib.contextmanager
+def _keras_as_it_came() -> Iterator[None]:
+    """Within: Keras is imported without the user's settings, which may name a backend that is not installed."""
+    kept = {name: os.environ.get(name) for name in ("KERAS_BACKEND", "KERAS_HOME")}
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ.update(KERAS_BACKEND="tensorflow", KERAS_HOME=folder)
+        try:
+            yield
+        finally:
+            for name, value in kept.items():
+                os.environ.pop(name)
+                os.environ.update({name: value} if value is not None else {})
+
+
 def make_oracle(searcher: Searcher):
     """The keras-tuner oracle of a search. Its seed is a hash: keras-tuner takes 0 for none, and draws with seed, seed + 1, …"""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    with quiet_stderr():
+    with quiet_stderr(), _keras_as_it_came():
         import keras_tuner
         from keras_tuner import oracles
 

@@ -185,6 +185,6 @@ def _is_better(known: dict | None, score: Score, rests_on: list[str]) -> bool:
 def _read_tuned(files: schema.Files) -> dict:
     """What earlier sweeps found, by arm; nothing where there is no file, or a damaged one."""
     try:
-        return dict(json.loads(files.tuned.read_text())["arms"])
+        return dict(json.loads(files.tuned.read_text(encoding="utf-8"))["arms"])
     except (OSError, ValueError, KeyError, TypeError):
         return {}

@@ -6,6 +6,7 @@ With `seeding`, `draws` and `graphs` the only place that touches private parts o
 import contextlib
 import functools
 import inspect
+import os
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
 
@@ -308,5 +309,5 @@ def refuse_hidden_variables(model: keras.Model) -> None:
 
 
 def keras_folder() -> pathlib.Path:
-    """Where Keras keeps what it has downloaded."""
-    return pathlib.Path(config.keras_home())
+    """Where Keras keeps what it has downloaded; a worker's Keras has its settings elsewhere."""
+    return pathlib.Path(os.environ.get("KERAS_DOWNLOADS") or config.keras_home())

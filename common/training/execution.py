@@ -19,6 +19,7 @@ from common import tasks
 from common.data.dataset import Dataset, reopen
 from common.data.streams import Streams
 from common.errors import Failure
+from common.machine import LIBRARIES
 from common.rows import store
 from common.rows.schema import KEY
 from common.training import arguments, draws, graphs, seeding
@@ -177,17 +178,21 @@ def _weights_hash(model: keras.Model) -> str:
 
 def _reset_peak_memory() -> None:
     with contextlib.suppress(OSError):  # not Linux: the peak is then that of the worker's life
-        pathlib.Path("/proc/self/clear_refs").write_text("5")
+        pathlib.Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
 
 
 def _peak_memory() -> float:
     """Bytes."""
     try:
-        status = pathlib.Path("/proc/self/status").read_text()
+        status = pathlib.Path("/proc/self/status").read_text(encoding="utf-8")
         return 1024 * int(status.split("VmHWM:")[1].split()[0])
     except (OSError, IndexError):
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _versions() -> str:
-    return f"python {platform.python_version()}, tensorflow {tf.__version__}, keras {keras.__version__}, numpy {np.__version__}"
+    libraries = os.environ.get(LIBRARIES)
+    return (
+        f"python {platform.python_version()}, tensorflow {tf.__version__}, keras {keras.__version__}, numpy {np.__version__}"
+        f"{f', {LIBRARIES} {libraries}' if libraries else ''}"
+    )

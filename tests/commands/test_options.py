@@ -1,6 +1,7 @@
 """Options, as make and Python take them."""
 
 import os
+import re
 import shlex
 import subprocess
 
@@ -10,6 +11,8 @@ from conftest import PROJECT
 from common.commands import options, parsing
 from common.commands import run as command
 from common.data.dataset import NAMES
+from common.errors import Misuse
+from common.running import scripts
 from common.running.runner import STALL_SECONDS
 from common.setting import PRECISIONS
 
@@ -17,7 +20,7 @@ from common.setting import PRECISIONS
 def test_make_and_python_mean_the_same():
     words = "ARMS=a SEEDS=1 DATASET=d EPOCHS=2 BATCH=3 TRAIN=4 SIZE=5 COLOUR=grey PRECISION=p THREADS=6 JOBS=7 RESULTS=r "
     words += "CHECKPOINT_STEPS=8 REPLICAS=2 TRIALS_PER_GPU=3 STALL_SECONDS=9 FULL=1 SMOKE=1 KEEP=1 DEBUG=1 DRY=1 "
-    words += "SETTING=full TUNER=t TRIALS=10 SWEEPS=11"
+    words += "SETTING=full TUNER=t TRIALS=10 SWEEPS=11 RATE=0.1"
     done = subprocess.run(["make", "-n", "-o", "setup", "sweep-03", *words.split()], cwd=PROJECT, capture_output=True, text=True)
     line = next(line for line in done.stdout.splitlines() if "common.commands.run" in line)
     number, *handed_on = shlex.split(line)[4:]
@@ -35,7 +38,7 @@ def test_make_and_python_mean_the_same():
             "colour": "grey",
         },
         **{"precision": "p", "threads": 6, "jobs": 7, "results": "r", "checkpoint_steps": 8, "replicas": 2},
-        **{"trials_per_gpu": 3, "stall_seconds": 9, "setting": "full", "tuner": "t", "trials": 10, "sweeps": 11},
+        **{"trials_per_gpu": 3, "stall_seconds": 9, "setting": "full", "tuner": "t", "trials": 10, "sweeps": 11, "rate": "0.1"},
         **dict.fromkeys(("full", "smoke", "keep", "debug", "dry", "sweep"), True),
     }
     assert vars(parsing.parse(options.STUDY, handed_on)) == values
@@ -54,9 +57,60 @@ def test_make_hands_values_on_as_they_are():
     assert given.seeds is None  # the environment sets no option
 
 
-@pytest.mark.parametrize(("words", "flag"), [("FULL=1", True), ("FULL=0", False), ("FULL=", False)])
-def test_a_switch_of_0_is_off(words, flag):
-    assert parsing.parse(options.STUDY, [words]).full is flag
+@pytest.mark.parametrize(
+    "value", ["$HOME", "a$b$$c", "$(shell exit)", "`id`", 'it\'s "so" \\n', "x = y", "#1; :", "100 % ", "größe *"]
+)
+def test_a_value_arrives_as_it_is(value):
+    done = made("exp-3", f"DATASET={value}")
+    assert parsing.parse(options.STUDY, shlex.split(done.stdout.splitlines()[-1])[5:]).dataset == value
+
+
+def made(*words, **variables):
+    """What make would do for some words; `.venv` is taken as it is."""
+    environment = {**os.environ, **variables}
+    return subprocess.run(["make", "-n", "-o", "setup", *words], cwd=PROJECT, capture_output=True, text=True, env=environment)
+
+
+@pytest.mark.parametrize(
+    ("value", "on"),
+    [(v, True) for v in ("1", "yes", "True", "ON", "y")] + [(v, False) for v in ("", "0", "no", "false", "Off", "N")],
+)
+def test_a_switch_is_on_or_off(value, on):
+    assert parsing.parse(options.STUDY, [f"FULL={value}"]).full is on
+    done = subprocess.run(["make", "-n", "setup", f"GPU={value}"], cwd=PROJECT, capture_output=True, text=True)
+    assert f"-r {'requirements-gpu' if on else 'requirements'}.lock" in done.stdout
+
+
+@pytest.mark.parametrize("value", ["maybe", "2", "nO", "-1", "1 1"])
+def test_a_switch_of_another_value_is_refused(value):
+    said = f"FULL must be 1 (or yes, true, on) or 0 (or no, false, off). Received: {value}"
+    with pytest.raises(Misuse, match=re.escape(said)):
+        parsing.parse(options.STUDY, [f"FULL={value}"])
+    for name in ("DRY", "GPU"):
+        done = made("exp-03", f"{name}={value}")
+        assert (done.returncode, done.stderr.count("\n"), said.replace("FULL", name) in done.stderr) == (2, 1, True)
+
+
+def test_the_makefile_knows_the_same_values_of_a_switch():
+    line = next(line for line in (PROJECT / "Makefile").read_text(encoding="utf-8").splitlines() if line.startswith("on = "))
+    known = {"", *line.partition("filter-out ")[2].partition(",")[0].split()}
+    assert known == {v for word in options.OFF for v in (word, word.upper(), word.capitalize())}
+
+
+def test_variables_of_the_environment_count_only_on_makes_command_line():
+    generic = {"PYTHON": "/no/python", "GPU": "1", "ARGS": "--collect-only", "SEEDS": "3", "UV": "/no/uv", "PYTHONPATH": "/no"}
+    assert made("test", **generic).stdout == made("test").stdout == ".venv/bin/python -m pytest -q \n"
+    assert made("exp-03", **generic).stdout == made("exp-03").stdout
+    assert made("test", "ARGS=-k 'a or b'", **generic).stdout == ".venv/bin/python -m pytest -q -k 'a or b'\n"
+    done = subprocess.run(["make", "help"], cwd=PROJECT, capture_output=True, text=True, env={**os.environ, **generic})
+    assert (done.returncode, "EPOCHS=n" in done.stdout) == (0, True)
+
+
+@pytest.mark.parametrize("number", ["3", "03", "003"])
+def test_an_experiment_has_one_number_however_it_is_written(number):
+    assert command.find_script(number).name == "exp_03_l2.py"
+    assert scripts.number_of(PROJECT / "experiments" / f"exp_{number}_x.py") == "03"
+    assert scripts.two_digits("0") == "00"
 
 
 def test_a_misspelt_option_of_make_is_named():

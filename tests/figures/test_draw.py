@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import pandas as pd
 import pytest
 from conftest import PROJECT
 from made import declared
+from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PathCollection
 from matplotlib.markers import MarkerStyle
@@ -46,6 +48,28 @@ def files(tmp_path):
     question = "does a figure stand whatever its rows are, and how long may a question be?"
     store.write_declaration(files, declared(arms=ARMS, question=question))
     return files
+
+
+UGLY = "font.size: 30\nlines.linewidth: 9\nsavefig.dpi: 20\nsavefig.bbox: tight\nsvg.fonttype: none\ntext.usetex: True\n"
+
+
+def test_a_figure_is_the_same_whatever_matplotlib_is_told(files, tmp_path):
+    """By MPLBACKEND, by a matplotlibrc, and by a style or rcParams of the process that draws."""
+    (tmp_path / "matplotlibrc").write_text(UGLY)
+    rows = ["--results", str(tmp_path)]
+    said = {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "MATPLOTLIBRC": str(tmp_path)}
+    drawn = []
+    for variables in ({}, said):
+        environment = {**os.environ, "PYTHONPATH": str(PROJECT), **variables}
+        command = [sys.executable, "-m", "common.commands.plots", *rows]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
+        drawn.append({path.name: path.read_bytes() for path in files.folder.glob("*_*.[ps][nv]g")})
+    with rc_context({"font.size": 30, "lines.linewidth": 9, "savefig.dpi": 20, "svg.fonttype": "none", "axes.facecolor": "red"}):
+        draw.draw(files)
+    drawn.append({path.name: path.read_bytes() for path in files.folder.glob("*_*.[ps][nv]g")})
+    assert len(drawn[0]) >= 6
+    assert drawn[1] == drawn[0] == drawn[2]
 
 
 def texts(figure):

@@ -7,7 +7,6 @@ entry is compared with the others up to a tolerance.
 """
 
 import json
-import os
 import pathlib
 import subprocess
 import sys
@@ -18,6 +17,7 @@ import numpy as np
 from common.errors import Failure, Misuse
 from common.files import PROJECT, write_atomic
 from common.running.fingerprint import PROTOCOL
+from common.running.surroundings import environment
 
 HERE = pathlib.Path(__file__).resolve().parent
 FILE = HERE / "golden.json"
@@ -61,23 +61,15 @@ def _start(share: tuple[int, int, int], scripts: tuple[pathlib.Path, ...], folde
     folder.mkdir()
     arguments = [sys.executable, HERE / "train_cases.py", folder / "cases.json", *map(str, share), *scripts]
     with (folder / "log").open("w") as log:
-        environment = _environment(folder)
-        return subprocess.Popen(arguments, cwd=PROJECT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        return subprocess.Popen(
+            arguments, cwd=PROJECT, env=_environment(folder), stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
 
 
 def _environment(folder: pathlib.Path) -> dict[str, str]:
-    """That of a worker (see `Worker.start` in `common.running.process`), but with its own copy of the data."""
-    return {
-        **os.environ,
-        "PYTHONPATH": str(PROJECT),
-        "KERAS_BACKEND": "tensorflow",
-        "OMP_NUM_THREADS": "1",
-        "PYTHONHASHSEED": "0",
-        "TMPDIR": str(folder),
-        "CACHE_DIR": str(folder / "cache"),
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        "CUDA_VISIBLE_DEVICES": "-1",
-    }
+    """That of a worker, but with its own copy of the data."""
+    paths = {"PYTHONPATH": str(PROJECT), "CACHE_DIR": str(folder / "cache")}
+    return {**environment((1, 1, 1, True), [], folder), **paths}
 
 
 def read() -> dict:

@@ -1,5 +1,6 @@
 """Where rows come from: the commit, whether the code differs from it, and which files a trial may import."""
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -56,6 +57,50 @@ def test_outside_a_checkout_nothing_is_said_of_a_commit(tmp_path, monkeypatch):
     monkeypatch.setattr(fingerprint, "PROJECT", tmp_path)
     origin = fingerprint.provenance(tmp_path / "exp_90_x.py")
     assert (origin["commit"], origin["dirty"]) == ("", "")
+
+
+def test_a_script_that_git_ignores_is_a_difference(checkout):
+    (checkout / ".git" / "info" / "exclude").write_text("exp_9*\n__pycache__/\n")
+    script = checkout / "experiments" / "exp_00_x.py"
+    (checkout / "common" / "__pycache__").mkdir()
+    (checkout / "common" / "__pycache__" / "losses.pyc").write_bytes(b"")
+    assert fingerprint.provenance(script)["dirty"] is False
+    for own in (checkout / "experiments" / "exp_91_y.py", checkout / "exp_90_x.py"):
+        own.write_text("x = 1\n")
+        assert fingerprint.provenance(own)["dirty"] is True
+        own.unlink()
+
+
+def test_an_archive_within_another_repository_has_no_commit(checkout, monkeypatch):
+    archive = checkout / "downloads" / "project"
+    (archive / "experiments").mkdir(parents=True)
+    monkeypatch.setattr(fingerprint, "PROJECT", archive)
+    for _ in range(2):
+        origin = fingerprint.provenance(archive / "experiments" / "exp_00_x.py")
+        assert (origin["commit"], origin["dirty"]) == ("", "")
+        subprocess.run(["git", "add", "-A"], cwd=checkout, check=True)  # also where that repository holds it
+
+
+def test_the_variables_of_another_repository_do_not_count(checkout, tmp_path_factory, monkeypatch):
+    script = checkout / "experiments" / "exp_00_x.py"
+    own = fingerprint.provenance(script)
+    other = tmp_path_factory.mktemp("other")
+    subprocess.run(["git", "init", "-q", "."], cwd=other, check=True)
+    monkeypatch.setenv("GIT_DIR", str(other / ".git"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(other))
+    monkeypatch.setenv("GIT_INDEX_FILE", str(other / "index"))
+    assert len(own["commit"]) == 40
+    assert fingerprint.provenance(script) == own
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_checkout_of_another_user_has_its_commit(checkout, monkeypatch, tmp_path_factory):
+    script = checkout / "experiments" / "exp_00_x.py"
+    own = fingerprint.provenance(script)
+    monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))  # without the settings of whoever tests
+    for path in (checkout, checkout / ".git"):
+        os.chown(path, 4321, 4321)
+    assert fingerprint.provenance(script) == own
 
 
 def test_the_code_in_use_is_all_that_a_worker_imports():

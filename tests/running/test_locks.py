@@ -1,20 +1,24 @@
 """Calls on one results folder that share the work, or may not."""
 
 import contextlib
+import errno
+import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from conftest import PROJECT
 
 from common.errors import Failure
+from common.files import locked
 from common.rows.schema import Files
-from common.running.locks import one_kind
+from common.running.locks import TrialLocks, one_kind
 
 HOLD = """
 import pathlib, sys
 from common.rows.schema import Files
-from common.running.locks import one_kind
+from common.running.locks import TrialLocks, one_kind
 with one_kind(Files(pathlib.Path(sys.argv[1]), "exp_90_x"), sys.argv[2]):
     print("held", flush=True)
     sys.stdin.read()
@@ -43,6 +47,20 @@ def test_calls_on_one_kind_share_and_one_on_another_is_refused(tmp_path):
     with one_kind(files, "AVX-512, oneDNN on"):
         pass
     assert not (files.folder / ".state").exists()
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS])
+def test_a_file_system_without_locks_is_one_line(tmp_path, monkeypatch, number):
+    def flock(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    files = Files(tmp_path / "quick-digits", "exp_90_x")
+    trial = SimpleNamespace(fingerprint="f", folder_name="baseline-0-f")
+    claims = TrialLocks(SimpleNamespace(files=files, missing=lambda: [trial]))
+    for hold in (lambda: one_kind(files, "AVX2").__enter__(), lambda: claims.take(trial), lambda: locked(tmp_path).__enter__()):
+        with pytest.raises(Failure, match=r"cannot lock files \(.*\): give RESULTS a folder on a local disk. Received: \S+$"):
+            hold()
 
 
 def test_a_killed_call_holds_nothing(tmp_path):

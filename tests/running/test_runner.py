@@ -544,9 +544,14 @@ def test_a_worker_that_cannot_start_ends_the_call_with_its_last_words(tmp_path):
     broken.mkdir()
     (broken / "tensorflow.py").write_text("raise ImportError('no such library')")
     script = write(tmp_path)
-    command = [sys.executable, "-m", "common.commands.run", str(script), "--results", str(tmp_path / "out")]
-    environment = {**os.environ, "PYTHONPATH": f"{broken}:{PROJECT}"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    code = (
+        "import os, sys; from common.commands import run; from common.running import process\n"
+        "real = process.environment\n"
+        f"process.environment = lambda *given: {{**real(*given), 'PYTHONPATH': '{broken}'}}\n"
+        "run.main(sys.argv[1:])"
+    )
+    command = [sys.executable, "-c", code, str(script), "--results", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=PROJECT)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "a worker could not start (exit status 1): ImportError: no such library" in done.stderr

@@ -213,14 +213,15 @@ DEBUGGED = """
         return np.zeros(3)[7]
     breakpoint()
     print("the rate is", rate)
-    assert os.getppid() == int(os.environ["PARENT"])
+    assert os.getppid() == PARENT
 """
 
 
 def test_a_trial_is_debugged_in_the_calling_process_on_its_terminal(tmp_path):
     """Twice: with all arms, and with one, which is trained again although it is done."""
     arms = (ARMS, 'arms={"baseline": {}, "other": {"rate": 0.2}}')
-    path = write(tmp_path, ("import keras\n", "import os\n"), arms, (TRAINED, DEBUGGED.strip() + f"\n    {TRAINED}"))
+    body = DEBUGGED.strip().replace("PARENT", str(os.getpid()))
+    path = write(tmp_path, ("import keras\n", "import os\n"), arms, (TRAINED, f"{body}\n    {TRAINED}"))
     files = schema.Files(tmp_path / "out" / "quick-digits-debug", "exp_40_read")
     said = debugged(path, "DEBUG=1", "RESULTS=out", cwd=tmp_path)
     assert "rows in out/quick-digits-debug/exp_40_read.csv" in said
@@ -245,7 +246,7 @@ def test_a_trial_is_debugged_in_the_calling_process_on_its_terminal(tmp_path):
 def debugged(path, *options, cwd):
     """What a terminal shows of a call, in which `p rate * 5` and `c` are typed."""
     terminal, end = pty.openpty()
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "PARENT": str(os.getpid()), "TERM": "xterm"}
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "TERM": "xterm"}
     command = [sys.executable, "-m", "common.commands.run", str(path), *options]
     process = subprocess.Popen(command, cwd=cwd, env=environment, stdin=end, stdout=end, stderr=end)
     os.close(end)

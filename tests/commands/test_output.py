@@ -1,0 +1,106 @@
+"""What commands do with output that nobody reads, that is full, that lacks characters, and with folders that fail."""
+
+import ast
+import errno
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import PROJECT
+
+from common.commands import run as command
+from common.running import process
+from common.running.progress import Display
+
+LIST = [sys.executable, "-m", "common.commands.list"]
+
+
+def listed(shell='exec "$@"', **variables):
+    """`make list`, which prints a hundred lines, some with characters beyond ASCII, with redirections of a shell."""
+    environment = {**os.environ, **variables}
+    return subprocess.run(["sh", "-c", shell, "sh", *LIST], cwd=PROJECT, env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("closed", [">&-", "<&- >&-", ">&- 2>&-"])
+def test_closed_output_ends_nothing(closed):
+    done = listed(f'exec "$@" {closed}')
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_full_disk_is_one_line():
+    done = listed('exec "$@" >/dev/full')
+    assert done.returncode == 1
+    assert done.stderr == ("No space left on device; mend that and run the same command again: rows that were written are kept\n")
+    assert listed('exec "$@" >/dev/full 2>/dev/full').returncode == 1
+
+
+@pytest.mark.parametrize("arguments", [LIST, [sys.executable, "common/commands/options.py"]])
+def test_output_that_nobody_reads_ends_a_command_without_a_word(arguments):
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(arguments, cwd=PROJECT, stdout=writing, stderr=subprocess.PIPE)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_characters_that_a_terminal_lacks_are_written_out():
+    done = listed(PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert r"do two of 3\xd73 beat one of 5\xd75?" in done.stdout
+
+
+def test_a_file_is_no_terminal_whatever_is_forced(monkeypatch, capsys):
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.setenv(name, "1")
+    with Display() as display:
+        display.say("[1/2] a line")
+        display.update([], 0)
+    assert display.live is None
+    assert capsys.readouterr().out == "[1/2] a line\n"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EACCES])
+def test_a_folder_that_takes_no_file_is_one_line(tmp_path, monkeypatch, capsys, number):
+    """No inodes, no quota, or a folder of another user: found when a worker's log is made."""
+
+    def mkstemp(**_):
+        raise OSError(number, os.strerror(number), str(tmp_path / "logs"))
+
+    monkeypatch.setattr(process.tempfile, "mkstemp", mkstemp)
+    script = str(PROJECT / "experiments" / "exp_00_noise_floor.py")
+    options = ["--rate", "0.1", "--seeds", "1", "--epochs", "1", "--results", str(tmp_path)]
+    with pytest.raises(SystemExit) as ended:
+        command.main([script, *options])
+    said = capsys.readouterr().err
+    assert (ended.value.code, said.count("\n")) == (1, 1)
+    assert said.startswith(f"exp_00_noise_floor: {os.strerror(number)}: {tmp_path / 'logs'}; mend that and run the same command")
+
+
+def test_drawing_needs_no_home(tmp_path):
+    code = "import common.commands.parsing, matplotlib.font_manager; print(matplotlib.get_configdir())"
+    environment = {k: v for k, v in os.environ.items() if k not in ("MPLCONFIGDIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME")}
+    environment |= {"HOME": "/no/such/home", "TMPDIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"{tmp_path / f'matplotlib-{os.getuid()}'}\n"
+
+
+def test_all_files_are_read_and_written_in_one_encoding():
+    """Else a script or a row would mean something else under another locale: every call names it."""
+    nameless = []
+    for path in sorted([*PROJECT.glob("common/**/*.py"), *PROJECT.glob("experiments/*.py")]):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and _as_text(node) and not any(k.arg in ("encoding", None) for k in node.keywords):
+                nameless.append(f"{path.name}:{node.lineno}")
+    assert not nameless
+
+
+def _as_text(call):
+    """Whether a call opens a file or a process as text."""
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    if name == "open":
+        place = int(isinstance(call.func, ast.Name))
+        mode = call.args[place] if len(call.args) > place else None
+        return isinstance(mode, ast.Constant) and isinstance(mode.value, str) and "b" not in mode.value
+    return name in ("read_text", "write_text") or any(k.arg in ("text", "universal_newlines") for k in call.keywords)

@@ -1,0 +1,125 @@
+"""When .venv is set up again; nothing is installed here: Python is a script that writes down what it is asked for."""
+
+import shutil
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+from conftest import PROJECT
+
+from common.commands import venv
+
+LOCK = """six==1.17.0 \\
+    --hash=sha256:0
+flat-buffers==25.1 ; python_version < '3.12' \\
+flat-buffers==26.2 ; python_version >= '3.12'
+"""
+FAKE = """#!/bin/sh
+case "$*" in
+  *venv.py*) cat {state}/why; exit $(cat {state}/status);;
+  "-m venv --clear .venv") rm -rf .venv; mkdir -p .venv/bin; cp "$0" .venv/bin/python; echo 0 >{state}/status; : >{state}/why;;
+esac
+echo "$*" >>{state}/asked
+"""
+
+
+@pytest.mark.parametrize(
+    ("folders", "said"),
+    [
+        (["six-1.17.0", "Flat_Buffers-26.2", "wandb-1.0"], ""),
+        (["six-1.17.0"], ""),  # the other is for some versions of Python alone
+        (["six-1.16.0"], "six 1.16.0 is installed, 1.17.0 is locked"),
+        (["six-1.17.0", "flat_buffers-24.0"], "flat-buffers 24.0 is installed, 25.1 or 26.2 is locked"),
+        ([], "six is missing"),
+    ],
+)
+def test_packages_are_those_of_the_lock_file(tmp_path, folders, said):
+    for name in folders:
+        (tmp_path / f"{name}.dist-info").mkdir()
+    assert venv.problem(LOCK, tmp_path) == said
+
+
+def test_the_venv_of_these_tests_is_as_locked():
+    (packages,) = (PROJECT / ".venv").glob("lib/python3*/site-packages")
+    assert venv.problem((PROJECT / "requirements.lock").read_text(encoding="utf-8"), packages) == ""
+
+
+def test_a_moved_venv_serves_and_a_stale_one_does_not(tmp_path):
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "a" / ".venv"], check=True)
+    (tmp_path / "requirements.lock").write_text(LOCK)
+    shutil.copyfile(tmp_path / "requirements.lock", tmp_path / "a" / ".venv" / "installed.lock")
+    (packages,) = (tmp_path / "a" / ".venv").glob("lib/python3*/site-packages")
+    (packages / "six-1.17.0.dist-info").mkdir()
+
+    def asked(place, lock=tmp_path / "requirements.lock"):
+        command = [tmp_path / place / ".venv" / "bin" / "python", "-I", venv.__file__, lock]
+        done = subprocess.run(command, capture_output=True, text=True)
+        return done.returncode, done.stdout
+
+    assert asked("a") == (0, "")
+    assert (packages / "project.pth").read_text() == venv.START
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert asked("b") == (0, "")
+    (tmp_path / "newer.lock").write_text(LOCK.replace("1.17", "1.18"))
+    assert asked("b", tmp_path / "newer.lock") == (1, "other packages are locked\n")
+    (tmp_path / "b" / ".venv" / "installed.lock").unlink()
+    assert asked("b") == (1, "it is not complete\n")
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A project of a Makefile and lock files, whose Python lies in a folder with a space and an apostrophe."""
+    shutil.copyfile(PROJECT / "Makefile", tmp_path / "Makefile")
+    shutil.copytree(PROJECT / "common" / "commands", tmp_path / "common" / "commands")
+    for name in ("requirements.lock", "requirements-gpu.lock"):
+        (tmp_path / name).write_text(name)
+    state, python = tmp_path / "state", tmp_path / "my o'python" / "python3"
+    state.mkdir()
+    python.parent.mkdir()
+    python.write_text(FAKE.format(state=state))
+    python.chmod(0o755)
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    shutil.copy(python, tmp_path / ".venv" / "bin" / "python")
+
+    def setup(why="", status=0):
+        (state / "why").write_text(why)
+        (state / "status").write_text(str(status))
+        (state / "asked").write_text("")
+        done = subprocess.run(["make", "setup", f"PYTHON={python}"], cwd=tmp_path, capture_output=True, text=True)
+        return done, (state / "asked").read_text().splitlines()
+
+    return SimpleNamespace(setup=setup, folder=tmp_path)
+
+
+INSTALL = "-m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock"
+
+
+def test_a_venv_that_serves_is_left_alone(project):
+    done, asked = project.setup()
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert not [line for line in asked if "options.py" not in line]
+
+
+@pytest.mark.parametrize("how", ["stale", "no python", "no venv"])
+def test_a_venv_that_does_not_serve_is_set_up_again(project, how):
+    if how == "no python":  # it rested on one that has gone
+        (project.folder / ".venv" / "bin" / "python").unlink()
+        (project.folder / ".venv" / "bin" / "python").symlink_to("/no/such/python3.9")
+    if how == "no venv":
+        shutil.rmtree(project.folder / ".venv")
+    done, asked = project.setup("other packages are locked\n", 1)
+    assert done.returncode == 0, done.stderr
+    why = ": other packages are locked" if how == "stale" else ""
+    assert done.stdout == f"Installing requirements.lock into .venv (once{why}) …\n"
+    assert [line for line in asked if line.startswith("-m ")] == ["-m venv --clear .venv", INSTALL]
+    assert (project.folder / ".venv" / "installed.lock").read_text() == "requirements.lock"
+
+
+def test_what_a_link_names_is_never_cleared(project):
+    (project.folder / ".venv").rename(project.folder / "shared")
+    (project.folder / ".venv").symlink_to(project.folder / "shared")
+    done, asked = project.setup("other packages are locked\n", 1)
+    assert done.returncode == 2
+    assert ".venv is a link, and what it names does not do: remove the link, then make setup. Received: other" in done.stderr
+    assert not [line for line in asked if line.startswith("-m ")]

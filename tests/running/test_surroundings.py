@@ -1,0 +1,85 @@
+"""What is around a trial: its bits are those of an empty environment, whatever the user's holds."""
+
+import pathlib
+import sys
+
+import pytest
+from survival import SCRIPT, write
+
+from common import machine
+from common.commands import reproduce
+from common.errors import Misuse
+from common.running import scripts
+from common.running.surroundings import COUNTING, KEPT, environment, said
+
+DECIDES = (
+    *("TF_XLA_FLAGS", "XLA_FLAGS", "TF_DETERMINISTIC_OPS", "TF_DISABLE_MKL", "TF_NUM_INTRAOP_THREADS", "TF_CONFIGX"),
+    *("ONEDNN_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_MAX_CPU_ISA", "MKL_CBWR", "GLIBC_TUNABLES", "LD_PRELOAD"),
+    *("OMP_DYNAMIC", "KMP_BLOCKTIME", "OPENBLAS_NUM_THREADS", "OPENBLAS_CORETYPE", "NPY_DISABLE_CPU_FEATURES"),
+    *("KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH", "KERAS_NNX_ENABLED", "NVIDIA_TF32_OVERRIDE", "CUBLAS_WORKSPACE_CONFIG"),
+    *("PYTHONPATH", "PYTHONOPTIMIZE", "PYTHONHOME", "PYTHONSTARTUP", "PYTHONWARNINGS", "MY_LEARNING_RATE"),
+)
+PINNED = {
+    "KERAS_BACKEND": "tensorflow",
+    "KERAS_HOME": "/scratch/keras",
+    "OMP_NUM_THREADS": "3",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+    "CUDA_VISIBLE_DEVICES": "-1",
+    "PYTHONHASHSEED": "0",
+    "PYTHONIOENCODING": "utf-8:backslashreplace",
+    "PYTHONUTF8": str(sys.flags.utf8_mode),
+    "TMPDIR": "/scratch",
+}
+
+
+def test_what_decides_bits_is_left_out_or_pinned():
+    user = {**dict.fromkeys(DECIDES, "1"), **dict.fromkeys(PINNED, "7"), "TF_CONFIG": "{}", "HOME": "/home/a", "LC_ALL": "C"}
+    assert not KEPT & {*DECIDES, *PINNED}
+    got = environment((3, 1, 1, True), [], pathlib.Path("/scratch"), user)
+    onednn = str(int(machine.uses_onednn()))
+    kept = {"TF_CONFIG": "{}", "HOME": "/home/a", "LC_ALL": "C"}
+    assert {**got, machine.ONEDNN: onednn} == {**PINNED, **kept, machine.ONEDNN: onednn, "KERAS_DOWNLOADS": "7"}
+
+
+def test_what_counts_is_said(monkeypatch):
+    for name in COUNTING:
+        monkeypatch.delenv(name, raising=False)
+    assert said() == ""
+    monkeypatch.setenv("CACHE_DIR", "/somebody's")
+    monkeypatch.setenv(machine.ONEDNN, "0")
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    assert said() == "from the environment: CACHE_DIR=/somebody's, TF_ENABLE_ONEDNN_OPTS=0"
+
+
+def test_gpus_reach_the_worker_as_chosen(tmp_path):
+    assert environment((1, 2, 1, True), ["2", "3"], tmp_path, {"CUDA_VISIBLE_DEVICES": "3,2"})["CUDA_VISIBLE_DEVICES"] == "2,3"
+
+
+def test_what_workers_cannot_import_is_refused_when_the_script_is_read(tmp_path, monkeypatch):
+    (tmp_path / "helper_of_mine.py").write_text("x = 1\n")
+    path = write(tmp_path, SCRIPT.replace("import keras\n", "import keras\nimport helper_of_mine\n"))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(Misuse, match="exp_90_survive: ModuleNotFoundError: No module named 'helper_of_mine'"):
+        scripts.declared(path)
+
+
+def test_a_path_of_libraries_is_recorded_and_compared(monkeypatch):
+    from common.training import execution
+
+    monkeypatch.delenv(machine.LIBRARIES, raising=False)
+    plain = execution._versions()
+    monkeypatch.setenv(machine.LIBRARIES, "/opt/lib")
+    assert execution._versions() == f"{plain}, LD_LIBRARY_PATH /opt/lib"
+    assert environment((1, 1, 1, True), [], pathlib.Path("/scratch"))[machine.LIBRARIES] == "/opt/lib"
+    assert "versions" in reproduce.CONTEXT
+
+
+def test_what_keras_has_downloaded_is_found_from_a_worker(tmp_path, monkeypatch):
+    from common.training.adapters import keras_folder
+
+    monkeypatch.delenv("KERAS_DOWNLOADS", raising=False)
+    for user, folder in (({"KERAS_HOME": str(tmp_path)}, tmp_path), ({}, pathlib.Path("~/.keras").expanduser())):
+        monkeypatch.setenv("KERAS_DOWNLOADS", environment((1, 1, 1, True), [], tmp_path / "scratch", user)["KERAS_DOWNLOADS"])
+        assert keras_folder() == folder
