@@ -95,7 +95,7 @@ class Dataset:
 
     def about(self) -> str:
         """One line about what was understood: classes, splits, size and colour, what they were made from, what is odd."""
-        meta = json.loads((self.folder / "meta.json").read_text())
+        meta = json.loads((self.folder / "meta.json").read_text(encoding="utf-8"))
         train, val = (_counts(split.labels, self.classes) for split in self.split(Streams(0)))
         counts = {"train": train, "val": val, "test": np.array(meta["test_counts"])}
         return described(self.class_names, counts, self.shape, meta["made"], meta["notes"])

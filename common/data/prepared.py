@@ -35,7 +35,7 @@ class Copy(NamedTuple):
 def tfds_dirs() -> list[pathlib.Path]:
     """Where prepared TFDS copies are looked for."""
     own = os.environ.get("TFDS_DATA_DIR")
-    return [pathlib.Path(own).expanduser().resolve()] if own else [pathlib.Path("~/tensorflow_datasets").expanduser()]
+    return [pathlib.Path(own).expanduser().resolve()] if own else [pathlib.Path(os.path.expanduser("~/tensorflow_datasets"))]
 
 
 def parsed(name: str) -> tuple[str, str, str]:

@@ -190,7 +190,7 @@ def write_declaration(files: Files, declaration: dict) -> None:
 
 def _is_json(path: pathlib.Path) -> bool:
     try:
-        return isinstance(json.loads(path.read_text()), dict)
+        return isinstance(json.loads(path.read_text(encoding="utf-8")), dict)
     except ValueError:
         return False
 
