@@ -1,7 +1,7 @@
 """Exp 26: does adding a second loss improve on cross-entropy alone?
 
-Varies   what is added to cross-entropy, and how strong it is before training, as a share of cross-entropy; each at a learning
-         rate of its own.
+Varies   what is added to cross-entropy, and how strong it is before training, as a share of cross-entropy (centre loss, which
+         is next to nothing before training, by its weight); each at a learning rate of its own.
 Fixed    architecture with one hidden layer of 32 units, SGD with momentum, epochs.
 Expect   little: MSE and hinge pull the same way as cross-entropy; a penalty on confidence helps calibration more than accuracy
          (Pereyra et al. 2017); centre loss draws a class' features together, which served face recognition (Wen et al. 2016).
@@ -18,14 +18,14 @@ from common.optimizers import sgd
 from common.space import log_range
 from common.text import to_id
 
-SHARES = {"MSE": (0.1, 1.0), "hinge": (0.1, 1.0), "confidence penalty": (0.1, 0.3), "centre": (0.01, 0.1)}
+STRENGTHS = {"MSE": (0.1, 1.0), "hinge": (0.1, 1.0), "confidence penalty": (0.1, 0.3), "centre": (0.01, 0.1)}
 ARMS = {
-    "cross-entropy": {"added": "nothing", "share": 0.0},
-    **{f"+ {share:g} {name}": {"added": name, "share": share} for name, both in SHARES.items() for share in both},
+    "cross-entropy": {"added": "nothing", "strength": 0.0},
+    **{f"+ {strength:g} {name}": {"added": name, "strength": strength} for name, both in STRENGTHS.items() for strength in both},
 }
 
 
-def train(trial, *, added, share, learning_rate):
+def train(trial, *, added, strength, learning_rate):
     """Fit one network to cross-entropy and something else."""
     model = small_cnn(trial, dense=(32,))
     entropy = losses.CategoricalCrossentropy(from_logits=True)
@@ -35,22 +35,16 @@ def train(trial, *, added, share, learning_rate):
         both = keras.Model(model.input, [features, model.output])
         centres = Centres(trial.classes, name="centres")
         model = keras.Model(model.input, centres([model.output, features]))
-        weight = share * starting_ratio(
-            trial,
-            both,
-            lambda targets, outputs: entropy.call(targets, outputs[1]),
-            lambda targets, outputs: centre_loss(targets, outputs[0], centres.centres),
-        )
 
         def step(model, images, targets, seed):
             seen, logits = both(images, training=True)
             inward = centre_loss(targets, seen, tf.stop_gradient(centres.centres))
             follow = centre_loss(targets, tf.stop_gradient(seen), centres.centres)  # moves the centres alone
-            return entropy.call(targets, logits) + weight * inward + follow, logits
+            return entropy.call(targets, logits) + strength * inward + follow, logits
 
         return trial.fit(model, optimizer=optimizer, step=step)
     second = {"MSE": softmax_squared_error, "hinge": losses.categorical_hinge, "confidence penalty": negative_entropy}.get(added)
-    weight = share * starting_ratio(trial, model, entropy.call, second) if second else 0.0
+    weight = strength * starting_ratio(trial, model, entropy.call, second) if second else 0.0
     loss = combined((1.0, entropy), (weight, second)) if second else entropy
     return trial.fit(model, optimizer=optimizer, loss=loss)
 
@@ -73,12 +67,12 @@ experiment = Experiment(
         *(
             Claim(
                 f"{name} added to cross-entropy improves on it",
-                [f"+ {share:g} {name}" for share in both],
+                [f"+ {strength:g} {name}" for strength in both],
                 "cross-entropy",
                 0.015,
                 id=to_id(f"{name} helps"),
             )
-            for name, both in SHARES.items()
+            for name, both in STRENGTHS.items()
         ),
     ],
 )

@@ -166,9 +166,9 @@ def test_outliers_move_the_mean_more_than_the_median(task_trial):
 
 def test_centre_loss_draws_features_together_and_centres_follow(make_trial):
     spreads = []
-    for share in (0.0, 0.3):
-        trial = make_trial(train_size=128, epochs=20, folder=f"{share:g}")
-        model = trained(trial, "26", added="centre", share=share, learning_rate=0.05)
+    for strength in (0.0, 0.3):
+        trial = make_trial(train_size=128, epochs=20, folder=f"{strength:g}")
+        model = trained(trial, "26", added="centre", strength=strength, learning_rate=0.05)
         centres = model.get_layer("centres").centres.numpy()
         assert centres.shape == (10, 32)
         assert np.abs(centres).max() > 0.1
@@ -177,7 +177,7 @@ def test_centre_loss_draws_features_together_and_centres_follow(make_trial):
         means = np.stack([features[trial.train.labels == c].mean(axis=0) for c in range(10)])
         within = np.square(features - means[trial.train.labels]).sum() / np.square(features - features.mean(axis=0)).sum()
         spreads.append(within)
-        if share:
+        if strength:
             assert np.linalg.norm(centres - means) < 0.5 * np.linalg.norm(means)
     assert spreads[1] < spreads[0]
 
@@ -192,8 +192,8 @@ def _features(model, split):
 @pytest.mark.parametrize("added", ["MSE", "hinge", "confidence penalty"])
 def test_an_added_loss_is_in_what_is_trained(make_trial, added):
     alone, both = (make_trial(epochs=1, folder=name) for name in ("alone", "both"))
-    trained(alone, "26", added="nothing", share=0.0, learning_rate=1e-9)
-    trained(both, "26", added=added, share=0.3, learning_rate=1e-9)  # so small that both networks stay as they begin
+    trained(alone, "26", added="nothing", strength=0.0, learning_rate=1e-9)
+    trained(both, "26", added=added, strength=0.3, learning_rate=1e-9)  # so small that both networks stay as they begin
     entropy = alone.fits["fit"].history[0]["train_loss"]
     difference = both.fits["fit"].history[0]["train_loss"] - entropy
     # Before training the second loss is 0.3 of the first; the penalty on confidence is below 0.

@@ -197,7 +197,7 @@ def test_a_shared_rate_is_searched_on_the_first_arm_alone_and_given_to_all(share
     assert f"apart: learning_rate {rates['apart']:g} (grid of " in said
     ways = {row["arm"]: row["tuning"] for row in rows}
     assert ways["baseline"].startswith("grid of 3 points")
-    assert ways["apart"].startswith("grid of 2 points") and ";" not in ways["apart"].partition(" seeds")[0]
+    assert ways["apart"].startswith("grid of 3 points") and ";" not in ways["apart"].partition(" seeds")[0]
     assert ways["fixed"] == ""
     hashes = {row["arm"]: row["search"] for row in rows}
     assert hashes["baseline"] == hashes["momentum"] != hashes["apart"]
@@ -214,8 +214,8 @@ def test_a_later_call_finds_the_shared_rate_and_says_which_it_is(shared_rate):
 
 def test_a_dry_run_counts_the_shared_search(tmp_path):
     said, _ = run(write(tmp_path, SHARED), tmp_path / "out", "--dry")
-    # 3 rates with 2 seeds; 9 trials of contenders, and 2 rates with 2 seeds and 9 trials of the arm that searches for itself.
-    assert "6 search trials to run, up to 22 more for the best of them, then at most 10 of the result" in said
+    # 3 rates with 2 seeds; 9 trials of contenders, and as many of both for the arm that searches for itself.
+    assert "6 search trials to run, up to 24 more for the best of them, then at most 10 of the result" in said
 
 
 def test_a_rate_by_hand_takes_the_place_of_searched_ones_in_a_folder_of_its_own(tmp_path):
