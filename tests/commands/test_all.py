@@ -19,7 +19,7 @@ rows = folder / "exp_{number}_x.csv"
 WORKS = """
 print(f"digits: epochs 1; rows in {rows}")
 print("[1/1] baseline seed 0: done")
-rows.write_text("experiment,arm,seed,status\\nexp,baseline,0,done\\nexp,other,0,diverged\\n")
+rows.write_text("experiment,arm,seed,status,test_accuracy\\nexp,baseline,0,done,0.5\\nexp,other,0,diverged,0.1\\n")
 """
 
 

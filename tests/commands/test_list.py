@@ -32,7 +32,7 @@ def test_list_counts_each_arm_and_seed_once(tmp_path):
     experiment = scripts.declared(PROJECT / "experiments" / "exp_03_l2.py")
     files = schema.Files(tmp_path / "quick-digits", experiment.name)
     store.write_declaration(files, experiment.declare(experiment.select()) | {"protocol": 1})
-    identity = {"experiment": experiment.name, "status": "done"}
+    identity = {"experiment": experiment.name, "status": "done", "test_accuracy": 0.5}
     for seed in range(25):
         store.store(files, store.Outcome(row={**identity, "arm": "baseline", "seed": seed}), list(experiment.arms))
     store.store(files, store.Outcome(row={**identity, "arm": "l2=1e-4", "seed": 0, "status": "failed"}), list(experiment.arms))
@@ -49,7 +49,7 @@ def test_list_shows_one_setting_and_what_was_overridden(tmp_path):
         files = schema.Files(tmp_path / folder, experiment.name)
         selected = experiment.select(name, smoke=folder.endswith("smoke"))
         store.write_declaration(files, experiment.declare(selected) | {"protocol": 1})
-        row = {"experiment": experiment.name, "status": "done", "arm": "baseline", "seed": 0}
+        row = {"experiment": experiment.name, "status": "done", "arm": "baseline", "seed": 0, "test_accuracy": 0.5}
         store.store(files, store.Outcome(row=row), list(experiment.arms))
     assert list_command.progress(experiment, tmp_path, "small") == [
         ("small-cifar10", "none"),
