@@ -107,7 +107,8 @@ def test_the_command_line_is_checked_before_tensorflow_is_imported():
 def test_dry_shows_trials_time_disk_and_setting_and_writes_nothing(experiment, capsys, tmp_path, digits):
     status, out, err = run(experiment, capsys, "--dry", "--results", tmp_path, "--seeds", 2, "--arms", "baseline,l2=1e-4")
     assert (status, err) == (0, "")
-    assert "4 of 4 trials to run, about" in out
+    # 6 rates with 2 seeds each on the baseline, then 3 of them with 3 more.
+    assert "12 search trials to run, up to 9 more for the best of them, then at most 4 of the result, about" in out
     assert "of disk" in out
     assert "epochs 20, batch_size 32, train_size 300" in out
     assert list(tmp_path.iterdir()) == []
@@ -136,9 +137,9 @@ def test_own_images_run_under_small_with_as_many_as_there_are(experiment, capsys
     status, out, err = run(experiment, capsys, "--dataset", pets, "--dry", "--results", tmp_path / "out")
     assert (status, err) == (0, "")
     # 120 images, of which a fifth is the test split and a tenth of the rest is val.
-    assert f"small, {pets}: epochs 10, batch_size 32, train_size 86 (as many as the data allow), precision float32" in out
+    assert f"small, {pets}: epochs 15, batch_size 32, train_size 86 (as many as the data allow), precision float32" in out
     assert "rows in " + str(tmp_path / "out" / "small-") in out
-    assert "25 of 25 trials to run" in out
+    assert "12 search trials to run, up to 9 more for the best of them, then at most 25 of the result" in out
 
 
 def test_what_the_user_asks_of_own_images_must_be_there(experiment, capsys, tmp_path, pets):
