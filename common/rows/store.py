@@ -91,13 +91,18 @@ def _read_rows(files: Files) -> reading.Read:
             raise Failure(f"{where}: must be one of {known}. {reading.REMEDY}. Received: {row['status']!r}")
         if not row["seed"]:
             raise Failure(f"{files.rows} line {number}, column seed: a whole number is needed. {reading.REMEDY}. Received: ''")
-        if row["status"] == "done" and not row["point"] and not any(row[name] for name in SCORES):
-            where = f"{files.rows} line {number}, column {SCORES[0]}"
-            raise Failure(f"{where}: a trial that is done has a score. {reading.REMEDY}. Received: ''")
         first, same = rows.setdefault(_identity(row), (number, row))
         if same != row:
             raise Failure(f"{files.rows} lines {first} and {number}: two rows of one trial that differ: remove one of them")
     return reading.Read([row for _, row in rows.values()], edited or len(rows) < len(found))
+
+
+def check_scores(files: Files, rows: list[dict[str, str]]) -> None:
+    """Raises `Failure` for the row of a result that is done and has no score."""
+    for number, row in enumerate(rows, start=2):
+        if row["status"] == "done" and not row["point"] and not any(row[name] for name in SCORES):
+            where = f"{files.rows} line {number}, column {SCORES[0]}"
+            raise Failure(f"{where}: a trial that is done has a score. {reading.REMEDY}. Received: ''")
 
 
 def _identity(row: dict) -> tuple:
@@ -285,8 +290,10 @@ def write_labels(files: Files, key: str, labels: np.ndarray) -> None:
 
 
 def read_frame(files: Files):
-    """The rows of one experiment as a pandas frame. Raises `Failure`."""
-    return _frame(files.rows, NAMES, _read_rows(files))
+    """The rows of one experiment as a pandas frame. Raises `Failure`, also for a trial that is done and has no score."""
+    found = _read_rows(files)
+    check_scores(files, found.rows)
+    return _frame(files.rows, NAMES, found)
 
 
 def read_measures(files: Files):
