@@ -235,6 +235,14 @@ def test_figures_are_drawn_again_when_measures_change_that_they_show(folder):
     assert (folder / "mnist" / "exp_90_made_verdicts.png").stat().st_mtime_ns > drawn
 
 
+def test_a_figure_that_was_deleted_is_drawn_again(folder):
+    run(folder)
+    figure = folder / "mnist" / "exp_90_made_verdicts.png"
+    figure.unlink()
+    run(folder)
+    assert figure.exists()
+
+
 BROKEN = {
     "cut in half": (lambda text: text[: len(text) // 2], "cut short|fields instead of"),
     "wrong columns": (lambda text: text.replace("status", "stature", 1), "knows no 'stature'"),

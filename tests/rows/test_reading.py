@@ -2,11 +2,14 @@
 
 import csv
 import io
+import shutil
 
 import pytest
+from made import declared
 
 from common.errors import Failure
 from common.rows import schema, store
+from common.verdicts import ledger
 
 ARMS = ["baseline", "flip"]
 
@@ -140,3 +143,18 @@ def test_a_table_in_another_encoding_is_one_line(files):
     files.rows.write_bytes(files.rows.read_text().replace("flip", "flïp").encode("latin-1"))
     with pytest.raises(Failure, match="is not in UTF-8: save it as CSV in UTF-8, or put back what was there before"):
         store.read_rows(files)
+
+
+def test_a_copied_folder_is_known_by_its_trials_and_when_they_ended(files):
+    replaced("finished", "2026-11-27T08:00:00+00:00")(files.rows)
+    store.write_declaration(files, declared())
+    results = files.folder.parent
+    copy, again = (schema.Files(results / name, files.experiment) for name in ("digits (copy)", "digits-epochs=5"))
+    for other in (copy, again):
+        shutil.copytree(files.folder, other.folder)
+    replaced("finished", "2026-11-27T09:00:00+00:00")(again.rows)  # trained again, with the same bits
+    assert store.copies(results) == {copy: files}
+    entries = list(ledger.entries(results))
+    assert [str(entry) for entry in entries if isinstance(entry, Failure)] == [
+        f"{copy.rows} holds the rows of {files.rows}: it is left out as a copy"
+    ]

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from conftest import PROJECT
 from processes import wait_until_gone, workers_of
 from scipy.stats import qmc
 
-from common import machine, space
+from common import machine, space, tasks
 from common.rows import schema, store
 from common.search import sweep
 from common.search.oracles import Searcher
@@ -395,6 +396,30 @@ def test_a_run_uses_what_a_larger_sweep_has_found_and_says_so(tmp_path, searched
     assert sweep.tuned(files, spaces, dict.fromkeys(bases, "other code"), dict.fromkeys(found, 3)) == {}
     other = scripts.declared(write(tmp_path, SCRIPT.replace("log_range(0.001, 0.1", "log_range(0.001, 0.2"))).search
     assert sweep.tuned(files, other, bases, dict.fromkeys(found, 3)) == {}
+
+
+def test_a_later_sweep_that_did_worse_replaces_nothing(tmp_path):
+    files = schema.Files(tmp_path, NAME)
+    entries = {"learning_rate": log_range(0.001, 0.1)}
+    found = {}
+    for score in (0.5, 0.9, 0.7):
+        one = sweep.Sweep(
+            types.SimpleNamespace(name=NAME, task=tasks.classification),
+            {"a": entries},
+            {"a": "random"},
+            count=2,
+            sweeps=1,
+            epochs={"a": 1},
+            given={"a": {}},
+            known={"a": entries},
+        )
+        for point in one.searchers[0].points:
+            point.row = {"trained": "True", "val_accuracy": str(score), "val_nll": "1"}
+        one.write_tuned(files, {"a": "code"})
+        found[score] = json.loads(files.tuned.read_text())["arms"]["a"]["score"]
+    assert found == {0.5: 0.5, 0.9: 0.9, 0.7: 0.9}
+    one.write_tuned(files, {"a": "other code"})
+    assert json.loads(files.tuned.read_text())["arms"]["a"]["score"] == 0.7
 
 
 def test_somebody_elses_table_is_not_overwritten(tmp_path):
