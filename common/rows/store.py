@@ -10,6 +10,7 @@ import dataclasses
 import io
 import json
 import pathlib
+from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -258,7 +259,9 @@ def copies(results: pathlib.Path) -> dict[Files, Files]:
     known: dict[tuple, Files] = {}
     found = {}
     folders = sorted(setting_folders(results), key=lambda folder: (len(folder.name), folder.name))
-    for files in (files for folder in folders for files in experiments(folder)):
+    there = [files for folder in folders for files in experiments(folder)]
+    counts = Counter(files.experiment for files in there)
+    for files in (files for files in there if counts[files.experiment] > 1):  # the rows of all others need not be read
         try:
             ended = frozenset((row["fingerprint"], row["finished"]) for row in read_rows(files) if row["finished"])
         except Failure:
