@@ -186,7 +186,8 @@ def test_letters_that_join_are_joined(machine):
     assert width("لا") < 0.8 * (width("ل") + width("ا"))
 
 
-def test_wide_characters_take_two_columns():
+def test_wide_characters_take_two_columns(machine):
+    machine(Made="飞机")
     assert [style.columns(text) for text in ("cat", "飞机", "한 x", "cafe\u0301")] == [3, 4, 4, 4]
     assert style.wrapped("cat 飞机飞机", 6).split("\n") == ["cat 飞", "机飞机"]
     assert style.wrapped("a cat and a dog", 9).split("\n") == ["a cat and", "a dog"]
