@@ -45,7 +45,7 @@ experiment = Experiment(
     arms=ARMS,
     search={name: {"learning_rate": log_range(low, 100 * low, default=DEFAULT_RATES.get(name))} for name, low in LOWEST.items()},
     setting=Setting("cifar10", epochs=20, batch_size=128, train_size=10_000),
-    small=Setting("cifar10", epochs=15, train_size=5000),
+    small=Setting("cifar10", epochs=18, train_size=5000),
     quick=Setting("digits", epochs=10, batch_size=32, train_size=300),
     figures=("steps",),
     baseline="SGD",

@@ -43,7 +43,7 @@ experiment = Experiment(
     arms=ARMS,
     search={"learning_rate": log_range(3e-3, 0.3)},
     setting=Setting("cifar10", epochs=20, batch_size=128),
-    small=Setting("cifar10", epochs=15, train_size=5000),
+    small=Setting("cifar10", epochs=18, train_size=5000),
     quick=Setting("digits", epochs=15, batch_size=32, train_size=300),
     figures=("steps",),
     baseline="constant",

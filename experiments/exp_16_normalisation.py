@@ -38,7 +38,7 @@ experiment = Experiment(
     arms=ARMS,
     search={arm: space(arm) for arm in ARMS},
     setting=Setting("cifar10", epochs=10, batch_size=32, train_size=10_000),
-    small=Setting("cifar10", epochs=10, train_size=5000),
+    small=Setting("cifar10", epochs=18, train_size=5000),
     quick=Setting("digits", epochs=6, batch_size=32, train_size=300),
     baseline="none, large batches",
     claims=[

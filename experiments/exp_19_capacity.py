@@ -31,7 +31,7 @@ experiment = Experiment(
     arms=ARMS,
     search={"learning_rate": log_range(1e-3, 0.1)},
     setting=Setting("cifar10", epochs=20, batch_size=128),
-    small=Setting("cifar10", epochs=10, train_size=5000),
+    small=Setting("cifar10", epochs=18, train_size=5000),
     quick=Setting("digits", epochs=10, batch_size=32, train_size=300),
     claims=[
         Claim("deeper networks are more accurate", "depth=3", "baseline", id="deeper-helps", margin=0.015),
