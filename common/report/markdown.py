@@ -83,9 +83,16 @@ def claims(section: Section) -> list[str]:
 
 def answers(sections: list[Section]) -> list[str]:
     """README's table: a line for each experiment whose rows decide, about its first claim."""
-    deciding = [section for section in sections if not section.table.declaration["demonstration"]]
+    deciding = [section for section in sections if _decides(section)]
     lines = ["| | data | first claim | margin | verdict | difference (interval) | seeds |", "|---|---|---|---|---|---|---|"]
     return lines + [_answer(section) for section in deciding]
+
+
+def _decides(section: Section) -> bool:
+    """Whether a section's first claim is in the ledger; of one without claims, whether it is no demonstration."""
+    if not section.verdicts:
+        return not section.table.declaration["demonstration"]
+    return not ledger.Entry.of(section.table, section.verdicts[0]).demonstration
 
 
 def _answer(section: Section) -> str:
@@ -95,7 +102,8 @@ def _answer(section: Section) -> str:
     if not section.verdicts:
         return f"{head} | {_cell(section.question)} | | {_cell(section.answer)} | | |"
     verdict = section.verdicts[0]
-    return f"{head} | {_cell(verdict.text)} | {verdict.margin:g} | {_status(verdict)} | {_effect(section, verdict)} | {verdict.seeds} |"
+    cells = [_cell(verdict.text), f"{verdict.margin:g}", _status(verdict), _effect(section, verdict), f"{verdict.seeds}"]
+    return f"{head} | {' | '.join(cells)} |"
 
 
 def _status(verdict: Verdict) -> str:

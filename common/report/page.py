@@ -104,4 +104,3 @@ def _interval(bounds: tuple[float, float]) -> str:
 def _packed(text: str) -> str:
     """Text as the page's script unpacks it, a quarter as long: gzip in base64, in which nothing can end an element."""
     return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
-
