@@ -1,5 +1,6 @@
 """Build the report from rows, or check that README and docs say what rows and code say: `make report`, `make check`."""
 
+import ast
 import pathlib
 import re
 import sys
@@ -7,7 +8,7 @@ import sys
 from common.commands.options import OTHER_OPTIONS, STUDY_OPTIONS, Option
 from common.commands.parsing import end, parse
 from common.errors import Failure, Misuse
-from common.files import PROJECT, write_atomic
+from common.files import PROJECT, experiment_scripts, write_atomic
 from common.report import markdown, page
 from common.report.section import Section
 from common.rows import schema, store
@@ -61,13 +62,26 @@ def parts(sections: list[Section]) -> dict[str, list[str]]:
         f"{section.files.experiment} in {section.files.folder.name}": [*markdown.arms(section), "", *markdown.claims(section)]
         for section in sections
     }
+    scripts = {
+        f"code of {path.stem}": ["```python", *code(path.read_text(encoding="utf-8")), "```"] for path in experiment_scripts()
+    }
     return {
         "answers": markdown.answers(sections),
         "targets": _targets(),
         "options of exp-NN, sweep-NN and all": _options(STUDY_OPTIONS),
         "options of other targets": _options(OTHER_OPTIONS),
+        **{f"code of {name}": ["```python", *lines, "```"] for name, lines in scripts.items()},
         **of_sections,
     }
+
+
+def code(script: str) -> list[str]:
+    """The lines of an experiment's script without its docstring, its imports and its last lines, which all scripts have."""
+    lines, found = script.splitlines(), []
+    for statement in ast.parse(script).body:
+        if not isinstance(statement, ast.Import | ast.ImportFrom | ast.Expr | ast.If):
+            found += ["", *lines[statement.lineno - 1 : statement.end_lineno]]
+    return found[1:]
 
 
 def _options(options: tuple[Option, ...]) -> list[str]:
