@@ -62,9 +62,7 @@ def parts(sections: list[Section]) -> dict[str, list[str]]:
         f"{section.files.experiment} in {section.files.folder.name}": [*markdown.arms(section), "", *markdown.claims(section)]
         for section in sections
     }
-    scripts = {
-        f"code of {path.stem}": ["```python", *code(path.read_text(encoding="utf-8")), "```"] for path in experiment_scripts()
-    }
+    scripts = {path.stem: code(path.read_text(encoding="utf-8")) for path in experiment_scripts()}
     return {
         "answers": markdown.answers(sections),
         "targets": _targets(),
@@ -80,8 +78,8 @@ def code(script: str) -> list[str]:
     lines, found = script.splitlines(), []
     for statement in ast.parse(script).body:
         if not isinstance(statement, ast.Import | ast.ImportFrom | ast.Expr | ast.If):
-            found += ["", *lines[statement.lineno - 1 : statement.end_lineno]]
-    return found[1:]
+            found += ["", "", *lines[statement.lineno - 1 : statement.end_lineno]]
+    return found[2:]
 
 
 def _options(options: tuple[Option, ...]) -> list[str]:

@@ -139,7 +139,7 @@ def regenerated(text: str, parts: dict[str, list[str]], name: str) -> str:
 
     def written(part: re.Match) -> str:
         if part["name"] not in parts:
-            raise Failure(f"{name}: a generated part must be one of {', '.join(parts)}. Received: {part['name']}")
+            raise Failure(f"{name}: a generated part must be one that common/commands/report.py knows. Received: {part['name']}")
         return "\n".join([BEGIN.format(part["name"]), "", *parts[part["name"]], "", END])
 
     return PART.sub(written, text)

@@ -301,7 +301,7 @@ def test_a_generated_part_stands_between_its_markers():
         ("{one}\nold\n", "page.md: each"),
         ("old\n{end}\n", "page.md: each"),
         ("{one}\nold\n{one}\nold\n{end}\n", "page.md: each"),
-        ("{three}\nold\n{end}\n", "page.md: a generated part must be one of one, two. Received: three"),
+        ("{three}\nold\n{end}\n", "page.md: a generated part must be one that common/commands/report.py knows. Received: three"),
     ],
 )
 def test_markers_that_generate_nothing_are_refused(text, said):
