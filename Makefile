@@ -59,13 +59,13 @@ verdict-%: setup ## What the rows say of the claims of experiment NN
 verdicts: setup ## The same for all experiments that have rows
 	@$(PY) -m common.commands.verdicts all $(OPTIONS)
 
-report: setup ## index.html, REPORT.md, tables (of results/reference: README too)
+report: setup ## index.html, REPORT.md, tables (of results/reference: README and docs too)
 	@$(PY) -m common.commands.report $(OPTIONS)
 
 reproduce: setup ## Train the trial of a row again and compare (ROW=5fdad8ed)
 	@$(PY) -m common.commands.reproduce $(OPTIONS)
 
-check: setup ## Fail when README's results are not those of the published rows
+check: setup ## Fail when README and docs are not what rows and code say
 	@$(PY) -m common.commands.report CHECK=1
 
 plots: setup ## Draw the figures of all experiments that have rows

@@ -52,7 +52,7 @@ STUDY_OPTIONS = (
 """Of exp-NN, sweep-NN and all."""
 OTHER_OPTIONS = (
     Option("exp", "00,03", "of all: some experiments, by number, in that order"),
-    Option("check", "", "of report: only check README, as make check does"),
+    Option("check", "", "of report: only check README and docs, as make check does"),
     Option("row", "digits", "of reproduce: first digits of a row's fingerprint"),
     Option("rounds", "n", "of chaos: disturbances", 1),
     Option("repeats", "n", "of bench: turns of each side", 1),

@@ -1,21 +1,26 @@
-"""Build the report from rows, or check that README says what the published rows say: `make report`, `make check`."""
+"""Build the report from rows, or check that README and docs say what rows and code say: `make report`, `make check`."""
 
+import ast
 import pathlib
+import re
 import sys
 
+from common.commands.options import OTHER_OPTIONS, STUDY_OPTIONS, Option
 from common.commands.parsing import end, parse
 from common.errors import Failure, Misuse
-from common.files import write_atomic
-from common.report import page
+from common.files import PROJECT, experiment_scripts, write_atomic
+from common.report import markdown, page
+from common.report.section import Section
 from common.rows import schema, store
+
+REMEDY = "make report RESULTS=results/reference"
 
 
 def run() -> int:
     """Build the report below a results folder. Returns the exit status: 1 if some rows cannot be read."""
     given = parse(["results", "check"], description=__doc__)
     if given.check:
-        if page.readme(schema.REFERENCE) != page.README.read_text(encoding="utf-8"):
-            raise Failure("README's results are not those of the rows: make report RESULTS=results/reference")
+        check()
         return 0
     folder = pathlib.Path(given.results)
     if not store.setting_folders(folder):
@@ -25,8 +30,68 @@ def run() -> int:
         print(line, file=sys.stderr)
     print(path)
     if folder.resolve() == schema.REFERENCE:
-        write_atomic(page.README, page.readme(folder).encode())
+        for written, text in generated().items():
+            write_atomic(written, text.encode())
     return Failure.status if broken else 0
+
+
+def check() -> None:
+    """Raises `Failure` where a page is not what it would be if it were generated now."""
+    stale = [path for path, text in generated().items() if not path.exists() or path.read_text(encoding="utf-8") != text]
+    if stale:
+        names = ", ".join(str(path.relative_to(PROJECT)) for path in stale)
+        raise Failure(f"generated parts are not what rows, options and Makefile say: {REMEDY}. Received: {names}")
+
+
+def generated() -> dict[pathlib.Path, str]:
+    """README, docs and the published report as the published rows and the code have them. Raises `Failure`."""
+    sections, found, broken = page.read(schema.REFERENCE)
+    if broken:
+        raise Failure(broken[0])
+    written = parts(sections)
+    pages = {
+        path: markdown.regenerated(path.read_text(encoding="utf-8"), written, str(path.relative_to(PROJECT)))
+        for path in [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
+    }
+    return pages | {schema.REFERENCE / "REPORT.md": markdown.page(sections, found, broken)}
+
+
+def parts(sections: list[Section]) -> dict[str, list[str]]:
+    """The lines of all parts that a page may have, by name."""
+    of_sections = {
+        f"{section.files.experiment} in {section.files.folder.name}": [*markdown.arms(section), "", *markdown.claims(section)]
+        for section in sections
+    }
+    scripts = {path.stem: code(path.read_text(encoding="utf-8")) for path in experiment_scripts()}
+    return {
+        "answers": markdown.answers(sections),
+        "targets": _targets(),
+        "options of exp-NN, sweep-NN and all": _options(STUDY_OPTIONS),
+        "options of other targets": _options(OTHER_OPTIONS),
+        **{f"code of {name}": ["```python", *lines, "```"] for name, lines in scripts.items()},
+        **of_sections,
+    }
+
+
+def code(script: str) -> list[str]:
+    """The lines of an experiment's script without its docstring, its imports and its last lines, which all scripts have."""
+    lines, found = script.splitlines(), []
+    for statement in ast.parse(script).body:
+        if not isinstance(statement, ast.Import | ast.ImportFrom | ast.Expr | ast.If):
+            found += ["", "", *lines[statement.lineno - 1 : statement.end_lineno]]
+    return found[2:]
+
+
+def _options(options: tuple[Option, ...]) -> list[str]:
+    lines = ["| option | meaning |", "|---|---|"]
+    return lines + [f"| `{option.name.upper()}={option.metavar or '1'}` | {option.meaning} |" for option in options]
+
+
+def _targets() -> list[str]:
+    """A table of the Makefile's targets and their help lines."""
+    text = (PROJECT / "Makefile").read_text(encoding="utf-8")
+    found = re.findall(r"^([\w%-]+):.*## (.*)$", text, re.MULTILINE)
+    return ["| target | |", "|---|---|", *(f"| `make {name.replace('%', 'NN')}` | {meaning} |" for name, meaning in found)]
 
 
 if __name__ == "__main__":

@@ -1,85 +1,145 @@
-"""The report for a code host, and README's table of results."""
+"""The report for a code host, and the parts of README and docs that are written from rows.
+
+A generated part stands between two markers: `<!-- generated: its name -->` and `<!-- end of generated -->`.
+"""
 
 import html
+import re
 
 import numpy as np
 
-from common.errors import Misuse
+from common.errors import Failure
 from common.figures import draw
 from common.report.section import Section
 from common.text import interval, signed
 from common.verdicts import ledger
+from common.verdicts.judge import Verdict
 from common.verdicts.kinds import REFUTED
 
-BEGIN, END = "<!-- results: written by make report RESULTS=results/reference -->", "<!-- end of results -->"
+BEGIN, END = "<!-- generated: {} -->", "<!-- end of generated -->"
+PART = re.compile(r"<!-- generated: (?P<name>.+?) -->\n(?P<content>.*?)<!-- end of generated -->", re.DOTALL)
+MARKER = re.compile(r"<!-- (?:generated: |end of generated)")
 
 
 def page(sections: list[Section], found: list[ledger.Entry], broken: list[str]) -> str:
-    """The report for a code host."""
-    lines = ["# What the rows say", "", "| claim | experiment | data | verdict |", "|---|---|---|---|"]
-    for entry in found:
-        lines.append(f"| {_cell(entry.verdict.text)} | {entry.experiment} | {entry.folder} | {_cell(entry.verdict.status)} |")
-    refuted = [entry.verdict for entry in found if entry.verdict.status == REFUTED]
+    """The report for a code host: the claims that the rows decide, then demonstrations, then each experiment."""
+    lines = ["# What the rows say", ""]
+    for heading, demonstration in (("Claims", False), ("Demonstrations, which decide no claim", True)):
+        entries = [entry for entry in found if entry.demonstration is demonstration]
+        if entries:
+            lines += [f"## {heading}", "", "| claim | experiment | data | verdict |", "|---|---|---|---|"]
+            lines += [
+                f"| {_cell(entry.verdict.text)} | {entry.experiment} | {entry.folder} | {_cell(entry.verdict.status)} |"
+                for entry in entries
+            ]
+            lines.append("")
+    refuted = [entry.verdict for entry in found if entry.verdict.status == REFUTED and not entry.demonstration]
     if refuted:
-        lines += ["", "## What disagrees with what was claimed", ""]
+        lines += ["## What disagrees with what was claimed", ""]
         lines += [f"- {_cell(verdict.text)}: {verdict.disagreement()} ({_cell(verdict.numbers())})" for verdict in refuted]
+        lines.append("")
+    newest = max((protocol for section in sections for protocol in protocols(section)), default=0)
     for section in sections:
-        lines += ["", f"## {section.files.experiment}, {section.files.folder.name}", "", f"{_cell(section.question)}", ""]
+        lines += [f"## {section.files.experiment}, {section.files.folder.name}", "", f"{_cell(section.question)}", ""]
         if "Expect" in section.notes:
             lines += [f"Expected: {_cell(section.notes['Expect'])}", ""]
-        lines += [_cell(section.answer), "", f"| arm | seeds | {section.primary.label()} | difference to the baseline |"]
-        lines += ["|---|---|---|---|"]
-        for row in section.summary.itertuples():
-            spread = f" ± {row.deviation:.4f}" if row.seeds > 1 else ""
-            difference = ""
-            if not np.isnan(row.difference):
-                difference = f"{row.difference:+.4f} ({row.difference_low:+.4f} to {row.difference_high:+.4f})"
-            lines.append(f"| {_cell(row.arm)} | {row.seeds} | {row.score:.4f}{spread} | {difference} |")
-        lines += [""] + [f"- {_cell(verdict.sentence())}" for verdict in section.verdicts]
+        lines += [*_earlier(section, newest), _cell(section.answer), "", *arms(section), "", *claims(section)]
         there = [(kind.name, draw.path(section.files, kind)) for kind in draw.KINDS]
         lines += [part for name, path in there if path.exists() for part in ("", f"![{name}]({path.parent.name}/{path.name})")]
-    lines += [""] + [f"- not read: {_cell(line)}" for line in broken]
+        lines.append("")
+    lines += [f"- not read: {_cell(line)}" for line in broken]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def protocols(section: Section) -> list[int]:
+    """The versions of training and scoring that a section's rows were made under."""
+    return sorted({int(protocol) for protocol in section.table.rows["protocol"].dropna()})
+
+
+def _earlier(section: Section, newest: int) -> list[str]:
+    """A note where rows are of an earlier protocol than the newest in the report."""
+    earlier = [f"{protocol}" for protocol in protocols(section) if protocol < newest]
+    if not earlier:
+        return []
+    return [f"These rows were made under protocol {' and '.join(earlier)}, before {newest}: they are to be made again.", ""]
+
+
+def arms(section: Section) -> list[str]:
+    """A table of a section's arms."""
+    lines = [f"| arm | seeds | {section.primary.label()} | difference to the baseline |", "|---|---|---|---|"]
+    for row in section.summary.itertuples():
+        spread = f" ± {row.deviation:.4f}" if row.seeds > 1 else ""
+        difference = ""
+        if not np.isnan(row.difference):
+            difference = f"{row.difference:+.4f} ({row.difference_low:+.4f} to {row.difference_high:+.4f})"
+        lines.append(f"| {_cell(row.arm)} | {row.seeds} | {row.score:.4f}{spread} | {difference} |")
+    return lines
+
+
+def claims(section: Section) -> list[str]:
+    """The verdicts of a section, each a line."""
+    return [f"- {_cell(verdict.sentence())}" for verdict in section.verdicts]
+
+
+def answers(sections: list[Section]) -> list[str]:
+    """README's table: a line for each experiment whose rows decide, about its first claim."""
+    deciding = [section for section in sections if _decides(section)]
+    lines = ["| | data | first claim | margin | verdict | difference (interval) | seeds |", "|---|---|---|---|---|---|---|"]
+    return lines + [_answer(section) for section in deciding]
+
+
+def _decides(section: Section) -> bool:
+    """Whether a section's first claim is in the ledger; of one without claims, whether it is no demonstration."""
+    if not section.verdicts:
+        return not section.table.declaration["demonstration"]
+    return not ledger.Entry.of(section.table, section.verdicts[0]).demonstration
+
+
+def _answer(section: Section) -> str:
+    """The first claim of an experiment, which answers its question, and its verdict; without claims its answer."""
+    name, dataset = section.files.experiment, section.table.declaration["setting"]["dataset"]
+    head = f"| [{name[4:6]}](experiments/{name}.py) | {dataset}"
+    if not section.verdicts:
+        return f"{head} | {_cell(section.question)} | | {_cell(section.answer)} | | |"
+    verdict = section.verdicts[0]
+    cells = [_cell(verdict.text), f"{verdict.margin:g}", _status(verdict), _effect(section, verdict), f"{verdict.seeds}"]
+    return f"{head} | {' | '.join(cells)} |"
+
+
+def _status(verdict: Verdict) -> str:
+    said = f"{verdict.status}: {verdict.disagreement()}" if verdict.status == REFUTED else verdict.status
+    return _cell(said + ("; changed after rows were written" if verdict.changed else ""))
+
+
+def _effect(section: Section, verdict: Verdict) -> str:
+    """The difference and its interval; blank where there are none."""
+    if verdict.difference is None:
+        return ""
+    primary = verdict.metric == section.primary.column
+    form, name = ("+.4f", "") if primary else ("+.4g", f"{verdict.metric} ")
+    return f"{_cell(name)}{signed(verdict.difference, form)} ({interval(verdict.low, verdict.high, form)})"
 
 
 def _cell(text: str) -> str:
     return html.escape(text, quote=False).replace("|", "\\|").replace("\n", " ")
 
 
-def table(sections: list[Section]) -> str:
-    """README's results: of experiments whose rows decide the first claim and its verdict, then what demonstrations say."""
-    deciding = [section for section in sections if not section.table.declaration["demonstration"]]
-    lines = []
-    if deciding:
-        lines = ["| experiment | data | first claim | effect, interval | verdict | seeds |", "|---|---|---|---|---|---|"]
-        lines += [_first_claim(section) for section in deciding]
-    shown = [section for section in sections if section not in deciding]
-    if deciding and shown:
-        lines += ["", "Demonstrations, which decide nothing:", ""]
-    if shown:
-        lines += ["| experiment | data | question | what the rows say |", "|---|---|---|---|"]
-    for s in shown:
-        lines.append(f"| {s.files.experiment[4:6]} | {s.files.folder.name} | {_cell(s.question)} | {_cell(s.answer)} |")
-    return "\n".join(lines)
+def regenerated(text: str, parts: dict[str, list[str]], name: str) -> str:
+    """A page with each generated part written again.
 
+    Args:
+        parts: the lines of each part, by name.
+        name: of the page, for errors.
 
-def _first_claim(section: Section) -> str:
-    """A row of README's table: the claim that answers an experiment's question, and what the rows say of it."""
-    number, folder = section.files.experiment[4:6], section.files.folder.name
-    if not section.verdicts:
-        return f"| {number} | {folder} | {_cell(section.question)} | {_cell(section.answer)} | | |"
-    verdict = section.verdicts[0]
-    effect = ""
-    if verdict.difference is not None:
-        effect = f"{signed(verdict.difference, '+.4g')}, {interval(verdict.low, verdict.high, '+.4g')}"
-    said = f"{verdict.text} (by {verdict.margin:g}, {verdict.metric})"
-    return f"| {number} | {folder} | {_cell(said)} | {effect} | {_cell(verdict.status)} | {verdict.seeds} |"
+    Raises:
+        Failure: a marker without the other one, or a part that nothing generates.
+    """
+    if 2 * len(PART.findall(text)) != len(MARKER.findall(text)):
+        raise Failure(f"{name}: each {BEGIN.format('…')} needs its {END} below, and no other marker between them")
 
+    def written(part: re.Match) -> str:
+        if part["name"] not in parts:
+            raise Failure(f"{name}: a generated part must be one that common/commands/report.py knows. Received: {part['name']}")
+        return "\n".join([BEGIN.format(part["name"]), "", *parts[part["name"]], "", END])
 
-def with_results(text: str, table: str) -> str:
-    """README with the table between its markers. Raises `Misuse` where they are missing."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise Misuse(f"README needs its two markers, {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n\n{table}\n\n{END}{after}"
+    return PART.sub(written, text)

@@ -14,7 +14,7 @@ from plotly.offline import get_plotlyjs
 
 from common.errors import Failure
 from common.figures import cache
-from common.files import PROJECT, experiment_scripts, write_atomic
+from common.files import experiment_scripts, write_atomic
 from common.report import markdown, tables
 from common.report.section import Section
 from common.rows import store
@@ -24,7 +24,6 @@ from common.verdicts import ledger
 from common.verdicts.kinds import REFUTED
 
 TEMPLATES = pathlib.Path(__file__).parent / "templates"
-README = PROJECT / "README.md"
 
 
 def read(folder: pathlib.Path) -> tuple[list[Section], list[ledger.Entry], list[str]]:
@@ -105,11 +104,3 @@ def _interval(bounds: tuple[float, float]) -> str:
 def _packed(text: str) -> str:
     """Text as the page's script unpacks it, a quarter as long: gzip in base64, in which nothing can end an element."""
     return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
-
-
-def readme(folder: pathlib.Path) -> str:
-    """README as the rows of a folder would have it."""
-    sections, _, broken = read(folder)
-    if broken:
-        raise Failure(broken[0])
-    return markdown.with_results(README.read_text(encoding="utf-8"), markdown.table(sections))

@@ -11,7 +11,8 @@ import pytest
 from conftest import PROJECT
 from made import SPREAD, Made, around, claim, declared
 
-from common.errors import Misuse
+from common.commands import report
+from common.errors import Failure
 from common.report import markdown, page
 from common.rows import schema, store
 from common.rows.table import Table
@@ -19,6 +20,7 @@ from common.verdicts import summary
 from common.verdicts.kinds import REFUTED, SUPPORTED
 
 EVIL = "</script><script>alert(1)</script> & <b>"
+README = (PROJECT / "README.md").read_text(encoding="utf-8")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -281,16 +283,71 @@ def test_no_rows_at_all_is_one_line(tmp_path):
     assert (done.returncode, done.stderr) == (2, f"no experiment has rows: run one first (make exp-NN). Received: {tmp_path}\n")
 
 
-def test_readmes_table_stands_between_its_markers():
-    text = f"before\n{markdown.BEGIN}\nold\n{markdown.END}\nafter\n"
-    assert markdown.with_results(text, "| new |") == f"before\n{markdown.BEGIN}\n\n| new |\n\n{markdown.END}\nafter\n"
-    with pytest.raises(Misuse, match="two markers"):
-        markdown.with_results("nothing", "| new |")
+PARTS = {"one": ["| new |"], "two": ["also", "new"]}
 
 
-def test_readme_states_what_the_published_rows_say():
+def test_a_generated_part_stands_between_its_markers():
+    one, two = markdown.BEGIN.format("one"), markdown.BEGIN.format("two")
+    text = f"before\n{one}\nold\n{markdown.END}\nbetween\n{two}\n{markdown.END}\nafter\n"
+    expected = f"before\n{one}\n\n| new |\n\n{markdown.END}\nbetween\n{two}\n\nalso\nnew\n\n{markdown.END}\nafter\n"
+    assert markdown.regenerated(text, PARTS, "page.md") == expected
+    assert markdown.regenerated(expected, PARTS, "page.md") == expected
+    assert markdown.regenerated("no part", PARTS, "page.md") == "no part"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{one}\nold\n", "page.md: each"),
+        ("old\n{end}\n", "page.md: each"),
+        ("{one}\nold\n{one}\nold\n{end}\n", "page.md: each"),
+        ("{three}\nold\n{end}\n", "page.md: a generated part must be one that common/commands/report.py knows. Received: three"),
+    ],
+)
+def test_markers_that_generate_nothing_are_refused(text, said):
+    markers = {name: markdown.BEGIN.format(name) for name in ("one", "three")}
+    with pytest.raises(Failure, match=re.escape(said)):
+        markdown.regenerated(text.format(**markers, end=markdown.END), PARTS, "page.md")
+
+
+def test_readmes_answers_are_a_line_for_each_experiment_whose_rows_decide(tmp_path):
+    for name, demonstration in (("exp_90_made", False), ("exp_91_shown", True)):
+        made = Made(tmp_path)
+        made.files = made.files._replace(experiment=name)
+        made.add("a", around(0.95))
+        made.add("b", around(0.85))
+        claims = [claim(), claim("b beats a", "b", "a")]
+        store.write_declaration(made.files, declared(arms=made.arms, claims=claims, demonstration=demonstration))
+    sections, _, _ = page.read(tmp_path)
+    _, _, *lines = markdown.answers(sections)
+    (line,) = lines
+    assert line.startswith("| [90](experiments/exp_90_made.py) | mnist | a beats b | 0.02 | supported | +0.1000 (+")
+    assert line.endswith(") | 5 |")
+
+
+def test_the_report_says_which_rows_are_of_an_earlier_protocol(tmp_path):
+    for name, protocol in (("exp_90_made", 3), ("exp_91_earlier", 1)):
+        made = Made(tmp_path)
+        made.files = made.files._replace(experiment=name)
+        made.add("a", around(0.95), protocol=[protocol] * 5)
+        store.write_declaration(made.files, declared(arms=made.arms))
+    sections, found, broken = page.read(tmp_path)
+    first, second = markdown.page(sections, found, broken).split("## exp_91_earlier")
+    assert "protocol" not in first
+    assert "These rows were made under protocol 1, before 3: they are to be made again." in second
+
+
+def test_readme_docs_and_the_published_report_are_what_rows_and_code_say():
     done = run(PROJECT / "results", "--check")
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_page_that_was_edited_by_hand_is_named(monkeypatch):
+    stale = PROJECT / "docs" / "options.md"
+    text = stale.read_text(encoding="utf-8")
+    monkeypatch.setattr(report, "generated", lambda: {stale: text + "more\n", PROJECT / "README.md": README})
+    with pytest.raises(Failure, match=r"make report RESULTS=results/reference\. Received: docs/options\.md$"):
+        report.check()
 
 
 # --- in a browser ---

@@ -1,0 +1,105 @@
+"""README and docs: their length, links, names of files, and what they must not leave out."""
+
+import re
+
+import pytest
+from conftest import PROJECT
+from pages import PAGES, prose
+
+from common.commands import options
+from common.files import experiment_scripts
+from common.rows import schema, store
+from common.running.surroundings import COUNTING
+from common.search import grid
+from common.verdicts import judge, kinds
+
+README = PROJECT / "README.md"
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+NAMED = re.compile(r"`((?:common|tests|experiments|benchmarks|results/reference|docs)/[\w./-]*)`")
+EACH = pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+LONGEST = 120
+
+
+def anchors(path):
+    """The anchors of a page's headings, as code hosts make them."""
+    headings = re.findall(r"^#+ (.*)$", prose(path), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_readme_is_short():
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= LONGEST
+
+
+@EACH
+def test_links_lead_somewhere(path):
+    for link in LINK.findall(prose(path)):
+        if link.startswith("https://"):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (path.parent / name).resolve() if name else path
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+@EACH
+def test_files_that_are_named_are_there(path):
+    missing = [name for name in NAMED.findall(prose(path)) if not (PROJECT / name).exists()]
+    assert [name for name in missing if "NN" not in name] == []
+
+
+@EACH
+def test_modules_are_named_by_names_that_there_are(path):
+    """Such as `grid.py`, without its folder."""
+    known = {file.name for folder in ("common", "tests", "experiments") for file in (PROJECT / folder).rglob("*.py")}
+    named = re.findall(r"`(\w+\.py)`", prose(path))
+    assert set(named) <= known
+
+
+def test_every_page_of_docs_is_linked_from_readme():
+    linked = {(PROJECT / link).resolve() for link in LINK.findall(README.read_text(encoding="utf-8")) if "://" not in link}
+    assert set(PAGES) - {README} <= linked
+    assert schema.REFERENCE / "REPORT.md" in linked
+
+
+def test_every_experiment_has_a_place_in_readmes_table():
+    table = README.read_text(encoding="utf-8").partition("| family |")[2].partition("\n## ")[0]
+    linked = set(re.findall(r"\((experiments/exp_\w+\.py)\)", table))
+    assert linked == {f"experiments/{path.name}" for path in experiment_scripts()}
+    assert all(number == path[16:18] for number, path in re.findall(r"\[(\d\d)\]\((experiments/exp_\w+\.py)\)", table))
+
+
+def test_readmes_figure_is_of_rows_that_decide():
+    (figure,) = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", README.read_text(encoding="utf-8"))
+    folder, name = (PROJECT / figure).parent, (PROJECT / figure).stem.rpartition("_")[0]
+    assert folder.parent == schema.REFERENCE
+    assert store.read_declaration(schema.Files(folder, name))["demonstration"] is False
+
+
+def test_options_explains_each_variable_of_the_environment_that_counts():
+    text = (PROJECT / "docs" / "options.md").read_text(encoding="utf-8")
+    assert [name for name in COUNTING if f"| `{name}` |" not in text] == []
+
+
+@EACH
+def test_options_that_are_named_are_options(path):
+    known = {option.name.upper() for option in options.OPTIONS} | {*options.OF_MAKE, *COUNTING, "NAME"}
+    named = re.findall(r"`([A-Z_]+)=", prose(path))
+    assert set(named) <= known
+
+
+def test_protocol_states_the_numbers_of_the_code():
+    text = " ".join((PROJECT / "docs" / "protocol.md").read_text(encoding="utf-8").split())
+    few, some, many = kinds.LOOKS
+    for said in (
+        f"Verdicts are read at {few}, {some} and {many} seeds only",
+        f"fewer than {few} seeds",
+        f"a third of {100 * judge.ALPHA:g} %",
+        "run with seeds {} and {}.".format(*grid.GRID_SEEDS),
+        "run with seeds {}, {} and {}.".format(*grid.CONTENDER_SEEDS),
+        f"Up to {grid.CONTENDERS} contenders, within {grid.WITHIN:.2f} accuracy",
+        f"less {grid.RISK:g} of",
+        *(f"| `{status}` |" for status in schema.STATUSES),
+        *(f"| `{kind}` |" for kind in kinds.KINDS),
+        *(f"| {verdict} |" for verdict in (kinds.SUPPORTED, kinds.REFUTED, kinds.OPEN, kinds.NO_DATA)),
+    ):
+        assert said in text, said
