@@ -35,7 +35,7 @@ experiment = Experiment(
     arms=ARMS,
     search=shared(learning_rate=log_range(1e-3, 0.3)),
     setting=Setting("cifar10", epochs=20, batch_size=128),
-    small=Setting("cifar10", epochs=10, train_size=5000),
+    small=Setting("cifar10", epochs=18, train_size=5000),
     quick=Setting("digits", epochs=10, batch_size=32, train_size=300),
     claims=[
         *overfits_less("dropout 0.5", "baseline", id="dropout"),
