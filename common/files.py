@@ -11,10 +11,18 @@ from typing import IO, BinaryIO
 
 import numpy as np
 
-from common.errors import Failure
+from common.errors import Failure, Misuse
 
 PROJECT = pathlib.Path(__file__).resolve().parent.parent
 """The checkout's folder."""
+
+
+def user_path(text: str, name: str) -> pathlib.Path:
+    """A path that the user gave under a name, its `~` being a home folder. Raises `Misuse` for that of nobody."""
+    path = os.path.expanduser(text)
+    if path.startswith("~"):
+        raise Misuse(f"{name} begins with the home folder of somebody unknown here: write the whole path. Received: {text}")
+    return pathlib.Path(path)
 
 
 def experiment_scripts() -> list[pathlib.Path]:

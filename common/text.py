@@ -37,6 +37,11 @@ def seeds(count: int) -> str:
     return f"{count} seed{'s' if count != 1 else ''}"
 
 
+def printable(text: str) -> str:
+    """A text as one line: what would end it, or move a terminal's cursor, is written as `\\n`."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
 def file_name(arm: str) -> str:
     """An arm's name with what file systems dislike replaced."""
     return "".join(c if c.isalnum() or c in "._=+-" else "_" for c in arm)

@@ -14,7 +14,9 @@ from typing import NoReturn
 
 from common.commands.options import OPTIONS, Option, refused_switch, switched
 from common.errors import Failure, Misuse
+from common.files import user_path
 from common.setting import FIELDS, NAMES, SHORT
+from common.text import printable
 
 FIELD_OF = {SHORT.get(field, field): field for field in FIELDS}
 """The field of `Setting` that an option of that name overrides."""
@@ -54,7 +56,7 @@ def parse(
     parser.set_defaults(**({"results": "results"} if "results" in names else {}))
     given = parser.parse_args(words(sys.argv[1:] if arguments is None else arguments))
     if "results" in names:
-        given.results = os.path.expanduser(given.results)  # no shell has seen what stands behind make's RESULTS=
+        given.results = str(user_path(given.results, "RESULTS"))  # no shell has seen what stands behind make's RESULTS=
     return given
 
 
@@ -125,7 +127,7 @@ def end(command: Callable[[], int], name: str = "") -> NoReturn:
         status = command()
         sys.stdout.flush()
     except (Misuse, Failure) as error:
-        status, said = error.status, str(error).removeprefix(prefix)
+        status, said = error.status, printable(str(error).removeprefix(prefix))
     except KeyboardInterrupt:
         status, said = INTERRUPTED, "stopped; the same command goes on from the last finished epochs"
     except BrokenPipeError:  # nobody reads the output any more

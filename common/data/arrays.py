@@ -16,6 +16,7 @@ import numpy as np
 from common.data.pixels import GROUND
 from common.data.streams import Streams, stratified_order
 from common.errors import Misuse
+from common.text import printable
 
 CHUNK = 1000
 SAID_AFTER, SAID_EVERY = 5, 10
@@ -35,7 +36,7 @@ def arrays(train: tuple, test: tuple | None, class_names: Sequence[str], *, name
         train, test, val: images and labels.
 
     Raises:
-        Misuse: images that are all equal, or each of one colour.
+        Misuse: images that are all equal, or each of one colour, or all of one class.
     """
     if test is None:
         images, labels = train
@@ -45,6 +46,10 @@ def arrays(train: tuple, test: tuple | None, class_names: Sequence[str], *, name
     if val is not None:
         train = tuple(np.concatenate(pair) for pair in zip(train, val, strict=True))
     images = [np.asarray(split[0], np.uint8) for split in (train, test)]
+    only = np.unique(train[1])
+    if len(only) < 2:
+        shown = ", ".join(str(class_names[c]) for c in only)
+        raise Misuse(f"the images to train on must be of at least two classes. Received: {len(train[1])} of class {shown}")
     return {
         "train_images": images[0],
         "train_labels": np.asarray(train[1], np.int64),
@@ -123,4 +128,4 @@ def described(class_names: Sequence[str], counts: dict[str, np.ndarray], shape: 
         for part, count in counts.items()
         if not count.all()
     ]
-    return "; ".join((f"{classes}, {sizes}", form, *lacking, *notes))
+    return printable("; ".join((f"{classes}, {sizes}", form, *lacking, *notes)))

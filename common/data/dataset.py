@@ -26,7 +26,8 @@ from common.data.pixels import MODES
 from common.data.split import Split
 from common.data.streams import Streams, stratified_order
 from common.errors import Failure, Misuse
-from common.files import PROJECT
+from common.files import PROJECT, user_path
+from common.text import printable
 
 NAMES = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100")
 FILES = ("train_images.npy", "train_labels.npy", "test_images.npy", "test_labels.npy")
@@ -153,7 +154,8 @@ def load(name: str, image_size: int | None = None, colour: str | None = None) ->
         if name == "digits":
             _write_cache(folder, source, name, sources.digits(image_size, colour))
         elif own:
-            _write_cache(folder, source, name, sources.image_folder(own, image_size, colour))
+            listing = folder.with_name(f"{key}.broken.txt")
+            _write_cache(folder, source, name, sources.image_folder(own, image_size, colour, listing))
         else:
             _prepare_from_tfds(folder, name, image_size, colour)
         meta = _valid_meta(folder, source)
@@ -179,7 +181,8 @@ def reopen(dataset: Dataset) -> Dataset:
 
 
 def cache_dir() -> pathlib.Path:
-    return pathlib.Path(os.environ.get("CACHE_DIR") or PROJECT / ".cache").expanduser().resolve()
+    own = os.environ.get("CACHE_DIR")
+    return user_path(own, "CACHE_DIR").resolve() if own else PROJECT / ".cache"
 
 
 def cached_test_images(checksum: str, labels: np.ndarray) -> tuple[np.ndarray, list[str]] | None:
@@ -264,9 +267,9 @@ def _write_cache(folder: pathlib.Path, source: str, name: str, arrays: dict) -> 
 
 def image_folder(name: str) -> pathlib.Path | None:
     """The folder that `name` means, or None where it is the name of a dataset."""
-    path = os.path.expanduser(name)
-    if name in NAMES or not (os.path.exists(path) or name.startswith((".", "/", "~"))):
+    if name in NAMES or not (os.path.exists(name) or name.startswith((".", "/", "~"))):
         return None
+    path = name if os.path.exists(name) else user_path(name, "dataset")
     if os.path.isfile(path):
         raise Misuse(f"dataset must be a folder with one subfolder per class, not a file (unpack an archive). Received: {name!r}")
     if not os.path.isdir(path):
@@ -283,9 +286,11 @@ def _prepare_from_tfds(folder: pathlib.Path, name: str, image_size: int | None, 
         import tensorflow_datasets as tfds
 
         if prepared.parsed(name)[0] not in tfds.list_builders(with_community_datasets=False):
+            there = ", ".join(prepared.prepared_names(name))
             raise Misuse(
                 f"dataset must be one of {', '.join(NAMES)}, another image-classification dataset of tensorflow-datasets "
-                f"by its name, or a folder with one subfolder per class. Received: {name!r}"
+                f"by its name, or a folder with one subfolder per class{f'; prepared here: {there}' if there else ''}. "
+                f"Received: {name!r}"
             )
         if not network_answers():
             raise Failure(
@@ -344,7 +349,7 @@ def main() -> None:
         arrays = prepared.tfds_dataset(arguments.name, int(arguments.image_size) or None, arguments.colour or None)
         _write_cache(pathlib.Path(arguments.folder), arguments.name, arguments.name, arrays)
     except (Misuse, Failure) as error:
-        print(error, file=sys.stderr)
+        print(printable(str(error)), file=sys.stderr)
         sys.exit(error.status)
 
 

@@ -10,6 +10,7 @@ import unicodedata
 from collections import Counter
 from dataclasses import dataclass
 
+from common.data.arrays import examples
 from common.errors import Misuse
 
 FOLDER_RULES = 3
@@ -18,11 +19,15 @@ ROLES = {"train": ("train", "training", "trn"), "val": ("val", "valid", "validat
 """What people call the folders of a split, in any case, also with `_set` or `_images` behind it."""
 BEHIND = "([-_ ]?(set|data|images|split))?"
 UNDERSTOOD = re.compile(f"([a-z]+?){BEHIND}")
-SPLIT_LIKE = re.compile(rf"({'|'.join(name for names in ROLES.values() for name in names)}){BEHIND}[-_ ]?\d*")
+WORDS = "|".join(name for names in ROLES.values() for name in names)
+SPLIT_LIKE = re.compile(rf"({WORDS}){BEHIND}[-_ ]?\d*")
+SPLIT_WORD = re.compile(rf"(?<![a-z])({WORDS})(?![a-z])")
 UNDECODED = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PALM", "PDF", "WMF"}
 """Formats that Pillow writes alone, knows by name alone, or needs another program for."""
 SYSTEMS_OWN = ("__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found")
 NO_SUFFIX = "without suffix"
+GATHERING = ("images", "image", "imgs", "img", "photos", "pictures", "data", "jpegimages")
+"""Names of a folder that holds the images of all classes, with a table of labels beside it."""
 LEAST_IMAGES = 5
 """Of a class: three to train on, one to validate on and one to test on."""
 
@@ -71,13 +76,16 @@ def listed(path: pathlib.Path) -> Folder:
     classes = {part: _class_folders(place) for part, place in parts.items()}
     names = sorted({_name(p) for p in classes["train"]})
     if len(names) < 2:
-        raise Misuse(_too_few_classes(parts["train"], classes["train"]))
+        raise Misuse(_too_few_classes(parts["train"], classes["train"], len(parts) > 1))
     if len(parts) == 1:
         _refuse_splits_in_classes(classes["train"])
     for part, own in classes.items():
-        unknown = [p for p in own if _name(p) not in names]
+        unknown = [p.name for p in own if _name(p) not in names]
         if unknown:
-            raise Misuse(f"{part}/ has a class that train/ lacks: {unknown[0].name!r}, in {path}")
+            raise Misuse(
+                f"{part}/ may have the classes of train/ alone ({examples(names)}): rename or remove the others. "
+                f"Received: {examples(unknown)}, in {parts[part]}"
+            )
     files = {
         part: [sorted(f for p in own if _name(p) == name for f in _images(p, ignored)) for name in names]
         for part, own in classes.items()
@@ -136,7 +144,8 @@ def _hidden(name: str) -> bool:
 
 
 def _class_folders(folder: pathlib.Path) -> list[pathlib.Path]:
-    return sorted(pathlib.Path(entry.path) for entry in _tried(_entries, folder) if not _hidden(entry.name) and entry.is_dir())
+    entries = [entry for entry in _tried(_entries, folder) if not _hidden(entry.name)]
+    return sorted(pathlib.Path(entry.path) for entry in entries if _tried(entry.is_dir))
 
 
 def _images(folder: pathlib.Path, ignored: Counter, above: tuple[str, ...] = ()) -> list[pathlib.Path]:
@@ -150,7 +159,7 @@ def _images(folder: pathlib.Path, ignored: Counter, above: tuple[str, ...] = ())
             ignored["hidden files or folders"] += 1
         elif _tried(entry.is_dir):
             found += _images(path, ignored, (*above, real))
-        elif suffix in image_suffixes() and (entry.is_file() or entry.is_symlink()):
+        elif suffix in image_suffixes() and (_tried(entry.is_file) or entry.is_symlink()):
             found.append(path)
         else:
             ignored[suffix or NO_SUFFIX] += 1
@@ -160,7 +169,7 @@ def _images(folder: pathlib.Path, ignored: Counter, above: tuple[str, ...] = ())
 def _count_beside(folder: pathlib.Path, ignored: Counter) -> None:
     """Count the images that lie beside class folders, and have no class."""
     for entry in _tried(_entries, folder):
-        if pathlib.Path(entry.name).suffix.lower() in image_suffixes() and not _hidden(entry.name) and entry.is_file():
+        if pathlib.Path(entry.name).suffix.lower() in image_suffixes() and not _hidden(entry.name) and _tried(entry.is_file):
             ignored["beside the class folders"] += 1
 
 
@@ -179,40 +188,61 @@ def _parts(folder: pathlib.Path) -> dict[str, pathlib.Path]:
     others = roles.pop("", [])
     like = [p for p in folders if SPLIT_LIKE.fullmatch(p.name.lower())]
     layout = len(roles) > 1 or any(len(_class_folders(p)) > 1 for own in roles.values() for p in own)
-    if (len(like) < len(folders) and not layout) or not like:
-        return {"train": folder}  # a class may be called train
     remedy = "call the folders of the splits train, val and test, each with one subfolder per class"
+    if (len(like) < len(folders) and not layout) or not like:
+        if twins := _twins(folders):
+            raise Misuse(
+                f"two folders are named after splits, not after classes: {remedy}. Received: {' and '.join(twins)} in {folder}"
+            )
+        return {"train": folder}  # a class may be called train
     if others:
         raise Misuse(f"beside train/ there may be val/ and test/, nothing else: {remedy}. Received: {others[0]}")
     for role, own in roles.items():
         if len(own) > 1:
             raise Misuse(f"two folders are of {role}: {remedy}. Received: {own[0]} and {own[1].name}")
         if not _class_folders(own[0]):
-            raise Misuse(f"the folders of a split hold one subfolder per class: move its images into some. Received: {own[0]}")
+            raise Misuse(
+                "the folders of a split hold one subfolder per class: move its images into some, or take it away. "
+                f"Received: {own[0]}"
+            )
     if "train" not in roles:
         raise Misuse(f"there is no folder of train: {remedy}. Received: {', '.join(p.name for p in folders)} in {folder}")
     return {role: roles[role][0] for role in ROLES if role in roles}
 
 
+def _twins(folders: list[pathlib.Path]) -> list[str]:
+    """Two names that are the same but for their split, as in seg_train and seg_test; none where there are no two."""
+    seen: dict[str, tuple[str, str]] = {}
+    for place in folders:
+        for word in SPLIT_WORD.finditer(place.name.lower()):
+            rest = f"{place.name[: word.start()]}*{place.name[word.end() :]}".lower()
+            role, other = seen.setdefault(rest, (_role(word[0]), place.name))
+            if role != _role(word[0]):
+                return [other, place.name]
+    return []
+
+
 def _refuse_splits_in_classes(classes: list[pathlib.Path]) -> None:
-    """Raises `Misuse` where each class is split for itself."""
-    inner = [{_role(p.name) for p in _class_folders(place)} - {None} for place in classes]
-    if all(len(roles) > 1 for roles in inner):
-        raise Misuse(
-            f"each class holds folders of splits: turn them round, train/{classes[0].name}/ and test/{classes[0].name}/. "
-            f"Received: {classes[0]}"
-        )
+    """Raises `Misuse` where a class is split for itself."""
+    for place in classes:
+        if len({_role(p.name) for p in _class_folders(place)} - {None}) > 1:
+            raise Misuse(
+                f"a class holds folders of splits: turn them round, train/{place.name}/ and test/{place.name}/. Received: {place}"
+            )
 
 
-def _too_few_classes(folder: pathlib.Path, class_folders: list[pathlib.Path]) -> str:
-    """What is wrong with a folder of fewer than two classes, and what would be right."""
-    inner, below, beside = folder, class_folders, Counter()
+def _too_few_classes(folder: pathlib.Path, class_folders: list[pathlib.Path], split: bool) -> str:
+    """What is wrong with a folder of fewer than two classes, which may be that of a split; and what would be right."""
+    inner, below, images = folder, class_folders, Counter()
+    _count_beside(folder, images)
     while len(below) == 1:
         inner, below = below[0], _class_folders(below[0])
-    _count_beside(folder, beside)
-    if below:
+    one = class_folders[0].name.lower() if class_folders else ""
+    if below and split:
+        said = f"move those of {inner} up into it"
+    elif below:
         said = f"the classes lie deeper, DATASET={shlex.quote(str(inner))}"
-    elif beside:
+    elif images or one in GATHERING:
         said = "move the images into folders named after their class"
     else:
         said = f"it has {len(class_folders)}"

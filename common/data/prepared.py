@@ -14,6 +14,7 @@ from common.data import pixels
 from common.data.arrays import arrays, content, told
 from common.data.sources import FOLDER_SIZE, common_size, made_from
 from common.errors import Failure, Misuse
+from common.files import user_path
 
 VALIDATION = ("validation", "valid", "val", "dev")
 """What TFDS datasets call the split that is val."""
@@ -35,7 +36,7 @@ class Copy(NamedTuple):
 def tfds_dirs() -> list[pathlib.Path]:
     """Where prepared TFDS copies are looked for."""
     own = os.environ.get("TFDS_DATA_DIR")
-    return [pathlib.Path(own).expanduser().resolve()] if own else [pathlib.Path(os.path.expanduser("~/tensorflow_datasets"))]
+    return [user_path(own, "TFDS_DATA_DIR").resolve()] if own else [pathlib.Path(os.path.expanduser("~/tensorflow_datasets"))]
 
 
 def parsed(name: str) -> tuple[str, str, str]:
@@ -65,6 +66,13 @@ def prepared_copy(name: str) -> pathlib.Path | None:
     return max(fitting, key=lambda copy: copy.version).path if fitting else None
 
 
+def prepared_names(name: str) -> list[str]:
+    """What the prepared copies of a dataset are called, whatever config and version the name says."""
+    dataset, *_ = parsed(name)
+    copies = {copy[:2] for folder in tfds_dirs() for copy in _copies(folder / dataset)}
+    return ["/".join(filter(None, (dataset, config))) + ":" + ".".join(map(str, version)) for config, version in sorted(copies)]
+
+
 def _copies(folder: pathlib.Path) -> Iterator[Copy]:
     for info in folder.rglob("dataset_info.json"):
         *config, version = info.parent.relative_to(folder).parts or ("",)
@@ -91,10 +99,12 @@ def tfds_dataset(name: str, image_size: int | None, colour: str | None) -> dict:
     """
     builder = _builder(name)
     features, there = builder.info.features, [name for name, split in builder.info.splits.items() if split.num_examples]
-    kinds = {key: type(features[key]).__name__ for key in ("image", "label") if key in features}
-    if kinds != {"image": "Image", "label": "ClassLabel"}:
+    kinds = {key: type(feature).__name__ for key, feature in getattr(features, "items", dict)()}
+    if (kinds.get("image"), kinds.get("label")) != ("Image", "ClassLabel"):
+        said = ", ".join(f"{key}: {kind}" for key, kind in kinds.items()) or type(features).__name__
         raise Misuse(
-            f"{name} is not an image-classification dataset: it needs an image and one class label. Received: {kinds or features}"
+            f"{name} is not an image-classification dataset: it needs a feature image, an Image, and a feature label, a "
+            f"ClassLabel. Received: {said}"
         )
     if "train" not in there:
         raise Misuse(f"{name} has no train split. Received: {there}")

@@ -15,6 +15,8 @@ from common.data import pixels
 from common.data.arrays import arrays, content, examples, nothing_to_learn, told
 from common.data.folders import Folder, described
 from common.errors import Misuse
+from common.files import write_atomic
+from common.text import printable
 
 FOLDER_SIZE = 64  # pixels a side for images of differing sizes or of more than LARGEST_SIZE, unless the setting names another
 LARGEST_SIZE = 256
@@ -70,11 +72,14 @@ class _Found:
     """Reason of each file that cannot be read."""
 
 
-def image_folder(folder: Folder, image_size: int | None, colour: str | None) -> dict:
+def image_folder(folder: Folder, image_size: int | None, colour: str | None, listing: pathlib.Path) -> dict:
     """The images of a folder as viewers show them: upright, on white where they are transparent; of an animation the first.
 
     Where there is no folder of test, a fifth of each class is tested on: chosen by what the images show, whatever they, their
     folder and their class are called, so that it hardly changes with images that come or go.
+
+    Args:
+        listing: a file for the names of images that cannot be read, where they are many.
 
     Raises:
         Misuse: images that cannot be read, all of them named.
@@ -92,7 +97,7 @@ def image_folder(folder: Folder, image_size: int | None, colour: str | None) -> 
             if path not in found.broken:
                 _try(found, path, _read_pixels, path, found, whites, (size, shown), images, digests)
     if found.broken:
-        raise Misuse(_broken(folder, found.broken, len(rows)))
+        raise Misuse(_broken(folder, found.broken, len(rows), listing))
     if len(set(digests)) == 1:
         raise nothing_to_learn("are all equal", len(rows), images[0])
     names = [folder.name_of(path) for *_, path in rows]
@@ -154,7 +159,7 @@ def _read_pixels(path: pathlib.Path, found: _Found, whites: dict, form: tuple, i
 
     # By its path Pillow would map a TIFF into memory, and mix up the lines of one that lies on its side.
     with path.open("rb") as file, Image.open(file) as picture:
-        found.seen["turned"] += picture.getexif().get(pixels.ORIENTATION, 1) not in (0, 1)
+        found.seen["turned"] += picture.getexif().get(pixels.ORIENTATION, 1) in range(2, 9)
         decoded = pixels.decoded(picture)
     found.seen["transparent"] += pixels.is_transparent(decoded)
     image = pixels.eight_bits(decoded, whites.get(decoded.dtype.kind == "i"))
@@ -181,12 +186,14 @@ def _colours(found: _Found, total: int, colour: str) -> str:
     return f"from {found.grey} grey and {total - found.grey} rgb images"
 
 
-def _broken(folder: Folder, broken: dict, total: int) -> str:
-    """One line about all files that cannot be read; a file lists them where they are many."""
-    lines = [f"{folder.name_of(path)} ({reason})" for path, reason in broken.items()]
-    return (
-        f"{len(lines)} of {total} images cannot be read: replace or remove them. Received: {', '.join(lines)}, in {folder.path}"
-    )
+def _broken(folder: Folder, broken: dict, total: int, listing: pathlib.Path) -> str:
+    """One line about all files that cannot be read; where they are many, a file lists them. Raises `Failure`."""
+    lines = [printable(f"{folder.name_of(path)} ({reason})") for path, reason in broken.items()]
+    named = ", ".join(lines[:MOST_BROKEN])
+    if len(lines) > MOST_BROKEN:
+        write_atomic(listing, "".join(f"{line}\n" for line in lines).encode())
+        named += f" and {len(lines) - MOST_BROKEN} more ({listing} lists them all)"
+    return f"{len(lines)} of {total} images cannot be read: replace or remove them. Received: {named}, in {folder.path}"
 
 
 def _without_copies(

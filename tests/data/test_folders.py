@@ -82,6 +82,9 @@ def test_val_is_that_of_its_folder(tmp_path):
         (("train", "Training"), "two folders are of train"),
         (("validation", "test"), "no folder of train"),
         (("test2",), "nothing else.*test2"),
+        (("train", "eval"), "nothing else.*eval"),
+        (("seg_train", "seg_test", "seg_pred"), "named after splits, not after classes.*seg_test and seg_train"),
+        (("val of shoes", "train of shoes"), "named after splits, not after classes.*train of shoes and val of shoes"),
     ],
 )
 def test_folders_of_other_splits_are_refused(tmp_path, parts, said):
@@ -89,14 +92,45 @@ def test_folders_of_other_splits_are_refused(tmp_path, parts, said):
         load(str(_folder(tmp_path / "pets", parts=parts)))
 
 
-def test_splits_of_each_class_are_refused(tmp_path):
-    folder = _folder(tmp_path / "pets", parts=("cat", "dog"), classes=("train", "test"))
-    with pytest.raises(Misuse, match="each class holds folders of splits: turn them round, train/cat/"):
+def test_splits_of_a_class_are_refused(tmp_path):
+    folder = _folder(tmp_path / "pets", parts=("cat",), classes=("train", "test"))
+    with pytest.raises(Misuse, match="a class holds folders of splits: turn them round, train/cat/"):
+        load(str(_folder(folder, classes=("dog",))))
+
+
+@pytest.mark.parametrize("names", [("car", "train"), ("bullet train", "freight train"), ("training", "swimming")])
+def test_a_class_may_be_called_train(tmp_path, names):
+    assert load(str(_folder(tmp_path / "vehicles", classes=names))).class_names == tuple(sorted(names))
+
+
+def test_classes_of_test_that_train_lacks_are_named_beside_those_of_train(tmp_path):
+    folder = _folder(tmp_path / "pets", classes=("Cat", "Dog"), parts=("train",))
+    _folder(folder, parts=("test",))
+    said = (
+        r"test/ may have the classes of train/ alone \(Cat, Dog\): rename or remove the others. Received: cat, dog, in .*/test$"
+    )
+    with pytest.raises(Misuse, match=said):
         load(str(folder))
 
 
-def test_a_class_may_be_called_train(tmp_path):
-    assert load(str(_folder(tmp_path / "vehicles", classes=("car", "train")))).class_names == ("car", "train")
+def test_images_of_test_without_classes_are_refused(tmp_path):
+    folder = _folder(tmp_path / "pets", parts=("train",))
+    (folder / "train" / "cat" / "0.png").rename(tmp_path / "0.png")
+    (folder / "test").mkdir()
+    (tmp_path / "0.png").rename(folder / "test" / "0.png")
+    with pytest.raises(Misuse, match="one subfolder per class: move its images into some, or take it away.*/test$"):
+        load(str(folder))
+
+
+def test_a_name_of_a_class_is_the_same_however_its_accents_are_written(tmp_path):
+    folder = _folder(tmp_path / "pets", classes=("caf\u00e9", "dog"), parts=("train",))
+    dataset = load(str(_folder(folder, classes=("cafe\u0301", "dog"), parts=("test",))))
+    assert (dataset.class_names, dataset.train_size, dataset.test_size) == (("caf\u00e9", "dog"), 20, 20)
+
+
+def test_folders_within_a_class_belong_to_it(tmp_path):
+    dataset = load(str(_folder(tmp_path / "all", classes=("animals/cat", "animals/dog", "things/car"))))
+    assert dataset.about().startswith("2 classes (animals: 20, things: 10), ")
 
 
 def test_a_changed_folder_is_read_again(tmp_path):
@@ -121,6 +155,17 @@ def test_all_unreadable_images_are_named_at_once(tmp_path):
     for name in ("cat/0.png (not an image that Pillow reads)", "cat/1.png (not an image that Pillow reads)", "dog/3.png ("):
         assert name in said
     assert "\n" not in said
+
+
+def test_many_unreadable_images_are_listed_in_a_file(tmp_path, cache):
+    folder = _folder(tmp_path / "pets", count=30)
+    for path in folder.rglob("?*.png"):
+        path.write_bytes(b"")
+    with pytest.raises(Misuse, match=r"^60 of 60 images .* and 40 more \(.*\.broken\.txt lists them all\), in ") as caught:
+        load(str(folder))
+    assert str(caught.value).count("not an image") == 20
+    (listing,) = cache.glob("pets_*.broken.txt")
+    assert listing.read_text().count("\n") == 60
 
 
 def test_a_systems_own_files_are_no_images(tmp_path):
@@ -194,6 +239,20 @@ def test_class_names_and_paths_may_be_any(tmp_path, monkeypatch):
     assert load(str(folder)).train_size == 32
 
 
+@pytest.mark.parametrize("place", ["bird", "bird.png", "cat/away", "cat/it.png"])
+def test_a_link_to_itself_is_named(tmp_path, place):
+    folder = _folder(tmp_path / "pets")
+    (folder / place).symlink_to(folder / place)
+    with pytest.raises(Misuse, match=rf"cannot be read \(Too many levels of symbolic links\).*{folder / place}$"):
+        load(str(folder))
+
+
+def test_a_name_that_would_end_the_line_is_written_out(tmp_path):
+    said = load(str(_folder(tmp_path / "pets", classes=("a\nb", "\x1b[31mred")))).about()
+    assert r"(\x1b[31mred: 10, a\nb: 10)" in said
+    assert said.isprintable()
+
+
 @pytest.mark.parametrize("place", ["", "cat", "cat/0.png"])
 def test_what_may_not_be_read_is_named(tmp_path, monkeypatch, place):
     folder = _folder(tmp_path / "pets")
@@ -237,8 +296,24 @@ def test_where_the_classes_lie_is_said(tmp_path):
         load(str(tmp_path / "none"))
     with pytest.raises(Misuse, match="not a file"):
         load(str(inner / "rose" / "0.png"))
-    with pytest.raises(Misuse, match="does not exist"):
+    with pytest.raises(Misuse, match="home folder of somebody unknown here: write the whole path"):
         load("~nobody-of-that-name/images")
+    with pytest.raises(Misuse, match="does not exist"):
+        load("./nowhere/images")
+
+
+def test_images_beside_a_table_of_labels_are_to_be_moved(tmp_path):
+    (tmp_path / "labels.csv").touch()
+    _folder(tmp_path, classes=("images",))
+    with pytest.raises(Misuse, match="move the images into folders named after their class"):
+        load(str(tmp_path))
+
+
+def test_classes_deeper_in_train_are_to_be_moved_up(tmp_path):
+    _folder(tmp_path, parts=("train/seg_train", "test/seg_test"))
+    said = f"at least two: move those of {tmp_path}/train/seg_train up into it. Received: {tmp_path}/train"
+    with pytest.raises(Misuse, match=re.escape(said)):
+        load(str(tmp_path))
 
 
 @pytest.mark.parametrize(("counts", "val"), [((5, 5), [1, 1]), ((5, 5, 5), [1, 1, 1]), ((5, 120), [1, 9])])

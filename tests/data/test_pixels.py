@@ -99,10 +99,11 @@ def _read(folder, image, suffix=".png", **options):
     return dataset.test().images[0], dataset.about()
 
 
-@pytest.mark.parametrize(("suffix", "mode"), [(".png", "I;16"), (".tif", "I;16"), (".pgm", "I")])
+@pytest.mark.parametrize(("suffix", "mode"), [(".png", "I;16"), (".tif", "I;16"), (".tif", "I;16B"), (".pgm", "I")])
 def test_16_bits_become_8(tmp_path, suffix, mode):
     # 65535 / 255 = 257; 1000 / 257 = 3.9, 60000 / 257 = 233.5.
-    image, about = _read(tmp_path / "deep", np.array([[0, 257], [1000, 60000]], np.uint16), suffix, grey=True)
+    values = np.array([[0, 257], [1000, 60000]], ">u2" if mode == "I;16B" else np.uint16)
+    image, about = _read(tmp_path / "deep", values, suffix, grey=True)
     assert image.squeeze(-1).tolist() == [[0, 1], [4, 233]]
     assert "; 1 of 16 bits, scaled to 8" in about
     assert Image.open(tmp_path / "deep" / "test" / "a" / f"it{suffix}").mode == mode
@@ -160,6 +161,12 @@ def test_what_is_transparent_lies_on_white_and_warns_nobody(tmp_path, recwarn, k
     assert not recwarn.list
 
 
+@pytest.mark.parametrize(("mode", "red"), [("CMYK", (0, 255, 255, 0)), ("YCbCr", (76, 85, 255))])
+def test_a_jpeg_of_other_colours_is_red_where_it_shows_red(tmp_path, mode, red):
+    image, _ = _read(tmp_path / "any", Image.new(mode, (16, 16), red), ".jpg", quality=100)
+    assert np.abs(image.astype(int) - [255, 0, 0]).max() <= 3
+
+
 @pytest.mark.parametrize("picture", [Image.new("1", (2, 2), 1), Image.new("CMYK", (2, 2)), Image.new("P", (2, 2), 0)])
 def test_other_modes_become_grey_or_rgb(tmp_path, picture):
     if picture.mode == "P":
@@ -169,7 +176,7 @@ def test_other_modes_become_grey_or_rgb(tmp_path, picture):
     assert (image == 255).all()
 
 
-@pytest.mark.parametrize("suffix", [".jpg", ".tif", ".png"])
+@pytest.mark.parametrize("suffix", [".jpg", ".tif", ".png", ".webp", ".avif"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_photograph_stands_upright(tmp_path, suffix, orientation):
     # What a viewer shows of four quarters, dark to bright, by the EXIF standard's table of the orientations.
@@ -178,7 +185,7 @@ def test_a_photograph_stands_upright(tmp_path, suffix, orientation):
     exif[pixels.ORIENTATION] = orientation
     quarters = np.kron(np.array([[0, 80], [160, 240]], np.uint8), np.ones((16, 24), np.uint8))
     image, about = _read(
-        tmp_path / "photos", quarters, suffix, grey=True, exif=exif, **({"quality": 95} if suffix == ".jpg" else {})
+        tmp_path / "photos", quarters, suffix, grey=True, exif=exif, **({"quality": 95} if suffix in (".jpg", ".avif") else {})
     )
     side = len(image)
     found = [image[y, x, 0] for y in (side // 4, 3 * side // 4) for x in (side // 4, 3 * side // 4)]
@@ -188,6 +195,14 @@ def test_a_photograph_stands_upright(tmp_path, suffix, orientation):
     corners = [turned[y, x] for y in (height // 4, 3 * height // 4) for x in (width // 4, 3 * width // 4)]
     assert "".join(str(value // 80) for value in corners) == shown
     assert ("turned as their EXIF data say" in about) == (orientation > 1)
+
+
+def test_an_orientation_that_there_is_not_turns_nothing(tmp_path):
+    exif = Image.Exif()
+    exif[pixels.ORIENTATION] = 9
+    image, about = _read(tmp_path / "photos", np.array([[0, 80], [160, 240]], np.uint8), ".png", grey=True, exif=exif)
+    assert image.squeeze(-1).tolist() == [[0, 80], [160, 240]]
+    assert "turned" not in about
 
 
 def test_of_an_animation_the_first_frame_counts(tmp_path):

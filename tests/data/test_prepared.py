@@ -37,8 +37,11 @@ def test_no_network_is_said_within_15_seconds(tmp_path, monkeypatch):
         assert part in message
 
 
-def _prepare(folder, splits, *, called="shapes", version="1.0.0", configs=(), **image):
-    """A small TFDS dataset of some images and labels per split, prepared by TFDS itself; `image` is of its feature."""
+def _prepare(folder, splits, *, called="shapes", version="1.0.0", configs=(), features=None, **image):
+    """A small TFDS dataset of some images and labels per split, prepared by TFDS itself; `image` is of its feature.
+
+    With other features, the rows are of these.
+    """
     import tensorflow_datasets as tfds
     from tensorflow_datasets.image_classification.mnist import MNIST
 
@@ -50,15 +53,15 @@ def _prepare(folder, splits, *, called="shapes", version="1.0.0", configs=(), **
             BUILDER_CONFIGS = tuple(tfds.core.BuilderConfig(name=one) for one in configs)
 
             def _info(self):
-                features = {"image": tfds.features.Image(**image), "label": tfds.features.ClassLabel(num_classes=2)}
-                return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+                usual = {"image": tfds.features.Image(**image), "label": tfds.features.ClassLabel(num_classes=2)}
+                return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features or usual))
 
             def _split_generators(self, _):
                 return {split: self._rows(rows) for split, rows in splits.items()}
 
             def _rows(self, rows):
-                for i, (picture, label) in enumerate(rows):
-                    yield i, {"image": picture, "label": label}
+                for i, row in enumerate(rows):
+                    yield i, row if features else dict(zip(("image", "label"), row, strict=True))
 
     for config in configs or (None,):
         builder = Shapes(data_dir=folder, config=config)
@@ -171,6 +174,36 @@ def test_an_image_without_a_label_is_refused(own):
     _prepare(own, {"train": _rows(20, 40), "test": [(_picture(i), -1) for i in range(4)]}, shape=(28, 28, 1))
     with pytest.raises(Misuse, match=r"4 of the 4 images in test of shapes have no label.* Received: -1"):
         load("shapes")
+
+
+def test_an_image_or_label_under_another_name_is_one_line(own):
+    import tensorflow_datasets as tfds
+
+    features = {"picture": tfds.features.Image(shape=(28, 28, 1)), "label": tfds.features.ClassLabel(num_classes=2)}
+    _prepare(own, {"train": [{"picture": _picture(i), "label": i % 2} for i in range(4)]}, features=features)
+    with pytest.raises(Misuse, match=r"needs a feature image, an Image, and .*Received: picture: Image, label: ClassLabel$"):
+        load("shapes")
+
+
+def test_words_are_no_class_labels(own):
+    import tensorflow_datasets as tfds
+
+    features = {"image": tfds.features.Image(shape=(28, 28, 1)), "label": tfds.features.Text()}
+    _prepare(own, {"train": [{"image": _picture(i), "label": "cat"} for i in range(4)]}, features=features)
+    with pytest.raises(Misuse, match="Received: image: Image, label: Text$"):
+        load("shapes")
+
+
+def test_images_of_one_class_are_refused(own):
+    _prepare(own, {"train": [(_picture(i), 1) for i in range(10)], "test": _rows(20, 24)}, shape=(28, 28, 1))
+    with pytest.raises(Misuse, match="must be of at least two classes. Received: 10 of class 1"):
+        load("shapes")
+
+
+def test_a_version_that_is_not_there_is_said_beside_those_that_are(prepared, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(prepared))
+    with pytest.raises(Misuse, match=r"prepared here: shapes:1\.0\.0\. Received: 'shapes:9\.0\.0'"):
+        load("shapes:9.0.0")
 
 
 @pytest.mark.parametrize(
