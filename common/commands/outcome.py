@@ -13,7 +13,7 @@ def show(files: schema.Files, metric: str) -> None:
 
     Published rows of an earlier protocol may differ for that reason, which their line then says.
     """
-    store.check_scores(files, store.read_rows(files))
+    store.check_scores(files)
     published = files._replace(folder=schema.REFERENCE / files.folder.name)
     reference = _means(store.read_rows(published), metric) if published.rows != files.rows.resolve() else {}
     protocols = {row["protocol"] for row in store.read_rows(published)} - {str(PROTOCOL)}

@@ -27,14 +27,25 @@ CONTEXT = ("versions", "device", "kind")
 
 
 def find(prefix: str, folders: list[pathlib.Path]) -> tuple[schema.Files, dict]:
-    """The row whose fingerprint begins so. Raises `Misuse` where there is none, or more than one trial."""
-    found = {}
+    """The row whose fingerprint begins so.
+
+    Raises:
+        Misuse: there is none, or more than one trial. Failure: there is none, and a file that cannot be read.
+    """
+    found, broken = {}, []
     for folder in folders:
         for path in sorted(folder.rglob("*_*.json")):
             files = schema.Files(path.parent, path.stem)
-            for row in store.read_rows(files):
+            try:
+                own = store.read_rows(files)
+            except Failure as error:
+                broken.append(error)
+                continue
+            for row in own:
                 if row["fingerprint"].startswith(prefix):
                     found.setdefault(row["fingerprint"], (files, row))
+    if broken and not found:
+        raise broken[0]
     if len(found) != 1:
         among = " or ".join(map(str, folders))
         how = f"{len(found)} rows in {among} begin with it" if found else f"no row in {among} does"
@@ -51,7 +62,10 @@ def plan_again(row: dict, folder: pathlib.Path, dataset: str | None = None) -> P
     if path is None:
         raise Failure(f"the experiment is not here any more. Received: {row['experiment']}")
     experiment = declared(path)
-    setting = Setting(**json.loads(row["setting"]))
+    try:
+        setting = Setting(**json.loads(row["setting"]))
+    except (TypeError, ValueError) as error:
+        raise Failure(f"the row's setting is not one of this version ({error}). Received: {row['setting']}") from error
     if dataset is not None and slug(dataset) == setting.dataset:
         setting = setting.replace(dataset=dataset)
     arm, arguments = row["arm"], json.loads(row["arguments"])

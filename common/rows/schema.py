@@ -109,9 +109,11 @@ SHARES = (
 TRUTHS = ("deterministic", "trained", "dirty")
 HASHES = ("fingerprint", "search", "data_checksum", "weights", "commit")
 WORDS = (
-    *("experiment", "arm", "rate", "point", "status", "reason", "arguments", "tuning", "setting", "dataset", "precision"),
+    *("experiment", "arm", "rate", "status", "reason", "tuning", "dataset", "precision"),
     *("stage", "versions", "device", "kind", "finished", "name", "unit"),
 )
+OBJECTS = ("point", "arguments", "setting")
+"""Columns of JSON objects."""
 EPOCH_NAMES = (
     *KEY,
     *("stage", "epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_nll"),

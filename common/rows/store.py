@@ -5,6 +5,7 @@ One experiment in one setting folder owns five files: `<name>.csv` (a row per tr
 replaced whole, under a lock, the rows last: what has a row is complete, and a reader sees either the old file or the new one.
 """
 
+import contextlib
 import csv
 import dataclasses
 import io
@@ -25,6 +26,13 @@ OUTCOME = "outcome.npz"
 ARRAYS = ("predicted", "logits", "samples")
 SCORES = ("test_accuracy", "test_f1", "test_error")
 """Primary metrics of the tasks."""
+PLANNED = ("fingerprint", "arguments", "setting", "epochs")
+"""Columns by which a trial is known again."""
+DECLARED = {
+    **{"question": str, "arms": dict, "claims": list, "protocol": int, "seeds": int},
+    **{"setting_name": str, "demonstration": bool, "setting": dict},
+}
+"""What a declaration says, whatever version wrote it."""
 
 
 @dataclass
@@ -83,27 +91,37 @@ def read_rows(files: Files) -> list[dict[str, str]]:
 
 def _read_rows(files: Files) -> reading.Read:
     """The rows, each trial's once. Raises `Failure`, also for two that are not the same."""
-    found, edited = reading.read(files.rows, NAMES)
+    found, edited, lines = reading.read(files.rows, NAMES)
     rows: dict[tuple, tuple[int, dict]] = {}
-    for number, row in enumerate(found, start=2):
+    for number, row in zip(lines, found, strict=True):
         if row["status"] not in STATUSES:
             known = ", ".join(STATUSES)
             where = f"{files.rows} line {number}, column status"
             raise Failure(f"{where}: must be one of {known}. {reading.REMEDY}. Received: {row['status']!r}")
         if not row["seed"]:
             raise Failure(f"{files.rows} line {number}, column seed: a whole number is needed. {reading.REMEDY}. Received: ''")
+        blank = next((name for name in PLANNED if row["protocol"] and not row[name]), None)
+        if blank:
+            raise Failure(f"{files.rows} line {number}, column {blank}: each trial has one. {reading.REMEDY}. Received: ''")
         first, same = rows.setdefault(_identity(row), (number, row))
         if same != row:
             raise Failure(f"{files.rows} lines {first} and {number}: two rows of one trial that differ: remove one of them")
-    return reading.Read([row for _, row in rows.values()], edited or len(rows) < len(found))
+    return reading.Read(
+        [row for _, row in rows.values()], edited or len(rows) < len(found), [number for number, _ in rows.values()]
+    )
 
 
-def check_scores(files: Files, rows: list[dict[str, str]]) -> None:
+def check_scores(files: Files) -> None:
     """Raises `Failure` for the row of a result that is done and has no score."""
-    for number, row in enumerate(rows, start=2):
-        if row["status"] == "done" and not row["point"] and not any(row[name] for name in SCORES):
-            where = f"{files.rows} line {number}, column {SCORES[0]}"
-            raise Failure(f"{where}: a trial that is done has a score. {reading.REMEDY}. Received: ''")
+    _check_scores(files, _read_rows(files))
+
+
+def _check_scores(files: Files, read: reading.Read) -> None:
+    for number, row in zip(read.lines, read.rows, strict=True):
+        column = next((name for name in SCORES if row[name]), SCORES[0])
+        if row["status"] == "done" and not row["point"] and row[column] in ("", *reading.NO_NUMBERS):
+            where = f"{files.rows} line {number}, column {column}"
+            raise Failure(f"{where}: a trial that is done has a score. {reading.REMEDY}. Received: {row[column]!r}")
 
 
 def _identity(row: dict) -> tuple:
@@ -186,7 +204,10 @@ def supersede(files: Files, stale: list[dict]) -> pathlib.Path:
 def write_declaration(files: Files, declaration: dict) -> None:
     """Write what a script declares. `changed_claims` are the ids of claims that are not those under which rows were written."""
     if files.declaration.exists() and files.rows.exists():
-        changed = _changed_claims(read_declaration(files), declaration) if _is_json(files.declaration) else []  # else cut short
+        earlier = _parsed(files.declaration)
+        if earlier and "setting_name" not in earlier:
+            read_declaration(files)  # which says that an earlier version wrote it
+        changed = [] if _damage(earlier) else _changed_claims(earlier, declaration)
         if changed:
             declaration = {**declaration, "changed_claims": changed}
     content = (json.dumps(declaration, indent=1, ensure_ascii=False) + "\n").encode()
@@ -194,11 +215,19 @@ def write_declaration(files: Files, declaration: dict) -> None:
         write_atomic(files.declaration, content)
 
 
-def _is_json(path: pathlib.Path) -> bool:
+def _parsed(path: pathlib.Path) -> dict:
+    """The object that a JSON file holds; an empty one where it holds none."""
     try:
-        return isinstance(json.loads(path.read_text(encoding="utf-8")), dict)
+        found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
-        return False
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _damage(declaration: dict) -> str:
+    """What a declaration lacks, or has of another kind; blank where that is nothing."""
+    wrong = [name for name, kind in DECLARED.items() if not isinstance(declaration.get(name), kind)]
+    return f"has no {', '.join(wrong)}" if declaration and wrong else "is empty or cut short" if wrong else ""
 
 
 def _changed_claims(earlier: dict, declaration: dict) -> list[str]:
@@ -221,11 +250,13 @@ def _changed_claims(earlier: dict, declaration: dict) -> list[str]:
 def read_declaration(files: Files) -> dict:
     """What the script declared. Raises `Failure` for one that is damaged, or that an earlier version wrote."""
     try:
-        declaration = json.loads(files.declaration.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        declaration = _parsed(files.declaration)
+    except OSError as error:
         raise Failure(f"cannot read {files.declaration} ({error}): run the experiment again to write it") from error
-    if "setting_name" not in declaration:
+    if declaration and "setting_name" not in declaration:
         raise Failure(f"{files.declaration} was written by an earlier version: move the folder away and run again")
+    if damage := _damage(declaration):
+        raise Failure(f"{files.declaration} {damage}: run the experiment again to write it; what is done is not trained again")
     return declaration
 
 
@@ -252,22 +283,24 @@ def experiments(folder: pathlib.Path) -> list[Files]:
 
 def copies(results: pathlib.Path) -> dict[Files, Files]:
     """The experiments of folders that somebody has copied, and those that they are copies of: the same trials, ended at the same
-    times. Of two the one whose folder has the shorter name is the original.
+    times, and no others. Of two the one with more trials is the original, or else the one whose folder has the shorter name.
 
-    A file that cannot be read is no copy.
+    A file that cannot be read is neither.
     """
-    known: dict[tuple, Files] = {}
-    found = {}
-    folders = sorted(setting_folders(results), key=lambda folder: (len(folder.name), folder.name))
-    there = [files for folder in folders for files in experiments(folder)]
+    there = [files for folder in setting_folders(results) for files in experiments(folder)]
     counts = Counter(files.experiment for files in there)
+    ended: dict[Files, set] = {}
     for files in (files for files in there if counts[files.experiment] > 1):  # the rows of all others need not be read
-        try:
-            ended = frozenset((row["fingerprint"], row["finished"]) for row in read_rows(files) if row["finished"])
-        except Failure:
-            continue
-        if ended and known.setdefault((files.experiment, ended), files) != files:
-            found[files] = known[files.experiment, ended]
+        with contextlib.suppress(Failure):
+            read_declaration(files)
+            ended[files] = {(row["fingerprint"], row["finished"]) for row in read_rows(files) if row["finished"]}
+    found, originals = {}, []
+    for files in sorted(ended, key=lambda files: (-len(ended[files]), len(files.folder.name), files.folder.name)):
+        of = next((one for one in originals if one.experiment == files.experiment and ended[files] <= ended[one]), None)
+        if of is not None and ended[files]:
+            found[files] = of
+        else:
+            originals.append(files)
     return found
 
 
@@ -295,7 +328,7 @@ def write_labels(files: Files, key: str, labels: np.ndarray) -> None:
 def read_frame(files: Files):
     """The rows of one experiment as a pandas frame. Raises `Failure`, also for a trial that is done and has no score."""
     found = _read_rows(files)
-    check_scores(files, found.rows)
+    _check_scores(files, found)
     return _frame(files.rows, NAMES, found)
 
 

@@ -1,11 +1,13 @@
 """A search with keras-tuner of all arms, in so many independent repetitions, and the files of what it tried and found."""
 
+import contextlib
 import csv
 import io
 import json
 import pathlib
 
 from common import space
+from common.errors import Failure
 from common.experiment import Experiment
 from common.files import write_atomic
 from common.rows import schema
@@ -132,7 +134,9 @@ class Sweep:
 
         Arms that were not searched now stay, and what an earlier sweep of the same space, code and data found that is better.
         """
-        arms = _read_tuned(files)
+        arms = {}
+        with contextlib.suppress(Failure):  # a damaged one is written again
+            arms = _read_tuned(files)
         for arm, found in self.found().items():
             best = self._best(arm)
             searchers = [s for s in self.searchers if s.arm == arm]
@@ -159,6 +163,9 @@ def tuned(files: schema.Files, spaces: dict[str, space.Space], bases: dict[str, 
 
     Args:
         cost: of each searched arm, the epochs that the search in its place would train.
+
+    Raises:
+        Failure: the file of an earlier sweep is damaged.
     """
     known = _read_tuned(files)
     try:
@@ -183,8 +190,13 @@ def _is_better(known: dict | None, score: Score, rests_on: list[str]) -> bool:
 
 
 def _read_tuned(files: schema.Files) -> dict:
-    """What earlier sweeps found, by arm; nothing where there is no file, or a damaged one."""
+    """What earlier sweeps found, by arm; nothing where there is no file. Raises `Failure` for a damaged one."""
+    if not files.tuned.exists():
+        return {}
     try:
         return dict(json.loads(files.tuned.read_text(encoding="utf-8"))["arms"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Failure(
+            f"{files.tuned} is empty or damaged: run the sweep again, which writes it without training what is done; or remove "
+            "it, and the search is the script's own"
+        ) from error

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 
@@ -95,6 +96,8 @@ def test_other_data_or_code_is_told_before_anything_is_trained(rows, tmp_path):
         reproduce.run_again({**row, "fingerprint": "0" * 32}, tmp_path)
     with pytest.raises(reproduce.Failure, match="has no arm 'gone' any more"):
         reproduce.run_again({**row, "arm": "gone"}, tmp_path)
+    with pytest.raises(reproduce.Failure, match='setting is not one of this version.*Received: {"epoch": 3}$'):
+        reproduce.run_again({**row, "setting": '{"epoch": 3}'}, tmp_path)
     with pytest.raises(reproduce.Failure, match="not here any more. Received: exp_99_gone"):
         reproduce.run_again({**row, "experiment": "exp_99_gone"}, tmp_path)
     assert not list(tmp_path.rglob("*.csv"))
@@ -107,6 +110,14 @@ def test_a_prefix_must_name_one_row(rows):
     for prefix, said in (("zz", "no row in"), ("", "2 rows in")):
         with pytest.raises(reproduce.Misuse, match=said):
             reproduce.find(prefix, [folder])
+    broken = schema.Files(folder / "a-broken-one", "exp_03_l2")
+    broken.folder.mkdir()
+    broken.declaration.touch()
+    broken.rows.write_text("not,ours\n")
+    assert reproduce.find(fingerprints[0], [folder])[1]["seed"] == "0"
+    with pytest.raises(reproduce.Failure, match="a-broken-one/exp_03_l2.csv line 1"):
+        reproduce.find("zz", [folder])
+    shutil.rmtree(broken.folder)
     done = call("common.commands.reproduce", "--results", str(folder))
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
     assert schema.Files(path.parent, "exp_03_l2").rows == path

@@ -28,7 +28,7 @@ def files(tmp_path):
                 "test_accuracy": 0.5 + i / 8,
                 "train_nll": 1.25e-05,
             }
-            row |= {"deterministic": True, "epochs": 20, "reason": "", "arguments": '{"l2": 0.5}'}
+            row |= {"deterministic": True, "epochs": 20, "reason": "", "arguments": '{"l2": 0.5}', "setting": "{}", "protocol": 3}
             epochs = [{**identity, "stage": "fit", "epoch": 1, "train_loss": 0.25, "val_accuracy": 0.75}]
             store.store(files, store.Outcome(row=row, epochs=epochs), ARMS)
     return files
@@ -104,8 +104,18 @@ def replaced(column, value):
         ("test_accuracy", "-0.1", "a share lies between 0 and 1, and is no percentage"),
         ("test_accuracy", "good", "a number is needed"),
         ("test_accuracy", "1.234,5", "a number is needed"),
+        ("test_accuracy", "inf", "a share lies between 0 and 1, and is no percentage"),
         ("test_accuracy", "", "a trial that is done has a score"),
+        ("test_accuracy", "nan", "a trial that is done has a score"),
         ("epochs", "20.5", "a whole number is needed"),
+        ("epochs", "-3", "a number of at least 0 is needed"),
+        ("epochs", "5,000", "a whole number is needed, without decimals or marks between thousands"),
+        ("epochs", "5.000", "a whole number is needed, without decimals or marks between thousands"),
+        ("epochs", "1²", "a number is needed"),
+        ("epochs", "", "each trial has one"),
+        ("arguments", "", "each trial has one"),
+        ("arguments", "{“l2”: 0.5}", 'a JSON object is needed, such as {"l2": 0.1}'),
+        ("setting", "7", 'a JSON object is needed, such as {"l2": 0.1}'),
         ("seed", "", "a whole number is needed"),
         ("seed", "one", "a number is needed"),
         ("deterministic", "yes", "True or False is needed"),
@@ -116,7 +126,7 @@ def replaced(column, value):
 def test_a_cell_that_cannot_be_is_named_with_file_row_and_column(files, column, value, said):
     replaced(column, value)(files.rows)
     before = files.rows.read_text()
-    for reader in (store.read_rows, store.read_frame) if value or column != "test_accuracy" else (store.read_frame,):
+    for reader in (store.read_rows, store.read_frame) if "has a score" not in said else (store.read_frame,):
         with pytest.raises(Failure) as caught:
             reader(files)
         assert str(caught.value) == (
@@ -124,6 +134,26 @@ def test_a_cell_that_cannot_be_is_named_with_file_row_and_column(files, column, 
             f"trained again. Received: {value!r}"
         )
     assert files.rows.read_text() == before
+
+
+def test_blank_lines_and_columns_are_none(files):
+    rows, frame = store.read_rows(files), store.read_frame(files)
+    header, first, *others = files.rows.read_text().splitlines()
+    blank = "," * header.count(",")
+    files.rows.write_text(
+        "\n".join([*(f"{line},," for line in (header, first, blank)), "", *(f"{line},," for line in others), "", ""])
+    )
+    assert store.read_rows(files) == rows
+    assert store.read_frame(files).equals(frame)
+    files.rows.write_text(files.rows.read_text().replace(",1,done", ",one,done", 1))
+    with pytest.raises(Failure, match="line 6, column seed"):  # below the header, two rows and two blank lines
+        store.read_rows(files)
+
+
+def test_a_table_of_windows_may_end_without_a_line_break(files):
+    rows = store.read_rows(files)
+    files.rows.write_bytes(files.rows.read_bytes().replace(b"\n", b"\r\n")[:-2])
+    assert store.read_rows(files) == rows
 
 
 def test_a_row_that_stands_twice_counts_once(files):
@@ -153,6 +183,14 @@ def test_a_copied_folder_is_known_by_its_trials_and_when_they_ended(files):
     for other in (copy, again):
         shutil.copytree(files.folder, other.folder)
     replaced("finished", "2026-11-27T09:00:00+00:00")(again.rows)  # trained again, with the same bits
+    assert store.copies(results) == {copy: files}
+    lines = copy.rows.read_text().splitlines(keepends=True)
+    further = lines[-1].replace("11ab", "12ab").replace("flip,", "flop,").rstrip("\n").rstrip("0123456789T:+-")
+    copy.rows.write_text("".join([*lines, f"{further}2026-11-28T08:00:00+00:00\n"]))  # the copy was gone on with
+    assert store.copies(results) == {files: copy}
+    copy.declaration.write_text("")
+    assert store.copies(results) == {}
+    shutil.copytree(files.folder, copy.folder, dirs_exist_ok=True)
     assert store.copies(results) == {copy: files}
     entries = list(ledger.entries(results))
     assert [str(entry) for entry in entries if isinstance(entry, Failure)] == [

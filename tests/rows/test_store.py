@@ -225,9 +225,20 @@ def test_a_new_protocol_starts_without_marks(declare):
     assert declare(claim(margin=0.05), claim("c beats a"), protocol=4) == ["a-beats-b"]
 
 
-@pytest.mark.parametrize("left", ["", '{"experiment": "exp_90_x", "cla'])
-def test_a_declaration_that_is_empty_or_cut_is_written_again(declare, files, left):
+@pytest.mark.parametrize(
+    ("left", "said"),
+    [
+        *(
+            (left, "is empty or cut short")
+            for left in ("", '{"experiment": "exp_90_x", "cla', "{}", "[]", "null", "7", '"setting_name"')
+        ),
+        ('{"setting_name": "full", "claims": 7}', "has no question, arms, claims, protocol, seeds, demonstration, setting"),
+    ],
+)
+def test_a_declaration_that_is_empty_or_cut_is_written_again(declare, files, left, said):
     files.declaration.write_text(left)
+    with pytest.raises(Failure, match=f"exp_90_x.json {said}: run the experiment again to write it; what is done is not trained"):
+        store.read_declaration(files)
     assert declare(claim()) == []
     assert store.read_declaration(files)["claims"] == [claim()]
 

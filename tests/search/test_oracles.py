@@ -17,6 +17,7 @@ from processes import wait_until_gone, workers_of
 from scipy.stats import qmc
 
 from common import machine, space, tasks
+from common.errors import Failure
 from common.rows import schema, store
 from common.search import sweep
 from common.search.oracles import Searcher
@@ -419,6 +420,11 @@ def test_a_later_sweep_that_did_worse_replaces_nothing(tmp_path):
         found[score] = json.loads(files.tuned.read_text())["arms"]["a"]["score"]
     assert found == {0.5: 0.5, 0.9: 0.9, 0.7: 0.9}
     one.write_tuned(files, {"a": "other code"})
+    assert json.loads(files.tuned.read_text())["arms"]["a"]["score"] == 0.7
+    files.tuned.write_text(files.tuned.read_text()[:50])
+    with pytest.raises(Failure, match=r"tuned_92_search.json is empty or damaged: run the sweep again.*; or remove it"):
+        sweep.tuned(files, {"a": entries}, {"a": "code"}, {"a": 0})
+    one.write_tuned(files, {"a": "code"})
     assert json.loads(files.tuned.read_text())["arms"]["a"]["score"] == 0.7
 
 
