@@ -24,6 +24,7 @@ INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
 
 os.environ["MPLBACKEND"] = "Agg"  # before any import of Matplotlib, which ends at one that is not installed, Jupyter's say
+os.environ["MATPLOTLIBRC"] = os.devnull  # it would complain of what it does not know there, or end at what is not UTF-8
 if not os.access(os.path.expanduser("~"), os.W_OK) and "XDG_CONFIG_HOME" not in os.environ:  # it would complain in two lines
     os.environ.setdefault("MPLCONFIGDIR", os.path.join(tempfile.gettempdir(), f"matplotlib-{os.getuid()}"))
 

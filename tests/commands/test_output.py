@@ -86,6 +86,16 @@ def test_drawing_needs_no_home(tmp_path):
     assert done.stdout == f"{tmp_path / f'matplotlib-{os.getuid()}'}\n"
 
 
+@pytest.mark.parametrize("variable", ["MATPLOTLIBRC", "MPLCONFIGDIR"])
+def test_settings_of_matplotlib_are_not_read(tmp_path, variable):
+    """It would complain in lines of its own of one that it does not know, and end at one that is not in UTF-8."""
+    code = "import common.commands.parsing, matplotlib; print(matplotlib.rcParams['font.size'])"
+    (tmp_path / "matplotlibrc").write_bytes(b"font.size: 30\nfoo.bar: 3\n# \xff\n")
+    environment = {**os.environ, variable: str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "10.0\n", "")
+
+
 def test_all_files_are_read_and_written_in_one_encoding():
     """Else a script or a row would mean something else under another locale: every call names it."""
     nameless = []

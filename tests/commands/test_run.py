@@ -48,6 +48,7 @@ CASES = {
     "precision": (["--precision", "float8"], "'float8'"),
     "checkpoint steps": (["--checkpoint-steps", "0"], "Received: 0"),
     "results a file": (["--results", str(SCRIPT)], str(SCRIPT)),
+    "results of nobody": (["--results", "~nobody-of-that-name/x"], "RESULTS begins with the home folder of somebody unknown"),
     "results below a file": (["--results", str(SCRIPT / "deeper")], "cannot be written"),
 }
 

@@ -5,6 +5,7 @@ import pytest
 
 from common.data.dataset import load
 from common.data.streams import Streams
+from common.errors import Misuse
 
 
 def test_digits_have_the_sizes_that_scikit_learn_ships(digits):
@@ -45,6 +46,13 @@ def test_a_damaged_cache_is_rebuilt(tmp_path, monkeypatch, damage):
     again = load("digits")
     assert again.checksum == dataset.checksum
     assert again.split(Streams(0))[0].images.shape == (1150, 28, 28, 1)
+
+
+@pytest.mark.parametrize(("variable", "name"), [("CACHE_DIR", "digits"), ("TFDS_DATA_DIR", "fashion_mnist")])
+def test_folders_of_nobody_are_named(monkeypatch, variable, name):
+    monkeypatch.setenv(variable, "~nobody-of-that-name/x")
+    with pytest.raises(Misuse, match=f"{variable} begins with the home folder of somebody unknown .*Received: ~nobody-of"):
+        load(name)
 
 
 def test_a_cached_dataset_opens_in_under_half_a_second(digits):

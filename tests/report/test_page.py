@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 from conftest import PROJECT
-from made import SPREAD, Made, around, claim, declared
+from made import CHECKSUM, SPREAD, Made, around, claim, declared
 
 from common.commands import report
 from common.errors import Failure
@@ -21,6 +21,7 @@ from common.verdicts.kinds import REFUTED, SUPPORTED
 
 EVIL = "</script><script>alert(1)</script> & <b>"
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
+CLASSES = [EVIL, "$x_{2}$", "%&", "a\\frac", "飞机", *(f"a long name, that of class {number}" for number in range(5, 10))]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -39,6 +40,7 @@ def folder(tmp_path):
         "setting": {"dataset": "mnist"},
         "baseline": EVIL,
         "seeds": 5,
+        "class_names": {schema.labels_key(CHECKSUM): CLASSES},
     }
     store.write_declaration(made.files, declared(**declaration))
     return tmp_path
@@ -418,7 +420,10 @@ def test_the_page_works_from_disk_without_a_network(folder, browser):
     wait(trial.is_displayed)
     assert "a, seed 2" in trial.text
     assert "make reproduce ROW=a2" in trial.text
-    assert len(find(".trial .confusion tr")) == 10
+    for cells in (".trial .confusion tr:first-child th", ".trial .confusion th:first-child"):
+        assert [cell.get_property("textContent") for cell in find(cells)] == ["", *CLASSES]
+    (root,) = find("html")
+    assert root.get_property("scrollWidth") <= root.get_property("clientWidth")  # however long they are
     assert sum(int(c.text) for c in find(".trial .confusion td") if c.text != "·") == 400
 
     find("#filter")[0].send_keys("supported a beats")

@@ -139,18 +139,18 @@ function showTrial(name, arm, i) {
     }, { responsive: true, displayModeBar: false });
   }
   if (trial.confusion) {
-    const holder = element("div", null, parts);
+    const holder = element("div", null, parts, { class: "matrix" });
     element("div", "rows: true class, columns: predicted", holder);
     const table = element("table", null, holder, { class: "confusion" });
     const names = data[name].classes;
     if (names.length) {
       const head = element("tr", null, table);
       element("th", "", head);
-      trial.confusion.forEach((_, column) => element("th", names[column], head));
+      trial.confusion.forEach((_, column) => element("th", names[column], head, { title: names[column] }));
     }
     trial.confusion.forEach((line, row) => {
       const tr = element("tr", null, table);
-      if (names.length) element("th", names[row], tr);
+      if (names.length) element("th", names[row], tr, { title: names[row] });
       line.forEach((count, column) => element("td", count || "·", tr, row === column ? { class: "hit" } : {}));
     });
   }
