@@ -15,7 +15,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.markers import MarkerStyle
 from matplotlib.text import Text
 
-from common.figures import cache, curves, draw, fonts, predictions, scores, search, sensitivity, style, verdicts
+from common.figures import cache, curves, draw, predictions, scores, search, sensitivity, style, verdicts
 from common.rows import schema, store
 from common.rows.metric import Primary
 from common.rows.table import Table
@@ -337,33 +337,6 @@ def test_arms_that_make_the_same_mistakes_have_a_scale_of_whole_percents():
     counts = 10 * np.eye(3, dtype=int)
     *_, scale = predictions.confusions({"a": counts, "b": counts}, "title", "caption").axes
     assert scale.get_ylim() == (-1, 1)
-
-
-NAMES = [
-    "$x^{2",
-    "a_b_{",
-    "c\\frac",
-    "飞机",
-    "$\\undefined$",
-    "%&<b>",
-    "  ",
-    "a very long name of a class 1",
-    "a very long name of a class 2",
-    "{",
-]
-
-
-def test_class_names_stand_on_both_axes_as_plain_text(tmp_path):
-    counts = 10 * np.eye(len(NAMES), dtype=int)
-    figure = predictions.confusions({"a": counts, "b": counts}, "title", "caption", NAMES)
-    style.save(tmp_path / "it.png", figure)
-    plane = "飞机" if fonts.families("飞机") else "class 3"
-    long = ["7 a very long nam…", "8 a very long nam…"]
-    expected = [*NAMES[:3], plane, NAMES[4], NAMES[5], "class 6", *long, "{"]
-    for axes in figure.axes[:2]:
-        assert [label.get_text() for label in axes.get_xticklabels()] == expected
-        assert [label.get_text() for label in axes.get_yticklabels()] == expected
-        assert not any(label.get_parse_math() for label in (*axes.get_xticklabels(), *axes.get_yticklabels()))
 
 
 def test_the_names_of_classes_are_those_of_the_declaration(told):

@@ -111,6 +111,34 @@ def test_a_class_that_no_font_has_is_called_by_its_number(machine):
     assert fonts.class_names(names) == ["飞机", "class 1", "cat", "class 3", "tab here"]
 
 
+NAMES = [
+    "$x^{2",
+    "a_b_{",
+    "c\\frac",
+    "飞机",
+    "$\\undefined$",
+    "%&<b>",
+    "  ",
+    "a very long name of a class 1",
+    "a very long name of a class 2",
+    "{",
+]
+
+
+@pytest.mark.parametrize(("own", "plane"), [({"Made": "飞机"}, "飞机"), ({}, "class 3")])
+def test_class_names_stand_on_both_axes_as_plain_text(machine, tmp_path, own, plane):
+    machine(**own)
+    counts = 10 * np.eye(len(NAMES), dtype=int)
+    figure = predictions.confusions({"a": counts, "b": counts}, "title", "caption", NAMES)
+    style.save(tmp_path / "it.png", figure)
+    long = ["7 a very long nam…", "8 a very long nam…"]
+    expected = [*NAMES[:3], plane, NAMES[4], NAMES[5], "class 6", *long, "{"]
+    for axes in figure.axes[:2]:
+        assert [label.get_text() for label in axes.get_xticklabels()] == expected
+        assert [label.get_text() for label in axes.get_yticklabels()] == expected
+        assert not any(label.get_parse_math() for label in (*axes.get_xticklabels(), *axes.get_yticklabels()))
+
+
 def test_mistakes_show_the_numbers_of_such_classes(machine, monkeypatch):
     machine()
     shares, labels = np.array([[[0.9, 0.1], [0.2, 0.8]]]), np.array([[1, 0]])
