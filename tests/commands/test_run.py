@@ -138,7 +138,7 @@ def test_own_images_run_under_small_with_as_many_as_there_are(experiment, capsys
     status, out, err = run(experiment, capsys, "--dataset", pets, "--dry", "--results", tmp_path / "out")
     assert (status, err) == (0, "")
     # 120 images, of which a fifth is the test split and a tenth of the rest is val.
-    assert f"small, {pets}: epochs 15, batch_size 32, train_size 86 (as many as the data allow), precision float32" in out
+    assert f"small, {pets}: epochs 18, batch_size 32, train_size 86 (as many as the data allow), precision float32" in out
     assert "rows in " + str(tmp_path / "out" / "small-") in out
     assert "12 search trials to run, up to 9 more for the best of them, then at most 25 of the result" in out
 
