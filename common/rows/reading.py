@@ -139,7 +139,7 @@ def _whole(text: str) -> str:
 
 def _share(text: str) -> str:
     number = _number(text)
-    if number != "nan" and not 0 <= float(number) <= 1:
+    if number not in NO_NUMBERS and not 0 <= float(number) <= 1:
         raise ValueError("a share lies between 0 and 1, and is no percentage")
     return number
 

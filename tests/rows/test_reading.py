@@ -104,7 +104,7 @@ def replaced(column, value):
         ("test_accuracy", "-0.1", "a share lies between 0 and 1, and is no percentage"),
         ("test_accuracy", "good", "a number is needed"),
         ("test_accuracy", "1.234,5", "a number is needed"),
-        ("test_accuracy", "inf", "a share lies between 0 and 1, and is no percentage"),
+        ("test_accuracy", "inf", "a trial that is done has a score"),
         ("test_accuracy", "", "a trial that is done has a score"),
         ("test_accuracy", "nan", "a trial that is done has a score"),
         ("epochs", "20.5", "a whole number is needed"),
