@@ -2,10 +2,11 @@
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from common.errors import Misuse
+from common.text import to_id
 
 KINDS = {
     "superiority": lambda better, worse: better == worse == 1,
@@ -118,17 +119,67 @@ def _listed(side: str | Sequence[str]) -> list[str]:
 
 
 def less(text: str, better: str, worse: str, metric: str, margin: float, *, id: str) -> Claim:
-    """The claim that an arm has less of a metric than another, by at least a margin."""
+    """The claim that `better` has a lower value of a metric than `worse`, by at least the margin."""
     return Claim(text, better, worse, margin, id=id, metric=metric, lower_is_better=True)
 
 
-def overfits_less(better: str, worse: str, margin: float = 0.015, *, id: str) -> tuple[Claim, Claim]:
-    """Both halves of the claim that an arm overfits less: a gap that is smaller by a margin, and an accuracy that is not worse.
+def not_worse(text: str, better: str, worse: str, margin: float = SAMENESS, *, id: str) -> Claim:
+    """The claim that `better` is worse than `worse` by less than the margin, if at all."""
+    return Claim(text, better, worse, margin, id=id, kind="not worse")
 
-    Their ids are `id` followed by -gap and by -accuracy.
+
+def same(text: str, better: str, worse: str, margin: float = SAMENESS, *, id: str) -> Claim:
+    """The claim that two arms differ by less than the margin."""
+    return Claim(text, better, worse, margin, id=id, kind="same")
+
+
+def sooner(text: str, better: str, worse: str, target: float = 0.9, margin: float = 1, *, id: str) -> Claim:
+    """The claim that `better` reaches a target on val in fewer epochs than `worse`, by at least the margin."""
+    return Claim(text, better, worse, margin, id=id, metric="epochs_to_target", target=target)
+
+
+def interaction(text: str, better: Sequence[str], worse: Sequence[str], margin: float = 0.015, *, id: str) -> Claim:
+    """The claim that better₀ − better₁ is larger than worse₀ − worse₁ by at least the margin."""
+    return Claim(text, better, worse, margin, id=id, kind="interaction")
+
+
+def each(
+    names: Iterable[str],
+    text: str,
+    better: str | Sequence[str],
+    worse: str | Sequence[str],
+    margin: float,
+    *,
+    id: str,
+    **fields,
+) -> list[Claim]:
+    """One claim per name, where the same is claimed of several arms.
+
+    Args:
+        text, better, worse, id: those of the claim, with `{}` for the name. In the id, hyphens replace all characters but
+            letters and digits.
+        fields: further arguments of `Claim`.
     """
-    text = f"{better} reduces overfitting against {worse}"
+
+    def filled(side, name):
+        return side.format(name) if isinstance(side, str) else [arm.format(name) for arm in side]
+
+    return [
+        Claim(text.format(name), filled(better, name), filled(worse, name), margin, id=to_id(id.format(name)), **fields)
+        for name in names
+    ]
+
+
+def overfits_less(better: str, worse: str, margin: float = 0.015, *, id: str) -> tuple[Claim, Claim]:
+    """Both halves of the claim that an arm overfits less: a smaller gap between train and test accuracy, and an accuracy that is
+    not worse.
+
+    Args:
+        margin: of the gap; that of the accuracy is `SAMENESS`.
+        id: the claims' ids are it with -gap and -accuracy added.
+    """
+    text = f"{better!r} overfits less than {worse!r}"
     return (
-        less(f"{text}: gap", better, worse, "gap", margin, id=f"{id}-gap"),
-        Claim(f"{text}: accuracy", better, worse, SAMENESS, id=f"{id}-accuracy", kind="not worse"),
+        less(f"{text}: smaller gap between train and test accuracy", better, worse, "gap", margin, id=f"{id}-gap"),
+        not_worse(f"{text}: accuracy not worse", better, worse, id=f"{id}-accuracy"),
     )
