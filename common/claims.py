@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from common.errors import Misuse
-from common.text import to_id
+from common.text import did_you_mean, to_id
 
 KINDS = {
     "superiority": lambda better, worse: better == worse == 1,
@@ -75,7 +75,9 @@ class Claim:
         if self.kind is None:
             object.__setattr__(self, "kind", "superiority" if isinstance(self.better, str) else "best of family")
         if self.kind not in KINDS:
-            raise Misuse(f"a claim's kind must be one of {', '.join(KINDS)}. Received: {self.kind!r}")
+            raise Misuse(
+                f"a claim's kind must be one of {', '.join(KINDS)}. Received: {self.kind!r}{did_you_mean(self.kind, KINDS)}"
+            )
         if not self.margin > 0:
             raise Misuse(f"a claim's margin must be above 0. Received: {self.margin!r}")
         counts = len(self.better_arms), len(self.worse_arms)

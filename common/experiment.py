@@ -16,7 +16,7 @@ from common.errors import Misuse
 from common.files import PROJECT
 from common.setting import FIELDS, NAMES, SMOKE, Selected, Setting, small_of
 from common.space import shared  # noqa: F401  which scripts import from here
-from common.text import file_name
+from common.text import did_you_mean, file_name
 
 COMMAND_LINE = "common.commands.run"
 """The module that is run with a script and its options. Nothing here imports it."""
@@ -249,7 +249,10 @@ class Experiment:
         if not isinstance(claims, list | tuple) or not all(isinstance(claim, Claim) for claim in claims):
             raise Misuse(f"{self.name}: claims must be a list of Claim(…). Received: {claims!r}")
         if not isinstance(self.task, tasks.Task):
-            raise Misuse(f"{self.name}: task must be one of common.tasks. Received: {self.task!r}")
+            names = [name for name, task in vars(tasks).items() if isinstance(task, tasks.Task)]
+            raise Misuse(
+                f"{self.name}: task must be one of common.tasks. Received: {self.task!r}{did_you_mean(self.task, names)}"
+            )
         first = next(iter(inspect.signature(self.train).parameters.values()), None)
         if first is None or first.kind not in (first.POSITIONAL_ONLY, first.POSITIONAL_OR_KEYWORD):
             received = f"def {self.train.__name__}{inspect.signature(self.train)}"
@@ -310,16 +313,22 @@ class Experiment:
             raise Misuse(f"{self.name}: points must be at least 1. Received: {self.points}")
         unknown = [kind for kind in self.figures if kind not in FIGURES]
         if unknown:
-            raise Misuse(f"{self.name}: figures must be among {', '.join(FIGURES)}. Received: {unknown[0]!r}")
+            raise Misuse(
+                f"{self.name}: figures must be among {', '.join(FIGURES)}. "
+                f"Received: {unknown[0]!r}{did_you_mean(unknown[0], FIGURES)}"
+            )
         parameters = list(inspect.signature(self.train).parameters.values())[1:]
         both = [p.name for p in parameters if p.name in FIELDS]
         if both:
             raise Misuse(f"{self.name}: {both[0]!r} is a field of Setting and cannot be an argument of train as well")
+        names = [parameter.name for parameter in parameters]
         for arm in self.arms:
+            arguments = self.arguments(arm) | space.defaults(self.searched_by(arm))
             try:
-                inspect.signature(self.train).bind(None, **self.arguments(arm), **space.defaults(self.searched_by(arm)))
+                inspect.signature(self.train).bind(None, **arguments)
             except TypeError as error:
-                raise Misuse(f"{self.name}: arm {arm!r} does not fit train(): {error}") from None
+                hint = did_you_mean(next((name for name in arguments if name not in names), ""), [*names, *FIELDS])
+                raise Misuse(f"{self.name}: arm {arm!r} does not fit train(): {error}{hint}") from None
             for name in self.settings:
                 selected = self.select(name)
                 self.arm_setting(arm, selected.setting, selected)
@@ -330,7 +339,10 @@ class Experiment:
         for claim in self.claims:
             missing = [arm for arm in claim.arms if arm not in self.arms]
             if missing:
-                raise Misuse(f"{self.name}: claim {claim.text!r} names an arm that is not there: {missing[0]!r}")
+                raise Misuse(
+                    f"{self.name}: a claim must name arms of the experiment: {claim.text!r}. "
+                    f"Received: {missing[0]!r}{did_you_mean(missing[0], self.arms)}"
+                )
 
 
 def _changed(value) -> tuple | None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 
 from common.errors import Misuse
+from common.text import did_you_mean
 
 POINTS_PER_DECADE = 2
 """Of a logarithmic grid, at least."""
@@ -211,7 +212,8 @@ class _Recorder:
         return self._add(name, choice(value))
 
     def __getattr__(self, name: str):
-        raise Misuse(f"a space may call hp.Float, Int, Choice, Boolean and Fixed. Received: hp.{name}")
+        hint = did_you_mean(name, ("Float", "Int", "Choice", "Boolean", "Fixed"))
+        raise Misuse(f"a space may call hp.Float, Int, Choice, Boolean and Fixed. Received: hp.{name}{hint}")
 
 
 def of_build(build: Callable) -> Space:

@@ -32,8 +32,11 @@ def experiment(**options):
         ({"batch_size": -3}, "batch_size must .* Received: -3"),
         ({"train_size": 0}, "train_size must .* Received: 0"),
         ({"colour": "blue"}, "Received: 'blue'"),
+        ({"colour": "gray"}, r"Received: 'gray' \(did you mean 'grey'\?\)"),
         ({"precision": "half"}, "Received: 'half'"),
+        ({"precision": "mixed_float"}, r"Received: 'mixed_float' \(did you mean 'mixed_float16'\?\)"),
         ({"vary": ("shuffle",)}, "Received: 'shuffle'"),
+        ({"vary": ("ordre",)}, r"Received: 'ordre' \(did you mean 'order'\?\)"),
         ({"imbalance": 0.5}, "imbalance must be at least 1. Received: 0.5"),
         ({"label_noise": 1.0}, "label_noise must lie between 0 and 1. Received: 1.0"),
         ({"classes": (3,)}, "at least two different ones"),
@@ -52,7 +55,9 @@ def test_an_impossible_setting_is_named(changes, said):
             {"arms": {"first": {}}},
             "the first arm .* call it 'baseline', or say .* None .* Received: 'first'",
         ),
-        ({"arms": {"baseline": {"l3": 1}}}, "arm 'baseline' does not fit train"),
+        ({"arms": {"baseline": {"l_2": 1}}}, r"arm 'baseline' does not fit train.*'l_2' \(did you mean 'l2'\?\)"),
+        ({"arms": {"baseline": {"batchsize": 8}}}, r"'batchsize' \(did you mean 'batch_size'\?\)"),
+        ({"task": "rotate"}, r"task must be one of common.tasks. Received: 'rotate' \(did you mean 'rotated'\?\)"),
         ({"arms": {"baseline": {"l2": object()}}}, "for l2 write a number, string, list or dict, .* Received: <object"),
         (
             {"arms": {"baseline": {"l2": {3: 0.5}}}},
@@ -78,7 +83,14 @@ def test_an_impossible_setting_is_named(changes, said):
         ({"arms": {"baseline": {}, "None": {}}}, "read as missing"),
         ({"arms": {"baseline": {}, "16": {}}}, "must not be a number"),
         ({"seeds": 0}, "seeds must be at least 1"),
-        ({"claims": [Claim("x", id="x", better="c", worse="baseline", margin=0.1)]}, "names an arm that is not there: 'c'"),
+        (
+            {"claims": [Claim("x", id="x", better="c", worse="baseline", margin=0.1)]},
+            "a claim must name arms .*: 'x'. Received: 'c'",
+        ),
+        (
+            {"claims": [Claim("x", id="x", better="b", worse="basline", margin=0.1)]},
+            r"Received: 'basline' \(did you mean 'baseline'\?\)",
+        ),
         (
             {"claims": [Claim(text, id="helps", better="b", worse="baseline", margin=0.1) for text in ("it helps", "it does")]},
             "each claim must have an id of its own. Received twice: 'helps'",
@@ -204,8 +216,8 @@ def test_claims_made_by_helpers_have_ids_too():
 def test_an_experiment_may_name_more_kinds_of_figures():
     assert declared(figures=["mistakes"])["figures"] == ["mistakes"]
     assert declared()["figures"] == []
-    with pytest.raises(Misuse, match="figures must be among steps, mistakes. Received: 'pie'"):
-        experiment(figures=["pie"])
+    with pytest.raises(Misuse, match=r"figures must be among steps, mistakes. Received: 'step' \(did you mean 'steps'\?\)"):
+        experiment(figures=["step"])
 
 
 def test_a_claim_is_about_the_tasks_primary_metric():
