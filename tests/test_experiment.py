@@ -53,7 +53,7 @@ def test_an_impossible_setting_is_named(changes, said):
     [
         (
             {"arms": {"first": {}}},
-            "the first arm .* call it 'baseline', or say .* None .* Received: 'first'",
+            "the first arm must be the baseline: call it 'baseline', or set .* None .* Received: 'first'",
         ),
         ({"arms": {"baseline": {"l_2": 1}}}, r"arm 'baseline' does not fit train.*'l_2' \(did you mean 'l2'\?\)"),
         ({"arms": {"baseline": {"batchsize": 8}}}, r"'batchsize' \(did you mean 'batch_size'\?\)"),
@@ -61,7 +61,7 @@ def test_an_impossible_setting_is_named(changes, said):
         ({"arms": {"baseline": {"l2": object()}}}, "for l2 write a number, string, list or dict, .* Received: <object"),
         (
             {"arms": {"baseline": {"l2": {3: 0.5}}}},
-            r"arm 'baseline' hands over plain values, .*: for l2 write strings as keys, .* Received: 3 in \{3: 0.5\}",
+            r"arm 'baseline' must hold plain values, .*: for l2 write strings as keys, .* Received: 3 in \{3: 0.5\}",
         ),
         ({"arms": {"baseline": {"l2": {True: 0.5}}}}, "strings as keys, .* Received: True"),
         ({"arms": {"baseline": {"l2": [(1, 2)]}}}, r"for l2 write a list. Received: \(1, 2\) in \[\(1, 2\)\]"),
@@ -71,7 +71,7 @@ def test_an_impossible_setting_is_named(changes, said):
         ({"arms": {"baseline": {"l2": np.float64(0.1)}}}, r"as \.tolist\(\) gives it. Received: np.float64"),
         ({"arms": {"baseline": {"l2": np.arange(2)}}}, r"as \.tolist\(\) gives it. Received: array"),
         ({"arms": {"baseline": {"classes": [np.int64(1), 2]}}}, r"for classes .*as \.tolist\(\)"),
-        ({"setting": SETTING.replace(classes=(np.int64(1), 2))}, r"a setting hands over .*: for classes .*as \.tolist\(\)"),
+        ({"setting": SETTING.replace(classes=(np.int64(1), 2))}, r"a setting must hold .*: for classes .*as \.tolist\(\)"),
         ({"setting": SETTING.replace(imbalance=float("inf"))}, "for imbalance write None or a finite number"),
         (
             {"search": {"l2": choice((8, 16), (16, 32))}},
@@ -80,7 +80,7 @@ def test_an_impossible_setting_is_named(changes, said):
         ({"search": {"l2": choice(0.1, np.float32(0.2))}}, "for l2 write a plain number"),
         ({"arms": {"baseline": {"epochs": 0}}}, "epochs must be"),
         ({"arms": {"baseline": {}, "a b": {}, "a_b": {}}}, "differ in more than punctuation"),
-        ({"arms": {"baseline": {}, "None": {}}}, "read as missing"),
+        ({"arms": {"baseline": {}, "None": {}}}, "read them as missing"),
         ({"arms": {"baseline": {}, "16": {}}}, "must not be a number"),
         ({"seeds": 0}, "seeds must be at least 1"),
         (
@@ -93,7 +93,7 @@ def test_an_impossible_setting_is_named(changes, said):
         ),
         (
             {"claims": [Claim(text, id="helps", better="b", worse="baseline", margin=0.1) for text in ("it helps", "it does")]},
-            "each claim must have an id of its own. Received twice: 'helps'",
+            "the ids of claims must be unique. Received twice: 'helps'",
         ),
     ],
 )
@@ -106,7 +106,7 @@ def test_a_name_is_an_argument_or_a_field_not_both():
     def both(trial, *, epochs):
         """Never run."""
 
-    with pytest.raises(Misuse, match="'epochs' is a field of Setting"):
+    with pytest.raises(Misuse, match="an argument of train must not be called like a field of Setting. Received: 'epochs'"):
         Experiment(both, arms={"baseline": {}}, setting=SETTING)
 
 
