@@ -39,7 +39,7 @@ def test_superiority_is_supported_refuted_or_open(made):
     assert better.p < better.level
     assert noisy.p > noisy.level
     assert noisy.low < 0.02 < noisy.high
-    few, many = map(int, re.match(r"(\d+) to (\d+) seeds would settle 0\.02", noisy.settled_by).groups())
+    few, many = map(int, re.match(r"(\d+) to (\d+) seeds would resolve 0\.02", noisy.settled_by).groups())
     assert 5 < few < many
     assert noisy.settled_by in noisy.sentence()
 
