@@ -31,8 +31,8 @@ def signed(value: float, form: str = "+.4f") -> str:
 
 
 def interval(low: float, high: float, form: str = "+.4f") -> str:
-    """The interval of a difference; `endless` if a bound is infinite."""
-    return f"{signed(low, form)} to {signed(high, form)}" if math.isfinite(low + high) else "endless"
+    """The interval of a difference; `unbounded` if a bound is infinite."""
+    return f"{signed(low, form)} to {signed(high, form)}" if math.isfinite(low + high) else "unbounded"
 
 
 def seeds(count: int) -> str:
