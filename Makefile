@@ -19,7 +19,7 @@ LOCKS := $(if $(call on,GPU),requirements-gpu.lock,requirements.lock requirement
 GIVEN := $(strip $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name))))
 OPTIONS = $(foreach name,$(filter-out PYTHON GPU ARGS,$(GIVEN)),$(call quoted,$(name)=$(value $(name))))
 ALL_GIVEN = $(foreach name,$(GIVEN),$(call quoted,$(name)=$(value $(name))))
-REFUSED := $(if $(GIVEN),$(shell $(WITH) common/commands/options.py $(ALL_GIVEN) -- $(foreach goal,$(MAKECMDGOALS),$(call quoted,$(goal)))))
+REFUSED := $(if $(GIVEN),$(shell $(WITH) -m common.commands.options $(ALL_GIVEN) -- $(foreach goal,$(MAKECMDGOALS),$(call quoted,$(goal)))))
 $(if $(REFUSED),$(error $(REFUSED)))
 
 .DEFAULT_GOAL := help
@@ -30,7 +30,7 @@ help: ## This list
 	@sed -n 's/^\([a-zA-Z%-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | sed 's/%/NN/' | awk -F'|' '{ printf "%-14s  %s\n", $$1, $$2 }'
 	@echo
 	@echo "Options, those of exp-NN, sweep-NN and all first:"
-	@$(WITH) common/commands/options.py
+	@$(WITH) -m common.commands.options
 
 setup: ## Create .venv with the locked packages (GPU=1: with CUDA)
 	@why=$$($(PY) -I common/commands/venv.py $(LOCKS) 2>/dev/null) || { \

@@ -1,11 +1,12 @@
-"""Claims: statements about arms with a margin, written before running, that the rows support or refute."""
+"""Claims: hypotheses about arms, each with a margin and written before running, which the rows support or refute."""
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from common.errors import Misuse
+from common.text import did_you_mean, to_id
 
 KINDS = {
     "superiority": lambda better, worse: better == worse == 1,
@@ -15,39 +16,39 @@ KINDS = {
     "best of family": lambda better, worse: better >= 2 and worse == 1,
     "flatness": lambda better, worse: better == worse >= 3,
 }
-"""The kinds of claims, and which numbers of better and worse arms each takes. How they are judged: `common.verdicts.kinds`."""
+"""Kinds of claims -> whether a kind takes so many better and worse arms. How each is judged: `common.verdicts.kinds`."""
 OF_TARGETS = ("epochs_to_target", "steps_to_target")
-"""Metrics that count until a target is reached."""
+"""Metrics that count epochs or updates until a target is reached."""
 DEFINING = ("better", "worse", "margin", "kind", "metric", "lower_is_better", "within", "target")
-"""Fields that say what is claimed: under other values of these it is another claim, whatever its id. Its text only words it."""
+"""Fields that define a claim: with other values of these it is another claim, even under the same id. The text may change."""
 SAMENESS = 0.02
-"""Of accuracy: what 5,000 training images of CIFAR-10 can tell from nothing."""
+"""Margin of accuracy within which arms count as the same: the smallest that 5,000 training images of CIFAR-10 resolve."""
 LONGEST_ID = 24
-"""In characters."""
+"""Characters of a claim's id, at most."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement about arms, at their own learning rates.
+    """A hypothesis that one arm differs from another, each at its learning rate, by a margin.
 
     Args:
-        text: as someone would say it. It may be worded better at any time.
-        id: a short name that it keeps, unlike that of any other claim of its experiment: lower case letters, digits and hyphens.
-        better, worse: arms. For "interaction" two pairs: the claim is (better₀ − better₁) − (worse₀ − worse₁) > 0. For
-            "best of family" several arms in `better`, of which the best on val is judged on test.
+        text: the claim in words, understood without the claims beside it. May be reworded at any time.
+        id: a short permanent name, unique within the experiment: lower case letters, digits and hyphens.
+        better, worse: arms. For "interaction" a pair each: the claim is (better₀ − better₁) − (worse₀ − worse₁) > 0. For
+            "best of family" `better` holds several arms, of which the best on val is judged on test.
         margin: δ > 0, the smallest difference that matters, in the metric's unit.
         kind: "superiority" (better − worse is at least the margin), "not worse" (lower bound above −margin), "same"
-            (inside ±margin), "interaction", "best of family", "flatness" (over more decades of a number, one per arm of either
-            side in the same order, the metric lies within `within` of its side's best). By default superiority, or best of
+            (inside ±margin), "interaction", "best of family", or "flatness" (the metric stays within `within` of the best of its
+            side over more decades of a number, in which the arms of each side differ). By default superiority, or best of
             family for several arms.
-        metric: by default the task's primary one. A column of the rows, the name of a measure, or "gap" (train less test
+        metric: by default the task's primary one. A column of the rows, the name of a measure, or "gap" (train minus test
             accuracy), "worst_class_accuracy", "survival", "seconds" (of training, of trials that ran alone),
-            "epochs_to_target" or "steps_to_target", both of which are known at the ends of epochs alone.
-        lower_is_better: whether a smaller value of the metric is the better one.
-        datasets: those it speaks about; by default those of the experiment's small and full settings.
-        within: of "flatness".
-        target: of "epochs_to_target" and "steps_to_target", of which fewer are better: what val must reach, as a share of what
-            the baseline (without one, the first arm) ends with in the mean over its seeds; of an error 1 / target times that.
+            "epochs_to_target" or "steps_to_target", both measured at the end of epochs.
+        lower_is_better: whether smaller values of the metric are better.
+        datasets: the datasets that the claim is about; by default those of the experiment's small and full settings.
+        within: of "flatness", in the metric's unit.
+        target: of "epochs_to_target" and "steps_to_target", where fewer are better: the score to reach on val, as a share of
+            the baseline's final score (without a baseline, of the first arm), mean over seeds; of an error, 1 / target times it.
 
     Raises:
         Misuse: a malformed id, or fields that do not fit each other.
@@ -74,7 +75,9 @@ class Claim:
         if self.kind is None:
             object.__setattr__(self, "kind", "superiority" if isinstance(self.better, str) else "best of family")
         if self.kind not in KINDS:
-            raise Misuse(f"a claim's kind must be one of {', '.join(KINDS)}. Received: {self.kind!r}")
+            raise Misuse(
+                f"a claim's kind must be one of {', '.join(KINDS)}. Received: {self.kind!r}{did_you_mean(self.kind, KINDS)}"
+            )
         if not self.margin > 0:
             raise Misuse(f"a claim's margin must be above 0. Received: {self.margin!r}")
         counts = len(self.better_arms), len(self.worse_arms)
@@ -83,33 +86,36 @@ class Claim:
                 f"a claim of kind {self.kind!r} does not take {counts[0]} better and {counts[1]} worse arms: {self.text!r}"
             )
         if (self.kind == "flatness") != (self.within is not None):
-            raise Misuse(f"a claim has `within` if, and only if, it is about flatness: {self.text!r}. Received: {self.within!r}")
+            raise Misuse(f"a claim of flatness needs `within`, and no other takes it: {self.text!r}. Received: {self.within!r}")
         if self.target is not None and not 0 < self.target <= 1:
             raise Misuse(
-                f"a claim's target is a share of what the baseline ends with, above 0 and at most 1. Received: {self.target!r}"
+                f"a claim's target must be a share of the baseline's final score, above 0, at most 1. Received: {self.target!r}"
             )
         if (self.metric in OF_TARGETS) != (self.target is not None):
             raise Misuse(
-                f"a claim has a target if, and only if, its metric is about one: {self.text!r}. Received: {self.target!r}"
+                f"a claim about {' or '.join(OF_TARGETS)} needs a target, and no other takes one: {self.text!r}. "
+                f"Received: {self.target!r}"
             )
 
     @classmethod
     def of(cls, fields: dict) -> "Claim":
-        """A claim as a declaration holds it, in plain values."""
+        """The claim with the fields of a declaration; unknown fields are ignored."""
         known = {field.name for field in dataclasses.fields(cls)}
         return cls(**{name: value for name, value in fields.items() if name in known})
 
     @property
     def better_arms(self) -> list[str]:
+        """The arms of `better`, also where it is one."""
         return _listed(self.better)
 
     @property
     def worse_arms(self) -> list[str]:
+        """The arms of `worse`, also where it is one."""
         return _listed(self.worse)
 
     @property
     def arms(self) -> list[str]:
-        """All arms it names."""
+        """The arms of both sides."""
         return [*self.better_arms, *self.worse_arms]
 
 
@@ -118,17 +124,67 @@ def _listed(side: str | Sequence[str]) -> list[str]:
 
 
 def less(text: str, better: str, worse: str, metric: str, margin: float, *, id: str) -> Claim:
-    """The claim that an arm has less of a metric than another, by at least a margin."""
+    """The claim that `better` has a lower value of a metric than `worse`, by at least the margin."""
     return Claim(text, better, worse, margin, id=id, metric=metric, lower_is_better=True)
 
 
-def overfits_less(better: str, worse: str, margin: float = 0.015, *, id: str) -> tuple[Claim, Claim]:
-    """Both halves of the claim that an arm overfits less: a gap that is smaller by a margin, and an accuracy that is not worse.
+def not_worse(text: str, better: str, worse: str, margin: float = SAMENESS, *, id: str) -> Claim:
+    """The claim that `better` is worse than `worse` by less than the margin, if at all."""
+    return Claim(text, better, worse, margin, id=id, kind="not worse")
 
-    Their ids are `id` followed by -gap and by -accuracy.
+
+def same(text: str, better: str, worse: str, margin: float = SAMENESS, *, id: str) -> Claim:
+    """The claim that two arms differ by less than the margin."""
+    return Claim(text, better, worse, margin, id=id, kind="same")
+
+
+def sooner(text: str, better: str, worse: str, target: float = 0.9, margin: float = 1, *, id: str) -> Claim:
+    """The claim that `better` reaches a target on val in fewer epochs than `worse`, by at least the margin."""
+    return Claim(text, better, worse, margin, id=id, metric="epochs_to_target", target=target)
+
+
+def interaction(text: str, better: Sequence[str], worse: Sequence[str], margin: float = 0.015, *, id: str) -> Claim:
+    """The claim that better₀ − better₁ is larger than worse₀ − worse₁ by at least the margin."""
+    return Claim(text, better, worse, margin, id=id, kind="interaction")
+
+
+def each(
+    names: Iterable[str],
+    text: str,
+    better: str | Sequence[str],
+    worse: str | Sequence[str],
+    margin: float,
+    *,
+    id: str,
+    **fields,
+) -> list[Claim]:
+    """One claim per name, where the same is claimed of several arms.
+
+    Args:
+        text, better, worse, id: those of the claim, with `{}` for the name. In the id, hyphens replace all characters but
+            letters and digits.
+        fields: further arguments of `Claim`.
     """
-    text = f"{better} reduces overfitting against {worse}"
+
+    def filled(side, name):
+        return side.format(name) if isinstance(side, str) else [arm.format(name) for arm in side]
+
+    return [
+        Claim(text.format(name), filled(better, name), filled(worse, name), margin, id=to_id(id.format(name)), **fields)
+        for name in names
+    ]
+
+
+def overfits_less(better: str, worse: str, margin: float = 0.015, *, id: str) -> tuple[Claim, Claim]:
+    """Both halves of the claim that an arm overfits less: a smaller gap between train and test accuracy, and an accuracy that is
+    not worse.
+
+    Args:
+        margin: of the gap; that of the accuracy is `SAMENESS`.
+        id: the claims' ids are it with -gap and -accuracy added.
+    """
+    text = f"{better!r} overfits less than {worse!r}"
     return (
-        less(f"{text}: gap", better, worse, "gap", margin, id=f"{id}-gap"),
-        Claim(f"{text}: accuracy", better, worse, SAMENESS, id=f"{id}-accuracy", kind="not worse"),
+        less(f"{text}: smaller gap between train and test accuracy", better, worse, "gap", margin, id=f"{id}-gap"),
+        not_worse(f"{text}: accuracy not worse", better, worse, id=f"{id}-accuracy"),
     )

@@ -1,4 +1,4 @@
-"""`Experiment`, `Setting` and `Claim`: what a script declares."""
+"""`Experiment`, `Setting` and `Claim`: the declarations of a script."""
 
 import ast
 import atexit
@@ -15,46 +15,47 @@ from common.claims import Claim
 from common.errors import Misuse
 from common.files import PROJECT
 from common.setting import FIELDS, NAMES, SMOKE, Selected, Setting, small_of
-from common.space import shared  # noqa: F401  which scripts import from here
-from common.text import file_name
+from common.space import shared  # noqa: F401  for scripts
+from common.text import did_you_mean, file_name
 
 COMMAND_LINE = "common.commands.run"
-"""The module that is run with a script and its options. Nothing here imports it."""
+"""The module that runs a script with its options, in the same process but another program."""
 TUNERS = ("grid", "halton", "random", "bayesian", "hyperband")
+"""Names of the search algorithms."""
 FIGURES = ("steps", "mistakes")
-"""Kinds of figures that are drawn only where an experiment names them: updates to a target (also drawn for claims about one), and
-the test images that are most confidently mistaken."""
+"""Figures drawn only if an experiment asks for them: `steps`, the updates to a target (also drawn for claims about a target), and
+`mistakes`, the test images that are misclassified with the highest confidence."""
 LISTED = ("vary", "classes")
-"""Fields of `Setting` that are tuples there, and lists in an arm or a row."""
+"""Fields of `Setting` that hold tuples, and in arms and rows lists."""
 READ_AS_MISSING = ("NA", "N/A", "NULL", "NaN", "None", "n/a", "nan", "null", "")
-"""Arm names that pandas would take for a missing value."""
+"""Names that pandas reads as a missing value, and arms therefore must not have."""
 
 
 class Experiment:
-    """One numbered script: a question, its arms and how one of them is trained.
+    """One numbered script: its question, its arms and the function that trains one of them.
 
     Args:
         train: f(trial, **arguments) -> predictor; defined in the script.
-        arms: name -> what it changes: arguments of `train` and fields of `Setting`, plain values.
-        setting: the experiment's full one, for a GPU.
-        quick: one that ends within minutes, used by default; by default the full one.
-        small: real images on two cores, from which verdicts are published; by default the full one on CIFAR-10, cut down to
-            `common.setting.SMALL`.
+        arms: name -> arguments of `train` and fields of `Setting`, as plain values.
+        setting: the full setting, for a GPU.
+        quick: the setting used by default, which takes minutes; by default the full one.
+        small: the setting whose verdicts are published, real images on two cores; by default the full one on CIFAR-10, reduced
+            to `common.setting.SMALL`.
         claims: see `Claim`.
-        seeds: how many, by default.
-        baseline: the first arm, which the others are compared with; None where nothing is compared.
-        search: arguments of `train` that are searched, each arm for itself: name -> range (see `common.space`), or the same
-            per arm, or a function `build(hp)` as written for keras-tuner; or `shared(learning_rate=…)`, searched once on the
-            first arm and given to all. An arm that sets an argument itself keeps it.
-        tuner: how, one of `TUNERS`; per arm where they differ. By default all points of a grid, which grows until the best
-            ones lie inside.
-        points: how many an arm, where the tuner is not the grid.
-        task: what is learned; see `common.tasks`.
-        alone: whether trials run one at a time, which claims about seconds need.
-        figures: kinds to draw besides those that fit any experiment, among `FIGURES`.
+        seeds: number of seeds trained by default.
+        baseline: name of the first arm, with which the others are compared; None if the arms are not compared.
+        search: arguments of `train` to search for each arm: name -> range (see `common.space`), arm -> such a dict, or a
+            function `build(hp)` as for keras-tuner; or `shared(learning_rate=…)`, searched once on the first arm for all
+            arms. An argument that an arm sets is not searched.
+        tuner: the search algorithm, one of `TUNERS`, or arm -> algorithm. By default a grid, extended until the best points
+            are not at its edge.
+        points: number of points per arm, for tuners other than the grid.
+        task: the learning task; see `common.tasks`.
+        alone: whether trials run one at a time, as claims about seconds require.
+        figures: additional figures, of `FIGURES`.
 
     Raises:
-        Misuse: arms that `train` cannot take, claims about arms that are not there, or two claims of one id.
+        Misuse: arms that `train` does not accept, claims about unknown arms, or two claims with one id.
     """
 
     def __init__(
@@ -82,26 +83,26 @@ class Experiment:
         self.name = self.path.stem
         self.doc = inspect.cleandoc(script["__doc__"] or _docstring(self.path))
         self.module = script["__name__"]
-        if self.module == "__main__":  # `main` hands over to the command line, where a mistake is one line
+        if self.module == "__main__":  # `main` replaces the process by the command line, which checks the declaration
             atexit.register(_refuse_to_end, self.name)
             return
         self._check_kinds(setting, quick, small, claims)
         self.settings = dict(zip(NAMES, (quick or setting, small or small_of(setting), setting), strict=True))
-        """By name."""
+        """Setting by its name, one of `NAMES`."""
         self.seeds, self.baseline, self.figures = seeds, baseline, tuple(figures)
         self.claims = tuple(self._completed(claim) for claim in claims)
         self._check_names()
-        apart = search if isinstance(search, space.Shared) else space.Shared({}, search)
-        self.shared = self._checked_space("the shared search", apart.space)
-        """What is searched on the first arm for all of them."""
-        self.search = self._spaces(apart.arms)
-        """Space of each arm that is searched for itself."""
+        searched = search if isinstance(search, space.Shared) else space.Shared({}, search)
+        self.shared = self._checked_space("the shared search", searched.space)
+        """The space searched on the first arm for all arms."""
+        self.search = self._spaces(searched.arms)
+        """Arm -> the space searched for that arm alone."""
         self.tuner = tuner if isinstance(tuner, dict) else dict.fromkeys(self.search, tuner)
         self.points = points
         self._check(tuner)
 
     def _completed(self, claim: Claim) -> Claim:
-        """The claim with what follows from the experiment: the datasets that decide, and the task's primary metric."""
+        """The claim with its defaults: the task's primary metric, and the datasets of the small and the full setting."""
         if claim.metric is None:
             primary = {"metric": f"test_{self.task.metric}", "lower_is_better": self.task.lower_is_better}
             claim = dataclasses.replace(claim, **primary)
@@ -109,6 +110,7 @@ class Experiment:
         return claim if claim.datasets else dataclasses.replace(claim, datasets=tuple(datasets))
 
     def _spaces(self, search: dict | Callable | None) -> dict[str, space.Space]:
+        """Arm -> its search space, without the arguments that the arm sets."""
         if callable(search):
             search = space.of_build(search)
         search = search or {}
@@ -118,12 +120,13 @@ class Experiment:
         for arm, searched in search.items():
             searched = space.of_build(searched) if callable(searched) else searched
             searched = self._checked_space(f"the search of arm {arm!r}", searched)
-            own = {name: entry for name, entry in searched.items() if name not in self.arms[arm]}
-            if own:
-                spaces[arm] = own
+            free = {name: entry for name, entry in searched.items() if name not in self.arms[arm]}
+            if free:
+                spaces[arm] = free
         return spaces
 
     def _checked_space(self, where: str, entries: space.Space) -> space.Space:
+        """The entries unchanged. Raises `Misuse` for one that is no range or choice, or holds values that JSON would change."""
         wrong = [value for value in entries.values() if not isinstance(value, space.Range | space.Choice)]
         if wrong:
             raise Misuse(f"{self.name}: a search takes log_range, linear_range or choice. Received: {wrong[0]!r}")
@@ -135,33 +138,37 @@ class Experiment:
 
     @property
     def first(self) -> str:
-        """The first arm, on which what all arms share is searched."""
+        """Name of the first arm, on which the shared space is searched."""
         return next(iter(self.arms))
 
     def shared_by(self, arm: str) -> space.Space:
-        """What an arm takes from the shared search: all of it but what the arm sets, or searches for itself."""
-        own = {*self.arms[arm], *self.search.get(arm, ())}
-        return {name: entry for name, entry in self.shared.items() if name not in own}
+        """The part of the shared space that an arm neither sets nor searches separately."""
+        separate = {*self.arms[arm], *self.search.get(arm, ())}
+        return {name: entry for name, entry in self.shared.items() if name not in separate}
 
     def spaces(self, rate: float | None = None) -> dict[str, space.Space]:
-        """What is searched on each arm, on the first what all share; without the learning rate where the user has set one."""
+        """Arm -> the space searched on it, the shared one on the first arm.
+
+        Args:
+            rate: the user's learning rate, which is then not searched.
+        """
         searched = ({self.first: self.shared} if self.shared else {}) | self.search
         if rate is None:
             return searched
-        without = {arm: {n: entry for n, entry in own.items() if n != "learning_rate"} for arm, own in searched.items()}
-        return {arm: own for arm, own in without.items() if own}
+        without = {arm: {n: entry for n, entry in one.items() if n != "learning_rate"} for arm, one in searched.items()}
+        return {arm: one for arm, one in without.items() if one}
 
     def searched_by(self, arm: str) -> space.Space:
-        """All arguments of an arm that a search gives it, its own or the shared one."""
+        """The space of all searched arguments of an arm, shared or separate."""
         return self.shared_by(arm) | self.search.get(arm, {})
 
     @property
     def question(self) -> str:
-        """What the docstring's first line asks, without its number."""
+        """The question: the docstring's first line without its number."""
         return self.doc.partition("\n")[0].partition(": ")[2]
 
     def arguments(self, arm: str) -> dict:
-        """What the arm hands to `train`."""
+        """The arguments of `train` that the arm sets."""
         return {key: value for key, value in self.arms[arm].items() if key not in FIELDS}
 
     def select(
@@ -173,9 +180,13 @@ class Experiment:
         smoke: bool = False,
         debug: bool = False,
     ) -> Selected:
-        """One of its settings with what the user overrides, a learning rate included. Raises `Misuse`.
+        """The setting that a call uses, with the user's overrides. Raises `Misuse`.
 
-        Without a name it is the quick one; for a dataset that the user names the first that declares it, else the small one.
+        Args:
+            name: one of `NAMES`. By default the first setting that declares the dataset of `overrides`, the small one if none
+                does, and the quick one without a dataset.
+            overrides: fields of `Setting` -> the user's values.
+            rate, smoke, debug: see `Selected`.
         """
         overrides = overrides or {}
         if name is None:
@@ -183,36 +194,39 @@ class Experiment:
             name = next((name for name, setting in self.settings.items() if setting.dataset == dataset), "small")
         if rate is not None and not any("learning_rate" in self.searched_by(arm) for arm in self.arms):
             raise Misuse(
-                f"{self.name}: RATE takes the place of a learning rate that is searched: there is none. Received: {rate:g}"
+                f"{self.name}: RATE replaces a searched learning rate, and this experiment searches none. Received: {rate:g}"
             )
         return Selected(name, self.settings[name], overrides, rate, smoke, debug)
 
     def arm_setting(self, arm: str, setting: Setting, selected: Selected) -> Setting:
-        """The setting, which is the selected one as far as the data allow, with the arm's own fields where the user set none.
+        """The setting with the fields that the arm sets and the user does not override. Raises `Misuse`.
 
-        Epochs of an arm's own keep their ratio to the declared ones, as what it is about is how much longer it trains; a share
-        of the images is one of those that the setting trains on. A smoke run sets both for all arms.
+        An arm's epochs keep their ratio to the declared ones where the user overrides these; a `train_size` below 1 is a share
+        of the setting's training images. A smoke run overrides both for all arms.
+
+        Args:
+            setting: the selected setting, its training size reduced to the images that there are.
         """
-        own = {name: value for name, value in self.arms[arm].items() if name in FIELDS}
-        fields = {name: value for name, value in own.items() if name not in selected.overrides}
+        declared = {name: value for name, value in self.arms[arm].items() if name in FIELDS}
+        fields = {name: value for name, value in declared.items() if name not in selected.overrides}
         if selected.smoke:
             fields = {name: value for name, value in fields.items() if name not in SMOKE}
-        elif "epochs" in own and "epochs" in selected.overrides:
-            fields["epochs"] = max(round(own["epochs"] * setting.epochs / selected.declared.epochs), 1)
-        share = own.get("train_size")
+        elif "epochs" in declared and "epochs" in selected.overrides:
+            fields["epochs"] = max(round(declared["epochs"] * setting.epochs / selected.declared.epochs), 1)
+        share = declared.get("train_size")
         if isinstance(share, float) and not selected.smoke:
             fields["train_size"] = max(round(share * setting.train_size), 1) if setting.train_size else share
         return setting.replace(**fields)
 
     def declare(self, selected: Selected) -> dict:
-        """The declaration, as plain values, for what only reads rows."""
+        """The declaration as plain values, which is written beside the rows."""
         task = {} if self.task is tasks.classification else {"task": self.task.declare()}
         return task | {
             "experiment": self.name,
             "doc": self.doc,
             "question": self.question,
             "arms": self.arms,
-            "search": {arm: space.to_json(own) for arm, own in self.spaces(selected.rate).items()},
+            "search": {arm: space.to_json(one) for arm, one in self.spaces(selected.rate).items()},
             "baseline": self.baseline,
             "seeds": 1 if selected.tries else self.seeds,
             "setting_name": selected.name,
@@ -223,14 +237,14 @@ class Experiment:
         }
 
     def main(self) -> None:
-        """Give the process to the project's command line, which reads the script anew and without Keras.
+        """Run the command line on this script, in place of this process.
 
         Raises:
-            Misuse: the script is not what runs, but is being read, or imported by a worker or another module.
+            Misuse: the script is imported, not run.
         """
         if self.module != "__main__":
             raise Misuse(
-                f'{self.name}: experiment.main() takes over the process: put it below if __name__ == "__main__":. '
+                f'{self.name}: experiment.main() replaces the process: put it below if __name__ == "__main__":. '
                 f"Received: a call while {self.module} is imported"
             )
         paths = os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -238,6 +252,7 @@ class Experiment:
         os.execve(sys.executable, arguments, {**os.environ, "PYTHONPATH": paths})
 
     def _check_kinds(self, setting: Setting, quick: Setting | None, small: Setting | None, claims: Sequence[Claim]) -> None:
+        """Raises `Misuse` for an argument of a wrong type, or a `train` that does not take a trial."""
         arms = self.arms
         if not isinstance(arms, dict) or not all(isinstance(arm, dict) for arm in arms.values()):
             raise Misuse(
@@ -249,15 +264,19 @@ class Experiment:
         if not isinstance(claims, list | tuple) or not all(isinstance(claim, Claim) for claim in claims):
             raise Misuse(f"{self.name}: claims must be a list of Claim(…). Received: {claims!r}")
         if not isinstance(self.task, tasks.Task):
-            raise Misuse(f"{self.name}: task must be one of common.tasks. Received: {self.task!r}")
+            names = [name for name, task in vars(tasks).items() if isinstance(task, tasks.Task)]
+            raise Misuse(
+                f"{self.name}: task must be one of common.tasks. Received: {self.task!r}{did_you_mean(self.task, names)}"
+            )
         first = next(iter(inspect.signature(self.train).parameters.values()), None)
         if first is None or first.kind not in (first.POSITIONAL_ONLY, first.POSITIONAL_OR_KEYWORD):
             received = f"def {self.train.__name__}{inspect.signature(self.train)}"
-            raise Misuse(f"{self.name}: train takes the trial first: def train(trial, *, l2). Received: {received}")
+            raise Misuse(f"{self.name}: train must take the trial first: def train(trial, *, l2). Received: {received}")
 
     def _check_names(self) -> None:
-        for arm, own in self.arms.items():
-            for name, value in own.items():
+        """Raises `Misuse` for values that JSON would change, a missing baseline, or names that files cannot tell apart."""
+        for arm, values in self.arms.items():
+            for name, value in values.items():
                 listed = list(value) if name in LISTED and isinstance(value, tuple) else value
                 self._refuse_changed(f"arm {arm!r}", name, listed)
         for setting in self.settings.values():
@@ -265,76 +284,88 @@ class Experiment:
                 self._refuse_changed("a setting", name, list(value) if name in LISTED and value is not None else value)
         if self.baseline is not None and next(iter(self.arms), None) != self.baseline:
             raise Misuse(
-                f"{self.name}: the first arm is what the others are compared with: call it {self.baseline!r}, or say "
-                "Experiment(baseline=…), with its name or None where nothing is compared. Received: "
+                f"{self.name}: the first arm must be the baseline: call it {self.baseline!r}, or set Experiment(baseline=…) to "
+                "its name, or to None if the arms are not compared. Received: "
                 f"{next(iter(self.arms), 'no arm')!r}"
             )
         if len({file_name(arm) for arm in self.arms}) < len(self.arms) or set(self.arms) & set(READ_AS_MISSING):
             raise Misuse(
-                f"{self.name}: arm names must differ in more than punctuation, and not read as missing: {list(self.arms)}"
+                f"{self.name}: arm names must differ in more than punctuation, and pandas must not read them as missing. "
+                f"Received: {list(self.arms)}"
             )
         numbers = [arm for arm in self.arms if _is_number(arm)]
         if numbers:
             raise Misuse(f"{self.name}: an arm's name must not be a number. Received: {numbers[0]!r}")
 
     def _refuse_changed(self, where: str, name: str, value) -> None:
-        """Raises `Misuse` for a value that would reach a worker as another one."""
-        found = _changed(value)
-        if found:
-            part, remedy = found
+        """Raises `Misuse` for a value that JSON, in which workers receive it, would change."""
+        changed = _changed(value)
+        if changed:
+            part, remedy = changed
             inside = "" if part is value else f" in {value!r}"
             raise Misuse(
-                f"{self.name}: {where} hands over plain values, for JSON takes them to the workers: for {name} {remedy}. "
+                f"{self.name}: {where} must hold plain values, which are sent to the workers as JSON: for {name} {remedy}. "
                 f"Received: {part!r}{inside}"
             )
 
     def _check(self, tuner: str | dict[str, str]) -> None:
+        """Raises `Misuse` where seeds, search, figures, arms or claims do not fit."""
         if self.seeds < 1:
             raise Misuse(f"{self.name}: seeds must be at least 1. Received: {self.seeds}")
-        wrong = [tuner for arm, tuner in self.tuner.items() if tuner not in TUNERS or arm not in self.search]
-        if wrong or set(self.tuner) != set(self.search):
+        unknown = [tuner for tuner in self.tuner.values() if tuner not in TUNERS]
+        if unknown or set(self.tuner) != set(self.search):
+            hint = did_you_mean(unknown[0], TUNERS) if unknown else ""
             raise Misuse(
-                f"{self.name}: tuner must be one of {', '.join(TUNERS)}, or that of each searched arm. Received: {self.tuner}"
+                f"{self.name}: tuner must be one of {', '.join(TUNERS)}, or a dict with one for each searched arm. "
+                f"Received: {self.tuner}{hint}"
             )
         if self.shared and (self.first in self.search or self.shared_by(self.first) != self.shared):
             raise Misuse(
-                f"{self.name}: what all arms share is searched on the first, which can neither set it nor search for itself: "
-                f"move another arm to the front. Received: {self.first!r}"
+                f"{self.name}: the first arm, on which the shared search runs, must neither set its arguments nor have "
+                f"a separate search: put another arm first. Received: {self.first!r}"
             )
         if self.shared and not self.search and tuner != "grid":
             raise Misuse(
-                f"{self.name}: what all arms share is searched on a grid: tuner is that of arms that search for themselves. "
-                f"Received: tuner={tuner!r}"
+                f"{self.name}: a shared search uses the grid: tuner is for arms with a separate search. Received: tuner={tuner!r}"
             )
         if self.points < 1:
             raise Misuse(f"{self.name}: points must be at least 1. Received: {self.points}")
         unknown = [kind for kind in self.figures if kind not in FIGURES]
         if unknown:
-            raise Misuse(f"{self.name}: figures must be among {', '.join(FIGURES)}. Received: {unknown[0]!r}")
+            raise Misuse(
+                f"{self.name}: figures must be among {', '.join(FIGURES)}. "
+                f"Received: {unknown[0]!r}{did_you_mean(unknown[0], FIGURES)}"
+            )
         parameters = list(inspect.signature(self.train).parameters.values())[1:]
         both = [p.name for p in parameters if p.name in FIELDS]
         if both:
-            raise Misuse(f"{self.name}: {both[0]!r} is a field of Setting and cannot be an argument of train as well")
+            raise Misuse(f"{self.name}: an argument of train must not be called like a field of Setting. Received: {both[0]!r}")
+        names = [parameter.name for parameter in parameters]
         for arm in self.arms:
+            arguments = self.arguments(arm) | space.defaults(self.searched_by(arm))
             try:
-                inspect.signature(self.train).bind(None, **self.arguments(arm), **space.defaults(self.searched_by(arm)))
+                inspect.signature(self.train).bind(None, **arguments)
             except TypeError as error:
-                raise Misuse(f"{self.name}: arm {arm!r} does not fit train(): {error}") from None
+                hint = did_you_mean(next((name for name in arguments if name not in names), ""), [*names, *FIELDS])
+                raise Misuse(f"{self.name}: arm {arm!r} does not fit train(): {error}{hint}") from None
             for name in self.settings:
                 selected = self.select(name)
                 self.arm_setting(arm, selected.setting, selected)
         ids = [claim.id for claim in self.claims]
         doubled = [one for one in ids if ids.count(one) > 1]
         if doubled:
-            raise Misuse(f"{self.name}: each claim must have an id of its own. Received twice: {doubled[0]!r}")
+            raise Misuse(f"{self.name}: the ids of claims must be unique. Received twice: {doubled[0]!r}")
         for claim in self.claims:
             missing = [arm for arm in claim.arms if arm not in self.arms]
             if missing:
-                raise Misuse(f"{self.name}: claim {claim.text!r} names an arm that is not there: {missing[0]!r}")
+                raise Misuse(
+                    f"{self.name}: a claim must name arms of the experiment: {claim.text!r}. "
+                    f"Received: {missing[0]!r}{did_you_mean(missing[0], self.arms)}"
+                )
 
 
 def _changed(value) -> tuple | None:
-    """The first part of a value that JSON does not give back as it is, and what to write instead; None for a plain value."""
+    """The first part of a value that JSON would change, and what to write instead; None if there is none."""
     if value is None or type(value) in (bool, int, str) or (type(value) is float and math.isfinite(value)):
         return None
     if type(value) is list:
@@ -348,13 +379,13 @@ def _changed(value) -> tuple | None:
         return value, "write None or a finite number"
     if isinstance(value, tuple | set | frozenset):
         return value, "write a list"
-    if hasattr(value, "tolist"):  # of NumPy
+    if hasattr(value, "tolist"):  # NumPy
         return value, "write a plain number or list, as .tolist() gives it"
-    return value, "write a number, string, list or dict, and make of it in train what is needed"
+    return value, "write a number, string, list or dict, and build the object from it in train"
 
 
 def _globals(train: Callable) -> dict:
-    """The names of the script that a function is defined in. Raises `Misuse` where it is none, or of no file."""
+    """The global names of the script that defines a function. Raises `Misuse` for what is not a function defined in a file."""
     names = getattr(inspect.unwrap(train), "__globals__", {})
     if "__file__" not in names or not hasattr(train, "__name__"):
         raise Misuse(f"train must be a function, defined with def in the experiment's script. Received: {train!r}")
@@ -362,14 +393,14 @@ def _globals(train: Callable) -> dict:
 
 
 def _docstring(path: pathlib.Path) -> str:
-    """That of a script, where Python has left it out (PYTHONOPTIMIZE=2); blank where there is none."""
+    """The docstring read from a script's file, as PYTHONOPTIMIZE=2 drops it from the module; blank if there is none."""
     return (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "") if sys.flags.optimize > 1 else ""
 
 
 def _refuse_to_end(name: str) -> None:
-    """End a script that has been run and has trained nothing with one line and the status of a misuse."""
+    """End a script that was run without `experiment.main()` with one line on stderr and the status of a misuse."""
     if hasattr(sys, "last_value") or hasattr(sys, "ps1") or sys.flags.interactive:
-        return  # an exception has said what is wrong, or somebody looks around
+        return  # an exception has been printed, or the session is interactive
     print(f'{name}: nothing was run: end the script with if __name__ == "__main__": experiment.main()', file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()

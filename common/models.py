@@ -12,6 +12,7 @@ import keras
 from keras import layers
 
 from common.errors import Misuse
+from common.text import did_you_mean
 
 MONOTONE = ("relu", "leaky_relu", "elu", "sigmoid", "tanh", "linear")
 """Activations that commute with max-pooling: max(f(a), f(b)) = f(max(a, b))."""
@@ -91,7 +92,8 @@ def _normalization(trial, kind: str, filters: int, name: str) -> layers.Layer:
         return layers.GroupNormalization(groups=1, name=name)
     if kind == "group":
         return layers.GroupNormalization(groups=8 if filters % 8 == 0 else 1, name=name)
-    raise Misuse(f"normalization must be None, batch, layer or group. Received: {kind!r}")
+    hint = did_you_mean(kind, ("batch", "layer", "group"))
+    raise Misuse(f"normalization must be None, batch, layer or group. Received: {kind!r}{hint}")
 
 
 def _pooling(kind: str, filters: int, name: str, convolution: dict) -> layers.Layer:
@@ -101,7 +103,8 @@ def _pooling(kind: str, filters: int, name: str, convolution: dict) -> layers.La
         return layers.AveragePooling2D(2, name=name)
     if kind == "strided":
         return layers.Conv2D(filters, 2, strides=2, name=name, **convolution)
-    raise Misuse(f"pooling must be None, max, average or strided. Received: {kind!r}")
+    hint = did_you_mean(kind, ("max", "average", "strided"))
+    raise Misuse(f"pooling must be None, max, average or strided. Received: {kind!r}{hint}")
 
 
 def small_cnn(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from common.data.streams import STREAMS
 from common.errors import Misuse
+from common.text import did_you_mean
 
 NAMES = ("quick", "small", "full")
 """The settings that every experiment has, the default first."""
@@ -74,12 +75,14 @@ class Setting:
         if self.replicas % self.workers:
             raise Misuse(f"replicas must be a multiple of the {self.workers} workers. Received: {self.replicas}")
         if self.colour not in (None, "grey", "rgb"):
-            raise Misuse(f"colour must be grey or rgb. Received: {self.colour!r}")
+            raise Misuse(f"colour must be grey or rgb. Received: {self.colour!r}{did_you_mean(self.colour, ('grey', 'rgb'))}")
         if self.precision not in PRECISIONS:
-            raise Misuse(f"precision must be one of {', '.join(PRECISIONS)}. Received: {self.precision!r}")
+            hint = did_you_mean(self.precision, PRECISIONS)
+            raise Misuse(f"precision must be one of {', '.join(PRECISIONS)}. Received: {self.precision!r}{hint}")
         unknown = [stream for stream in self.vary if stream not in STREAMS]
         if unknown:
-            raise Misuse(f"vary must name streams among {', '.join(STREAMS)}. Received: {unknown[0]!r}")
+            hint = did_you_mean(unknown[0], STREAMS)
+            raise Misuse(f"vary must name streams among {', '.join(STREAMS)}. Received: {unknown[0]!r}{hint}")
         if not self.imbalance >= 1:
             raise Misuse(f"imbalance must be at least 1. Received: {self.imbalance!r}")
         if not 0 <= self.label_noise < 1:

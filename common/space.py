@@ -1,4 +1,4 @@
-"""What may be searched: the ranges and choices that a script declares for the arguments of its `train`, as plain values."""
+"""Search spaces: the ranges and choices that a script declares for arguments of its `train`, as plain values."""
 
 import hashlib
 import itertools
@@ -8,31 +8,35 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 
 from common.errors import Misuse
+from common.text import did_you_mean
 
 POINTS_PER_DECADE = 2
-"""Of a logarithmic grid, at least."""
+"""Grid points of a logarithmic range per decade, at least."""
 POINTS = 7
-"""Of the grid of a linear range, or of whole numbers."""
+"""Grid points of a linear range, and of a range of whole numbers."""
 LEAST_POINTS = 3
-"""Of any grid: fewer would have no inside."""
+"""Grid points that a range has by default, at least: of two, both are at an edge."""
 EXTENSION = 2
-"""Points by which a grid grows on the side where its best one lies."""
+"""Points added to a grid beyond an edge at which the best point lies."""
 ROOM = 100.0
-"""By what factor a logarithmic grid may grow beyond either end, unless the script says otherwise."""
+"""Factor by which a logarithmic grid may grow beyond either end, by default."""
 EDGE = 0.1
-"""Share of a range at either end: an optimum in there may have its true place outside."""
+"""Share of a range at either end within which the optimum may really lie outside the range."""
 
 
 def _rounded(value: float) -> float:
-    """Three significant digits: enough for a hyperparameter, and the same on every machine."""
+    """The value in three significant digits, which are the same on every machine."""
     return float(f"{value:.3g}")
 
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers between `low` and `high`, evenly spread on a logarithmic or linear scale.
+    """Numbers from `low` to `high` on a logarithmic or linear scale.
 
-    `points` is the size of its grid, which may grow up to `limits`; `default` is what someone who does not tune would take.
+    Args:
+        log: whether the scale is logarithmic; whole: whether the numbers are whole.
+        points: size of the grid; limits: (lowest, highest) value to which it may grow.
+        default: the value used without a search.
     """
 
     low: float
@@ -44,28 +48,25 @@ class Range:
     default: float
 
     def at(self, unit: float) -> float | int:
-        """The value at a place between 0 and 1."""
+        """The value at a position from 0 (`low`) to 1 (`high`)."""
         if self.log:
             value = math.exp(math.log(self.low) + unit * (math.log(self.high) - math.log(self.low)))
         else:
             value = self.low + unit * (self.high - self.low)
-        return self._kept(value)
-
-    def _kept(self, value: float) -> float | int:
         return round(value) if self.whole else _rounded(value)
 
     def place(self, value: float) -> float:
-        """Where a value lies, 0 … 1 within the range."""
+        """The position of a value, from 0 (`low`) to 1 (`high`); the inverse of `at`."""
         if self.log:
             return (math.log(value) - math.log(self.low)) / (math.log(self.high) - math.log(self.low))
         return (value - self.low) / (self.high - self.low)
 
     def grid(self) -> list[float | int]:
-        """Its points, evenly spaced, both ends included."""
+        """The grid points, evenly spaced on the scale, with both ends."""
         return list(dict.fromkeys(self.at(i / (self.points - 1)) for i in range(self.points)))
 
     def beyond(self, grid: list, side: int) -> list[float | int]:
-        """The next points on one side (-1 or 1) of a grid; fewer or none where the limit is reached."""
+        """The next points below (side -1) or above (side 1) a grid: `EXTENSION` of them, fewer at the limit."""
         step = 1 / (self.points - 1)
         end = self.place(min(grid) if side < 0 else max(grid))
         candidates = [self.at(end + side * step * (i + 1)) for i in range(EXTENSION)]
@@ -73,32 +74,35 @@ class Range:
         return [value for value in dict.fromkeys(candidates) if low <= value <= high and value not in grid]
 
     def at_edge(self, value: float) -> bool:
-        """Whether a value lies in the outer tenth."""
+        """Whether a value lies in the outer tenth (`EDGE`) of the range at either end."""
         return not EDGE <= self.place(value) <= 1 - EDGE
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One of some values; `default` is what someone who does not tune would take."""
+    """One of several values; `default` is the one used without a search."""
 
     values: tuple
     default: object
 
     def at(self, unit: float):
-        """The value at a place between 0 and 1."""
+        """The value at a position from 0 to 1, of which each value has an equal part."""
         return self.values[self.position(unit)]
 
     def position(self, unit: float) -> int:
-        """Which of the values lies at a place between 0 and 1."""
+        """Index of the value at a position from 0 to 1."""
         return min(int(unit * len(self.values)), len(self.values) - 1)
 
     def grid(self) -> list:
+        """All values."""
         return list(self.values)
 
     def beyond(self, grid: list, side: int) -> list:
+        """No points: a choice does not grow."""
         return []
 
     def at_edge(self, value) -> bool:
+        """False: a choice has no edge."""
         return False
 
 
@@ -124,25 +128,28 @@ def _range(low, high, log, default, whole, points, limits) -> Range:
 
 
 def log_range(low, high, *, default=None, whole=False, points: int | None = None, limits=None) -> Range:
-    """Numbers between two positive ones, evenly spread by their logarithm. Raises `Misuse`.
+    """A range of positive numbers on a logarithmic scale. Raises `Misuse`.
 
     Args:
-        default: what someone who does not tune would take; by default the middle.
-        whole: whole numbers only.
-        points: of the grid; by default as many as lie half a decade apart or less, of whole numbers 7.
-        limits: (lowest, highest) to which the grid may grow; by default 100 times further out on either side, for whole
-            numbers none.
+        default: the value used without a search; by default the middle of the range.
+        whole: whether the numbers are whole.
+        points: size of the grid; by default such that points are at most half a decade apart, and 7 for whole numbers.
+        limits: (lowest, highest) value to which the grid may grow; by default a factor of 100 beyond either end, and the range
+            itself for whole numbers.
     """
     return _range(low, high, True, default, whole, points, limits)
 
 
 def linear_range(low, high, *, default=None, whole=False, points: int | None = None) -> Range:
-    """Numbers between two others, evenly spread, by default 7. See `log_range`; its grid does not grow. Raises `Misuse`."""
+    """A range of numbers on a linear scale, with 7 grid points by default. The grid does not grow. Raises `Misuse`.
+
+    Args: see `log_range`.
+    """
     return _range(low, high, False, default, whole, points, None)
 
 
 def choice(*values, default=None) -> Choice:
-    """One of some values, by default the first. Raises `Misuse`."""
+    """A choice among values; `default`, by default the first, is used without a search. Raises `Misuse`."""
     default = values[0] if default is None and values else default
     if default not in values:
         raise Misuse(f"a choice needs values, and a default among them. Received: {values!r}, {default!r}")
@@ -151,11 +158,11 @@ def choice(*values, default=None) -> Choice:
 
 @dataclass(frozen=True)
 class Shared:
-    """What `shared` gives an experiment.
+    """A search on the first arm for all arms, and separate searches of some arms.
 
     Args:
-        space: what is searched on the first arm, for all.
-        arms: what some of the others search for themselves.
+        space: searched on the first arm, for all arms.
+        arms: arm -> space that is searched for that arm alone.
     """
 
     space: Space
@@ -163,20 +170,20 @@ class Shared:
 
 
 def shared(*, arms: dict[str, Space] | None = None, **entries: Range | Choice) -> Shared:
-    """Arguments of `train` that are searched once, on the first arm, and have the values found there in all arms.
+    """Arguments of `train` that are searched once, on the first arm, whose best values all arms get.
 
     Args:
-        entries: name -> range or choice. An arm that sets an argument itself keeps it.
-        arms: what some of the other arms search for themselves, beside that or in the place of some of it.
+        entries: argument -> range or choice. An arm that sets an argument keeps its value.
+        arms: arm -> space searched for that arm alone, in addition to the shared one; of an argument in both, the arm's is used.
     """
     return Shared(entries, arms or {})
 
 
-# --- keras-tuner's way of saying it -------------------------------------------------------------------------------------
+# --- spaces written for keras-tuner -------------------------------------------------------------------------------------
 
 
 class _Recorder:
-    """Takes the calls that a keras-tuner `build(hp)` makes of its `HyperParameters`, and answers with the defaults."""
+    """Stands in for keras-tuner's `HyperParameters`: records the hyperparameters that `build(hp)` asks for, returns defaults."""
 
     def __init__(self):
         self.space: Space = {}
@@ -191,7 +198,7 @@ class _Recorder:
         return self._number(name, min_value, max_value, step, sampling, default, whole=True)
 
     def _number(self, name, low, high, step, sampling, default, whole):
-        default = low if default is None else default  # as keras-tuner has it
+        default = low if default is None else default  # as in keras-tuner
         if sampling == "linear" and step is not None and (step != 1 or not whole):
             count = int((high - low) / step + 1e-9)
             values = [low + i * step if whole else _rounded(low + i * step) for i in range(count + 1)]
@@ -211,11 +218,15 @@ class _Recorder:
         return self._add(name, choice(value))
 
     def __getattr__(self, name: str):
-        raise Misuse(f"a space may call hp.Float, Int, Choice, Boolean and Fixed. Received: hp.{name}")
+        hint = did_you_mean(name, ("Float", "Int", "Choice", "Boolean", "Fixed"))
+        raise Misuse(f"a space may call hp.Float, Int, Choice, Boolean and Fixed. Received: hp.{name}{hint}")
 
 
 def of_build(build: Callable) -> Space:
-    """The space of a function `build(hp)` written for keras-tuner: what it asks of `hp`. What it returns is not used."""
+    """The space of the hyperparameters that a function `build(hp)`, written for keras-tuner, asks for. Raises `Misuse`.
+
+    What `build` returns is ignored.
+    """
     recorder = _Recorder()
     build(recorder)
     return recorder.space
@@ -225,49 +236,53 @@ def of_build(build: Callable) -> Space:
 
 
 def to_json(space: Space) -> dict:
-    """A space as plain values, as they come back from JSON."""
+    """A space as values that JSON leaves unchanged; the inverse of `of_json`."""
     return json.loads(json.dumps({name: asdict(entry) for name, entry in space.items()}))
 
 
 def space_hash(space: Space) -> str:
-    """First 12 digits of its SHA-256."""
+    """The first 12 hexadecimal digits of the SHA-256 of a space."""
     return hashlib.sha256(json.dumps(to_json(space), sort_keys=True).encode()).hexdigest()[:12]
 
 
 def grid_hash(space: Space) -> str:
-    """The same for spaces with the same grid: what someone who does not tune would take makes no difference there."""
+    """A hash of a space without its defaults, which do not change its grid."""
     return space_hash({name: replace(entry, default=None) for name, entry in space.items()})
 
 
 def defaults(space: Space) -> dict:
-    """What someone who does not tune would take."""
+    """The value of each entry that is used without a search."""
     return {name: entry.default for name, entry in space.items()}
 
 
 def at(space: Space, units) -> dict:
-    """The values at places between 0 and 1, one for each name in order."""
+    """The values at positions from 0 to 1.
+
+    Args:
+        units: one position per entry, in the order of the space.
+    """
     return {name: entry.at(float(unit)) for (name, entry), unit in zip(space.items(), units, strict=True)}
 
 
 def at_edges(space: Space, values: dict) -> list[str]:
-    """The names whose value lies in the outer tenth of its range."""
+    """The names of the entries whose value lies in the outer tenth of its range."""
     return [name for name, entry in space.items() if entry.at_edge(values[name])]
 
 
 class Grid:
-    """All combinations of the points of a space's entries; grows where the best ones lie at its edge."""
+    """All combinations of the grid points of a space's entries; extended where the best points lie at its edge."""
 
     def __init__(self, space: Space):
         self.space = space
         self.axes = {name: entry.grid() for name, entry in space.items()}
 
     def points(self) -> Iterator[dict]:
-        """Its points."""
+        """The points of the grid, each a dict of values by name."""
         for values in itertools.product(*self.axes.values()):
             yield dict(zip(self.axes, values, strict=True))
 
     def extend(self, best: list[dict]) -> bool:
-        """Grow beyond every edge at which one of the best points lies. Returns whether it did."""
+        """Add points beyond every edge at which one of the best points lies. Returns whether any were added."""
         grown = False
         for name, entry in self.space.items():
             axis = list(self.axes[name])
@@ -280,5 +295,5 @@ class Grid:
 
 
 def of_json(space: dict) -> Space:
-    """What `to_json` was given."""
+    """The space that `to_json` made plain values of."""
     return {name: Range(**entry) if "low" in entry else Choice(**entry) for name, entry in space.items()}

@@ -1,11 +1,13 @@
-"""Numbers and names as people and file systems read them."""
+"""Numbers and names as people and file systems read them. Standard library alone, also that of older Pythons."""
 
+import difflib
 import math
 import re
+from collections.abc import Iterable
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them."""
+    """A duration with its unit: `89 s`, `12 min`, `1.5 h`."""
     seconds = round(seconds)
     if seconds < 90:
         return f"{seconds} s"
@@ -15,7 +17,7 @@ def duration(seconds: float) -> str:
 
 
 def size(count: float) -> str:
-    """Bytes as people say them."""
+    """A number of bytes with its unit: `531 kB`, `1.2 GB`."""
     for unit in ("B", "kB", "MB"):
         if count < 1000:
             return f"{count:.0f} {unit}"
@@ -24,16 +26,17 @@ def size(count: float) -> str:
 
 
 def signed(value: float, form: str = "+.4f") -> str:
-    """A difference as people read it: in thousands without decimals."""
+    """A difference with its sign; from 1,000 on without decimals."""
     return f"{value:+,.0f}" if abs(value) >= 1000 else format(value, form)
 
 
 def interval(low: float, high: float, form: str = "+.4f") -> str:
-    """Its interval, likewise."""
-    return f"{signed(low, form)} to {signed(high, form)}" if math.isfinite(low + high) else "endless"
+    """The interval of a difference; `unbounded` if a bound is infinite."""
+    return f"{signed(low, form)} to {signed(high, form)}" if math.isfinite(low + high) else "unbounded"
 
 
 def seeds(count: int) -> str:
+    """A number of seeds: `1 seed`, `5 seeds`."""
     return f"{count} seed{'s' if count != 1 else ''}"
 
 
@@ -43,15 +46,25 @@ def printable(text: str) -> str:
 
 
 def file_name(arm: str) -> str:
-    """An arm's name with what file systems dislike replaced."""
+    """An arm's name with `_` for characters that not every file system takes."""
     return "".join(c if c.isalnum() or c in "._=+-" else "_" for c in arm)
 
 
 def to_id(text: str) -> str:
-    """Its letters and digits in lower case, with a hyphen for whatever stands between them."""
+    """A text in lower case, with a hyphen for each run of characters other than letters and digits."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
 def listed(values: dict) -> str:
-    """Values by name, as part of a display name."""
+    """Values by name, as part of an arm's display name: `learning_rate=0.1, width=8`."""
     return ", ".join(f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}" for name, value in values.items())
+
+
+def did_you_mean(received: object, names: "Iterable[str]") -> str:
+    """The most similar of the known names, to end an error about an unknown one: ` (did you mean 'baseline'?)`.
+
+    Blank where no name is similar. Case makes no difference.
+    """
+    known = {name.lower(): name for name in names}
+    near = difflib.get_close_matches(str(received).lower(), known, n=1)
+    return f" (did you mean {known[near[0]]!r}?)" if near else ""

@@ -1,8 +1,8 @@
-"""Exp 01: how accurate are the four CNNs that the tutorials publish, trained exactly as published?
+"""Exp 01: how accurate are the four CNNs of the tutorials, trained exactly as published?
 
-Varies   the whole recipe: network, optimizer, batch size, labels as one-hot or as integers.
-Fixed    10 epochs, no augmentation; validation is carved from train, where the tutorials validate on test.
-Expect   on MNIST above 0.98 for all but gradient_descent; on CIFAR-10 loss_tuning ahead of the single-convolution nets.
+Varies   the whole recipe: network, optimizer, batch size, labels as one-hot vectors or as integers.
+Fixed    10 epochs, no augmentation; validation images are taken from the train split (the tutorials validate on test images).
+Expect   on MNIST above 0.98 for all but gradient_descent; on CIFAR-10 loss_tuning ahead of the networks with one convolution.
 """
 
 from keras import losses, optimizers
@@ -19,7 +19,7 @@ ARMS = {
 
 
 def train(trial, *, network):
-    """Build one published network and fit it as its tutorial does."""
+    """Fit one of the published networks as its tutorial does."""
     model = getattr(models, network)(trial)
     loss = losses.CategoricalCrossentropy(from_logits=True)
     optimizer = optimizers.Adam()
@@ -38,7 +38,7 @@ experiment = Experiment(
     setting=Setting("cifar10", epochs=10),
     quick=Setting("digits", epochs=10),
     figures=("mistakes",),
-    baseline=None,  # four recipes that differ in everything: nothing to attribute a difference to
+    baseline=None,  # the four recipes differ in everything, so that no difference has one cause
 )
 
 if __name__ == "__main__":

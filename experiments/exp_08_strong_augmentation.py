@@ -1,21 +1,22 @@
 """Exp 08: do strong augmentation and soft labels improve accuracy, and do they need longer training?
 
-Varies   what happens to each training image and its label, each change alone; the budget: E or 4E epochs.
-Fixed    architecture, SGD with momentum at a rate that suits the baseline, but for label smoothing, a loss, which has one of
-         its own; validation and test images are never changed.
+Varies   one change of the training images or of their labels at a time; the budget: the setting's epochs, or four times as many
+         (4E).
+Fixed    architecture, SGD with momentum at one learning rate, searched on the baseline (for label smoothing, which changes the
+         loss, a separate search); validation and test images are never changed.
 Expect   each helps on natural images, most with many epochs (cutout: DeVries & Taylor 2017; mixup: Zhang et al. 2018; CutMix: Yun
          et al. 2019; RandAugment: Cubuk et al. 2020; label smoothing: Szegedy et al. 2016); a network this small underfits,
-         so that it gains less than the papers' large ones.
+         so that it gains less than the large ones of the papers.
 """
 
 from keras import losses
 
 from common.augment import cutmix, cutout, mixup, rand_augment, translation
+from common.claims import each, interaction
 from common.experiment import Claim, Experiment, Setting, shared
 from common.models import small_cnn
 from common.optimizers import sgd
 from common.space import log_range
-from common.text import to_id
 
 KINDS = {
     "baseline": {},
@@ -53,36 +54,23 @@ def train(trial, *, learning_rate, augment=None, label_smoothing=0.0, budget=1):
 experiment = Experiment(
     train,
     arms=ARMS,
-    search=shared(
-        learning_rate=RATES, arms={arm: {"learning_rate": RATES} for arm, own in ARMS.items() if "label_smoothing" in own}
-    ),
+    search=shared(learning_rate=RATES, arms={arm: {"learning_rate": RATES} for arm in ARMS if "label smoothing" in arm}),
     setting=Setting("cifar10", epochs=20, batch_size=128),
     quick=Setting("digits", epochs=10, batch_size=32, train_size=300),
     claims=[
-        *(
-            Claim(
-                f"{name} improves accuracy with enough epochs",
-                f"{name}, 4E",
-                "baseline, 4E",
-                id=to_id(f"{name} helps"),
-                margin=0.015,
-            )
-            for name in STRONG
-        ),
+        *each(STRONG, "{} improves accuracy with four times the epochs", "{}, 4E", "baseline, 4E", 0.015, id="{} helps"),
         Claim(
-            "more complex augmentation helps more",
+            "more complex augmentation helps more: with four times the epochs, RandAugment beats translation",
+            "RandAugment, 4E",
+            "translation, 4E",
+            0.015,
             id="complex-helps-more",
-            better="RandAugment, 4E",
-            worse="translation, 4E",
-            margin=0.015,
         ),
-        Claim(
-            "mixing images gains more from more epochs than no augmentation does",
+        interaction(
+            "four times the epochs raise accuracy more with CutMix than without augmentation",
+            ["CutMix, 4E", "CutMix"],
+            ["baseline, 4E", "baseline"],
             id="mixing-needs-epochs",
-            better=["CutMix, 4E", "CutMix"],
-            worse=["baseline, 4E", "baseline"],
-            margin=0.015,
-            kind="interaction",
         ),
     ],
 )

@@ -1,12 +1,14 @@
-"""Exp 12: how many examples should an update see, at equal passes over the data and at equal updates?
+"""Exp 12: which batch size is best, at an equal number of epochs and at an equal number of updates?
 
-Varies   the batch, from one example (on a part of the data, with a control) to all; the epochs, equal or such that the updates
-         are equal to those of the baseline, on the part to those of single examples; each at its own best rate.
+Varies   the batch size, from one example to all of them (one example only on a subset of 256 images, the arms named `part`); the
+         number of epochs: equal, or such that the updates are as many as those of the baseline (in the subset, of batch 1).
+         The learning rate is searched for each arm.
 Fixed    architecture, plain SGD, the images.
-Expect   at equal passes the fewer updates the worse, full-batch descent by far the worst; at equal updates larger batches not
+Expect   at equal epochs the fewer updates the worse, full-batch descent by far the worst; at equal updates larger batches not
          worse, with diminishing returns (Shallue et al. 2019); the best rate grows with the batch (Goyal et al. 2017).
 """
 
+from common.claims import not_worse
 from common.experiment import Claim, Experiment, Setting
 from common.models import small_cnn
 from common.optimizers import sgd
@@ -30,13 +32,13 @@ ARMS = {
 
 
 def rates(arm):
-    """Two decades about the rate at which an update of plain SGD does best: the higher, the less noise its gradient has."""
+    """The search space of one arm: two decades, higher for larger batches, whose gradients have less noise."""
     lowest = {1: 1e-3, 8: 3e-3, 32: 0.01}.get(arm["batch_size"], 0.03)
     return {"learning_rate": log_range(lowest, 100 * lowest)}
 
 
 def train(trial, *, learning_rate, updates_of=None):
-    """Fit one network for the setting's epochs, or for as many updates as batches of `updates_of` make in these."""
+    """Fit one network for the setting's epochs, or for as many updates as batches of `updates_of` would make in them."""
     epochs = trial.epochs
     if updates_of is not None:
         updates = -(-len(trial.train) // updates_of) * trial.epochs
@@ -48,35 +50,34 @@ experiment = Experiment(
     train,
     arms=ARMS,
     search={name: rates(arm) for name, arm in ARMS.items()},
-    # 1,024 images make whole batches of every size, and the parts' too.
+    # Multiples of 1,024 images are divided by every batch size.
     setting=Setting("cifar10", epochs=8, batch_size=32, train_size=5 * 1024),
     quick=Setting("digits", epochs=8, batch_size=32, train_size=1024, image_size=8),
     figures=("steps",),
     baseline="batch 32",
     claims=[
-        Claim(
-            "mini-batches beat full-batch descent at equal passes",
+        Claim("batch 32 beats full-batch descent at equal epochs", "batch 32", "full batch", 0.015, id="mini-beats-full-batch"),
+        Claim("batch 32 beats batch 512 at equal epochs", "batch 32", "batch 512", 0.015, id="small-beats-large"),
+        not_worse(
+            "batch 1 is not worse than 32 on 256 images at equal epochs", "part, batch 1", "part, batch 32", id="single-not-worse"
+        ),
+        not_worse(
+            "batch 32 is not worse than 1 on 256 images at equal updates",
+            "part, batch 32, equal updates",
+            "part, batch 1",
+            id="mini-at-equal-updates",
+        ),
+        not_worse(
+            "batch 512 is not worse than batch 32 at equal updates",
+            "batch 512, equal updates",
             "batch 32",
-            "full batch",
-            id="mini-beats-full-batch",
-            margin=0.015,
+            id="large-at-equal-updates",
         ),
-        Claim(
-            "small mini-batches beat large ones at equal passes", "batch 32", "batch 512", id="small-beats-large", margin=0.015
-        ),
-        *(
-            Claim(text, better, worse, id=name, margin=0.02, kind="not worse")
-            for name, text, better, worse in (
-                ("single-not-worse", "single examples are not worse at equal passes", "part, batch 1", "part, batch 32"),
-                (
-                    "mini-at-equal-updates",
-                    "nor are mini-batches at equal updates",
-                    "part, batch 32, equal updates",
-                    "part, batch 1",
-                ),
-                ("large-at-equal-updates", "nor is a large batch at equal updates", "batch 512, equal updates", "batch 32"),
-                ("full-at-equal-updates", "nor is full-batch descent at equal updates", "full batch, equal updates", "batch 32"),
-            )
+        not_worse(
+            "full-batch descent is not worse than batch 32 at equal updates",
+            "full batch, equal updates",
+            "batch 32",
+            id="full-at-equal-updates",
         ),
     ],
 )

@@ -1,10 +1,9 @@
-"""Exp 18: how large should a convolution's kernel be, and do two of 3×3 beat one of 5×5?
+"""Exp 18: how large should a convolution's kernel be, and do two 3×3 convolutions beat one of 5×5?
 
-Varies   kernels of 3, 5 or 7 pixels a side, or two of 3 in place of one of 5, with which they share the receptive field. Plain,
-         and with as many filters as give the baseline's number of parameters.
-Fixed    `same` padding, so that the images keep their size; SGD with momentum, each arm at a learning rate of its own.
-Expect   two 3×3 ahead of one 5×5 (Simonyan & Zisserman 2015, who found it in ImageNet); larger kernels slower, and behind at
-         matched size.
+Varies   kernels of 3, 5 or 7 pixels a side, or two of 3, whose receptive field is that of one of 5. Each with 32 filters in the
+         second block, and (`matched`) with as many as give the baseline's number of parameters.
+Fixed    `same` padding; SGD with momentum; the learning rate is searched for each arm.
+Expect   two 3×3 ahead of one 5×5, as on ImageNet (Simonyan & Zisserman 2015); larger kernels slower, and behind at matched size.
 """
 
 from common.experiment import Claim, Experiment, Setting
@@ -19,13 +18,13 @@ KERNELS = {
     "two 3": {"kernel_size": 3, "depth": 2},
 }
 ARMS = {
-    **{f"{name}x{name[-1]}": own for name, own in KERNELS.items()},
-    **{f"{name}x{name[-1]}, matched": own | {"match": True} for name, own in KERNELS.items() if name != "3"},
+    **{f"{name}x{name[-1]}": kernel for name, kernel in KERNELS.items()},
+    **{f"{name}x{name[-1]}, matched": kernel | {"match": True} for name, kernel in KERNELS.items() if name != "3"},
 }
 
 
 def build(trial, *, kernel_size, depth=1, match=False):
-    """One arm's network; the second block has twice the filters of the first, as nearly as may be."""
+    """The network of one arm. The second block has twice as many filters as the first, or one less."""
 
     def sized(filters):
         return small_cnn(trial, widths=(-(-filters // 2), filters), kernel_size=kernel_size, depth=depth)
@@ -46,16 +45,16 @@ experiment = Experiment(
     quick=Setting("digits", epochs=10, batch_size=32, train_size=300),
     baseline="3x3",
     claims=[
-        Claim("two 3x3 convolutions beat one of 5x5", "two 3x3", "5x5", id="two-3x3-beat-5x5", margin=0.015),
+        Claim("two 3x3 convolutions beat one of 5x5", "two 3x3", "5x5", 0.015, id="two-3x3-beat-5x5"),
         Claim(
-            "they do so also at an equal number of parameters",
+            "two 3x3 convolutions beat one of 5x5 at an equal number of parameters",
             "two 3x3, matched",
             "5x5, matched",
+            0.015,
             id="two-3x3-beat-5x5-matched",
-            margin=0.015,
         ),
-        Claim("3x3 beats 5x5 at an equal number of parameters", "3x3", "5x5, matched", id="3x3-beats-5x5-matched", margin=0.015),
-        Claim("3x3 beats 7x7 at an equal number of parameters", "3x3", "7x7, matched", id="3x3-beats-7x7-matched", margin=0.015),
+        Claim("3x3 beats 5x5 at an equal number of parameters", "3x3", "5x5, matched", 0.015, id="3x3-beats-5x5-matched"),
+        Claim("3x3 beats 7x7 at an equal number of parameters", "3x3", "7x7, matched", 0.015, id="3x3-beats-7x7-matched"),
     ],
 )
 

@@ -1,7 +1,7 @@
 """Exp 19: are deeper and wider networks more accurate, and do simpler ones overfit less?
 
-Varies   filters of the first block, 4 to 64 (twice as many in the second), and convolutions per block, 1 to 3.
-Fixed    everything else; SGD with momentum, each arm at a learning rate of its own.
+Varies   the filters of the first block, 4 to 64 (twice as many in the second), and the convolutions per block, 1 to 3.
+Fixed    everything else; SGD with momentum; the learning rate is searched for each arm.
 Expect   accuracy grows with width and depth, with diminishing returns; a wider network that fits the training images no better
          does not overfit more (Neyshabur et al. 2015). The narrowest has the smallest gap because it fits less, not because
          it is better on unseen images.
@@ -21,7 +21,7 @@ ARMS = {
 
 
 def train(trial, *, width, depth, learning_rate):
-    """Fit one network of some width and depth."""
+    """Fit one network with the arm's width and depth."""
     model = small_cnn(trial, widths=(width, 2 * width), depth=depth)
     return trial.fit(model, optimizer=sgd(trial, learning_rate))
 
@@ -34,8 +34,8 @@ experiment = Experiment(
     small=Setting("cifar10", epochs=18, train_size=5000),
     quick=Setting("digits", epochs=10, batch_size=32, train_size=300),
     claims=[
-        Claim("deeper networks are more accurate", "depth=3", "baseline", id="deeper-helps", margin=0.015),
-        Claim("wider networks are more accurate", "width=64", "baseline", id="wider-helps", margin=0.015),
+        Claim("three convolutions per block beat one", "depth=3", "baseline", 0.015, id="deeper-helps"),
+        Claim("64 filters in the first block beat 16", "width=64", "baseline", 0.015, id="wider-helps"),
         *overfits_less("width=4", "width=64", id="narrow-vs-wide"),
         *overfits_less("width=4", "baseline", id="narrow"),
         *overfits_less("baseline", "depth=3", id="shallow"),

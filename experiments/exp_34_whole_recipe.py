@@ -1,20 +1,20 @@
-"""Exp 34: what does each ingredient of a training recipe add, alone and in the company of the others?
+"""Exp 34: what does each part of a training recipe add, alone and combined with the others?
 
-Varies   which of five are used: batch normalisation, augmentation (shifts and rotations), dropout, an L2 penalty on the
-         kernels, a rate that rises and falls along a cosine. None, each alone, all, and all without each.
-Fixed    architecture otherwise, SGD with momentum, epochs; each arm at a learning rate of its own.
-Expect   the whole recipe well ahead of none, and by less than the sum of what its ingredients add alone (He et al. 2019 stack
-         such refinements one by one); augmentation missed most, dropout beside batch normalisation least (Li et al. 2019).
+Varies   which of five parts are used: batch normalisation, augmentation (shifts and rotations), dropout, an L2 penalty on the
+         kernels, a learning rate with warm-up and cosine decay. None, each alone, all, and all but one.
+Fixed    architecture otherwise, SGD with momentum, epochs; the learning rate is searched for each arm.
+Expect   the whole recipe well ahead of none, and by less than the sum of what its parts add alone (He et al. 2019 add such
+         refinements one by one); augmentation missed most, dropout beside batch normalisation least (Li et al. 2019).
 """
 
 from keras import optimizers, regularizers
 
 from common.augment import rotation, translation
+from common.claims import each
 from common.experiment import Claim, Experiment, Setting
 from common.models import small_cnn
 from common.optimizers import falling
 from common.space import log_range
-from common.text import to_id
 
 INGREDIENTS = ["batch norm", "augmentation", "dropout", "L2", "cosine"]
 ARMS = {
@@ -26,7 +26,7 @@ ARMS = {
 
 
 def train(trial, *, recipe, learning_rate):
-    """Fit one network with some of the ingredients."""
+    """Fit one network with the parts named in `recipe`."""
     model = small_cnn(
         trial,
         normalization="batch" if "batch norm" in recipe else None,
@@ -45,11 +45,8 @@ experiment = Experiment(
     setting=Setting("cifar10", epochs=30, batch_size=128),
     quick=Setting("digits", epochs=12, batch_size=32, train_size=300),
     claims=[
-        Claim("the whole recipe beats the baseline", "all", "baseline", id="recipe-helps", margin=0.015),
-        *(
-            Claim(f"the recipe is worse without {name}", "all", f"all without {name}", id=to_id(f"{name} needed"), margin=0.015)
-            for name in INGREDIENTS
-        ),
+        Claim("the whole recipe beats the baseline", "all", "baseline", 0.015, id="recipe-helps"),
+        *each(INGREDIENTS, "the recipe is worse without {}", "all", "all without {}", 0.015, id="{} needed"),
     ],
 )
 

@@ -7,7 +7,7 @@ import pytest
 from conftest import PROJECT
 
 from common import tasks
-from common.claims import less, overfits_less
+from common.claims import each, interaction, less, not_worse, overfits_less, same, sooner
 from common.errors import Misuse
 from common.experiment import Claim, Experiment, Setting
 from common.space import choice
@@ -25,38 +25,43 @@ def experiment(**options):
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"epochs": 0}, "epochs must be a whole number of at least 1. Received: 0"),
         ({"epochs": 1.5}, "Received: 1.5"),
         ({"batch_size": -3}, "batch_size must .* Received: -3"),
         ({"train_size": 0}, "train_size must .* Received: 0"),
         ({"colour": "blue"}, "Received: 'blue'"),
+        ({"colour": "gray"}, r"Received: 'gray' \(did you mean 'grey'\?\)"),
         ({"precision": "half"}, "Received: 'half'"),
+        ({"precision": "mixed_float"}, r"Received: 'mixed_float' \(did you mean 'mixed_float16'\?\)"),
         ({"vary": ("shuffle",)}, "Received: 'shuffle'"),
+        ({"vary": ("ordre",)}, r"Received: 'ordre' \(did you mean 'order'\?\)"),
         ({"imbalance": 0.5}, "imbalance must be at least 1. Received: 0.5"),
         ({"label_noise": 1.0}, "label_noise must lie between 0 and 1. Received: 1.0"),
         ({"classes": (3,)}, "at least two different ones"),
         ({"xla": True}, "xla needs deterministic=False"),
     ],
 )
-def test_an_impossible_setting_is_named(changes, said):
-    with pytest.raises(Misuse, match=said):
+def test_an_impossible_setting_is_refused(changes, message):
+    with pytest.raises(Misuse, match=message):
         SETTING.replace(**changes)
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (
             {"arms": {"first": {}}},
-            "the first arm .* call it 'baseline', or say .* None .* Received: 'first'",
+            "the first arm must be the baseline: call it 'baseline', or set .* None .* Received: 'first'",
         ),
-        ({"arms": {"baseline": {"l3": 1}}}, "arm 'baseline' does not fit train"),
+        ({"arms": {"baseline": {"l_2": 1}}}, r"arm 'baseline' does not fit train.*'l_2' \(did you mean 'l2'\?\)"),
+        ({"arms": {"baseline": {"batchsize": 8}}}, r"'batchsize' \(did you mean 'batch_size'\?\)"),
+        ({"task": "rotate"}, r"task must be one of common.tasks. Received: 'rotate' \(did you mean 'rotated'\?\)"),
         ({"arms": {"baseline": {"l2": object()}}}, "for l2 write a number, string, list or dict, .* Received: <object"),
         (
             {"arms": {"baseline": {"l2": {3: 0.5}}}},
-            r"arm 'baseline' hands over plain values, .*: for l2 write strings as keys, .* Received: 3 in \{3: 0.5\}",
+            r"arm 'baseline' must hold plain values, .*: for l2 write strings as keys, .* Received: 3 in \{3: 0.5\}",
         ),
         ({"arms": {"baseline": {"l2": {True: 0.5}}}}, "strings as keys, .* Received: True"),
         ({"arms": {"baseline": {"l2": [(1, 2)]}}}, r"for l2 write a list. Received: \(1, 2\) in \[\(1, 2\)\]"),
@@ -66,7 +71,7 @@ def test_an_impossible_setting_is_named(changes, said):
         ({"arms": {"baseline": {"l2": np.float64(0.1)}}}, r"as \.tolist\(\) gives it. Received: np.float64"),
         ({"arms": {"baseline": {"l2": np.arange(2)}}}, r"as \.tolist\(\) gives it. Received: array"),
         ({"arms": {"baseline": {"classes": [np.int64(1), 2]}}}, r"for classes .*as \.tolist\(\)"),
-        ({"setting": SETTING.replace(classes=(np.int64(1), 2))}, r"a setting hands over .*: for classes .*as \.tolist\(\)"),
+        ({"setting": SETTING.replace(classes=(np.int64(1), 2))}, r"a setting must hold .*: for classes .*as \.tolist\(\)"),
         ({"setting": SETTING.replace(imbalance=float("inf"))}, "for imbalance write None or a finite number"),
         (
             {"search": {"l2": choice((8, 16), (16, 32))}},
@@ -75,26 +80,33 @@ def test_an_impossible_setting_is_named(changes, said):
         ({"search": {"l2": choice(0.1, np.float32(0.2))}}, "for l2 write a plain number"),
         ({"arms": {"baseline": {"epochs": 0}}}, "epochs must be"),
         ({"arms": {"baseline": {}, "a b": {}, "a_b": {}}}, "differ in more than punctuation"),
-        ({"arms": {"baseline": {}, "None": {}}}, "read as missing"),
+        ({"arms": {"baseline": {}, "None": {}}}, "read them as missing"),
         ({"arms": {"baseline": {}, "16": {}}}, "must not be a number"),
         ({"seeds": 0}, "seeds must be at least 1"),
-        ({"claims": [Claim("x", id="x", better="c", worse="baseline", margin=0.1)]}, "names an arm that is not there: 'c'"),
+        (
+            {"claims": [Claim("x", id="x", better="c", worse="baseline", margin=0.1)]},
+            "a claim must name arms .*: 'x'. Received: 'c'",
+        ),
+        (
+            {"claims": [Claim("x", id="x", better="b", worse="basline", margin=0.1)]},
+            r"Received: 'basline' \(did you mean 'baseline'\?\)",
+        ),
         (
             {"claims": [Claim(text, id="helps", better="b", worse="baseline", margin=0.1) for text in ("it helps", "it does")]},
-            "each claim must have an id of its own. Received twice: 'helps'",
+            "the ids of claims must be unique. Received twice: 'helps'",
         ),
     ],
 )
-def test_a_declaration_that_cannot_be_meant_is_refused(options, said):
-    with pytest.raises(Misuse, match=said):
+def test_an_impossible_declaration_is_refused(options, message):
+    with pytest.raises(Misuse, match=message):
         experiment(**options)
 
 
-def test_a_name_is_an_argument_or_a_field_not_both():
+def test_an_argument_of_train_must_not_be_a_field_of_setting():
     def both(trial, *, epochs):
         """Never run."""
 
-    with pytest.raises(Misuse, match="'epochs' is a field of Setting"):
+    with pytest.raises(Misuse, match="an argument of train must not be called like a field of Setting. Received: 'epochs'"):
         Experiment(both, arms={"baseline": {}}, setting=SETTING)
 
 
@@ -116,13 +128,13 @@ def test_arms_set_arguments_and_fields_and_the_user_overrides_both():
     assert under(one, "small", batch_size=4).batch_size == 4
 
 
-def test_an_arm_that_trains_longer_does_so_under_other_epochs_too():
+def test_an_arms_epochs_keep_their_ratio_under_other_epochs():
     one = experiment(arms={"baseline": {}, "longer": {"epochs": 60}})  # of 20
     assert [under(one, "longer", epochs=n).epochs for n in (20, 2, 5)] == [60, 6, 15]
     assert under(one, "baseline", epochs=2).epochs == 2
 
 
-def test_an_arm_with_a_share_of_the_images_has_it_of_those_of_the_setting():
+def test_an_arms_share_of_the_images_refers_to_the_settings_images():
     one = experiment(arms={"baseline": {}, "a tenth": {"train_size": 0.1}})
     assert under(one, "a tenth").train_size == 0.1  # of all there are
     assert under(one, "a tenth", train_size=2000).train_size == 200
@@ -146,14 +158,14 @@ def test_an_arm_with_a_share_of_the_images_has_it_of_those_of_the_setting():
         ("small", {"epochs": 7}, True, "small-cifar10-smoke-epochs=7", True),
     ],
 )
-def test_a_folder_tells_the_setting_and_what_the_user_changed(name, overrides, smoke, folder, demonstration):
+def test_a_folders_name_holds_the_setting_and_the_overrides(name, overrides, smoke, folder, demonstration):
     one = experiment()
     selected = one.select(name, overrides, smoke=smoke)
     assert selected.folder_name(one.arms.values(), selected.setting.dataset) == folder
     assert one.declare(selected)["demonstration"] is demonstration
 
 
-def test_a_call_that_debugs_has_a_folder_of_its_own_and_one_seed():
+def test_a_debug_call_has_a_separate_folder_and_one_seed():
     one = experiment()
     selected = one.select("full", {"epochs": 3}, debug=True)
     assert selected.setting == one.select("full", {"epochs": 3}).setting
@@ -161,26 +173,26 @@ def test_a_call_that_debugs_has_a_folder_of_its_own_and_one_seed():
     assert (one.declare(selected)["seeds"], one.declare(one.select("full", debug=True))["demonstration"]) == (1, True)
 
 
-def test_an_override_of_what_arms_set_themselves_is_in_the_folders_name():
+def test_an_override_of_a_field_that_arms_set_is_in_the_folders_name():
     one = experiment(arms={"baseline": {}, "long": {"epochs": 40}})
     assert one.select("quick", {"epochs": 20}).folder_name(one.arms.values(), "digits") == "quick-digits-epochs=20"
 
 
-def test_a_dataset_without_a_setting_gets_the_one_that_declares_it_or_the_small_one():
+def test_a_dataset_selects_the_setting_that_declares_it_or_the_small_one():
     one = experiment(small=Setting("mnist", epochs=3))
     chosen = [one.select(None, {"dataset": name}).name for name in ("digits", "mnist", "cifar10", "fashion_mnist", "my/images")]
     assert chosen == ["quick", "small", "full", "small", "small"]
     assert one.select("quick", {"dataset": "mnist"}).name == "quick"
 
 
-def test_an_experiment_without_a_small_setting_has_the_full_one_on_cifar10_cut_down():
+def test_the_default_small_setting_is_the_full_one_reduced_on_cifar10():
     full = Setting("mnist", epochs=20, batch_size=128, image_size=14)
     assert experiment(setting=full).settings["small"] == Setting("cifar10", epochs=10, train_size=5000, image_size=14)
     few = full.replace(epochs=4, batch_size=16, train_size=250)
     assert experiment(setting=few).settings["small"] == few.replace(dataset="cifar10")
 
 
-def test_claims_infer_their_kind_and_check_their_arms():
+def test_a_claims_default_kind_and_datasets():
     assert Claim("x", id="x", better="a", worse="b", margin=0.1).kind == "superiority"
     assert Claim("x", id="x", better=["a", "c"], worse="b", margin=0.1).kind == "best of family"
     (claim,) = experiment(claims=[Claim("x", id="x", better="b", worse="baseline", margin=0.1)]).claims
@@ -191,21 +203,39 @@ def test_claims_infer_their_kind_and_check_their_arms():
 
 
 @pytest.mark.parametrize("wrong", ["", "L2-helps", "l2_helps", "l2 helps", "-l2", "l2-", "l2--helps", "x" * 25, None, 3])
-def test_a_malformed_id_of_a_claim_is_named(wrong):
+def test_a_malformed_id_of_a_claim_is_refused(wrong):
     with pytest.raises(Misuse, match=f"at most 24 lower case letters, digits and hyphens .* Received: {wrong!r}"):
         Claim("x", id=wrong, better="a", worse="b", margin=0.1)
 
 
-def test_claims_made_by_helpers_have_ids_too():
-    assert less("a has less", "a", "b", "seconds", 0.1, id="a-less").id == "a-less"
-    assert [claim.id for claim in overfits_less("a", "b", id="a")] == ["a-gap", "a-accuracy"]
+def test_helpers_make_the_same_claims_as_written_out():
+    assert less("a has less", "a", "b", "seconds", 0.1, id="less") == Claim(
+        "a has less", "a", "b", 0.1, id="less", metric="seconds", lower_is_better=True
+    )
+    assert not_worse("fine", "a", "b", id="fine") == Claim("fine", "a", "b", 0.02, id="fine", kind="not worse")
+    assert same("alike", "a", "b", id="alike") == Claim("alike", "a", "b", 0.02, id="alike", kind="same")
+    assert sooner("soon", "a", "b", id="soon") == Claim("soon", "a", "b", 1, id="soon", metric="epochs_to_target", target=0.9)
+    pairs = ["a", "b"], ["c", "d"]
+    assert interaction("more", *pairs, id="more") == Claim("more", *pairs, 0.015, id="more", kind="interaction")
+    gap, accuracy = overfits_less("a", "b", id="a")
+    assert (gap.id, gap.metric, gap.lower_is_better, gap.margin) == ("a-gap", "gap", True, 0.015)
+    assert (accuracy.id, accuracy.kind, accuracy.margin) == ("a-accuracy", "not worse", 0.02)
 
 
-def test_an_experiment_may_name_more_kinds_of_figures():
+def test_each_makes_a_claim_per_name():
+    assert each(("flip", "All 4"), "{} helps", "{}, long", "none, long", 0.1, id="{} helps", metric="gap") == [
+        Claim("flip helps", "flip, long", "none, long", 0.1, id="flip-helps", metric="gap"),
+        Claim("All 4 helps", "All 4, long", "none, long", 0.1, id="all-4-helps", metric="gap"),
+    ]
+    (claim,) = each(["flip"], "{} helps more", ["{}, long", "{}"], ["none, long", "none"], 0.1, id="{}", kind="interaction")
+    assert (claim.better, claim.worse) == (["flip, long", "flip"], ["none, long", "none"])
+
+
+def test_an_experiment_may_ask_for_more_figures():
     assert declared(figures=["mistakes"])["figures"] == ["mistakes"]
     assert declared()["figures"] == []
-    with pytest.raises(Misuse, match="figures must be among steps, mistakes. Received: 'pie'"):
-        experiment(figures=["pie"])
+    with pytest.raises(Misuse, match=r"figures must be among steps, mistakes. Received: 'step' \(did you mean 'steps'\?\)"):
+        experiment(figures=["step"])
 
 
 def test_a_claim_is_about_the_tasks_primary_metric():

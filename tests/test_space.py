@@ -7,7 +7,7 @@ from common.errors import Misuse
 from common.space import Grid, choice, linear_range, log_range
 
 
-def test_ranges_map_places_to_values_and_back():
+def test_ranges_map_positions_to_values_and_back():
     rate = log_range(1e-3, 10)
     assert [rate.at(u) for u in (0, 0.25, 0.5, 1)] == [0.001, 0.01, 0.1, 10]
     assert rate.place(0.01) == pytest.approx(0.25)
@@ -18,7 +18,7 @@ def test_ranges_map_places_to_values_and_back():
     assert [choice("a", "b").at(u) for u in (0, 0.49, 0.5, 1)] == ["a", "a", "b", "b"]
 
 
-def test_a_grid_holds_both_ends_and_reads_well():
+def test_a_grid_holds_both_ends_in_round_numbers():
     assert log_range(1e-3, 1.0).grid() == [0.001, 0.00316, 0.01, 0.0316, 0.1, 0.316, 1.0]
     assert linear_range(0, 0.6, points=4).grid() == [0, 0.2, 0.4, 0.6]
     assert log_range(1, 4, whole=True, points=7).grid() == [1, 2, 3, 4]
@@ -26,7 +26,7 @@ def test_a_grid_holds_both_ends_and_reads_well():
     assert list(both.points()) == [{"rate": r, "kind": k} for r in (0.1, 1) for k in "ab"]
 
 
-def test_a_grid_grows_by_two_points_where_a_best_one_lies_at_its_edge():
+def test_a_grid_grows_by_two_points_beyond_an_edge_with_a_best_point():
     grid = Grid({"rate": log_range(0.01, 1, points=3)})
     assert not grid.extend([{"rate": 0.1}])
     assert grid.extend([{"rate": 0.1}, {"rate": 1}])
@@ -36,7 +36,7 @@ def test_a_grid_grows_by_two_points_where_a_best_one_lies_at_its_edge():
     assert not grid.extend([{"rate": 0.0001}, {"rate": 100}])  # the limits: 100 times beyond either end
 
 
-def test_a_grid_grows_along_the_one_axis_whose_edge_is_best_and_to_its_stated_limit():
+def test_a_grid_grows_along_the_axis_of_the_edge_and_up_to_its_limit():
     grid = Grid({"rate": log_range(0.1, 10, points=3, limits=(0.1, 100)), "drop": linear_range(0, 0.5, points=2)})
     assert grid.extend([{"rate": 10, "drop": 0.5}])
     assert grid.axes == {"rate": [0.1, 1, 10, 100], "drop": [0, 0.5]}
@@ -62,8 +62,7 @@ def test_a_build_function_of_keras_tuner_is_a_space():
         assert (units, rate) == (32, 1e-3)
         return hp.Choice("activation", ["relu", "gelu"])
 
-    found = space.of_build(build)
-    assert found == {
+    assert space.of_build(build) == {
         "units": choice(32, 64, 96, 128),
         "learning_rate": log_range(1e-4, 1e-1, default=1e-3),
         "dropout": choice(0.0, 0.25, 0.5),
@@ -86,7 +85,7 @@ def test_spaces_survive_json_and_differ_by_hash():
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (lambda: log_range(0, 1), "0 < low < high. Received: 0, 1"),
         (lambda: linear_range(2, 1), "low < high. Received: 2, 1"),
@@ -96,6 +95,6 @@ def test_spaces_survive_json_and_differ_by_hash():
         (choice, "a choice needs values"),
     ],
 )
-def test_impossible_ranges_are_refused(make, said):
-    with pytest.raises(Misuse, match=said):
+def test_impossible_ranges_are_refused(make, message):
+    with pytest.raises(Misuse, match=message):
         make()

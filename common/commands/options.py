@@ -1,12 +1,14 @@
 """The options of all commands, each declared once: `make exp-03 SEEDS=3` is `--seeds 3` on the command line.
 
-As a script it prints their part of `make help`, or one line about names that are no options. It needs nothing that has to be
-installed, so that make can ask before it installs anything.
+Run as a module it prints their part of `make help`, or one line about names that are not options. It needs nothing that has to
+be installed, so that make can ask before it installs anything.
 """
 
 import os
 import sys
 from typing import NamedTuple
+
+from common.text import did_you_mean
 
 
 class Option(NamedTuple):
@@ -82,7 +84,7 @@ def refusal(given: "list[str]", goals: "list[str]") -> str:
     switches = ("GPU", *(option.name.upper() for option in OPTIONS if not option.metavar))
     for name, _, value in (assigned.partition("=") for assigned in given):
         if name not in known:
-            return f"option must be one of {' '.join(known)}. Received: {name}"
+            return f"option must be one of {' '.join(known)}. Received: {name}{did_you_mean(name, known)}"
         if name not in OF_MAKE and set(goals) <= set(WITHOUT_OPTIONS):
             return f"make {' '.join(goals)} takes no options but {', '.join(OF_MAKE)}. Received: {name}"
         if name in switches and switched(value) is None:

@@ -16,7 +16,7 @@ from common.commands.options import OPTIONS, Option, refused_switch, switched
 from common.errors import Failure, Misuse
 from common.files import user_path
 from common.setting import FIELDS, NAMES, SHORT
-from common.text import printable
+from common.text import did_you_mean, printable
 
 FIELD_OF = {SHORT.get(field, field): field for field in FIELDS}
 """The field of `Setting` that an option of that name overrides."""
@@ -33,7 +33,9 @@ class _Parser(argparse.ArgumentParser):
     """A parser whose errors are a `Misuse`, not several lines of usage."""
 
     def error(self, message: str) -> NoReturn:
-        raise Misuse(f"{message} (see --help)")
+        unknown = re.match(r"unrecognized arguments: (--[\w-]+)", message)
+        flags = [flag for action in self._actions for flag in action.option_strings]
+        raise Misuse(f"{message}{did_you_mean(unknown[1], flags) if unknown else ''} (see --help)")
 
 
 def parse(
@@ -65,7 +67,7 @@ def setting_name(given: argparse.Namespace) -> str | None:
     """The setting that SETTING or FULL names; None where neither does. Raises `Misuse`."""
     name = given.setting
     if name is not None and name not in NAMES:
-        raise Misuse(f"setting must be one of {', '.join(NAMES)}. Received: {name!r}")
+        raise Misuse(f"setting must be one of {', '.join(NAMES)}. Received: {name!r}{did_you_mean(name, NAMES)}")
     if given.full and name not in (None, "full"):
         raise Misuse(f"FULL=1 is the same as SETTING=full. Received: SETTING={name} as well")
     return "full" if given.full else name

@@ -19,6 +19,7 @@ from common.running.plan import Planner
 from common.running.runner import STALL_SECONDS, RunOptions
 from common.running.scripts import declared, number_of, refuse_shared_numbers, two_digits
 from common.setting import Selected
+from common.text import did_you_mean
 
 SWEEP_TUNERS = tuple(tuner for tuner in TUNERS if tuner != "grid")
 
@@ -68,7 +69,9 @@ def find_script(text: str) -> pathlib.Path:
         if two_digits(text) == number_of(path):
             refuse_shared_numbers(known, number_of(path))
             return path
-    raise Misuse(f"experiment must be one of {' '.join(dict.fromkeys(map(number_of, known)))}. Received: {text}")
+    numbers = dict.fromkeys(map(number_of, known))
+    hint = did_you_mean(text, [*numbers, *(path.stem for path in known)])
+    raise Misuse(f"experiment must be one of {' '.join(numbers)}. Received: {text}{hint}")
 
 
 def _run(experiment: Experiment, given: argparse.Namespace, cluster: Cluster | None) -> int:
@@ -126,7 +129,8 @@ def _chosen_arms(experiment: Experiment, text: str | None) -> list[str]:
         fitting = [arm for arm in experiment.arms if rest == arm or rest.startswith(f"{arm},")]
         if not fitting:
             wrong = rest.split(",", maxsplit=1)[0]
-            raise Misuse(f"arms must be among {', '.join(experiment.arms)}. Received: {wrong!r}")
+            hint = did_you_mean(wrong, experiment.arms)
+            raise Misuse(f"arms must be among {', '.join(experiment.arms)}. Received: {wrong!r}{hint}")
         arm = max(fitting, key=len)
         chosen.append(arm)
         rest = rest[len(arm) + 1 :]
@@ -149,7 +153,8 @@ def _check_sweep(given: argparse.Namespace) -> None:
     if alone:
         raise Misuse(f"{alone[0]} is an option of a sweep: make sweep-NN, or --sweep. Received: {getattr(given, alone[0])}")
     if given.tuner is not None and given.tuner not in SWEEP_TUNERS:
-        raise Misuse(f"tuner must be one of {', '.join(SWEEP_TUNERS)}. Received: {given.tuner!r}")
+        hint = did_you_mean(given.tuner, SWEEP_TUNERS)
+        raise Misuse(f"tuner must be one of {', '.join(SWEEP_TUNERS)}. Received: {given.tuner!r}{hint}")
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from common.data.split import Split
 from common.data.streams import Streams, stratified_order
 from common.errors import Failure, Misuse
 from common.files import PROJECT, user_path
-from common.text import printable
+from common.text import did_you_mean, printable
 
 NAMES = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100")
 FILES = ("train_images.npy", "train_labels.npy", "test_images.npy", "test_labels.npy")
@@ -285,12 +285,14 @@ def _prepare_from_tfds(folder: pathlib.Path, name: str, image_size: int | None, 
     if prepared.prepared_copy(name) is None:
         import tensorflow_datasets as tfds
 
-        if prepared.parsed(name)[0] not in tfds.list_builders(with_community_datasets=False):
+        builders = tfds.list_builders(with_community_datasets=False)
+        if prepared.parsed(name)[0] not in builders:
             there = ", ".join(prepared.prepared_names(name))
+            hint = did_you_mean(name, NAMES) or did_you_mean(name, builders)
             raise Misuse(
                 f"dataset must be one of {', '.join(NAMES)}, another image-classification dataset of tensorflow-datasets "
                 f"by its name, or a folder with one subfolder per class{f'; prepared here: {there}' if there else ''}. "
-                f"Received: {name!r}"
+                f"Received: {name!r}{hint}"
             )
         if not network_answers():
             raise Failure(

@@ -1,1 +1,1 @@
-"""Rows in, matplotlib figures out: one function per kind, which of them are drawn, their cache. Imports verdicts, rows, data."""
+"""From rows to Matplotlib figures: a function per kind, the choice of kinds, their cache. Imports verdicts, rows, space, data."""

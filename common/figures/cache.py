@@ -1,4 +1,4 @@
-"""The figures beside the rows: redrawn where rows have changed, on all cores, and a smaller copy of each for the page."""
+"""The cache of figures: redraws those whose rows have changed, on all cores, and keeps a small copy of each for the page."""
 
 import hashlib
 import io
@@ -15,10 +15,11 @@ from common.machine import cores
 from common.rows import schema
 
 PHOTOGRAPHS = {kind.name for kind in draw.KINDS if kind.photographs}
+"""Names of the kinds of figures that show photographs."""
 COLOURS = 64
-"""Of all other figures."""
+"""Colours of the small copy of any other figure."""
 DRAWING = [path for room in ("rows", "verdicts", "figures") for path in sorted((PROJECT / "common" / room).glob("*.py"))]
-"""The code that decides what a figure shows."""
+"""The modules whose changes make figures be redrawn."""
 
 
 def redraw(experiments: list[schema.Files]) -> list[str]:
@@ -33,15 +34,15 @@ def redraw(experiments: list[schema.Files]) -> list[str]:
             changed.append((files, digest))
     if not changed:
         return []
-    changed.sort(key=lambda pair: -pair[0].rows.stat().st_size if pair[0].rows.exists() else 0)  # the longest first
-    if min(cores(), len(changed)) == 1:  # a process of its own would only import everything once more
+    changed.sort(key=lambda pair: -pair[0].rows.stat().st_size if pair[0].rows.exists() else 0)  # most rows first
+    if min(cores(), len(changed)) == 1:  # another process would only cost its imports
         return [line for line in map(_redraw, changed) if line]
     with ProcessPoolExecutor(min(cores(), len(changed)), mp_context=multiprocessing.get_context("spawn")) as pool:
         return [line for line in pool.map(_redraw, changed) if line]
 
 
 def _redraw(changed: tuple[schema.Files, str]) -> str | None:
-    """Draw one experiment's figures. Returns a line if that fails."""
+    """Draw one experiment's figures and their small copies. Returns an error message, or None."""
     files, digest = changed
     try:
         drawn = [*draw.draw(files), *search.draw_sweep(files)]
@@ -50,14 +51,14 @@ def _redraw(changed: tuple[schema.Files, str]) -> str | None:
         write_atomic(_stamp(files), "\n".join([digest, *(path.name for path in drawn)]).encode())
     except Failure as error:
         return str(error)
-    except Exception as error:  # whatever matplotlib makes of a name: the figures of the others are drawn
-        said = " ".join(str(error).split()) or "no message"
-        return f"the figures of {files.experiment} in {files.folder} cannot be drawn ({type(error).__name__}: {said})"
+    except Exception as error:  # such as an arm's name that Matplotlib cannot draw: others are still drawn
+        message = " ".join(str(error).split()) or "no message"
+        return f"the figures of {files.experiment} in {files.folder} cannot be drawn ({type(error).__name__}: {message})"
     return None
 
 
 def _is_drawn(files: schema.Files, digest: str) -> bool:
-    """Whether the figures are those of a digest, and all there."""
+    """Whether the figures were drawn from content of this digest, and none has been deleted."""
     try:
         known, *names = _stamp(files).read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):
@@ -66,17 +67,18 @@ def _is_drawn(files: schema.Files, digest: str) -> bool:
 
 
 def _stamp(files: schema.Files) -> pathlib.Path:
+    """The file with the digest and the names of the figures that were drawn."""
     return files.folder / ".figures" / f"{files.experiment}.sha256"
 
 
 def paths(files: schema.Files) -> list[tuple[str, pathlib.Path]]:
-    """Name of the kind and path of each figure that the page shows, as far as they are there."""
+    """Kind and path of each existing figure that the page shows."""
     there = [(kind.name, draw.path(files, kind)) for kind in draw.KINDS if kind.on_page]
     return [(name, path) for name, path in [*there, *search.paths(files)] if path.exists()]
 
 
 def small(name: str, path: pathlib.Path) -> bytes:
-    """A figure as WebP in few colours, a fifth of the size and none the worse. Kept for as long as the figure is the same."""
+    """A figure as WebP with few colours, about a fifth of the PNG's size; cached until the figure changes."""
     original = path.read_bytes()
     kept = path.parent / ".figures" / f"{hashlib.sha256(original).hexdigest()[:16]}-{COLOURS}.webp"
     if not kept.exists():

@@ -1,4 +1,4 @@
-"""What happens during training: losses and scores by epoch, updates to a target."""
+"""Figures of training: losses and scores by epoch, updates to a target."""
 
 import math
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ from common.rows.metric import ACCURACY, Primary
 from common.rows.table import NoData, Table
 
 OF_BASELINE = 0.95
-"""Share of a final score that is a target where no claim sets one."""
+"""Target as a share of the baseline's final score, where no claim sets one."""
 
 
 def learning_curves(epochs: pd.DataFrame, arms: list[str], title: str, caption: str, primary: Primary = ACCURACY) -> Figure:
-    """Training loss and validation score over epochs: mean over seeds, band of ± one standard deviation within what was seen.
+    """Training loss and validation score over epochs: mean over seeds, band of ± one standard deviation within the seeds' range.
 
     Args:
         epochs: rows of `…_epochs.csv`.
@@ -33,10 +33,10 @@ def learning_curves(epochs: pd.DataFrame, arms: list[str], title: str, caption: 
         for axis, (column, label) in zip(axes, panels.items(), strict=True):
             firsts = []
             for arm in [arm for arm in arms if arm in set(epochs["arm"])]:
-                own = epochs[epochs["arm"] == arm].copy()
-                own["at"] = own.groupby("seed").cumcount() + 1  # runs on over the stages of a trial
-                own[column] = own[column].replace([np.inf, -np.inf], np.nan)
-                by = own.groupby("at")[column]
+                rows = epochs[epochs["arm"] == arm].copy()
+                rows["at"] = rows.groupby("seed").cumcount() + 1  # counts on over the stages of a trial
+                rows[column] = rows[column].replace([np.inf, -np.inf], np.nan)
+                by = rows.groupby("at")[column]
                 mean, spread = by.mean(), by.std().fillna(0.0)
                 firsts += mean.dropna().tolist()[:1]
                 style = look(arms, arm)
@@ -46,7 +46,7 @@ def learning_curves(epochs: pd.DataFrame, arms: list[str], title: str, caption: 
             axis.set_xlabel("epoch")
             axis.set_ylabel(label)
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-            # A diverging arm must not flatten the others: a loss is highest in the first epoch as a rule.
+            # A diverging arm must not flatten the others, whose loss is highest in the first epoch.
             bounded = column == primary.on("val") and not primary.lower_is_better
             most = 3 * np.quantile(firsts, 0.5, method="lower") if firsts else 0
             if not bounded and epochs[column].replace(np.inf, np.nan).max() > most > 0:
@@ -59,12 +59,12 @@ def learning_curves(epochs: pd.DataFrame, arms: list[str], title: str, caption: 
 def steps_to_target(trials: pd.DataFrame, arms: list[str], title: str, caption: str, name: str = "validation accuracy") -> Figure:
     """Updates until a target on val was first reached: a dot per seed, the median as a bar.
 
-    A seed that never got there is an arrow where its training ended, a cross if it diverged; where it is half of them or
-    more, so is the median, and the bar is dotted.
+    A seed that did not reach it is an arrow at the end of its training, or a cross if it diverged. The bar is dotted if the
+    median seed did not reach it.
 
     Args:
-        trials: `arm`, `seed`, `target`, `steps` (of the epoch that reached it, else of the last), `reached`, `diverged`.
-        name: what the target is a value of.
+        trials: `arm`, `seed`, `target`, `steps` (until the epoch that reached it, else until the last), `reached`, `diverged`.
+        name: of the score that the target is a value of.
     """
     shown = [arm for arm in arms if arm in set(trials["arm"])]
     targets = sorted(trials["target"].unique())
@@ -73,12 +73,12 @@ def steps_to_target(trials: pd.DataFrame, arms: list[str], title: str, caption: 
         axes = figure.subplots(1, len(targets), squeeze=False, sharey=True)[0]
         for axis, target in zip(axes, targets, strict=True):
             for y, arm in enumerate(shown):
-                own = trials[(trials["arm"] == arm) & (trials["target"] == target)].sort_values("seed")
-                if not len(own):
+                rows = trials[(trials["arm"] == arm) & (trials["target"] == target)].sort_values("seed")
+                if not len(rows):
                     continue
                 colour = look(arms, arm)["color"]
-                at = y + 0.28 * (np.linspace(-1, 1, len(own)) if len(own) > 1 else np.zeros(1))
-                steps, reached, diverged = (own[column].to_numpy() for column in ("steps", "reached", "diverged"))
+                at = y + 0.28 * (np.linspace(-1, 1, len(rows)) if len(rows) > 1 else np.zeros(1))
+                steps, reached, diverged = (rows[column].to_numpy() for column in ("steps", "reached", "diverged"))
                 never = ~reached & ~diverged
                 axis.scatter(steps[reached], at[reached], s=18, color=colour, alpha=0.6, linewidths=0)
                 axis.scatter(steps[never], at[never], s=26, marker=">", facecolors="none", edgecolors=colour)
@@ -95,43 +95,48 @@ def steps_to_target(trials: pd.DataFrame, arms: list[str], title: str, caption: 
             axis.grid(axis="y", visible=False)
         axes[0].set_yticks(range(len(shown)), shown)
         axes[0].set_ylim(len(shown) - 0.4, -0.6)
-        return finished(figure, title, f"{caption}; bar: median, ▷: not reached when training ended, ×: diverged before")
+        return finished(
+            figure, title, f"{caption}; bar: median, ▷: not reached by the end of training, ×: diverged before it was reached"
+        )
 
 
 def targets(table: Table, asked: Sequence[str]) -> tuple[list[float], str]:
-    """Validation scores whose reaching is drawn, and what the caption says of them.
+    """The validation scores that `steps_to_target` shows as targets, and their part of the caption.
 
-    Those of claims, or one where the script asks. The baseline alone sets them, so that no other arm moves them.
+    The targets of claims, or `OF_BASELINE` where the experiment asks for the figure `steps`.
     """
     shares = sorted({c["target"] for c in table.declaration.get("claims", ()) if c.get("target") is not None})
     shares = shares or ([OF_BASELINE] if "steps" in asked else [])
     try:
-        found = [float(f"{table.target(share):.3g}") for share in shares]
+        scores = [float(f"{table.target(share):.3g}") for share in shares]
     except NoData:
         return [], ""
-    whose = table.declaration.get("baseline") or table.arms[0]
-    said = " and ".join(f"{100 * share:.3g} %" if table.primary.sign > 0 else f"1/{share:g}" for share in shares)
-    return found, f"target: {said} of what {whose} ends with, in the mean" if shares else ""
+    baseline = table.declaration.get("baseline") or table.arms[0]
+    parts = " and ".join(f"{100 * share:.3g} %" if table.primary.sign > 0 else f"1/{share:g}" for share in shares)
+    return scores, f"target: {parts} of the mean final score of {baseline}" if shares else ""
 
 
 def updates_to_targets(table: Table, rows: pd.DataFrame, targets: list[float]) -> pd.DataFrame:
-    """Per trial and target the updates that it took, as `steps_to_target` wants them; without trials that count none."""
+    """The updates that each trial needed for each target, as input of `steps_to_target`; trials without updates are left out."""
     lines = []
     for row in rows[rows["steps"].notna()].to_dict("records"):
         arm, seed = row["arm"], row["seed"]
         for target in targets if len(table.epochs_of(arm, seed)) else ():
             steps = table.metric("steps_to_target").value(table, arm, seed, target)
             reached = math.isfinite(steps)
-            found = {"arm": arm, "seed": seed, "target": target, "steps": steps if reached else float(row["steps"])}
-            lines.append({**found, "reached": reached, "diverged": row["status"] == "diverged"})
+            line = {"arm": arm, "seed": seed, "target": target, "steps": steps if reached else float(row["steps"])}
+            lines.append({**line, "reached": reached, "diverged": row["status"] == "diverged"})
     return pd.DataFrame(lines)
 
 
 def compared_epochs(epochs: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """Epochs, of several stages those of the one that all arms have, `fit` before others; and what to say of that."""
+    """The epochs of the stage to compare, and a note for the caption.
+
+    Where trials have several stages: those of a stage that all arms have, preferably `fit`.
+    """
     stages = set(epochs["stage"])
     shared = stages.intersection(*(set(one) for _, one in epochs.groupby("arm")["stage"]))
     stage = "fit" if "fit" in shared else min(shared, default=None)
     if len(stages) == 1 or stage is None or (len(shared) > 1 and stage != "fit"):
         return epochs, ""
-    return epochs[epochs["stage"] == stage], f"; stage {stage}, which all arms have"
+    return epochs[epochs["stage"] == stage], f"; epochs of stage {stage}"

@@ -1,4 +1,4 @@
-"""Which figures are drawn of an experiment's rows. Reads rows alone, without TensorFlow."""
+"""The kinds of figures, and which of them an experiment's rows allow."""
 
 import functools
 import pathlib
@@ -16,28 +16,28 @@ from common.rows.table import Table
 from common.verdicts.judge import Verdict, judge
 
 MOST_LINES = 12
-"""Arms that a figure of costs or reliability can tell apart."""
+"""Number of arms up to which figures of costs and reliability are drawn."""
 
 
 class Material:
-    """What the figures of one experiment in one setting are drawn from, each part read or computed once."""
+    """The data of the figures of one experiment in one setting; each part is read or computed once."""
 
     def __init__(self, table: Table):
         self.table, self.primary, self.declaration, self.arms = table, table.primary, table.declaration, table.arms
         self.rows = table.rows.dropna(subset=[self.primary.column])
-        self.own = self.of_arms(self.rows)
+        self.arm_rows = self.of_arms(self.rows)
         self.claims = self.declaration.get("claims", ())
         self.asked = self.declaration.get("figures") or ()
         self.few = 1 < len(self.arms) <= MOST_LINES
         self.title = f"{table.files.experiment}: {self.declaration['question']}"
 
     def of_arms(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """The part of a frame that is about arms at their own rates."""
+        """The rows of a frame without those of arms at the common rate."""
         return frame[frame["entry"].isin(self.arms)]
 
     @functools.cached_property
     def caption(self) -> str:
-        """What was trained, and how many times."""
+        """The setting, the number of seeds and the sizes, for captions."""
         counts = self.rows.groupby("entry").size()
         seeds = f"{counts.min()}" if counts.min() == counts.max() else f"{counts.min()}–{counts.max()}"
         train, epochs, batch, test = map(self._span, ("train_size", "epochs", "batch_size", "test_size"))
@@ -47,25 +47,26 @@ class Material:
         )
 
     def _span(self, column: str) -> str:
-        """The value of a column, or the smallest and the largest one."""
+        """The value of a column in words, or its smallest and largest value."""
         values = sorted(self.rows[column].dropna().unique())
         ends = [f"{value:g}" if value < 1e5 else f"{value:.0f}" for value in (values[0], values[-1])] if values else ["?"]
         return ends[0] if len(set(ends)) == 1 else f"{ends[0]}–{ends[1]}"
 
     @functools.cached_property
     def judged(self) -> list[Verdict]:
+        """The verdicts that have a difference."""
         return [verdict for verdict in judge(self.table) if verdict.difference is not None]
 
     @functools.cached_property
     def measures(self) -> pd.DataFrame:
-        """Those that claims are about."""
+        """The measures that are metrics of claims."""
         measures = self.of_arms(self.table.measures)
         return measures[measures["name"].isin({claim["metric"] for claim in self.claims})]
 
     @functools.cached_property
     def numbers(self) -> tuple[str, dict[str, dict[str, float]]]:
         """See `sensitivity.varied_number`."""
-        return sensitivity.varied_number(self.declaration, set(self.own["arm"]))
+        return sensitivity.varied_number(self.declaration, set(self.arm_rows["arm"]))
 
     @functools.cached_property
     def targets(self) -> tuple[list[float], str]:
@@ -75,7 +76,7 @@ class Material:
     @functools.cached_property
     def updates(self) -> pd.DataFrame:
         """See `curves.updates_to_targets`."""
-        return curves.updates_to_targets(self.table, self.own, self.targets[0])
+        return curves.updates_to_targets(self.table, self.arm_rows, self.targets[0])
 
     @functools.cached_property
     def confusions(self) -> dict:
@@ -100,11 +101,11 @@ def _accuracy(m: Material) -> Figure:
 
 
 def _verdicts(m: Material) -> Figure:
-    return verdicts.forest(m.judged, m.title, f"{m.caption}; intervals at the level that each claim is judged at")
+    return verdicts.forest(m.judged, m.title, f"{m.caption}; intervals at the level of each claim")
 
 
 def _measures(m: Material) -> Figure:
-    return scores.measured(m.measures, m.arms, m.title, f"{m.caption}; a dot per seed, the bar their mean")
+    return scores.measured(m.measures, m.arms, m.title, f"{m.caption}; a dot per seed, bar: mean")
 
 
 def _curves(m: Material) -> Figure:
@@ -116,13 +117,13 @@ def _sensitivity(m: Material) -> Figure:
     (number, groups), note = m.numbers, m.caption
     within = next((claim["within"] for claim in m.claims if claim["kind"] == "flatness"), None)
     if within is not None:
-        groups = {sensitivity.with_flatness(name, arms, m.own, within, m.primary): arms for name, arms in groups.items()}
-        note = f"{m.caption}; decades over which it stays within {within:g} of its best"
-    return sensitivity.sensitivity(m.own, groups, number, m.title, note, m.primary)
+        groups = {sensitivity.with_flatness(name, arms, m.arm_rows, within, m.primary): arms for name, arms in groups.items()}
+        note = f"{m.caption}; decades: over which the score is within {within:g} of its best"
+    return sensitivity.sensitivity(m.arm_rows, groups, number, m.title, note, m.primary)
 
 
 def _is_crossed(m: Material) -> bool:
-    """Whether several groups of arms vary the same numbers."""
+    """Whether several groups of arms vary the same values of a number."""
     groups = m.numbers[1].values()
     return len(groups) > 1 and len({tuple(sorted(arms.values())) for arms in groups}) == 1
 
@@ -130,7 +131,7 @@ def _is_crossed(m: Material) -> bool:
 def _crossed(m: Material) -> Figure:
     number, groups = m.numbers
     pairs = {arm: (name, value) for name, arms in groups.items() for arm, value in arms.items()}
-    return sensitivity.crossed(m.own, pairs, number, m.title, m.caption, m.primary)
+    return sensitivity.crossed(m.arm_rows, pairs, number, m.title, m.caption, m.primary)
 
 
 def _steps(m: Material) -> Figure:
@@ -143,12 +144,12 @@ def _survival(m: Material) -> Figure:
 
 
 def _parameters(m: Material) -> Figure:
-    return scores.cost(m.own, m.arms, "parameters", "parameters", m.title, m.caption, m.primary)
+    return scores.cost(m.arm_rows, m.arms, "parameters", "parameters", m.title, m.caption, m.primary)
 
 
 def _seconds(m: Material) -> Figure:
-    beside = "alone" if (m.own["beside"] == 0).all() else "beside other trials"
-    return scores.cost(m.own, m.arms, "train_seconds", f"seconds of training, {beside}", m.title, m.caption, m.primary)
+    beside = "alone" if (m.arm_rows["beside"] == 0).all() else "beside other trials"
+    return scores.cost(m.arm_rows, m.arms, "train_seconds", f"seconds of training, {beside}", m.title, m.caption, m.primary)
 
 
 def _confusion(m: Material) -> Figure:
@@ -157,34 +158,34 @@ def _confusion(m: Material) -> Figure:
 
 def _reliability(m: Material) -> Figure:
     bins, least = predictions.RELIABILITY_BINS, predictions.LEAST
-    note = f"{m.caption}; {bins} bins over all seeds, those of {least} predictions or more"
+    note = f"{m.caption}; {bins} bins over all seeds, without those of fewer than {least} predictions"
     return predictions.reliability(m.bins, m.arms, m.title, note)
 
 
 def _mistakes(m: Material) -> Figure:
-    note = f"{m.caption}; the mistakes with the highest probability, mean over seeds"
+    note = f"{m.caption}; misclassified images of the highest probability, mean over seeds"
     return predictions.most_confident(m.mistakes, m.title, note)
 
 
 def _samples(m: Material) -> Figure:
-    note = f"{m.table.files.folder.name}, seed 0: the first training images, as trained on in the first epoch"
+    note = f"{m.table.files.folder.name}, seed 0: the first training images, as augmented in the first epoch"
     return samples.sample_sheet(m.samples, m.arms, m.title, note)
 
 
 class Kind(NamedTuple):
-    """A kind of figure."""
+    """A kind of figure, drawn if `applies` is true of the material."""
 
     name: str
     applies: Callable[[Material], object]
-    """Whether there is something to draw: true, or not empty."""
+    """Something true, or not empty, if there is something to draw."""
     draw: Callable[[Material], Figure]
     on_page: bool = True
     photographs: bool = False
-    """Whether it needs more than a few colours."""
+    """Whether it shows photographs, which need many colours."""
 
 
 KINDS = (
-    Kind("accuracy", lambda m: True, _accuracy, on_page=False),  # whose dots the page draws itself
+    Kind("accuracy", lambda m: True, _accuracy, on_page=False),  # the page has an interactive one
     Kind("verdicts", lambda m: m.judged, _verdicts),
     Kind("measures", lambda m: len(m.measures), _measures),
     Kind("curves", lambda m: len(m.table.epochs), _curves),
@@ -192,18 +193,18 @@ KINDS = (
     Kind("crossed", _is_crossed, _crossed),
     Kind("steps", lambda m: len(m.updates), _steps),
     Kind("survival", lambda m: (m.rows["status"] == "diverged").any(), _survival),
-    Kind("parameters", lambda m: m.few and m.own["parameters"].nunique() > 1, _parameters),
-    Kind("seconds", lambda m: m.few and m.own["train_seconds"].notna().any(), _seconds),
+    Kind("parameters", lambda m: m.few and m.arm_rows["parameters"].nunique() > 1, _parameters),
+    Kind("seconds", lambda m: m.few and m.arm_rows["train_seconds"].notna().any(), _seconds),
     Kind("confusion", lambda m: m.confusions, _confusion),
     Kind("reliability", lambda m: m.few and m.bins, _reliability),
     Kind("mistakes", lambda m: "mistakes" in m.asked and m.mistakes, _mistakes, photographs=True),
     Kind("samples", lambda m: m.samples, _samples, photographs=True),
 )
-"""All kinds, in the order of the page."""
+"""All kinds of figures, in their order on the page."""
 
 
 def path(files: schema.Files, kind: Kind) -> pathlib.Path:
-    """Where a figure of an experiment lies, as PNG."""
+    """The path of a figure of an experiment, as PNG."""
     return files.folder / f"{files.experiment}_{kind.name}.png"
 
 
@@ -213,6 +214,6 @@ def draw(files: schema.Files) -> list[pathlib.Path]:
 
 
 def figures(table: Table) -> Iterator[tuple[Kind, Figure]]:
-    """Each figure that the rows allow, drawn when it is asked for."""
+    """Kind and figure of each that the rows allow, drawn lazily."""
     material = Material(table)
     return ((kind, kind.draw(material)) for kind in KINDS if len(material.rows) and kind.applies(material))

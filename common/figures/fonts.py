@@ -1,6 +1,7 @@
-"""Which fonts draw a text, so that no name, in whatever script, becomes boxes.
+"""The fonts of a text, so that names in any script are readable.
 
-The usual font draws what it can, other fonts of this machine what it lacks; what none of them has stands there as `\\u98de`.
+The default font is used where it has the characters, installed fonts where it lacks them; characters that none has are escaped
+as `\\u98de`.
 """
 
 import functools
@@ -18,23 +19,23 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.ft2font import FT2Font
 
 BOXES = re.compile("last ?resort|blank|fallback", re.IGNORECASE)
-"""In the names of fonts that have a glyph for everything, and draw nothing with it."""
+"""Names of fonts whose glyphs are all boxes or blanks."""
 MOST_ESCAPES = 3
-"""Characters in a row that are written out."""
+"""Consecutive characters, at most, that are all escaped; longer runs are shortened."""
 ESCAPE = re.compile(r"\\u[0-9a-f]{4}|\\U[0-9a-f]{8}")
-logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # a font that is there in one weight alone will do
+logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # no warnings about missing weights
 
 
 class Font(NamedTuple):
-    """A font of this machine."""
+    """An installed font."""
 
     family: str
     path: str
     face: int
-    """Its number in the file."""
+    """Index of the font in its file."""
 
     def having(self, characters: frozenset[str]) -> frozenset[str]:
-        """Those of some characters that it has a glyph for; none where it cannot be read."""
+        """The characters that the font has glyphs for; none if its file cannot be read."""
         try:
             face = FT2Font(self.path, face_index=self.face)
         except (OSError, RuntimeError):
@@ -43,18 +44,18 @@ class Font(NamedTuple):
 
 
 def files() -> str:
-    """The font files of this machine, by name."""
+    """The paths of all installed font files, one per line."""
     return "\n".join(sorted(font_manager.findSystemFonts()))
 
 
 @functools.cache
 def installed() -> tuple[Font, ...]:
-    """The upright fonts of this machine, one of each family: those without serifs first, those of one width last, by name."""
+    """The installed upright fonts, one per family: sans-serif ones first, monospaced ones last, by name."""
     manager = font_manager.fontManager
     for path in sorted(set(font_manager.findSystemFonts()) - {entry.fname for entry in manager.ttflist}):
         try:
-            manager.addfont(path)  # installed since matplotlib made its list
-        except Exception:  # damaged, or made of bitmaps
+            manager.addfont(path)  # installed after Matplotlib built its cache
+        except Exception:  # damaged, or a bitmap font
             continue
     fonts = [entry for entry in manager.ttflist if entry.style == "normal" and not BOXES.search(entry.name)]
 
@@ -67,24 +68,24 @@ def installed() -> tuple[Font, ...]:
 
 
 def families(text: str) -> tuple[str, ...] | None:
-    """The font families that draw a text together, the usual one first; None where this machine's fonts cannot."""
+    """The font families that together draw a text, the default one first; None if the installed fonts cannot."""
     usual = tuple(matplotlib.rcParams["font.family"])
     if (text.isascii() and text.isprintable()) or _draw(usual, text):
         return usual
     faces = [FT2Font(path, face_index=path.face_index) for path in _files(usual)]
     lacking = frozenset(c for c in text if not c.isspace() and not any(face.get_char_index(ord(c)) for face in faces))
-    found = (*usual, *_covering(lacking, installed()))
-    return found if _draw(found, text) else None
+    together = (*usual, *_covering(lacking, installed()))
+    return together if _draw(together, text) else None
 
 
 def _files(families: Sequence[str]) -> list[font_manager.FontPath]:
-    """The files that matplotlib takes for some families."""
+    """The font files that Matplotlib uses for families."""
     return [font_manager.findfont(FontProperties(family=[family])) for family in families]
 
 
 def _draw(families: Sequence[str], text: str) -> bool:
-    """Whether some families have all glyphs of a text, once its letters are joined and put in order."""
-    if any(unicodedata.category(c) == "Cs" for c in text):  # half a character: a file name in another encoding
+    """Whether families have all glyphs of a text after shaping."""
+    if any(unicodedata.category(c) == "Cs" for c in text):  # a surrogate, from a file name in another encoding
         return False
     font = font_manager.get_font(_files(families))
     try:
@@ -99,24 +100,26 @@ def _draw(families: Sequence[str], text: str) -> bool:
 
 @functools.cache
 def _covering(characters: frozenset[str], fonts: tuple[Font, ...]) -> tuple[str, ...]:
-    """Families that together have some characters: one that has them all, else few; those that no font has are left out."""
-    found = {}
+    """Families that together cover the characters: a single one if possible, else chosen greedily.
+
+    Characters that no font has stay uncovered.
+    """
+    covered = {}
     for font in fonts:
-        own = font.having(characters)
-        if own == characters:
+        covered[font.family] = font.having(characters)
+        if covered[font.family] == characters:
             return (font.family,)
-        found[font.family] = own
     chosen, left = [], characters
-    while left and (best := max(found, key=lambda family: len(found[family] & left), default=None)) and found[best] & left:
+    while left and (best := max(covered, key=lambda family: len(covered[family] & left), default=None)) and covered[best] & left:
         chosen.append(best)
-        left -= found[best]
+        left -= covered[best]
     return tuple(chosen)
 
 
 def drawable(text: str) -> str:
-    """A text that this machine's fonts can draw: in a word with a character that none has, all but ASCII is written as `\\u98de`.
+    """A text that the installed fonts can draw: words with a character that no font has are escaped, as `\\u98de`.
 
-    Letters and their marks are joined where a character for both exists, as file names of macOS have them apart.
+    Letters and combining marks are composed (NFC), as file names of macOS are decomposed.
     """
     text = unicodedata.normalize("NFC", text)
     if families(text):
@@ -126,23 +129,25 @@ def drawable(text: str) -> str:
 
 
 def _word(part: str) -> str:
+    """A word, escaped if no fonts draw it; other white space than a space becomes one."""
     if families(part):
         return part
     return " " if part.isspace() else _escaped(part)
 
 
 def _escaped(text: str) -> str:
+    """A text in printable ASCII."""
     return re.sub(r"[^\x20-\x7e\n]+", lambda run: _short(run[0]), text)
 
 
 def _short(run: str) -> str:
-    """Characters as escapes; of many the first two and four digits that tell them from others, for nobody reads them."""
+    """Characters as escapes; of more than `MOST_ESCAPES` the first two, and four digits of a hash of all."""
     if len(run) <= MOST_ESCAPES:
         return run.encode("unicode_escape").decode()
     return f"{run[:2].encode('unicode_escape').decode()}…{hashlib.sha256(run.encode('utf-8', 'surrogatepass')).hexdigest()[:4]}"
 
 
 def class_names(names: Sequence[str]) -> list[str]:
-    """Names of classes in order, `class 3` for one that this machine's fonts cannot draw."""
+    """Class names that the installed fonts can draw; the others become `class 3` and so on."""
     composed = [unicodedata.normalize("NFC", " ".join(name.split())) for name in names]
     return [name if name and families(name) else f"class {number}" for number, name in enumerate(composed)]

@@ -1,4 +1,4 @@
-"""The images that were trained on."""
+"""Figure of training images."""
 
 import matplotlib
 import numpy as np
@@ -8,7 +8,7 @@ from common.figures.style import STYLE, columns, finished, new_figure, wrapped
 
 
 def sample_sheet(samples: dict[str, np.ndarray], arms: list[str], title: str, caption: str) -> Figure:
-    """The first training images as each arm's model saw them in the first epoch, arms that saw the same in one line.
+    """The first training images as augmented in the first epoch, a row per arm; arms with the same images share one.
 
     Args:
         samples: uint8 [n, h, w, c] per arm.
@@ -17,9 +17,9 @@ def sample_sheet(samples: dict[str, np.ndarray], arms: list[str], title: str, ca
     for arm in (arm for arm in arms if arm in samples):
         lines.setdefault((samples[arm].shape, samples[arm].tobytes()), []).append(arm)
     shown = {}
-    for own in lines.values():
-        others = f" and {len(own) - 1} other{'s' if len(own) > 2 else ''}" if len(own) > 1 else ""
-        shown["every arm" if len(lines) == 1 and others else own[0] + others] = samples[own[0]]
+    for same in lines.values():
+        others = f" and {len(same) - 1} other{'s' if len(same) > 2 else ''}" if len(same) > 1 else ""
+        shown["every arm" if len(lines) == 1 and others else same[0] + others] = samples[same[0]]
     most = max(map(len, shown.values()))
     names = [wrapped(name, 24) for name in shown]
     width = max(columns(part) for name in names for part in name.split("\n"))

@@ -1,4 +1,4 @@
-"""What each arm comes to: scores, measures and failures seed by seed, mean scores against their cost. Nothing here judges."""
+"""Figures of outcomes: scores, measures and divergence of every seed, mean scores against costs."""
 
 import math
 
@@ -14,7 +14,8 @@ from common.figures.style import STYLE, finished, look, new_figure, wrapped
 from common.rows import schema
 from common.rows.metric import ACCURACY, Primary
 
-GREYS = ListedColormap(["#f2f2f2", "#c9442b"])
+SURVIVAL = ListedColormap(["#f2f2f2", "#c9442b"])
+"""Grey for trained, red for diverged."""
 
 
 def final_scores(
@@ -22,9 +23,8 @@ def final_scores(
 ) -> Figure:
     """Test score of every seed as a dot; the mean as a bar with its 95 % interval over seeds.
 
-    A cross stands for a trial that diverged, a triangle for one that did not train.
-    Dots of arms at the common rate are hollow. The band is the noise floor: the baseline's mean ± one standard deviation over its
-    seeds.
+    Trials that diverged are crosses, those that did not train triangles; arms at the common rate have hollow dots. The band is
+    the baseline's mean ± one standard deviation over seeds.
 
     Args:
         entries: all arms of the experiment in order, then those at the common rate.
@@ -38,14 +38,14 @@ def final_scores(
             axis.axvspan(floor.mean() - floor.std(), floor.mean() + floor.std(), color="#888888", alpha=0.15, linewidth=0)
         low, high = rows[primary.column].min(), rows[primary.column].max()
         for y, entry in enumerate(shown):
-            own = rows[rows["entry"] == entry].sort_values("seed")
-            colour = look(entries, own["arm"].iloc[0])["color"]
-            shift = 0.3 * (np.linspace(-1, 1, len(own)) if len(own) > 1 else np.zeros(1))
-            diverged, untrained = (own["status"] == "diverged").to_numpy(), _untrained(own)
+            trials = rows[rows["entry"] == entry].sort_values("seed")
+            colour = look(entries, trials["arm"].iloc[0])["color"]
+            shift = 0.3 * (np.linspace(-1, 1, len(trials)) if len(trials) > 1 else np.zeros(1))
+            diverged, untrained = (trials["status"] == "diverged").to_numpy(), _untrained(trials)
             dead = diverged | untrained
-            values = own[primary.column].to_numpy()
+            values = trials[primary.column].to_numpy()
             filled = {"alpha": 0.6, "linewidths": 0}
-            dots = {"facecolors": "none", "linewidths": 0.8} if own["rate"].iloc[0] == schema.COMMON else filled
+            dots = {"facecolors": "none", "linewidths": 0.8} if trials["rate"].iloc[0] == schema.COMMON else filled
             axis.scatter(values[~dead], y + shift[~dead], **{"s": 18, "color": colour, **dots})
             axis.scatter(values[untrained], y + shift[untrained], s=24, color=colour, marker="v")
             axis.scatter(values[diverged], y + shift[diverged], s=24, color=colour, marker="x")
@@ -58,20 +58,20 @@ def final_scores(
         axis.set_yticks(range(len(shown)), shown)
         axis.set_ylim(len(shown) - 0.4, -0.6)
         marks = {"; ×: diverged": rows["status"] == "diverged", "; ▽: did not train": _untrained(rows)}
-        marked = "".join(mark for mark, found in marks.items() if found.any())
+        marked = "".join(mark for mark, trials in marks.items() if trials.any())
         axis.set_xlabel(f"{primary.label()}, a dot per seed (mean, 95 % interval{marked})")
         axis.grid(axis="y", visible=False)
         return finished(figure, title, caption)
 
 
 def _untrained(rows: pd.DataFrame) -> np.ndarray:
-    """Which trials ended with a score at chance on what they were trained on, bool [n]; none in rows that do not say it."""
-    said = rows["trained"].astype(str) if "trained" in rows else pd.Series("", rows.index)
-    return ((rows["status"] == "done") & (said == "False")).to_numpy()
+    """Whether each trial ended at chance on its training images, bool [n]; False in rows without the column `trained`."""
+    trained = rows["trained"].astype(str) if "trained" in rows else pd.Series("", rows.index)
+    return ((rows["status"] == "done") & (trained == "False")).to_numpy()
 
 
 def measured(values: pd.DataFrame, arms: list[str], title: str, caption: str) -> Figure:
-    """A panel per measure: every seed of an arm as a dot, the mean as a bar.
+    """A panel per measure: a dot per seed, the mean as a bar.
 
     Args:
         values: rows of `…_measures.csv`.
@@ -85,10 +85,10 @@ def measured(values: pd.DataFrame, arms: list[str], title: str, caption: str) ->
         axes = figure.subplots(lines, columns, sharey=True, squeeze=False)
         for axis, name in zip(axes.flat, names, strict=False):
             for y, arm in enumerate(shown):
-                own = values.loc[(values["name"] == name) & (values["arm"] == arm), "value"]
+                dots = values.loc[(values["name"] == name) & (values["arm"] == arm), "value"]
                 colour = look(arms, arm)["color"]
-                axis.plot(own, np.full(len(own), y), "o", color=colour, alpha=0.6, markersize=4)
-                axis.vlines(own.mean(), y - 0.35, y + 0.35, color=colour, linewidth=2)
+                axis.plot(dots, np.full(len(dots), y), "o", color=colour, alpha=0.6, markersize=4)
+                axis.vlines(dots.mean(), y - 0.35, y + 0.35, color=colour, linewidth=2)
             unit = next((unit for unit in values.loc[values["name"] == name, "unit"] if isinstance(unit, str)), "")
             axis.set_xlabel(wrapped(name + (f" ({unit})" if unit else ""), 36))
             axis.xaxis.set_major_locator(MaxNLocator(4))
@@ -101,14 +101,14 @@ def measured(values: pd.DataFrame, arms: list[str], title: str, caption: str) ->
 
 
 def survival(rows: pd.DataFrame, entries: list[str], title: str, caption: str) -> Figure:
-    """Which trials diverged: arms down, those at the common rate below; seeds across."""
+    """Which trials diverged: a row per arm, those at the common rate last, a column per seed."""
     shown = [entry for entry in entries if entry in set(rows["entry"])]
     table = rows.assign(diverged=rows["status"] == "diverged").pivot_table(index="entry", columns="seed", values="diverged")
     table = table.reindex(shown).to_numpy(float)
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
         figure = new_figure(max(5.0, 2.5 + 0.3 * table.shape[1]), 1.3 + 0.28 * len(shown))
         axis = figure.subplots()
-        axis.imshow(table, cmap=GREYS, vmin=0, vmax=1, aspect="auto")
+        axis.imshow(table, cmap=SURVIVAL, vmin=0, vmax=1, aspect="auto")
         for y, x in np.argwhere(table == 1):
             axis.text(x, y, "×", ha="center", va="center", color="white")
         axis.set_yticks(range(len(shown)), shown)
@@ -120,9 +120,10 @@ def survival(rows: pd.DataFrame, entries: list[str], title: str, caption: str) -
 def cost(
     rows: pd.DataFrame, arms: list[str], column: str, label: str, title: str, caption: str, primary: Primary = ACCURACY
 ) -> Figure:
-    """Mean test score against what it costs, crosses of ± one standard deviation; a line joins what nothing beats in both.
+    """Mean test score against a cost, with ± one standard deviation of both; the dashed line is the Pareto front.
 
-    An arm whose cost is not known is left out.
+    Args:
+        column: of the cost, whose name in words is `label`. Arms without it are left out.
     """
     shown = [arm for arm in arms if rows.loc[rows["arm"] == arm, column].notna().any()]
     with matplotlib.rc_context(STYLE):
@@ -130,9 +131,9 @@ def cost(
         axis = figure.subplots()
         points = []
         for arm in shown:
-            own = rows[rows["arm"] == arm]
-            x, y = own[column].mean(), own[primary.column].mean()
-            spread = {"xerr": own[column].std(), "yerr": own[primary.column].std()} if len(own) > 1 else {}
+            trials = rows[rows["arm"] == arm]
+            x, y = trials[column].mean(), trials[primary.column].mean()
+            spread = {"xerr": trials[column].std(), "yerr": trials[primary.column].std()} if len(trials) > 1 else {}
             style = look(arms, arm)
             marks = {"color": style["color"], "marker": style["marker"], "markersize": 5, "linestyle": "", "linewidth": 1}
             axis.errorbar(x, y, **spread, **marks, label=arm)

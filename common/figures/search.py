@@ -1,4 +1,4 @@
-"""What a search with keras-tuner tried: how it went on, and how its points' scores depend on each hyperparameter."""
+"""Figures of searches with keras-tuner: the best score by number of points, and scores by hyperparameter."""
 
 import pathlib
 from collections.abc import Iterator
@@ -18,12 +18,12 @@ from common.verdicts import stats
 
 
 def draw_sweep(files: schema.Files) -> list[pathlib.Path]:
-    """Draw the figures of an experiment's sweeps, one set per tuner that searched the same arms. Returns their paths."""
-    if not read_table(files.points):  # which checks every line
+    """Draw the figures of an experiment's sweeps, separately for tuners that searched the same arms. Returns their paths."""
+    if not read_table(files.points):  # also checks every line
         return []
     declaration = store.read_declaration(files)
     points = pd.read_csv(files.points)
-    hashes = {arm: space.space_hash(own) for arm, own in _spaces(declaration).items()}
+    hashes = {arm: space.space_hash(searched) for arm, searched in _spaces(declaration).items()}
     points = points[points["status"].isin(schema.FINAL) & (points["search"] == points["arm"].map(hashes))]
     if not len(points):
         return []
@@ -32,14 +32,13 @@ def draw_sweep(files: schema.Files) -> list[pathlib.Path]:
     groups = [[tuner] for tuner in tuners] if searched_twice else [tuners]
     drawn = []
     for group in groups:
-        own = points[points["tuner"].isin(group)]
-        for kind, figure in _sweep_figures(own, files, declaration, group):
+        for kind, figure in _sweep_figures(points[points["tuner"].isin(group)], files, declaration, group):
             drawn.append(save(files.folder / f"{files.search_stem}_{'+'.join(group)}_{kind}.png", figure))
     return drawn
 
 
 def paths(files: schema.Files) -> list[tuple[str, pathlib.Path]]:
-    """Name, as `halton_progress`, and path of each figure of an experiment's searches."""
+    """Name, such as `halton_progress`, and path of each existing figure of an experiment's sweeps."""
     there = sorted(files.folder.glob(f"{files.search_stem}_*.png"))
     return [(path.stem.removeprefix(f"{files.search_stem}_"), path) for path in there]
 
@@ -47,6 +46,7 @@ def paths(files: schema.Files) -> list[tuple[str, pathlib.Path]]:
 def _sweep_figures(
     points: pd.DataFrame, files: schema.Files, declaration: dict, tuners: list[str]
 ) -> Iterator[tuple[str, object]]:
+    """Kind, `progress` or `sensitivity`, and figure of each that the points allow."""
     spaces = _spaces(declaration)
     arms, primary = [arm for arm in declaration["arms"] if arm in set(points["arm"])], Primary.of(declaration)
     whole = points[points["epochs"] == points.groupby("arm")["epochs"].transform("max")]
@@ -56,8 +56,8 @@ def _sweep_figures(
     sweeps = points["sweep"].nunique()
     counts = tried.groupby(["arm", "sweep"]).size()
     caption = (
-        f"{files.folder.name}: {' and '.join(tuners)}, {counts.min()} points of {int(whole['epochs'].max())} epochs an arm"
-        f"{f' in each of {sweeps} sweeps' if sweeps > 1 else ''}; expectation over subsets, up to half of the points"
+        f"{files.folder.name}: {' and '.join(tuners)}, {counts.min()} points of {int(whole['epochs'].max())} epochs per arm"
+        f"{f' in each of {sweeps} sweeps' if sweeps > 1 else ''}; expectation over subsets of up to half of the points"
     )
     if counts.min() >= 2:
         curves = _search_curves(tried, arms)
@@ -72,11 +72,12 @@ def _sweep_figures(
 
 
 def _spaces(declaration: dict) -> dict[str, space.Space]:
-    """What is searched of each arm; of the first what all share."""
-    return {arm: space.of_json(own) for arm, own in declaration["search"].items()}
+    """Arm -> its search space; that of the first arm includes the shared one."""
+    return {arm: space.of_json(searched) for arm, searched in declaration["search"].items()}
 
 
 def _search_curves(tried: pd.DataFrame, arms: list[str]) -> dict[str, pd.DataFrame]:
+    """Arm -> expected best score and chance of being the best arm, per number of points and sweep; see `progress`."""
     lines: dict[str, list] = {arm: [] for arm in arms}
     for _, one in tried.groupby("sweep"):
         scores = {arm: one.loc[one["arm"] == arm, "score"].tolist() for arm in arms}
@@ -84,10 +85,11 @@ def _search_curves(tried: pd.DataFrame, arms: list[str]) -> dict[str, pd.DataFra
             chances = stats.chance_of_best(scores, size)
             for arm in arms:
                 lines[arm].append((size, stats.expected_best(scores[arm], size), chances[arm]))
-    return {arm: pd.DataFrame(own, columns=["points", "expected", "chance"]) for arm, own in lines.items()}
+    return {arm: pd.DataFrame(rows, columns=["points", "expected", "chance"]) for arm, rows in lines.items()}
 
 
 def _under_searched(points: pd.DataFrame, searched: space.Space) -> bool:
+    """Whether the best point lies at the edge of a range."""
     best = points.sort_values(["score", "nll"], ascending=[False, True], kind="stable").iloc[0]
     return bool(space.at_edges(searched, best.to_dict()))
 
@@ -100,13 +102,13 @@ def progress(
     caption: str,
     primary: Primary = ACCURACY,
 ) -> Figure:
-    """Left the expected best validation score against the number of points, right each arm's chance of being the best.
+    """Expected best validation score (left) and chance of being the best arm (right) against the number of points.
 
     Args:
-        curves: per arm a frame with `points`, `expected` and `chance`, a row per number of points and sweep; the line is the
+        curves: arm -> frame with `points`, `expected` and `chance`, a row per number of points and sweep; the line is the
             mean over sweeps, the band their range.
-        untuned: per arm the validation score of its defaults.
-        names: per arm what the legend says.
+        untuned: arm -> validation score of its defaults, drawn at 0 points.
+        names: arm -> its label in the legend.
     """
     arms = list(names)
     with matplotlib.rc_context(STYLE):
@@ -146,8 +148,8 @@ def sensitivity(
 
     Args:
         points: rows of `sweep_….csv`.
-        scales: per hyperparameter "log", "linear" or "choice".
-        names: per arm what the legend says.
+        scales: hyperparameter -> "log", "linear" or "choice".
+        names: arm -> its label in the legend.
     """
     arms = list(names)
     columns = min(3, len(scales))
@@ -159,12 +161,12 @@ def sensitivity(
             values = points[name]
             kinds = sorted(values.dropna().unique(), key=str)
             for i, arm in enumerate(arms):
-                own = points[(points["arm"] == arm) & values.notna()]
+                tried = points[(points["arm"] == arm) & values.notna()]
                 style = look(arms, arm)
-                x = own[name]
+                x = tried[name]
                 if scale == "choice":  # side by side, so that no arm hides another
-                    x = own[name].map(kinds.index) + 0.5 * ((i + 0.5) / len(arms) - 0.5)
-                axis.scatter(x, own["score"], s=16, color=style["color"], marker=style["marker"], alpha=0.7, linewidths=0)
+                    x = tried[name].map(kinds.index) + 0.5 * ((i + 0.5) / len(arms) - 0.5)
+                axis.scatter(x, tried["score"], s=16, color=style["color"], marker=style["marker"], alpha=0.7, linewidths=0)
             if scale == "choice":
                 axis.set_xticks(range(len(kinds)), [str(kind) for kind in kinds])
                 axis.set_xlim(-0.6, len(kinds) - 0.4)

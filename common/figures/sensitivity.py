@@ -1,4 +1,4 @@
-"""Scores against a number that the arms vary, alone or crossed with something else; and which number that is."""
+"""Figures of scores against a number that the arms vary, and the search for that number in the declaration."""
 
 import itertools
 import re
@@ -21,10 +21,10 @@ def sensitivity(
     caption: str,
     primary: Primary = ACCURACY,
 ) -> Figure:
-    """Test score against a number that the arms vary: mean over seeds, band of ± one standard deviation within what was seen.
+    """Test score against a number that the arms vary: mean over seeds, band of ± one standard deviation within the seeds' range.
 
     Args:
-        groups: what the legend says -> arm -> its number; an arm whose number is 0 is a dashed line.
+        groups: label of a line in the legend -> arm -> its number; an arm whose number is 0 is a dashed horizontal line.
         number: its name.
     """
     names = list(groups)
@@ -33,13 +33,13 @@ def sensitivity(
         axis = figure.subplots()
         for name, arms in groups.items():
             style = look(names, name)
-            own = rows[rows["arm"].isin(arms)].assign(at=rows["arm"].map(arms))
-            by = own[own["at"] > 0].groupby("at")[primary.column]
+            trials = rows[rows["arm"].isin(arms)].assign(at=rows["arm"].map(arms))
+            by = trials[trials["at"] > 0].groupby("at")[primary.column]
             mean, spread = by.mean(), by.std().fillna(0.0)
             axis.plot(mean.index, mean, label=name, markersize=4, **style)
             low, high = np.maximum(mean - spread, by.min()), np.minimum(mean + spread, by.max())
             axis.fill_between(mean.index, low, high, color=style["color"], alpha=0.12, linewidth=0)
-            none = own.loc[own["at"] == 0, primary.column]
+            none = trials.loc[trials["at"] == 0, primary.column]
             if len(none):
                 axis.axhline(none.mean(), color=style["color"], linestyle="--", linewidth=1, label=f"{number} 0")
         axis.set_xscale("log")
@@ -54,13 +54,17 @@ def sensitivity(
 def crossed(
     rows: pd.DataFrame, arms: dict[str, tuple], number: str, title: str, caption: str, primary: Primary = ACCURACY
 ) -> Figure:
-    """Mean test score over a number and what it is crossed with; `arms` gives each arm's group and number."""
+    """Heat map of mean test scores: a row per group of arms, a column per value of a number.
+
+    Args:
+        arms: arm -> its group and its number.
+    """
     first, second = (list(dict.fromkeys(pair[i] for pair in arms.values())) for i in (0, 1))
     table = np.full((len(first), len(second)), np.nan)
     for arm, (a, b) in arms.items():
-        own = rows.loc[rows["arm"] == arm, primary.column]
-        if len(own):
-            table[first.index(a), second.index(b)] = own.mean()
+        scores = rows.loc[rows["arm"] == arm, primary.column]
+        if len(scores):
+            table[first.index(a), second.index(b)] = scores.mean()
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
         figure = new_figure(max(5.5, 2.2 + 0.62 * len(second)), max(2.6, 1.5 + 0.34 * len(first)))
         axis = figure.subplots()
@@ -78,24 +82,27 @@ def crossed(
 
 
 def varied_number(declaration: dict, there: set[str]) -> tuple[str, dict[str, dict[str, float]]]:
-    """The number that the arms vary, if any does: its name, and per group of arms alike in all else each arm's value."""
-    arms = {arm: own for arm, own in declaration["arms"].items() if arm in there}
+    """The number that most arms vary: its name, and group -> arm -> value, a group being arms equal in all else.
+
+    Blank and empty if no number has three values above 0 in any group.
+    """
+    arms = {arm: fields for arm, fields in declaration["arms"].items() if arm in there}
     best: tuple[str, dict] = ("", {})
-    for number in dict.fromkeys(name for own in arms.values() for name in own):
+    for number in dict.fromkeys(name for fields in arms.values() for name in fields):
         groups: dict[str, dict[str, float]] = {}
-        for arm, own in arms.items():
-            value = own.get(number)
+        for arm, fields in arms.items():
+            value = fields.get(number)
             if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
-                others = repr({name: v for name, v in own.items() if name != number})
+                others = repr({name: v for name, v in fields.items() if name != number})
                 groups.setdefault(others, {})[arm] = value
-        groups = {shared_name(own, number): own for own in groups.values() if len({v for v in own.values() if v > 0}) >= 3}
+        groups = {shared_name(one, number): one for one in groups.values() if len({v for v in one.values() if v > 0}) >= 3}
         if sum(map(len, groups.values())) > sum(map(len, best[1].values())):
             best = (number, groups)
     return best
 
 
 def shared_name(arms: dict[str, float], number: str) -> str:
-    """What a group's arms are called but for their number, as in `Adam, 0.1`, `l2=1e-4` or `dropout 0.2, longer`."""
+    """The common part of arm names without their number: `Adam` of `Adam, 0.1`, `dropout, 4E` of `dropout 0.2, 4E`."""
     names = [arm for arm, value in arms.items() if value > 0]
     before = _shared_start(names)
     after = _shared_start([name[len(before) :][::-1] for name in names])[::-1]
@@ -104,12 +111,13 @@ def shared_name(arms: dict[str, float], number: str) -> str:
 
 
 def _shared_start(names: list[str]) -> str:
+    """The longest common prefix."""
     same = itertools.takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
     return "".join(letters[0] for letters in same)
 
 
 def with_flatness(name: str, arms: dict[str, float], rows: pd.DataFrame, within: float, primary: Primary) -> str:
-    """What the legend says of a group: also over how many decades it does well."""
+    """A group's label in the legend: its name, and the mean number of decades within `within` of its best."""
     order = sorted(arms, key=arms.get)
     table = rows[rows["arm"].isin(arms)].pivot_table(index="seed", columns="arm", values=primary.column)[order].dropna()
     numbers = [arms[arm] for arm in order]

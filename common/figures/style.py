@@ -1,4 +1,4 @@
-"""What all figures share: colours, the look of an arm, size, ticks, texts, title and caption, and how they are saved."""
+"""Style of all figures: colours and markers of arms, ticks, wrapped texts, title and caption; and how figures are saved."""
 
 import io
 import math
@@ -21,7 +21,7 @@ LINES = ("-", "--", "-.", ":")
 MARKERS = "osD^vP*X"
 RENDERERS = {"png": "agg", "svg": "svg"}
 FILLER = "\ue000"
-"""A second column for a wide character, while lines are made: a character that means nothing."""
+"""Placeholder, from the private use area, for the second column of a wide character while text is wrapped."""
 OF_THE_MACHINE = (
     "backend",
     "interactive",
@@ -34,9 +34,9 @@ OF_THE_MACHINE = (
     "tk.",
     "date.epoch",
 )
-"""How the names of Matplotlib's settings begin that say nothing of a figure."""
+"""Prefixes of Matplotlib's rcParams that do not affect a figure."""
 DEFAULTS = {name: value for name, value in matplotlib.rcParamsDefault.items() if not name.startswith(OF_THE_MACHINE)}
-"""What Matplotlib came with, so that no matplotlibrc and no style of the user's is drawn with."""
+"""Matplotlib's default rcParams, so that neither a matplotlibrc nor a style of the user's has an effect."""
 STYLE = {
     **DEFAULTS,
     "font.size": 9,
@@ -47,12 +47,16 @@ STYLE = {
     "grid.alpha": 0.25,
     "legend.frameon": False,
     "savefig.dpi": 150,
-    "text.parse_math": False,  # a dollar in a name is a dollar
+    "text.parse_math": False,  # names may hold dollar signs
 }
 
 
 def look(arms: list[str], arm: str) -> dict:
-    """Colour, line and marker of an arm, at whatever rate: the same in all figures of an experiment, distinct also in grey."""
+    """Colour, line style and marker of an arm, the same in all figures of an experiment and distinct in greyscale.
+
+    Args:
+        arms: all arms of the experiment in order.
+    """
     i = arms.index(arm)
     again = i // len(COLOURS)
     return {
@@ -63,12 +67,16 @@ def look(arms: list[str], arm: str) -> dict:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure, in inches, laid out so that nothing overlaps."""
+    """An empty figure of a size in inches, with constrained layout."""
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def log_ticks(axis, values: list[float] = ()) -> None:
-    """At most six plain numbers along a logarithmic x axis: the sorted values drawn, where they leave room for their labels."""
+    """Set at most six ticks in plain numbers along a logarithmic x axis.
+
+    Args:
+        values: the values drawn, ascending, which are the ticks where their labels have room.
+    """
     low, high = axis.get_xlim()
     room = np.diff(np.log(values)) > 0.08 * math.log(high / low)
     if 0 < len(values) <= 6 and room.all():
@@ -86,7 +94,7 @@ def log_ticks(axis, values: list[float] = ()) -> None:
 
 
 def columns(text: str) -> int:
-    """How wide a text is, in letters; a Chinese, Japanese or Korean character takes two, a mark on a letter none."""
+    """Width of a text in columns: 2 for a wide (Chinese, Japanese, Korean) character, 0 for a combining mark, else 1."""
     return sum(2 if _wide(c) else unicodedata.category(c) not in ("Mn", "Me", "Cf") for c in text)
 
 
@@ -95,25 +103,25 @@ def _wide(character: str) -> bool:
 
 
 def wrapped(text: str, width: int) -> str:
-    """A text, as it can be drawn, in lines of so many columns."""
+    """A drawable text (see `fonts.drawable`) in lines of at most `width` columns."""
     doubled = "".join(c + FILLER if _wide(c) else c for c in fonts.drawable(text))
     return "\n".join(textwrap.wrap(doubled, width)).replace(FILLER, "")
 
 
 def shortened(text: str, width: int) -> str:
-    """The first characters of a text, up to so many columns."""
+    """The longest prefix of a text that is at most `width` columns wide."""
     return next((text[:end] for end in range(len(text), 0, -1) if columns(text[:end]) <= width), "")
 
 
 def finished(figure: Figure, title: str, caption: str) -> Figure:
-    """A figure with its title and caption, each as wide as it, and with all its texts in fonts that draw them."""
+    """The figure with title and caption, wrapped to its width, and all texts in fonts that draw them."""
     drawn = all(fonts.families(text.get_text()) for text in figure.findobj(Text))
     if not drawn:
         _rewrite(figure)
     width = figure.get_figwidth()
     title, caption = wrapped(title, int(10.5 * width)), fonts.drawable(caption)
     if any(fonts.ESCAPE.search(text) for text in (title, caption, *(text.get_text() for text in figure.findobj(Text)))):
-        caption += "; \\u…: a character that no font of this machine has"
+        caption += "; \\u…: a character that no installed font has"
     caption = wrapped(caption, int(15 * width))
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     figure.supxlabel(caption, fontsize=7.5, color="#555555", x=0.01, ha="left")
@@ -125,7 +133,7 @@ def finished(figure: Figure, title: str, caption: str) -> Figure:
 
 
 def _rewrite(figure: Figure) -> None:
-    """Replace what no font draws, in ticks where the axis keeps their labels."""
+    """Replace texts that no font draws by escapes, tick labels in their axis."""
     for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
         labels = [label.get_text() for label in axis.get_majorticklabels()]
         if isinstance(axis.get_major_locator(), FixedLocator) and not all(map(fonts.families, labels)):
@@ -135,12 +143,12 @@ def _rewrite(figure: Figure) -> None:
 
 
 def save(path: pathlib.Path, figure) -> pathlib.Path:
-    """Write a figure as PNG and SVG, the same bytes for the same rows."""
+    """Write a figure as PNG and SVG, the same bytes for the same rows. Returns the path of the PNG."""
     metadata = {"png": {"Software": None}, "svg": {"Date": None}}
     with matplotlib.rc_context({**DEFAULTS, "svg.hashsalt": path.stem, "image.composite_image": False}):
         for kind, about in metadata.items():
             buffer = io.BytesIO()
             figure.savefig(buffer, format=kind, metadata=about, backend=RENDERERS[kind])
-            figure.set_layout_engine("none")  # laid out once is enough
+            figure.set_layout_engine("none")  # the layout is the same for both formats
             write_atomic(path.with_suffix(f".{kind}"), buffer.getvalue())
     return path

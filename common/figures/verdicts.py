@@ -1,4 +1,4 @@
-"""The claims' differences and verdicts."""
+"""Figure of the differences and verdicts of claims."""
 
 import math
 
@@ -13,14 +13,13 @@ from common.verdicts.kinds import NO_DATA, OPEN, REFUTED, SUPPORTED
 
 SHADES = {SUPPORTED: "#009E73", REFUTED: "#D55E00", OPEN: "#555555", NO_DATA: "#999999"}
 MOST_DECADES = 4
-"""Of margins, either way, that a figure of verdicts spans."""
+"""Largest difference shown, as a power of ten of the margin."""
 
 
 def forest(verdicts: list[Verdict], title: str, caption: str) -> Figure:
-    """Each claim's difference with its interval, 0 and the margin marked, and the verdict in words.
+    """Forest plot: each claim's difference with its interval, in units of the claim's margin, and its verdict.
 
-    Differences are shown in units of the claim's margin, so that claims about different metrics stand side by side, beyond ± 1 by
-    their logarithm; an interval that leaves the figure ends in an arrow.
+    The axis is linear within ± 1 and logarithmic beyond; intervals that leave it end in an arrow.
     """
     shown = [verdict for verdict in verdicts if verdict.difference is not None]
     ends = [abs(end / verdict.margin) for verdict in shown for end in (verdict.difference, verdict.low, verdict.high)]

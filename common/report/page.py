@@ -1,7 +1,4 @@
-"""Rows to the report.
-
-One page that opens from disk and fetches nothing, a Markdown version of it, and a table per experiment as CSV and LaTeX.
-"""
+"""The report: one HTML page without external resources, a Markdown version, and a table per experiment as CSV and LaTeX."""
 
 import base64
 import gzip
@@ -27,7 +24,7 @@ TEMPLATES = pathlib.Path(__file__).parent / "templates"
 
 
 def read(folder: pathlib.Path) -> tuple[list[Section], list[ledger.Entry], list[str]]:
-    """Sections, the verdicts of all of them, and a line about each file that cannot be read."""
+    """The sections of a results folder, their ledger entries, and a line about each file that cannot be read."""
     sections, broken, copies = [], [], store.copies(folder)
     for setting in store.setting_folders(folder):
         for files in store.experiments(setting):
@@ -40,12 +37,12 @@ def read(folder: pathlib.Path) -> tuple[list[Section], list[ledger.Entry], list[
             except Failure as error:
                 broken.append(str(error))
     sections.sort(key=lambda section: (section.files.experiment, section.files.folder.name))
-    found = [ledger.Entry.of(section.table, verdict) for section in sections for verdict in section.verdicts]
-    return sections, found, broken
+    entries = [ledger.Entry.of(section.table, verdict) for section in sections for verdict in section.verdicts]
+    return sections, entries, broken
 
 
 def missing(sections: list[Section]) -> list[str]:
-    """What is not there: experiments without rows, and what each section lacks."""
+    """A line each about the experiments without rows, and about what each section lacks (`Section.missing`)."""
     there = {section.files.experiment for section in sections if len(section.table.rows)}
     without = [path.stem for path in experiment_scripts() if path.stem not in there]
     lines = [f"experiments without rows: {', '.join(without)}"] if without else []
@@ -53,15 +50,15 @@ def missing(sections: list[Section]) -> list[str]:
 
 
 def build(folder: pathlib.Path) -> tuple[pathlib.Path, list[str]]:
-    """Write the report. Returns the page's path and a line about each file that could not be read."""
-    sections, found, broken = read(folder)
+    """Write the report into a results folder. Returns the page's path and a line about each file that could not be read."""
+    sections, entries, broken = read(folder)
     broken += cache.redraw([section.files for section in sections])
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["interval"] = _interval
     environment.filters["signed"] = signed
-    rates = ledger.discovery_rates(found)
-    lines = [(entry, rates.get(i), ledger.single(found, entry)) for i, entry in enumerate(found)]
-    lines.sort(key=lambda line: line[0].demonstration)  # what decides comes first
+    rates = ledger.discovery_rates(entries)
+    lines = [(entry, rates.get(i), ledger.single(entries, entry)) for i, entry in enumerate(entries)]
+    lines.sort(key=lambda line: line[0].demonstration)  # demonstrations last
     page = environment.get_template("report.html").render(
         sections=sections,
         lines=lines,
@@ -80,7 +77,7 @@ def build(folder: pathlib.Path) -> tuple[pathlib.Path, list[str]]:
     )
     path = folder / "index.html"
     write_atomic(path, page.encode())
-    write_atomic(folder / "REPORT.md", markdown.page(sections, found, broken).encode())
+    write_atomic(folder / "REPORT.md", markdown.page(sections, entries, broken).encode())
     for section in sections:
         stem = section.files.folder / f"{section.files.experiment}_summary"
         write_atomic(stem.with_suffix(".csv"), tables.to_csv(section.table, section.summary).encode())
@@ -89,12 +86,12 @@ def build(folder: pathlib.Path) -> tuple[pathlib.Path, list[str]]:
 
 
 def _expecting(sections: list[Section]) -> list[Section]:
-    """The sections whose script says what it expects, those of which a claim is refuted first."""
+    """The sections with an expectation (`Expect`), those with the most refuted claims first."""
     return sorted((section for section in sections if "Expect" in section.notes), key=lambda section: -section.count(REFUTED))
 
 
 def _interval(bounds: tuple[float, float]) -> str:
-    """An interval in words; blank where there is none."""
+    """An interval in words; blank without one."""
     low, high = bounds
     if low is None or math.isnan(low):
         return ""
@@ -102,5 +99,5 @@ def _interval(bounds: tuple[float, float]) -> str:
 
 
 def _packed(text: str) -> str:
-    """Text as the page's script unpacks it, a quarter as long: gzip in base64, in which nothing can end an element."""
+    """Text as gzip in base64, which is shorter and holds no HTML; the page's script unpacks it."""
     return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()

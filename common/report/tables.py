@@ -1,4 +1,4 @@
-"""An experiment's summary as a table for a spreadsheet and for a paper."""
+"""The summary of an experiment as CSV and LaTeX."""
 
 import math
 
@@ -8,12 +8,12 @@ from common.rows.table import Table
 
 
 def to_csv(table: Table, summary: pd.DataFrame) -> str:
-    """The table for a spreadsheet."""
+    """The summary as CSV."""
     return summary.rename(columns={"score": table.primary.column}).to_csv(index=False, float_format="%.6g")
 
 
 def to_tex(table: Table, summary: pd.DataFrame) -> str:
-    """The table for a paper; needs the package booktabs."""
+    """The summary as a LaTeX table, which needs the package booktabs."""
 
     def escaped(text: str) -> str:
         named = {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from common.errors import Failure
 from common.rows.schema import FORMER, HASHES, KEY, OBJECTS, OWN, SHARES, TRUTHS, WHOLE, WORDS
+from common.text import did_you_mean
 
 SEPARATORS = ",;\t"
 BLANK = {"rate": OWN, "point": ""}
@@ -92,8 +93,13 @@ def _check_header(path: pathlib.Path, header: list[str], names: Sequence[str]) -
     unknown = [name for name in header if name not in (*names, *FORMER)]
     lacking = [name for name in KEY if name not in header and name not in BLANK]
     twice = [name for name in header if header.count(name) > 1]
-    wrong = f"knows no {unknown[0]!r}" if unknown else f"needs {', '.join(lacking)}" if lacking else ""
-    wrong = wrong or (f"has {twice[0]} once" if twice else "")
+    wrong = ""
+    if unknown:
+        wrong = f"knows no {unknown[0]!r}{did_you_mean(unknown[0], names)}"
+    elif lacking:
+        wrong = f"needs {', '.join(lacking)}"
+    elif twice:
+        wrong = f"has {twice[0]} once"
     if wrong:
         raise Failure(f"{path} line 1: not the columns of this version, which {wrong}. Name the columns as they were before")
 

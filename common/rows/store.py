@@ -21,6 +21,7 @@ from common.errors import Failure
 from common.files import archive_bytes, array_bytes, locked, read_arrays, write_atomic
 from common.rows import reading
 from common.rows.schema import EPOCH_NAMES, MEASURE_NAMES, NAMES, OWN, STATUSES, Files, entry_of
+from common.text import did_you_mean
 
 OUTCOME = "outcome.npz"
 ARRAYS = ("predicted", "logits", "samples")
@@ -97,7 +98,8 @@ def _read_rows(files: Files) -> reading.Read:
         if row["status"] not in STATUSES:
             known = ", ".join(STATUSES)
             where = f"{files.rows} line {number}, column status"
-            raise Failure(f"{where}: must be one of {known}. {reading.REMEDY}. Received: {row['status']!r}")
+            hint = did_you_mean(row["status"], STATUSES)
+            raise Failure(f"{where}: must be one of {known}. {reading.REMEDY}. Received: {row['status']!r}{hint}")
         if not row["seed"]:
             raise Failure(f"{files.rows} line {number}, column seed: a whole number is needed. {reading.REMEDY}. Received: ''")
         blank = next((name for name in PLANNED if row["protocol"] and not row[name]), None)

@@ -17,6 +17,7 @@ from keras.src.utils.file_utils import config
 
 from common.errors import Misuse
 from common.tasks import Task
+from common.text import did_you_mean
 from common.training.graphs import Outside
 from common.training.seeding import layers_of
 
@@ -35,9 +36,10 @@ def per_example(loss) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
     if loss is None:
         loss = keras.losses.CategoricalCrossentropy(from_logits=True)
     if isinstance(loss, str) or not callable(loss):
+        hint = did_you_mean(loss, [name for name in dir(keras.losses) if name[0].isupper()])
         raise Misuse(
             "loss must be a keras.losses.Loss or a function of (targets, logits): a name stands for probabilities, and models "
-            f"here emit logits. Received: {loss!r}"
+            f"here emit logits. Received: {loss!r}{hint}"
         )
     if loss in WANT_PROBABILITIES or type(loss) in WANT_PROBABILITIES or _takes_probabilities(loss):
         raise Misuse(

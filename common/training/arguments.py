@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from common.data.split import Split
 from common.errors import Misuse
+from common.text import did_you_mean
 from common.training import prediction, seeding
 from common.training.stage import Stage
 
@@ -179,7 +180,7 @@ def optimizers(given, step: Callable | None) -> dict:
         if not isinstance(optimizer, keras.optimizers.Optimizer):
             raise Misuse(
                 "optimizer must be an object made in train, such as keras.optimizers.Adam(learning_rate), so that its rate is "
-                f"one that was chosen. Received: {optimizer!r}"
+                f"one that was chosen. Received: {optimizer!r}{did_you_mean(optimizer, dir(keras.optimizers))}"
             )
         if optimizer.built or getattr(optimizer, "inner_optimizer", optimizer).built:
             raise Misuse(f"an optimizer is made anew for each fit: this one has been built before. Received: {optimizer.name}")
@@ -230,7 +231,7 @@ def check_monitors(callbacks: Sequence[keras.callbacks.Callback], measured: Sequ
         if isinstance(monitor, str) and monitor not in measured and getattr(callback, "save_best_only", True):
             raise Misuse(
                 f"{type(callback).__name__} watches what no epoch measures: take one of {', '.join(measured)}. "
-                f"Received: {monitor!r}"
+                f"Received: {monitor!r}{did_you_mean(monitor, measured)}"
             )
 
 

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from common.data.streams import Streams
 from common.errors import Misuse
+from common.text import did_you_mean
 from common.training import graphs
 
 UNIFORMS = 8
@@ -34,7 +35,8 @@ def changes(*what: str) -> Callable[[Augmentation], Augmentation]:
     """
     unknown = [name for name in what if name not in CHANGES]
     if unknown:
-        raise Misuse(f"an augmentation changes some of {', '.join(CHANGES)}. Received: {unknown[0]!r}")
+        hint = did_you_mean(unknown[0], CHANGES)
+        raise Misuse(f"an augmentation changes some of {', '.join(CHANGES)}. Received: {unknown[0]!r}{hint}")
 
     def declare(augmentation: Augmentation) -> Augmentation:
         augmentation.changes = frozenset(what)

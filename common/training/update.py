@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from common.errors import Misuse
+from common.text import did_you_mean
 from common.training import adapters, augmentation, seeding
 from common.training.stage import Stage
 
@@ -25,7 +26,10 @@ def players(stage: Stage) -> list[Player]:
     names, found = [layer.name for layer in stage.model.layers], []
     for name, optimizer in stage.optimizers.items():
         if name is not None and name not in names:
-            raise Misuse(f"a dict of optimizers names layers of the model: take some of {', '.join(names)}. Received: {name!r}")
+            raise Misuse(
+                f"a dict of optimizers names layers of the model: take some of {', '.join(names)}. "
+                f"Received: {name!r}{did_you_mean(name, names)}"
+            )
         trained = stage.model if name is None else stage.model.get_layer(name)
         if not trained.trainable_variables:
             raise Misuse(

@@ -1,1 +1,1 @@
-"""From rows to answers: intervals, claims judged, the ledger. Imports rows and plain helpers, never Keras or TensorFlow."""
+"""From rows to verdicts on claims: statistics, rules, the ledger. Imports rows and plain helpers, never Keras or TensorFlow."""

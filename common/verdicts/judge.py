@@ -1,6 +1,6 @@
-"""Claims judged by rows: supported, refuted, not distinguishable, or no data (yet). Nothing here trains or imports TensorFlow.
+"""Verdicts on the claims of an experiment: supported, refuted, not distinguishable, or no data.
 
-Verdicts are read at 5, 10 and 20 seeds only, each at a third of 5 %, and by Holm's procedure over an experiment's claims.
+Verdicts are read at 5, 10 and 20 seeds only, each at a third of 5 %, by Holm's procedure over the experiment's claims.
 """
 
 import math
@@ -14,12 +14,12 @@ from common.verdicts import stats
 from common.verdicts.kinds import KINDS, LOOKS, NO_DATA, OPEN, Contrast, Kind
 
 ALPHA = 0.05
-"""Of an experiment, over all looks."""
+"""Significance level of an experiment, over all its claims and looks."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the rows say of one claim."""
+    """The verdict on one claim, with the numbers behind it."""
 
     id: str
     text: str
@@ -28,32 +28,32 @@ class Verdict:
     margin: float
     status: str
     reason: str = ""
-    """Why there is no verdict, or what goes with it."""
+    """Why there is no verdict, or notes on it."""
     seeds: int = 0
-    """The look at which it was read; without one, the seeds there are."""
+    """Number of seeds at the look at which the verdict was read; before the first look, of all seeds."""
     difference: float | None = None
     low: float | None = None
     high: float | None = None
     level: float | None = None
-    """α of the interval: what Holm's procedure left to this claim."""
+    """α of the interval, which Holm's procedure assigns to the claim."""
     p: float | None = None
-    """The smallest α at which the verdict would have been this one."""
+    """The smallest α at which the claim would be decided."""
     judged: str = ""
-    """By means or by ranks, and which arm stands for a family."""
+    """The method (means, ranks, …), and the arm that represents a family."""
     settled_by: str = ""
-    """Where it is open: how many seeds would make the interval narrower than the margin, as a range, and what they take here."""
+    """Of an undecided claim: how many seeds would make the interval narrower than the margin, and the time that they take."""
     datasets: tuple[str, ...] = ()
-    """Those that the claim is about."""
+    """The datasets that the claim is about."""
     changed: bool = False
-    """Whether the claim was changed after rows had been written."""
+    """Whether the claim was changed after rows were written."""
 
     def numbers(self) -> str:
-        """The difference and its interval."""
+        """The difference with its interval, margin and number of seeds, in words."""
         change = f"{self.metric} {signed(self.difference, '+.4g')}, interval {interval(self.low, self.high, '+.4g')}"
         return f"{change}, margin {self.margin:,g}, {self.seeds} seeds"
 
     def sentence(self) -> str:
-        """One line for people."""
+        """The claim, its verdict, the numbers and all notes, in one line."""
         sentence = f"{self.text}: {self.status}"
         if self.difference is not None:
             sentence += f" ({self.numbers()})"
@@ -64,12 +64,12 @@ class Verdict:
         return sentence + ("; changed after rows were written" if self.changed else "")
 
     def disagreement(self) -> str:
-        """Of a refuted claim: what the rows say instead."""
+        """What the rows show instead of a refuted claim, in words."""
         return KINDS[self.kind].disagreement(self.margin, self.high)
 
 
 def judge(table: Table) -> list[Verdict]:
-    """The verdict of every claim of one experiment in one setting."""
+    """The verdicts on all claims of an experiment in one setting, in the order of the claims."""
     kinds = [KINDS[claim.kind](claim, table) for claim in _claims(table)]
     contrasts: dict[int, Contrast] = {}
     reasons: dict[int, str] = {}
@@ -79,13 +79,13 @@ def judge(table: Table) -> list[Verdict]:
         except NoData as error:
             reasons[i] = str(error)
     p_values = {i: kinds[i].p(contrast.estimate) for i, contrast in contrasts.items() if contrast.look}
-    # Claims without rows yet count as well: whoever trains the arms in portions must not spend the whole level on each.
+    # Claims without rows count too, so that training the arms in portions does not spend the whole level on each portion.
     levels = stats.holm([p_values.get(i, 1.0) for i in range(len(kinds))], ALPHA / len(LOOKS))
     return [_verdict(kind, contrasts.get(i), reasons.get(i, ""), p_values.get(i), *levels[i]) for i, kind in enumerate(kinds)]
 
 
 def _claims(table: Table) -> list[Claim]:
-    """The claims of a declaration. Raises `Failure` for one that this version cannot judge."""
+    """The claims of the declaration beside the rows. Raises `Failure` for one that this version cannot judge."""
     try:
         return [Claim.of(fields) for fields in table.declaration.get("claims", [])]
     except (Misuse, TypeError) as error:
@@ -93,7 +93,13 @@ def _claims(table: Table) -> list[Claim]:
 
 
 def _verdict(kind: Kind, contrast: Contrast | None, reason: str, p: float | None, level: float, standing: bool) -> Verdict:
-    """The verdict of a claim at the level that Holm's procedure leaves it; `standing` if it passes there."""
+    """The verdict on a claim.
+
+    Args:
+        contrast: the estimated difference; None without data, for the given reason.
+        level: α that Holm's procedure assigns to the claim.
+        standing: whether the claim's p-value is below it.
+    """
     claim, table = kind.claim, kind.table
     about = {
         "id": claim.id,
@@ -129,18 +135,18 @@ def _verdict(kind: Kind, contrast: Contrast | None, reason: str, p: float | None
 
 
 def _settled_by(table: Table, claim: Claim, estimate: stats.Estimate, alpha: float) -> str:
-    """How many seeds would settle an open claim, and about how long they would take one after the other."""
+    """How many seeds would decide an undecided claim, and how long they would take one after the other, in words."""
     if not math.isfinite(estimate.half_width(alpha)):
         return ""
     needed = stats.seeds_needed(estimate, claim.margin, alpha)
     if needed is None:
-        return f"no number of seeds would settle {claim.margin:g}: it needs more test images"
+        return f"no number of seeds would resolve {claim.margin:g}: that takes more test images"
     few, many = needed
     if few >= stats.MOST_SEEDS:
-        return f"more than {stats.MOST_SEEDS:,} seeds would be needed to settle {claim.margin:g}"
+        return f"more than {stats.MOST_SEEDS:,} seeds would be needed to resolve {claim.margin:g}"
     beyond = f"; verdicts are read up to {LOOKS[-1]}" if few > LOOKS[-1] else ""
     rows = table.rows[table.rows["entry"].isin(claim.arms)]
     seconds = rows.groupby("entry")["total_seconds"].median().sum()
     span = f"{few} to {many if many < stats.MOST_SEEDS else f'over {stats.MOST_SEEDS:,}'}"
     time = f", {duration(few * seconds)} to {duration(many * seconds)} of training" if seconds > 0 else ""
-    return f"{span} seeds would settle {claim.margin:g}{time}{beyond}"
+    return f"{span} seeds would resolve {claim.margin:g}{time}{beyond}"

@@ -1,4 +1,4 @@
-"""How each kind of claim is judged: one small class per kind, which compares its arms and reads the interval."""
+"""How each kind of claim is judged: a class per kind estimates the difference and reads the verdict from its interval."""
 
 import math
 from collections.abc import Sequence
@@ -18,20 +18,20 @@ SUPPORTED, REFUTED, OPEN, NO_DATA = "supported", "refuted", "not distinguishable
 
 @dataclass
 class Contrast:
-    """A claim's difference, before it is known how much of α it may use."""
+    """The estimated difference of a claim, before its level is known."""
 
     estimate: stats.Estimate | stats.Ranked
     seeds: int
-    """Those that all its arms have."""
+    """Number of seeds that all arms of the claim have."""
     look: int
-    """The number of them at which it is read; 0 before the first look."""
+    """Number of seeds at the look, the last of `LOOKS` reached; 0 before the first."""
     judged: str
-    """By means or by ranks, and which arm stands for a family."""
+    """The method (means, ranks, …), and the arm that represents a family."""
     notes: list[str]
 
 
 class Kind:
-    """A claim of some kind about the rows of a table. What is here is common to all kinds; the others say what differs."""
+    """A claim about the rows of a table. This class holds what all kinds of claims share."""
 
     def __init__(self, claim: Claim, table: Table):
         self.claim, self.table, self.margin = claim, table, claim.margin
@@ -39,16 +39,16 @@ class Kind:
 
     @property
     def metric_name(self) -> str:
-        """What sentences about the claim call its metric."""
+        """The metric's name in sentences about the claim."""
         return self.claim.metric or self.table.primary.column
 
     def contrast(self) -> Contrast:
-        """The difference in favour of what the claim calls better, paired by seed. Raises `NoData`."""
+        """The difference, paired by seed and positive in favour of the claim's `better` arms. Raises `NoData`."""
         table = self.table
         seeds = table.seeds_of([*self.better, *self.worse])
         if not seeds:
             missing = [arm for arm in (*self.better, *self.worse) if not table.seeds_of([arm])]
-            raise NoData(f"no rows of {missing[0]}" if missing else "no seed that all its arms have")
+            raise NoData(f"no rows of {missing[0]}" if missing else "its arms have no seed in common")
         look = max((n for n in LOOKS if n <= len(seeds)), default=0)
         used = seeds[:look] if look else seeds
         better, judged = self._choose(used)
@@ -61,21 +61,25 @@ class Kind:
         return Contrast(estimate, len(seeds), look, how or judged, [*notes, *more])
 
     def _target(self, seeds: Sequence[int]) -> float | None:
-        """What val must reach, for a claim about that: it rests on the seeds that are compared alone. Raises `NoData`."""
+        """The score to reach on val, computed from the compared seeds only; None without a target. Raises `NoData`."""
         return None if self.claim.target is None else self.table.target(self.claim.target, seeds)
 
     def _choose(self, seeds: Sequence[int]) -> tuple[list[str], str]:
-        """Which of the better arms are compared, and how they are judged, in words."""
+        """The arms of `better` that are compared, and the method in words."""
         return self.better, "means"
 
     def _terms(self, better: Sequence[str]) -> list[tuple[float, str]]:
-        """The arms of the difference and their signs."""
+        """The arms of the difference, each with its sign."""
         return [(1.0, better[0]), (-1.0, self.worse[0])]
 
     def _compare(
         self, better: Sequence[str], seeds: Sequence[int], diverged: bool
     ) -> tuple[stats.Estimate | stats.Ranked, str, list[str]]:
-        """The estimate, how it was judged if not by means, and notes. Raises `NoData`."""
+        """The estimate, the method if it is not means, and notes. Raises `NoData`.
+
+        Over seeds and test images (`stats.two_way`) for the primary metric with stored predictions; exact for survival; by ranks
+        if a trial diverged or the metric is censored; else over seeds (`stats.paired`).
+        """
         terms = self._terms(better)
         table, name = self.table, self.metric_name
         primary = name == table.primary.column
@@ -94,28 +98,29 @@ class Kind:
         if metric.ranked or diverged:
             notes = [self._reached(metric, [*better, *self.worse], seeds, target)] if metric.ranked else []
             if np.isnan(differences).any():
-                raise NoData("a diverged trial has no such value")
+                raise NoData(f"a diverged trial has no {name}")
             return stats.Ranked(tuple(differences)), "ranks", notes
         if np.isnan(differences).any():
-            raise NoData(f"{name}: {'only trials that ran alone count' if metric.timed else 'some of its rows lack the value'}")
+            raise NoData(f"{name}: {'only trials that ran alone count' if metric.timed else 'some rows lack it'}")
         notes = []
         if primary:
-            why = "no mean over test images" if name == "test_f1" else "predictions or labels are missing"
-            notes.append(f"over seeds alone: {why}")
+            why = "the metric is no mean over test images" if name == "test_f1" else "predictions or labels are missing"
+            notes.append(f"interval over seeds alone: {why}")
         return stats.paired(differences, metric.step(table)), "", notes
 
     def _difference(self, metric: Metric, terms: Sequence[tuple[float, str]], seed: int, target: float | None) -> float:
+        """The signed sum of the arms' values in one seed; a target never reached counts as the epoch after the last one."""
         budget = float(self.table.rows["epochs"].max() + 1)
         total = 0.0
         for sign, arm in terms:
             value = metric.value(self.table, arm, seed, target)
-            if math.isinf(value):  # never reached: later than the budget's last epoch
+            if math.isinf(value):
                 value = metric.at_epoch(self.table.of(arm, seed), budget)
             total += sign * value
         return total
 
     def _by_image(self, terms: Sequence[tuple[float, str]], seeds: Sequence[int]) -> np.ndarray | None:
-        """Differences [seeds, images] of the outcomes; None where an arm's predictions are not there."""
+        """Differences of the arms' outcomes, float [seeds, images]; None if predictions are missing."""
         lines = []
         for seed in seeds:
             outcomes = [(sign, self.table.by_image(arm, seed)) for sign, arm in terms]
@@ -125,9 +130,9 @@ class Kind:
         return np.array(lines)
 
     def _reached(self, metric: Metric, arms: Sequence[str], seeds: Sequence[int], target: float) -> str:
-        """How many trials of each arm reached the target."""
+        """The target, and how many trials of each arm reached it, in words."""
         values = {a: [metric.value(self.table, a, s, target) for s in seeds] for a in arms}
-        counts = (f"{arm} {sum(map(math.isfinite, found))} of {len(seeds)}" for arm, found in values.items())
+        counts = (f"{arm} {sum(map(math.isfinite, steps))} of {len(seeds)}" for arm, steps in values.items())
         return f"target {target:.3g} reached: " + ", ".join(counts)
 
 
@@ -135,11 +140,11 @@ class Superiority(Kind):
     """`better` beats `worse` by at least the margin."""
 
     def p(self, estimate: stats.Estimate | stats.Ranked) -> float:
-        """The smallest level at which a verdict would be reached."""
+        """The smallest level at which the claim would be decided."""
         return estimate.p_beyond(0.0) if estimate.difference >= self.margin else estimate.p_beyond(self.margin)
 
     def status(self, estimate: stats.Estimate | stats.Ranked, alpha: float) -> str:
-        """What the interval of a level says."""
+        """The verdict that the interval of level 1 − α gives."""
         low, high = estimate.bounds(alpha)
         if low > 0 and estimate.difference >= self.margin:
             return SUPPORTED
@@ -147,8 +152,8 @@ class Superiority(Kind):
 
     @staticmethod
     def disagreement(margin: float, high: float) -> str:
-        """What the rows say instead of a refuted claim; `high` is the interval's upper bound."""
-        return "the other way round" if high < 0 else f"by less than {margin:g}, if at all"
+        """What the rows show instead of a refuted claim, in words; `high` is the interval's upper bound."""
+        return "the reverse is true" if high < 0 else f"by less than {margin:g}, if at all"
 
 
 class NotWorse(Kind):
@@ -174,7 +179,7 @@ class Same(Kind):
         return f"they differ by more than {margin:g}"
 
     def p(self, estimate):
-        # Inside, both bounds must be; outside, it is the nearer one that matters.
+        # Supported needs both bounds within the margins, refuted one bound beyond the nearer margin.
         return max(estimate.p_beyond(self.margin), estimate.p_beyond(-self.margin))
 
     def status(self, estimate, alpha):
@@ -185,21 +190,21 @@ class Same(Kind):
 
 
 class Interaction(Superiority):
-    """The first pair of arms differs by more than the second."""
+    """The difference between the arms of `better` exceeds that of `worse` by at least the margin."""
 
     def _terms(self, better):
         return [(1.0, better[0]), (-1.0, better[1]), (-1.0, self.worse[0]), (1.0, self.worse[1])]
 
 
 class BestOfFamily(Superiority):
-    """The arm of a family that is best on val beats `worse` on test."""
+    """The arm of `better` that is best on val beats `worse` on test by at least the margin."""
 
     def _choose(self, seeds):
         best = max(self.better, key=lambda arm: self._on_val(arm, seeds))
         return [best], f"means, {best} the best on val"
 
     def _on_val(self, arm: str, seeds: Sequence[int]) -> tuple[float, float]:
-        """The primary metric on val, then the NLL; higher is better."""
+        """Sort key of an arm, higher is better: mean primary metric on val, then minus the NLL."""
         rows, primary = self.table.rows, self.table.primary
         rows = rows[(rows["entry"] == arm) & rows["seed"].isin(seeds)]
         score, nll = (rows[name].mean() if name in rows else math.nan for name in (primary.on("val"), "val_nll"))
@@ -207,7 +212,7 @@ class BestOfFamily(Superiority):
 
 
 class Flatness(Superiority):
-    """A metric stays near its best over more decades of a number for one side's arms than for the other's."""
+    """The metric stays within `within` of its best over more decades of a number for `better` than for `worse`."""
 
     @property
     def metric_name(self):
@@ -219,7 +224,7 @@ class Flatness(Superiority):
         return stats.paired(differences, float(step)), "means of decades", []
 
     def _numbers(self, arms: Sequence[str]) -> list[tuple[str, float]]:
-        """Arms in the order of the one number in which they differ, and that number."""
+        """Each arm with the one number in which the arms differ, in ascending order. Raises `NoData`."""
         arguments = {arm: self.table.declaration["arms"][arm] for arm in arms}
         names = {name for values in arguments.values() for name in values}
         varying = [name for name in names if len({str(values.get(name)) for values in arguments.values()}) == len(arms)]
@@ -228,7 +233,7 @@ class Flatness(Superiority):
         return sorted(((arm, arguments[arm][varying[0]]) for arm in arms), key=lambda pair: pair[1])
 
     def _decades(self, arms: Sequence[str], seed: int) -> float:
-        """Decades over which a side's arms do well in one seed."""
+        """The decades within `within` of the best, of one side in one seed; see `stats.decades_within`."""
         order = self._numbers(arms)
         metric = self.table.metric(self.claim.metric or self.table.primary.column)
         sign = -1.0 if self.claim.lower_is_better or metric.lower_is_better else 1.0

@@ -1,4 +1,4 @@
-"""All verdicts below a results folder."""
+"""The ledger: the verdicts on all claims below a results folder."""
 
 import pathlib
 from collections.abc import Iterator
@@ -14,17 +14,18 @@ from common.verdicts.kinds import SUPPORTED
 
 @dataclass(frozen=True)
 class Entry:
-    """A claim's verdict in one setting."""
+    """The verdict on a claim in one setting."""
 
     experiment: str
     folder: str
     dataset: str
     verdict: Verdict
     demonstration: bool
-    """Whether it stays out of the ledger: its setting is declared to be a demonstration, or the claim is about other data."""
+    """Whether the verdict does not count: the setting is a demonstration, or the claim is about other datasets."""
 
     @classmethod
     def of(cls, table: Table, verdict: Verdict) -> "Entry":
+        """The entry of a verdict read from a table."""
         declaration, files = table.declaration, table.files
         dataset = declaration["setting"]["dataset"]
         other = bool(verdict.datasets) and dataset not in verdict.datasets
@@ -32,10 +33,10 @@ class Entry:
 
 
 def entries(folder: pathlib.Path, number: str | None = None, setting: str | None = None) -> Iterator[Entry | Failure]:
-    """The verdict of each claim of each experiment and setting that has rows; a `Failure` for files that cannot be read.
+    """The entries of all claims whose experiment has rows; a `Failure` in place of files that cannot be read.
 
     Args:
-        number: of the one experiment; setting: name of the one setting.
+        number: of an experiment, two digits; setting: name of a setting. By default all.
     """
     copies = store.copies(folder)
     for one in store.setting_folders(folder):
@@ -56,12 +57,12 @@ def entries(folder: pathlib.Path, number: str | None = None, setting: str | None
 
 
 def discovery_rates(found: list[Entry]) -> dict[int, float]:
-    """By position, the false discovery rate over all decided claims of the ledger at which each would be called."""
+    """Position in `found` -> Benjamini-Hochberg's q-value over all claims that have a p-value and are no demonstrations."""
     judged = [(i, entry.verdict.p) for i, entry in enumerate(found) if entry.verdict.p is not None and not entry.demonstration]
     return dict(zip([i for i, _ in judged], stats.benjamini_hochberg([p for _, p in judged]), strict=True))
 
 
 def single(found: list[Entry], entry: Entry) -> bool:
-    """Whether a supported claim has its support from one dataset alone."""
+    """Whether exactly one dataset supports the claim of an entry."""
     same = [e for e in found if e.experiment == entry.experiment and e.verdict.id == entry.verdict.id]
     return len({e.dataset for e in same if e.verdict.status == SUPPORTED and not e.demonstration}) == 1

@@ -1,4 +1,4 @@
-"""What rows say beyond their means: intervals, p-values and counts of seeds, each from one procedure. NumPy and SciPy alone."""
+"""Statistics: intervals, p-values, numbers of seeds, multiple testing, results of searches. NumPy and SciPy alone."""
 
 import itertools
 import math
@@ -9,25 +9,25 @@ import numpy as np
 from scipy import special
 
 TOLERANCE = 1e-12
-"""Below this share of a quantity its variance is rounding."""
+"""A standard error below this share of the values is taken as rounding."""
 MOST_SEEDS = 10_000
-"""Beyond which nobody counts."""
+"""Cap on the search for a number of seeds."""
 SURE = 1e-12
-"""The smallest p-value that is told."""
+"""The smallest p-value reported."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A difference and its uncertainty.
+    """A difference with an interval from one or more independent sources of noise.
 
-    The interval at level α is difference ± t √(Σ v), with t the mean of the sources' Student quantiles at 1 − α/2, weighted by
-    their variances (Cochran & Cox 1957, section 4.14). A p-value is the level at which a bound of this interval touches a value,
-    so that interval, p-value and verdict cannot disagree.
+    The interval of level 1 − α is difference ± t √(Σ v), with t the mean of the sources' Student quantiles at 1 − α/2, weighted
+    by their variances v (Cochran & Cox 1957, section 4.14). A p-value is the α at which a bound of this interval reaches a value,
+    so that interval, p-value and verdict agree.
 
     Attributes:
         difference: the estimate.
         sources: (variance of the estimate, degrees of freedom) of each source of noise.
-        unseen: how many observations agreed entirely, where there is no variance at all: one of the next may still differ.
+        unseen: number of observations where all of them agree and the variance is 0; another one may still differ.
     """
 
     difference: float
@@ -39,17 +39,17 @@ class Estimate:
         variance = sum(v for v, _ in self.sources)
         if not math.isfinite(variance) or any(freedom < 1 for _, freedom in self.sources):
             return math.inf
-        if variance <= 0:  # as often as this, one of `unseen` would have differed (Clopper & Pearson 1934, nothing observed)
+        if variance <= 0:  # upper bound on the rate of differing observations, 0 of `unseen` seen (Clopper & Pearson 1934)
             return 1 - (alpha / 2) ** (1 / self.unseen) if self.unseen else 0.0
         return sum(v * special.stdtrit(freedom, 1 - alpha / 2) for v, freedom in self.sources) / math.sqrt(variance)
 
     def bounds(self, alpha: float) -> tuple[float, float]:
-        """The interval of level 1 − α."""
+        """Lower and upper bound of the interval of level 1 − α."""
         half = self.half_width(alpha)
         return self.difference - half, self.difference + half
 
     def p_beyond(self, value: float) -> float:
-        """The level at which the interval just touches a value: its two-sided p-value."""
+        """The two-sided p-value of a value: the α at which a bound of the interval reaches it, by bisection."""
         distance = abs(self.difference - value)
         if not self.half_width(1.0) < distance:
             return 1.0
@@ -66,12 +66,12 @@ class Estimate:
 
 
 def paired(differences: Sequence[float], resolution: float | None = None) -> Estimate:
-    """Paired t: the mean of the seeds' differences, with variance s²/n and n − 1 degrees of freedom.
+    """The mean of the seeds' differences, with variance s²/n and n − 1 degrees of freedom (paired t).
 
     Args:
         differences: one per seed.
-        resolution: the smallest step of the metric. Seeds that all agree are taken to vary by half of it; where it is not
-            known they tell nothing, and the interval is endless.
+        resolution: the smallest step of the metric. Differences that are all equal are taken to have a standard deviation of
+            half of it; without one, the interval is infinite.
     """
     d = np.asarray(differences, float)
     n = len(d)
@@ -82,17 +82,17 @@ def paired(differences: Sequence[float], resolution: float | None = None) -> Est
 
 
 def _least(resolution: float, seeds: int) -> float:
-    """The variance of a mean over seeds that differ by half of the metric's smallest step, if by anything."""
+    """The variance of a mean over seeds, each with a standard deviation of half of the metric's smallest step."""
     return (resolution / 2) ** 2 / seeds
 
 
 def two_way(differences: np.ndarray) -> Estimate:
-    """The mean over seeds and test images, both taken as random: what other seeds and other images of the kind would give.
+    """The mean over seeds and test images, both random effects.
 
     Var = (MS_seed + max(MS_image − MS_residual, 0)) / (n m), the mean squares those of a two-way layout without replication.
 
     Args:
-        differences: [n seeds, m images], of the outcomes (1 right, 0 wrong) of two arms.
+        differences: [n seeds, m images], between the outcomes of two arms (1 right, 0 wrong).
     """
     d = np.asarray(differences, float)
     n, m = d.shape
@@ -111,25 +111,27 @@ def two_way(differences: np.ndarray) -> Estimate:
 
 @dataclass(frozen=True)
 class Ranked:
-    """A difference judged by the ranks of its seeds, for what is censored or diverged: Wilcoxon's signed ranks, exact.
+    """A difference judged by Wilcoxon's exact signed-rank test over seeds, for censored metrics and diverged trials.
 
-    The interval runs between order statistics of the Walsh averages (Hodges & Lehmann 1963), the estimate is their median;
-    with few seeds a high level has none, and the interval is endless.
+    The estimate is the median of the Walsh averages, the interval lies between order statistics of them (Hodges & Lehmann 1963).
+    It is infinite where there are too few seeds for the level.
     """
 
     differences: tuple[float, ...]
 
     @property
     def walsh(self) -> np.ndarray:
+        """The Walsh averages (dᵢ + dⱼ) / 2, i ≤ j, in ascending order."""
         d = self.differences
         return np.sort([(d[i] + d[j]) / 2 for i in range(len(d)) for j in range(i, len(d))])
 
     @property
     def difference(self) -> float:
+        """The Hodges-Lehmann estimate."""
         return float(np.median(self.walsh))
 
     def bounds(self, alpha: float) -> tuple[float, float]:
-        """The interval of level at least 1 − α."""
+        """Lower and upper bound of the interval of level at least 1 − α."""
         averages, below = self.walsh, _signed_rank_cdf(len(self.differences))
         outside = int(np.searchsorted(below, alpha / 2, side="right"))  # values of the statistic whose tail is small enough
         if outside == 0:
@@ -137,7 +139,7 @@ class Ranked:
         return float(averages[outside - 1]), float(averages[-outside])
 
     def p_beyond(self, value: float) -> float:
-        """The smallest level whose interval excludes a value."""
+        """The two-sided p-value of a value: the smallest α whose interval excludes it."""
         averages, below = self.walsh, _signed_rank_cdf(len(self.differences))
         higher = int((averages > value).sum()) if self.difference > value else int((averages < value).sum())
         excluded = len(averages) - higher
@@ -145,7 +147,7 @@ class Ranked:
 
 
 def _signed_rank_cdf(n: int) -> np.ndarray:
-    """P(W ≤ w) of the signed-rank statistic for w = 0 … n (n + 1) / 2, by counting sign patterns."""
+    """P(W ≤ w) of the signed-rank statistic W of n differences, for w = 0 … n (n + 1) / 2, by counting sign patterns."""
     counts = np.ones(1)
     for rank in range(1, n + 1):
         longer = np.zeros(len(counts) + rank)
@@ -156,7 +158,7 @@ def _signed_rank_cdf(n: int) -> np.ndarray:
 
 
 def survival_p(first: Sequence[bool], second: Sequence[bool]) -> float:
-    """Exact McNemar test that two arms survive equally often, paired by seed: binomial over the seeds on which they differ."""
+    """P-value of McNemar's exact test that two arms survive equally often: binomial over the seeds in which one of them does."""
     better = sum(a and not b for a, b in zip(first, second, strict=True))
     worse = sum(b and not a for a, b in zip(first, second, strict=True))
     from scipy import stats  # the slow part of SciPy to import
@@ -165,10 +167,10 @@ def survival_p(first: Sequence[bool], second: Sequence[bool]) -> float:
 
 
 def seeds_needed(estimate: Estimate, margin: float, alpha: float) -> tuple[int, int] | None:
-    """How many seeds would make the interval narrower than the margin: from the deviation seen, and from its upper 80 % limit.
+    """Numbers of seeds whose interval has a half width of at most the margin, up to `MOST_SEEDS`.
 
-    Never from the difference that was seen, which would promise an answer to whoever looks at noise. None where no number of
-    seeds would: the test images alone leave it open.
+    The first number assumes the observed variance over seeds, the second its upper 80 % confidence limit; the observed difference
+    is not used. None if the variance over test images alone makes the interval wider.
     """
     (of_seeds, freedom), *others = estimate.sources
     n = freedom + 1
@@ -190,8 +192,11 @@ def seeds_needed(estimate: Estimate, margin: float, alpha: float) -> tuple[int, 
 
 
 def holm(p_values: Sequence[float], alpha: float) -> list[tuple[float, bool]]:
-    """Per p-value the level at which it is judged, and whether it passes (Holm 1979): the smallest at α/k, the next at α/(k − 1)
-    if that passed, … All from the first that fails on are judged, and fail, at its level."""
+    """For each of k p-values the level at which it is tested, and whether it is below it (Holm 1979).
+
+    The smallest is tested at α/k, the next at α/(k − 1) if the former passes, and so on. From the first that fails on, all fail
+    at its level.
+    """
     order = np.argsort(p_values, kind="stable")
     judged: list[tuple[float, bool]] = [(alpha, False)] * len(order)
     standing, level = True, alpha
@@ -204,16 +209,16 @@ def holm(p_values: Sequence[float], alpha: float) -> list[tuple[float, bool]]:
 
 
 def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
-    """The false discovery rate at which each would be called (Benjamini & Hochberg 1995)."""
+    """The q-value of each p-value: the lowest false discovery rate at which it is a discovery (Benjamini & Hochberg 1995)."""
     from scipy import stats
 
     return [float(q) for q in stats.false_discovery_control(p_values)] if len(p_values) else []
 
 
 def subset_maximum(scores: Sequence[float], size: int) -> np.ndarray:
-    """Probability [n] that each of n scores, sorted upwards, is the highest of a random subset of so many of them.
+    """Probability [n] that each of n scores, in ascending order, is the highest of a random subset of `size` of them.
 
-    P(i) = C(i, size - 1) / C(n, size), i counted from 0: the others of the subset come from the i lower ones.
+    P(i) = C(i, size − 1) / C(n, size), i from 0: the other members of the subset are among the i lower scores.
     """
     n = len(scores)
     if not 1 <= size <= n:
@@ -222,20 +227,21 @@ def subset_maximum(scores: Sequence[float], size: int) -> np.ndarray:
 
 
 def expected_best(scores: Sequence[float], size: int) -> float:
-    """Mean of the highest score over all subsets of so many points (Dodge et al. 2019, without replacement)."""
+    """Mean of the highest score over all subsets of `size` scores (Dodge et al. 2019, without replacement)."""
     return float(subset_maximum(scores, size) @ np.sort(scores))
 
 
 def chance_of_best(scores: dict[str, Sequence[float]], size: int) -> dict[str, float]:
-    """For each arm the probability that its best of so many random points beats the others' best; ties are shared.
+    """For each arm the probability that the best of `size` of its points, drawn at random, is the best of all arms.
 
-    With F the share of an arm's subsets whose best lies below a value and p that of those at the value, a tie of t others is
-    won with probability 1 / (1 + t), which is the integral over z in 0 … 1 of the product of (F + p z) over the others.
+    A tie with t other arms counts 1 / (1 + t). With F the probability that another arm's best is below a value, and p that it
+    equals it, the probability of winning with that value is the integral over z in 0 … 1 of the product of (F + p z) over the
+    other arms.
     """
     weights = {}
-    for arm, own in scores.items():
+    for arm, points in scores.items():
         at: dict[float, float] = {}
-        for value, weight in zip(np.sort(own).tolist(), subset_maximum(own, size), strict=True):
+        for value, weight in zip(np.sort(points).tolist(), subset_maximum(points, size), strict=True):
             at[value] = at.get(value, 0.0) + weight
         weights[arm] = at
     chances = {}
@@ -253,12 +259,12 @@ def chance_of_best(scores: dict[str, Sequence[float]], size: int) -> dict[str, f
 
 
 def decades_within(values: Sequence[float], scores: Sequence[float], within: float) -> float:
-    """Decades of a positive number over which a score lies at most so far below its best.
+    """Decades of a positive number over which a score is at most `within` below its best.
 
-    Between neighbouring values the score is taken as linear in the number's logarithm.
+    The score is interpolated linearly in the logarithm of the number.
 
     Args:
-        values: positive, ascending; scores: one for each.
+        values: of the number, ascending; scores: one for each value.
     """
     x, y = np.log10(np.asarray(values, float)), np.asarray(scores, float)
     floor = y.max() - within

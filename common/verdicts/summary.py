@@ -1,5 +1,7 @@
-"""What one experiment's rows come to in one setting: a table of its arms, differences between any two, and an answer in one
-sentence. All intervals here are exploratory: no verdict rests on them."""
+"""Summary of one experiment in one setting: a table of its arms, the differences between any two, and one sentence.
+
+All intervals here are exploratory: verdicts do not use them.
+"""
 
 import itertools
 import math
@@ -14,19 +16,19 @@ from common.text import seeds
 from common.verdicts import stats
 
 ALPHA = 0.05
-"""Of the intervals in tables."""
+"""1 − level of the intervals in tables."""
 MOST_COMPARED = 64
-"""Arms of which any two are compared; beyond, each with the baseline alone."""
+"""Number of arms up to which any two are compared; with more, each is compared with the baseline alone."""
 
 Differences = dict[tuple[str, str], tuple[float, float, float]]
-"""(arm, reference) -> the difference in the primary metric, and its interval."""
+"""(arm, reference) -> difference in the primary metric, lower and upper bound of its interval."""
 
 
 def summarize(table: Table, differences: Differences | None = None) -> pd.DataFrame:
-    """A row per arm: seeds, how many diverged, mean test score and its interval, and the paired difference to the baseline.
+    """A row per arm: seeds, how many diverged, mean test score with interval, and paired difference to the baseline.
 
-    Intervals are those of level 95 %: Student's over seeds for a mean, that of `against` for a difference. Blank where one seed
-    tells nothing. A trial without the primary metric is not counted.
+    Intervals have a level of 95 %: Student's over seeds for a mean, see `against` for a difference; NaN with one seed. Trials
+    without the primary metric are left out.
     """
     baseline, primary = table.declaration.get("baseline"), table.primary
     differences = contrasts(table) if differences is None else differences
@@ -51,37 +53,37 @@ def summarize(table: Table, differences: Differences | None = None) -> pd.DataFr
             "nll": _mean(table.scores(arm, "test_nll")),
             "seconds": _mean(table.scores(arm, "total_seconds"), np.median),
         }
-        found = differences.get((arm, baseline), (math.nan,) * 3)
-        lines.append(line | dict(zip(("difference", "difference_low", "difference_high"), found, strict=True)))
+        contrast = differences.get((arm, baseline), (math.nan,) * 3)
+        lines.append(line | dict(zip(("difference", "difference_low", "difference_high"), contrast, strict=True)))
     return pd.DataFrame(lines)
 
 
 def _mean(values: np.ndarray, of: Callable = np.mean) -> float:
-    """The mean of the numbers that are there; blank where none is."""
+    """The mean, or another statistic, of the values that are not NaN; NaN if there is none."""
     there = values[~np.isnan(values)]
     return float(of(there)) if len(there) else math.nan
 
 
 def contrasts(table: Table) -> Differences:
-    """The differences between any two arms that share seeds enough, each pair in both directions."""
+    """The differences between any two arms with at least two common seeds, each pair in both directions."""
     arms = [entry for entry in table.entries if table.seeds_of([entry])]
     pairs = list(itertools.combinations(arms, 2))
     if len(arms) > MOST_COMPARED:
         pairs = [pair for pair in pairs if table.declaration.get("baseline") in pair]
-    found = {}
+    differences = {}
     for reference, arm in pairs:
         estimate = against(table, arm, reference)
         if estimate is not None:
             low, high = estimate.bounds(ALPHA)
-            found[arm, reference] = (estimate.difference, low, high)
-            found[reference, arm] = (-estimate.difference, -high, -low)
-    return found
+            differences[arm, reference] = (estimate.difference, low, high)
+            differences[reference, arm] = (-estimate.difference, -high, -low)
+    return differences
 
 
 def against(table: Table, arm: str, reference: str) -> stats.Estimate | None:
-    """The difference in the primary metric between two arms, paired by seed; None with fewer than two shared seeds.
+    """The difference in the primary metric between two arms, paired by seed; None with fewer than two common seeds.
 
-    It is `stats.two_way`, over seeds and images, where predictions are there and nothing diverged, else paired Student's.
+    Over seeds and test images (`stats.two_way`) if all predictions are stored and no trial diverged, else `stats.paired`.
     """
     seeds = table.seeds_of([arm, reference])
     if len(seeds) < 2:
@@ -100,23 +102,23 @@ def against(table: Table, arm: str, reference: str) -> stats.Estimate | None:
 
 
 def answer(table: Table, summary: pd.DataFrame, differences: Differences) -> str:
-    """One sentence, from the rows alone."""
+    """The best arm, and its difference to the baseline or the next best arm, in one sentence."""
     if not len(summary):
         return "No arm could be run here." if table.undone else "There are no rows yet."
-    primary, own = table.primary, summary[~summary["arm"].isin(table.at_common_rate)]
-    ranked = own.loc[(primary.sign * own["score"]).sort_values(ascending=False, kind="stable").index]
+    primary, arms = table.primary, summary[~summary["arm"].isin(table.at_common_rate)]
+    ranked = arms.loc[(primary.sign * arms["score"]).sort_values(ascending=False, kind="stable").index]
     best = ranked.iloc[0]
-    said = f"{best['arm']} has the {primary.extreme} mean {primary.name()}, {best['score']:.4f} over {seeds(best['seeds'])}"
+    sentence = f"{best['arm']} has the {primary.extreme} mean {primary.name()}, {best['score']:.4f} over {seeds(best['seeds'])}"
     baseline = table.declaration.get("baseline")
-    other = baseline if baseline in set(own["arm"]) and best["arm"] != baseline else None
+    other = baseline if baseline in set(arms["arm"]) and best["arm"] != baseline else None
     if other is None and len(ranked) > 1:
         second = ranked.iloc[1]
         other = second["arm"]
-        said += f", before {other} with {second['score']:.4f}"
+        sentence += f", before {other} with {second['score']:.4f}"
     if other is not None and (best["arm"], other) in differences:
         difference, low, high = differences[best["arm"], other]
         beside = f"{difference:+.4f} against {other} (" if other == baseline else "("
-        said += f"{', ' if other == baseline else ' '}{beside}exploratory 95 % interval"
-        said += f" {low:+.4f} to {high:+.4f})" if other == baseline else f" of the difference {low:+.4f} to {high:+.4f})"
+        sentence += f"{', ' if other == baseline else ' '}{beside}exploratory 95 % interval"
+        sentence += f" {low:+.4f} to {high:+.4f})" if other == baseline else f" of the difference {low:+.4f} to {high:+.4f})"
     diverged = int(summary["diverged"].sum())
-    return said + (f"; {diverged} trial{'s' if diverged > 1 else ''} diverged." if diverged else ".")
+    return sentence + (f"; {diverged} trial{'s' if diverged > 1 else ''} diverged." if diverged else ".")

@@ -135,4 +135,5 @@ def test_a_target_without_options_refuses_them():
     done = subprocess.run(["make", "test", "SEEDS=3"], cwd=PROJECT, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
     assert "make test takes no options but PYTHON, GPU, ARGS. Received: SEEDS" in done.stderr
+    assert options.refusal(["SEDS=3"], ["exp-03"]).endswith("Received: SEDS (did you mean 'SEEDS'?)")
     assert options.refusal(["ARGS"], ["test"]) == options.refusal(["SEEDS"], ["exp-03", "lint"]) == ""

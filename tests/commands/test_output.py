@@ -35,7 +35,7 @@ def test_a_full_disk_is_one_line():
     assert listed('exec "$@" >/dev/full 2>/dev/full').returncode == 1
 
 
-@pytest.mark.parametrize("arguments", [LIST, [sys.executable, "common/commands/options.py"]])
+@pytest.mark.parametrize("arguments", [LIST, [sys.executable, "-m", "common.commands.options"]])
 def test_output_that_nobody_reads_ends_a_command_without_a_word(arguments):
     reading, writing = os.pipe()
     os.close(reading)
@@ -47,7 +47,7 @@ def test_output_that_nobody_reads_ends_a_command_without_a_word(arguments):
 def test_characters_that_a_terminal_lacks_are_written_out():
     done = listed(PYTHONIOENCODING="ascii")
     assert (done.returncode, done.stderr) == (0, "")
-    assert r"do two of 3\xd73 beat one of 5\xd75?" in done.stdout
+    assert r"do two 3\xd73 convolutions beat one of 5\xd75?" in done.stdout
 
 
 def test_a_file_is_no_terminal_whatever_is_forced(monkeypatch, capsys):

@@ -26,10 +26,10 @@ def run(experiment, capsys, *arguments):
 
 
 CASES = {
-    "unknown option": (["--epoch", "3"], "--epoch"),
-    "unknown arm": (["--arms", "baseline,l2=7"], "'l2=7'"),
+    "unknown option": (["--epoch", "3"], "unrecognized arguments: --epoch 3 (did you mean '--epochs'?)"),
+    "unknown arm": (["--arms", "basline,l2=1e-4"], "Received: 'basline' (did you mean 'baseline'?)"),
     "no arm": (["--arms", ""], "at least one arm"),
-    "unknown dataset": (["--dataset", "cifar11"], "'cifar11'"),
+    "unknown dataset": (["--dataset", "cifar11"], "Received: 'cifar11' (did you mean 'cifar10'?)"),
     "missing folder": (["--dataset", "./no_such_folder"], "./no_such_folder"),
     "epochs 0": (["--epochs", "0"], "Received: 0"),
     "epochs a word": (["--epochs", "many"], "Received: many"),
@@ -41,6 +41,7 @@ CASES = {
     "batch larger than the data": (["--batch", "500"], "Received: 500"),
     "train larger than the data": (["--train", "2000"], "at most 1150"),
     "setting": (["--setting", "tiny"], "setting must be one of quick, small, full. Received: 'tiny'"),
+    "setting misspelt": (["--setting", "smal"], "Received: 'smal' (did you mean 'small'?)"),
     "two settings": (["--setting", "small", "--full"], "Received: SETTING=small as well"),
     "train 0": (["--train", "0"], "Received: 0"),
     "size 0": (["--size", "0"], "Received: 0"),

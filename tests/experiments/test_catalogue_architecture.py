@@ -1,4 +1,4 @@
-"""That the arms of the experiments on architecture are what their names say."""
+"""Arms of the experiments on architecture build and fit what their names say."""
 
 import math
 import types
@@ -23,7 +23,7 @@ def script(number):
 
 
 class Spy:
-    """A trial that keeps what `train` hands to `fit`."""
+    """A stand-in for a trial that keeps the arguments of `fit`."""
 
     replicas, classes, epochs, batch_size, steps, train = 1, 10, 3, 5, 96, range(160)
 
@@ -123,7 +123,7 @@ def test_each_activation_is_its_formula(arm, formula):
 @pytest.mark.parametrize(
     ("arm", "axes", "groups"), [("batch norm", (0, 1, 2), 16), ("layer norm", (1, 2, 4), 1), ("group norm", (1, 2, 4), 8)]
 )
-def test_each_normalisation_leaves_its_own_parts_with_mean_0_and_variance_1(arm, axes, groups):
+def test_each_normalisation_gives_its_groups_mean_0_and_variance_1(arm, axes, groups):
     norm = fitted("16", f"{arm}, large batches").model.get_layer("norm1_1")
     x = np.random.default_rng(0).normal(3.0, 2.0, (4, 28, 28, 16)).astype("float32")
     y = np.array(norm(x, training=True) if arm == "batch norm" else norm(x))
@@ -178,7 +178,7 @@ def test_an_impulse_shows_the_receptive_field_of_a_block(arm, field):
 # --- 19: capacity ---
 
 
-def test_capacity_grows_along_both_ladders():
+def test_parameters_grow_with_width_and_with_depth():
     ladders = [["width=4", "width=8", "baseline", "width=32", "width=64"], ["baseline", "depth=2", "depth=3"]]
     for ladder in ladders:
         counts = [fitted("19", arm).model.count_params() for arm in ladder]
@@ -197,7 +197,7 @@ def test_a_claim_about_overfitting_comes_with_one_about_accuracy():
 
 
 def ingredients(trial):
-    """Those that can be seen in what was fitted."""
+    """The names of the ingredients that model and arguments of `fit` show."""
     optimizer = trial.options["optimizer"]
     ends = float(optimizer._learning_rate(trial.steps)) if callable(optimizer._learning_rate) else None
     signs = {

@@ -1,4 +1,4 @@
-"""Whether the arms of experiments 27, 29, 30, 31, 32, 33 and 35 are what their names say."""
+"""Arms of experiments 27, 29, 30, 31, 32, 33 and 35 train what their names say."""
 
 import keras
 import numpy as np
@@ -42,41 +42,41 @@ def test_29_every_size_has_all_kinds_and_only_networks_are_searched(make_trial, 
     made = experiment(29)
     kinds = {"cnn": keras.Model, "hog": features.Linear, "pixels": features.Linear}
     for kind, type_ in kinds.items():
-        own = [arm for arm in made.arms if made.arms[arm]["kind"] == kind]
-        assert [made.arms[arm].get("train_size") for arm in own] == [None, 1000, 300, 100]
+        arms = [arm for arm in made.arms if made.arms[arm]["kind"] == kind]
+        assert [made.arms[arm].get("train_size") for arm in arms] == [None, 1000, 300, 100]
         trial = make_trial(epochs=1, train_size=100, folder=tmp_path / kind)
-        assert isinstance(trained(made, trial, own[0], **({"learning_rate": 0.001} if kind == "cnn" else {})), type_)
+        assert isinstance(trained(made, trial, arms[0], **({"learning_rate": 0.001} if kind == "cnn" else {})), type_)
         assert measures(trial).keys() == (set() if kind == "cnn" else {"C", "learned numbers"})
     assert set(made.search) == {arm for arm in made.arms if made.arms[arm]["kind"] == "cnn"}
 
 
-def test_30_all_arms_are_alike_in_determinism_and_no_batch_is_ragged():
+def test_30_no_arm_is_deterministic_and_all_batches_are_full():
     made = experiment(30)
     assert made.alone
     for selected in (made.select("full"), made.select("quick")):
         for arm in made.arms:
-            own = made.arm_setting(arm, selected.setting, selected)
-            assert not own.deterministic
-            assert own.train_size % own.batch_size == 0
+            setting = made.arm_setting(arm, selected.setting, selected)
+            assert not setting.deterministic
+            assert setting.train_size % setting.batch_size == 0
     assert made.arm_setting("XLA", selected.setting, selected).xla
 
 
 def test_31_the_arms_differ_in_file_and_weights_as_named(make_trial, tmp_path):
-    made, found = experiment(31), {}
+    made, outcomes = experiment(31), {}
     assert made.alone
     for arm in made.arms:
         trial = make_trial(epochs=1, folder=tmp_path / arm)
         student = {"student_rate": 0.001} if arm in made.search else {}
         predictor = trained(made, trial, arm, learning_rate=0.001, **student)
         assert isinstance(predictor, inference.Converted)
-        found[arm] = measures(trial) | {"stages": list(trial.fits)}
-    size = {arm: own["size_bytes"] for arm, own in found.items()}
+        outcomes[arm] = measures(trial) | {"stages": list(trial.fits)}
+    size = {arm: outcome["size_bytes"] for arm, outcome in outcomes.items()}
     assert size["baseline"] / size["float16"] == pytest.approx(2, rel=0.05)
     assert size["baseline"] / size["int8"] == pytest.approx(4, rel=0.05)
-    assert found["pruned"]["sparsity"] == pytest.approx(0.8, abs=0.01)
-    assert found["pruned"]["gzip_bytes"] < 0.5 * found["baseline"]["gzip_bytes"]
-    assert found["distilled"]["stages"] == ["teacher", "fit"]
-    assert found["student alone"]["stages"] == ["fit"]
+    assert outcomes["pruned"]["sparsity"] == pytest.approx(0.8, abs=0.01)
+    assert outcomes["pruned"]["gzip_bytes"] < 0.5 * outcomes["baseline"]["gzip_bytes"]
+    assert outcomes["distilled"]["stages"] == ["teacher", "fit"]
+    assert outcomes["student alone"]["stages"] == ["fit"]
     assert size["distilled"] == size["student alone"] < 0.1 * size["baseline"]
 
 
@@ -103,7 +103,7 @@ def test_33_the_temperature_arm_is_the_baselines_network(make_trial, tmp_path):
     assert np.allclose(outputs["temperature"] * measures(trial)["temperature"], outputs["baseline"], rtol=1e-5)
 
 
-def test_35_speed_counts_on_distinct_devices_alone(make_trial, tmp_path):
+def test_35_speed_is_recorded_on_distinct_devices_only(make_trial, tmp_path):
     made = experiment(35)
     assert made.alone
     for distinct in (True, False):

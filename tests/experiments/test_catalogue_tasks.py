@@ -1,4 +1,4 @@
-"""What the experiments on data, tasks and losses train is what they say."""
+"""Arms of the experiments on data, tasks and losses (20 to 28, 37) train what their names say."""
 
 import numpy as np
 import pytest
@@ -119,7 +119,7 @@ def test_every_loss_for_skewed_classes_trains(digits, make_trial, loss):
 # --- 24 and 25: other tasks ---
 
 
-def test_softmax_says_present_from_half_of_the_smallest_share(task_trial):
+def test_softmax_predicts_labels_above_half_of_the_smallest_share(task_trial):
     trial = task_trial(tasks.tiles)
     model = trained(trial, "24", loss="softmax", cut="fixed", learning_rate=0.1)
     outputs = trial.predict(model, trial.val)
@@ -132,9 +132,9 @@ def test_a_cut_chosen_on_val_is_no_worse_there(task_trial):
     trial = task_trial(tasks.tiles)
     predictor = trained(trial, "24", loss="binary", cut="val", learning_rate=0.3)
     plain = trial.predict(trial.models["fit"], trial.val)
-    own = predictor.predict(trial.val.images)
-    assert own == pytest.approx(plain - measures(trial)["cut"], abs=1e-5)
-    f1 = [tasks.tiles.scores(outputs, trial.val.labels)["f1"] for outputs in (own, plain)]
+    cut = predictor.predict(trial.val.images)
+    assert cut == pytest.approx(plain - measures(trial)["cut"], abs=1e-5)
+    f1 = [tasks.tiles.scores(outputs, trial.val.labels)["f1"] for outputs in (cut, plain)]
     assert f1[0] >= f1[1]
 
 
@@ -190,7 +190,7 @@ def _features(model, split):
 
 
 @pytest.mark.parametrize("added", ["MSE", "hinge", "confidence penalty"])
-def test_an_added_loss_is_in_what_is_trained(make_trial, added):
+def test_an_added_loss_is_part_of_the_training_loss(make_trial, added):
     alone, both = (make_trial(epochs=1, folder=name) for name in ("alone", "both"))
     trained(alone, "26", added="nothing", strength=0.0, learning_rate=1e-9)
     trained(both, "26", added=added, strength=0.3, learning_rate=1e-9)  # so small that both networks stay as they begin
@@ -203,7 +203,7 @@ def test_an_added_loss_is_in_what_is_trained(make_trial, added):
 # --- 28: cross-validation ---
 
 
-def test_folds_are_trained_on_the_rest_and_judge_what_they_have_not_seen(make_trial, monkeypatch):
+def test_each_fold_is_held_out_from_the_training_that_it_scores(make_trial, monkeypatch):
     trial = make_trial(train_size=60, epochs=1)
     seen = []
     original = trial.fit
@@ -224,7 +224,7 @@ def test_folds_are_trained_on_the_rest_and_judge_what_they_have_not_seen(make_tr
     assert 0 <= measures(trial)["estimated_accuracy"] <= 1
 
 
-def test_the_final_model_is_the_same_however_it_is_judged(make_trial):
+def test_the_final_model_does_not_depend_on_the_folds(make_trial):
     weights = []
     for used in (0, 1):
         trial = make_trial(train_size=40, epochs=1, folder=str(used))
@@ -242,9 +242,9 @@ def test_the_error_of_an_estimate_is_its_distance_from_the_test_accuracy(digits,
     model = trial.fit(models.small_cnn(trial), optimizer=optimizers.SGD(0.01))
     trial.record("estimated_accuracy", 0.75)
     row, _ = score(trial, model, trial.fits["fit"], test=digits.test())
-    found = measures(trial)
-    assert found["estimate_bias"] == pytest.approx(0.75 - row["test_accuracy"])
-    assert found["estimate_error"] == pytest.approx(abs(0.75 - row["test_accuracy"]))
+    recorded = measures(trial)
+    assert recorded["estimate_bias"] == pytest.approx(0.75 - row["test_accuracy"])
+    assert recorded["estimate_error"] == pytest.approx(abs(0.75 - row["test_accuracy"]))
     searched = make_trial(epochs=1, folder="search")
     model = searched.fit(models.small_cnn(searched), optimizer=optimizers.SGD(0.01))
     searched.record("estimated_accuracy", 0.75)
@@ -255,7 +255,7 @@ def test_the_error_of_an_estimate_is_its_distance_from_the_test_accuracy(digits,
 # --- 37: shifted images ---
 
 
-def test_an_image_freed_of_its_brightness_is_classified_alike_when_brighter(make_trial):
+def test_with_normalised_images_predictions_do_not_depend_on_brightness(make_trial):
     trial = make_trial()
     model = trained(trial, "37", augmented=False, normalisation="image", learning_rate=0.05)
     darker = (trial.val.images // 2).astype(np.uint8)

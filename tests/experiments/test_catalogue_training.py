@@ -1,4 +1,4 @@
-"""What the experiments on training (04 to 13) vary does what its name says."""
+"""Arms of the experiments on training (04 to 13) train what their names say."""
 
 import keras
 import numpy as np
@@ -16,7 +16,7 @@ from common.training.seeding import seeded_weights
 
 
 def script(number):
-    """An experiment by number."""
+    """The experiment of a number."""
     (path,) = (PROJECT / "experiments").glob(f"exp_{number:02}_*.py")
     return load_script(str(path))
 
@@ -53,8 +53,8 @@ def test_penalties_pull_kernels_alone_and_as_their_formula_says(make_trial):
     for name, (penalty, gradient) in gradients.items():
         _, pulled = updated(make_trial, name, optimizers.SGD(rate), kernel_regularizer=penalty)
         for path, weight in before.items():
-            own = rate * strength * gradient(weight) if "kernel" in path else 0.0
-            assert np.allclose(pulled[path], plain[path] - own, atol=1e-6), (name, path)
+            pull = rate * strength * gradient(weight) if "kernel" in path else 0.0
+            assert np.allclose(pulled[path], plain[path] - pull, atol=1e-6), (name, path)
 
 
 def test_for_plain_sgd_decay_is_an_l2_penalty_of_half_its_strength(make_trial):
@@ -88,13 +88,13 @@ def test_experiment_4_gives_each_arm_what_it_names(make_trial, arm):
 # --- 05: dropout -----------------------------------------------------------------------------------------------------
 
 
-def test_dropout_leaves_units_out_in_training_and_none_afterwards(make_trial):
+def test_dropout_acts_in_training_only(make_trial):
     model = models.small_cnn(make_trial(), dense=(64,), dropout=0.3, spatial_dropout=0.5)
     rates = {layer.name: layer.rate for layer in model.layers if "dropout" in layer.name}
     assert rates == {"spatial_dropout1": 0.5, "spatial_dropout2": 0.5, "dropout": 0.3, "dropout1": 0.3}
     maps = tf.ones((50, 4, 4, 32))
     dropped = model.get_layer("spatial_dropout2")(maps, training=True).numpy()
-    assert set(np.unique(dropped)) == {0.0, 2.0}  # what stays counts for what is gone
+    assert set(np.unique(dropped)) == {0.0, 2.0}  # the rest is scaled up
     assert np.all(dropped == dropped[:, :1, :1])  # whole maps
     assert (dropped == 0).mean() == pytest.approx(0.5, abs=0.05)
     units = model.get_layer("dropout")(tf.ones((50, 400)), training=True).numpy()
@@ -148,7 +148,7 @@ def test_experiment_8_trains_with_each_augmentation_for_its_budget(make_trial, n
 
 
 @pytest.mark.parametrize("arm", ["inverse time", "step", "exponential", "linear", "cosine", "warm-up + cosine"])
-def test_every_schedule_has_ended_when_the_run_ends(make_trial, arm):
+def test_every_schedule_ends_with_the_run(make_trial, arm):
     trial = make_trial(train_size=16, batch_size=2, epochs=8)
     train(11, trial, **script(11).arms[arm], learning_rate=0.01)
     rates = [row["learning_rate"] for row in trial.fits["fit"].history]
@@ -199,7 +199,7 @@ def test_a_smoke_run_of_large_batches_fits_its_few_images(tmp_path):
 
 
 @pytest.mark.parametrize("clip", ["value", "norm", "global"])
-def test_no_clipped_gradient_is_longer_than_told(make_trial, clip):
+def test_no_clipped_gradient_is_longer_than_the_limit(make_trial, clip):
     def step(name, options):
         before, after = updated(make_trial, name, optimizers.SGD(1.0, **options))
         return np.concatenate([(before[path] - after[path]).ravel() for path in before])
@@ -218,7 +218,7 @@ def height(optimizer):
     return optimizer._learning_rate.get_config()["warmup_target"]
 
 
-def test_clipping_is_by_the_norms_of_a_calm_run_and_the_fresh_network_starts_alike(make_trial):
+def test_clipping_uses_the_norms_of_a_calm_run(make_trial):
     trial = make_trial(epochs=2)
     train(13, trial, learning_rate=0.02, times=10, clip="global", quantile=0.9)
     norms = trial.fits["measure"].norms

@@ -1,4 +1,4 @@
-"""What holds for every experiment, the ones of tomorrow included."""
+"""Rules that every script in experiments/ keeps, also new ones."""
 
 import ast
 import inspect
@@ -15,9 +15,9 @@ from common.training.execution import load_script
 
 SCRIPTS = experiment_scripts()
 PUBLISHED = "01"
-"""The experiment whose networks are trained as published, rates included."""
+"""The experiment whose networks are trained as published, at the published learning rates."""
 ABOUT_RATES = ("09", "10")
-"""Those whose arms set rates, as they are what is compared: Keras' defaults, and a range of them."""
+"""The experiments that compare learning rates, which their arms therefore set."""
 EACH = pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
 
 
@@ -27,7 +27,7 @@ def test_numbers_are_unique_and_in_the_names():
 
 
 @EACH
-def test_the_docstring_tells_question_varies_fixed_and_expect(path):
+def test_the_docstring_has_question_varies_fixed_and_expect(path):
     doc = load_script(str(path)).doc
     first, *rest = doc.splitlines()
     assert re.fullmatch(rf"Exp {path.stem[4:6]}: .*\?", first)
@@ -52,7 +52,7 @@ def test_arms_bind_and_differ(path):
 
 
 @EACH
-def test_every_claim_has_an_id_of_its_own(path):
+def test_ids_of_claims_are_unique_and_well_formed(path):
     ids = [claim.id for claim in load_script(str(path)).claims]
     assert len(set(ids)) == len(ids)
     assert all(len(one) <= 24 and re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", one) for one in ids)
@@ -79,7 +79,7 @@ def test_train_writes_no_epochs_steps_or_batch_size(path):
 
 
 def rates_in(tree):
-    """What a script hands to optimizers and schedules, and to pretraining, as their learning rate."""
+    """The expressions passed as learning rates to optimizers, schedules and pretraining."""
     for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
         name = getattr(call.func, "attr", getattr(call.func, "id", ""))
         if ast.unparse(call.func).startswith("getattr(optimizers, ") or isinstance(getattr(keras.optimizers, name, None), type):
@@ -92,8 +92,8 @@ def rates_in(tree):
 
 
 def is_searched(rate):
-    """Whether a rate is named as one, and no number stands in its place: at most it is multiplied."""
-    if isinstance(rate, ast.Call):  # of a schedule, whose own rate is looked at as well, or of a space
+    """Whether an expression is a variable named as a rate, possibly scaled, and no number."""
+    if isinstance(rate, ast.Call):  # of a schedule, whose rate is checked too, or of a space
         return True
     if isinstance(rate, ast.BinOp) and isinstance(rate.op, ast.Mult | ast.Div):
         return is_searched(rate.left) or is_searched(rate.right)
@@ -115,11 +115,11 @@ def test_no_learning_rate_is_a_literal(path):
 @EACH
 def test_every_network_has_a_rate_that_is_searched(path):
     experiment, number = scripts.declared(path), path.stem[4:6]
-    for arm, own in experiment.arms.items():
-        if own.get("kind") in ("hog", "pixels") or number == PUBLISHED:
+    for arm, fields in experiment.arms.items():
+        if fields.get("kind") in ("hog", "pixels") or number == PUBLISHED:
             continue  # no network
-        assert ("learning_rate" in own) <= (number in ABOUT_RATES)
-        assert "learning_rate" in own or "learning_rate" in experiment.searched_by(arm), arm
+        assert ("learning_rate" in fields) <= (number in ABOUT_RATES)
+        assert "learning_rate" in fields or "learning_rate" in experiment.searched_by(arm), arm
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_every_network_has_a_rate_that_is_searched(path):
         "transfer.pretrained(trial, build, 0.001)",
     ],
 )
-def test_a_literal_rate_is_found(text):
+def test_a_literal_rate_is_recognised(text):
     (rate,) = rates_in(ast.parse(text))
     assert not is_searched(rate)
 
@@ -146,6 +146,6 @@ def test_a_literal_rate_is_found(text):
     "text",
     ["sgd(trial, learning_rate)", "SGD(10 * learning_rate)", "Adam(falling(trial, tuning_rate or learning_rate))", "SGD(rate)"],
 )
-def test_a_searched_rate_is_none(text):
+def test_a_searched_rate_is_recognised(text):
     rates = list(rates_in(ast.parse(text)))
     assert rates and all(map(is_searched, rates))

@@ -17,7 +17,7 @@ from common.training import execution
 
 
 def two_arms(experiment):
-    """The first arm and the last one that a process like this one can run."""
+    """The first and the last arm that run with one device and without XLA."""
     smoke = experiment.select(smoke=True)
     fields = {arm: experiment.arm_setting(arm, smoke.setting, smoke) for arm in experiment.arms}
     fitting = [arm for arm, setting in fields.items() if setting.replicas == 1 and not setting.xla]

@@ -27,7 +27,7 @@ ARMS = {"baseline": {}, "a rather long name of an arm": {}, "diverging": {}}
 
 @pytest.fixture
 def files(tmp_path):
-    """Rows of three arms and three seeds, one of them diverged, one failed."""
+    """Files of three arms and three seeds; one trial diverged, another failed."""
     files = schema.Files(tmp_path / "digits", "exp_90_x")
     generator = np.random.default_rng(0)
     for seed in range(3):
@@ -53,14 +53,14 @@ def files(tmp_path):
 UGLY = "font.size: 30\nlines.linewidth: 9\nsavefig.dpi: 20\nsavefig.bbox: tight\nsvg.fonttype: none\ntext.usetex: True\n"
 
 
-def test_a_figure_is_the_same_whatever_matplotlib_is_told(files, tmp_path):
-    """By MPLBACKEND, by a matplotlibrc, and by a style or rcParams of the process that draws."""
+def test_settings_of_matplotlib_do_not_change_figures(files, tmp_path):
+    """Neither MPLBACKEND nor a matplotlibrc nor rcParams of the drawing process have an effect."""
     (tmp_path / "matplotlibrc").write_text(UGLY)
     rows = ["--results", str(tmp_path)]
-    said = {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "MATPLOTLIBRC": str(tmp_path)}
+    variables = {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "MATPLOTLIBRC": str(tmp_path)}
     drawn = []
-    for variables in ({}, said):
-        environment = {**os.environ, "PYTHONPATH": str(PROJECT), **variables}
+    for added in ({}, variables):
+        environment = {**os.environ, "PYTHONPATH": str(PROJECT), **added}
         command = [sys.executable, "-m", "common.commands.plots", *rows]
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
         assert (done.returncode, done.stderr) == (0, "")
@@ -73,7 +73,7 @@ def test_a_figure_is_the_same_whatever_matplotlib_is_told(files, tmp_path):
 
 
 def texts(figure):
-    """Text boxes of a drawn figure, in pixels."""
+    """Text and bounding box, in pixels, of each visible text of a figure."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     renderer = canvas.get_renderer()
@@ -102,7 +102,7 @@ TITLE = "exp_90_x: does a figure stand whatever its rows are, and how long may a
 
 
 def others():
-    """Figures of experiments that vary a number or search."""
+    """Figures of all kinds that the rows of `files` do not allow."""
     rates = [10.0**-i for i in range(5)]
     arms = {f"{name} {rate:g}": rate for name in ("SGD", "Adam") for rate in rates} | {"none": 0.0}
     rows = pd.DataFrame([{"arm": arm, "seed": s, "test_accuracy": 0.9 - s / 50} for arm in arms for s in range(3)])
@@ -187,7 +187,7 @@ def test_the_accuracy_figure_shows_every_seed_and_the_mean(files):
     assert sorted(np.round(dots, 6)) == sorted(np.round(0.9 + 0.01 * i + 0.01 * s, 6) for i in range(3) for s in range(3))
 
 
-def test_the_accuracy_figure_marks_what_did_not_train(files):
+def test_the_accuracy_figure_marks_trials_that_did_not_train(files):
     rows = Table.read(files).rows
     (axis,) = scores.final_scores(rows, list(ARMS), "title", "caption").axes
     assert "did not train" not in axis.get_xlabel()
@@ -201,13 +201,13 @@ def test_the_accuracy_figure_marks_what_did_not_train(files):
     assert [c.get_offsets().data[0, 0] for c in alone] == pytest.approx(rows.loc[dead, "test_accuracy"].tolist())
 
 
-def test_an_arm_has_the_same_look_everywhere_and_no_two_share_one():
+def test_arms_have_distinct_looks():
     arms = [f"arm {i}" for i in range(24)]
     looks = [tuple(style.look(arms, arm).values()) for arm in arms]
     assert len(set(looks)) == 24
 
 
-def test_an_arm_at_the_common_rate_has_the_look_of_its_own_and_hollow_dots():
+def test_an_arm_at_the_common_rate_has_the_arms_colour_and_hollow_dots():
     trained = [("a", "own"), ("b", "own"), ("b", "common"), ("a", "common")]
     entries = [schema.entry_name(arm, rate) for arm, rate in trained]
     rows = pd.DataFrame(
@@ -229,32 +229,32 @@ def test_an_arm_at_the_common_rate_has_the_look_of_its_own_and_hollow_dots():
 
 
 @pytest.mark.parametrize(("numbers", "ticks"), [((3, 5, 7), ["3", "5", "7"]), ((0.1, 0.101, 1), ["0.1", "0.2", "0.5", "1"])])
-def test_a_sensitivity_marks_the_numbers_that_were_tried_where_they_have_room(numbers, ticks):
+def test_a_sensitivity_has_ticks_at_the_arms_numbers_where_labels_have_room(numbers, ticks):
     rows = pd.DataFrame([{"arm": str(n), "seed": s, "test_accuracy": s / 5} for n in numbers for s in range(3)])
     (axis,) = sensitivity.sensitivity(rows, {"all": {str(n): n for n in numbers}}, "size", "title", "caption").axes
     assert [tick.get_text() for tick in axis.get_xticklabels()] == ticks
 
 
-def test_steps_to_target_count_updates_and_say_who_never_got_there(files):
+def test_steps_to_target_count_updates_and_mark_seeds_that_did_not_reach_it(files):
     rows = store.read_frame(files).query("status != 'failed'").assign(steps=50.0, final_epoch=5, val_accuracy=0.8)
     declaration = {"arms": ARMS, "question": "?", "baseline": "baseline", "protocol": 3}
     table = Table(files, rows, store.read_epochs(files), store.read_measures(files), {}, declaration)
     # Epoch e has a validation accuracy of 1 - 0.5 / e, so that 0.76 (95 % of 0.8) is first passed in epoch 3.
-    targets, said = curves.targets(table, ["steps"])
+    targets, note = curves.targets(table, ["steps"])
     assert targets == [0.76]
-    assert said == "target: 95 % of what baseline ends with, in the mean"
+    assert note == "target: 95 % of the mean final score of baseline"
     found = curves.updates_to_targets(table, table.rows, targets).set_index(["arm", "seed"])
     assert found.loc[("baseline", 0), ["steps", "reached"]].tolist() == [30.0, True]
     assert found.loc[("diverging", 1), ["steps", "reached", "diverged"]].tolist() == [50.0, False, True]
     assert len(found) == 9
     assert curves.targets(table, []) == ([], "")
     declaration["claims"] = [{"metric": "epochs_to_target", "target": 0.5}]
-    assert curves.targets(table, []) == ([0.4], "target: 50 % of what baseline ends with, in the mean")
+    assert curves.targets(table, []) == ([0.4], "target: 50 % of the mean final score of baseline")
 
 
 @pytest.fixture
-def told(tmp_path, monkeypatch):
-    """Logits of two seeds of one arm on three test images, and a cache that holds these images."""
+def logits(tmp_path, monkeypatch):
+    """Files with logits of two seeds of one arm on three test images, and a cache that holds the images."""
     files = schema.Files(tmp_path / "rows", "exp_90_x")
     labels = np.array([0, 1, 1])
     for seed in range(2):
@@ -273,19 +273,19 @@ def told(tmp_path, monkeypatch):
     return files
 
 
-def test_the_most_confident_mistakes_are_those_of_all_seeds_together(told):
-    (mistake, second) = predictions.surest_mistakes(Table.read(told), ["baseline"])["baseline"]
+def test_the_most_confident_mistakes_use_the_mean_probability_over_seeds(logits):
+    (mistake, second) = predictions.surest_mistakes(Table.read(logits), ["baseline"])["baseline"]
     # Mean probabilities of cat: 0.9, 0.7, 0.6 (the second seed alone is right there); the last two are dogs.
     assert (mistake.label, mistake.predicted, second.label) == ("dog", "cat", "dog")
     assert (mistake.confidence, second.confidence) == pytest.approx((0.7, 0.6))
     assert mistake.image.ravel().tolist() == [4, 5, 6, 7]
 
 
-def test_without_logits_or_images_there_are_no_mistakes_to_show(told, tmp_path):
+def test_without_logits_or_images_there_are_no_mistakes(logits, tmp_path):
     (tmp_path / "cache" / "some" / "meta.json").write_text('{"checksum": "of other data"}')
-    assert predictions.surest_mistakes(Table.read(told), ["baseline"]) == {}
-    shutil.rmtree(told.folder / "logits")
-    assert predictions.surest_mistakes(Table.read(told), ["baseline"]) == {}
+    assert predictions.surest_mistakes(Table.read(logits), ["baseline"]) == {}
+    shutil.rmtree(logits.folder / "logits")
+    assert predictions.surest_mistakes(Table.read(logits), ["baseline"]) == {}
 
 
 def test_a_diverging_arm_does_not_flatten_the_others(files):
@@ -295,7 +295,7 @@ def test_a_diverging_arm_does_not_flatten_the_others(files):
     assert figure.axes[0].get_ylim()[1] < 100
 
 
-def test_plots_need_no_tensorflow_and_a_damaged_file_costs_only_its_own_figures(files):
+def test_plots_need_no_tensorflow_and_a_damaged_file_stops_only_its_figures(files):
     folder = files.folder.parent
     broken = schema.Files(files.folder, "exp_91_y")
     store.write_declaration(broken, declared(arms=ARMS))
@@ -320,34 +320,34 @@ def test_a_missing_results_folder_is_one_line(tmp_path):
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
 
 
-def test_curves_compare_the_stage_that_all_arms_have():
+def test_curves_show_the_stage_that_all_arms_have():
     stages = [("a", "fit"), ("b", "pretrain"), ("b", "fit")]
     epochs = pd.DataFrame([{"arm": arm, "stage": stage, "epoch": e} for arm, stage in stages for e in (1, 2)])
     for arms in (["a", "b"], ["b"]):
-        compared, said = curves.compared_epochs(epochs[epochs["arm"].isin(arms)])
+        compared, note = curves.compared_epochs(epochs[epochs["arm"].isin(arms)])
         assert set(zip(compared["arm"], compared["stage"], strict=True)) == {(arm, "fit") for arm in arms}
-        assert said == "; stage fit, which all arms have"
+        assert note == "; epochs of stage fit"
     apart = epochs.replace("fit", "first fold")
-    for own, arm, number in ((epochs, "a", 2), (apart, "b", 4)):  # one stage alone; two, none of which is the fit
-        compared, said = curves.compared_epochs(own[own["arm"] == arm])
-        assert (len(compared), said) == (number, "")
+    for frame, arm, number in ((epochs, "a", 2), (apart, "b", 4)):  # one stage; two, neither of them `fit`
+        compared, note = curves.compared_epochs(frame[frame["arm"] == arm])
+        assert (len(compared), note) == (number, "")
 
 
-def test_arms_that_make_the_same_mistakes_have_a_scale_of_whole_percents():
+def test_the_difference_of_equal_confusion_matrices_has_a_scale_of_one_percent():
     counts = 10 * np.eye(3, dtype=int)
     *_, scale = predictions.confusions({"a": counts, "b": counts}, "title", "caption").axes
     assert scale.get_ylim() == (-1, 1)
 
 
-def test_the_names_of_classes_are_those_of_the_declaration(told):
+def test_the_names_of_classes_are_those_of_the_declaration(logits):
     key = schema.labels_key("c" * 64)
-    store.write_declaration(told, declared(arms={"baseline": {}}, class_names={key: ["$cat", "dog"]}))
-    assert Table.read(told).shared_class_names() == ["$cat", "dog"]
-    store.write_declaration(told, declared(arms={"baseline": {}}))  # of an earlier version
-    assert Table.read(told).shared_class_names() == []
+    store.write_declaration(logits, declared(arms={"baseline": {}}, class_names={key: ["$cat", "dog"]}))
+    assert Table.read(logits).shared_class_names() == ["$cat", "dog"]
+    store.write_declaration(logits, declared(arms={"baseline": {}}))  # of an earlier version
+    assert Table.read(logits).shared_class_names() == []
 
 
-def test_figures_that_cannot_be_drawn_cost_no_others(files, monkeypatch):
+def test_an_error_while_drawing_is_one_line(files, monkeypatch):
     def fail(*_):
         raise ValueError("Unknown symbol:\n$")
 
@@ -370,5 +370,5 @@ def test_figures_that_cannot_be_drawn_cost_no_others(files, monkeypatch):
         (("0.1", "0.3"), "rate"),
     ],
 )
-def test_a_group_of_arms_is_called_what_they_share_but_for_their_number(arms, name):
+def test_a_group_is_named_by_the_common_part_of_its_arms(arms, name):
     assert sensitivity.shared_name(dict.fromkeys(arms, 1.0), "rate") == name

@@ -1,4 +1,4 @@
-"""Names in any script are drawn by a font that has them, else written so that no two are alike; never as boxes."""
+"""Names in any script are drawn by an installed font that has the characters, else escaped; never drawn as boxes."""
 
 import unicodedata
 from types import SimpleNamespace
@@ -21,7 +21,7 @@ ARMS = ["baseline", "飞机", "飞机, longer", "飞", "🐈 猫", "costs $a_b$ 
 
 
 def font_file(folder, family, characters):
-    """A font with a square for each of some characters, none of which the usual font has."""
+    """Path of a font whose glyphs for the characters are squares."""
     pen = TTGlyphPen(None)
     pen.moveTo((0, 0))
     for point in ((0, 700), (700, 700), (700, 0)):
@@ -44,7 +44,7 @@ def font_file(folder, family, characters):
 
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
-    """Call it with families and their characters: a machine that has these fonts besides matplotlib's own, and no others."""
+    """A function that replaces the installed fonts: Matplotlib's and those given as family -> characters."""
 
     def have(**families):
         own = [entry for entry in font_manager.fontManager.ttflist if "mpl-data" in entry.fname]
@@ -60,7 +60,7 @@ def machine(tmp_path, monkeypatch):
 
 
 def figures():
-    """Figures with names of arms in ticks, legends, titles and texts."""
+    """Figures with arm names in ticks, legends, titles and texts."""
     rows = [
         {"arm": arm, "entry": arm, "rate": "own", "seed": s, "status": "done", "test_accuracy": 0.8 + s / 50, "seconds": 1.0 + i}
         for i, arm in enumerate(ARMS)
@@ -79,12 +79,12 @@ def figures():
 
 
 def drawn(figure, path):
-    """The texts of a figure that was saved."""
+    """Save a figure. Returns its texts."""
     style.save(path, figure)
     return {text.get_text() for text in figure.findobj(Text)}
 
 
-def test_a_font_that_has_them_draws_them(machine, tmp_path):
+def test_characters_are_drawn_by_an_installed_font(machine, tmp_path):
     machine(Made="飞机猫🐈秒")
     for i, figure in enumerate(figures()):
         texts = drawn(figure, tmp_path / f"{i}.png")
@@ -93,19 +93,19 @@ def test_a_font_that_has_them_draws_them(machine, tmp_path):
     assert {"飞机", "猫"} <= texts
 
 
-def test_without_such_a_font_they_are_told_apart_and_the_caption_says_how(machine, tmp_path):
+def test_without_such_a_font_names_are_escaped_and_the_caption_explains(machine, tmp_path):
     machine()
     for i, figure in enumerate(figures()):
         texts = drawn(figure, tmp_path / f"{i}.png")
         assert "exp_90_x: \\u98de\\u673a?" in texts
         assert all(fonts.families(text) == ("sans-serif",) for text in texts)
-        (caption,) = [text for text in texts if "no font of this machine" in " ".join(text.split())]
+        (caption,) = [text for text in texts if "no installed font" in " ".join(text.split())]
         assert caption.startswith(("\\u98de\\u673a: 2 seeds", "caption; \\u"))
         if i < 2:
             assert {"baseline", "\\u98de\\u673a", "\\u98de\\u673a, longer", "\\u98de", "\\U0001f408 \\u732b", ARMS[-1]} <= texts
 
 
-def test_a_class_that_no_font_has_is_called_by_its_number(machine):
+def test_a_class_name_that_no_font_has_becomes_its_number(machine):
     machine(Made="飞机")
     names = ["飞机", "猫", "cat", "猫 cat", "tab\there"]
     assert fonts.class_names(names) == ["飞机", "class 1", "cat", "class 3", "tab here"]
@@ -125,9 +125,9 @@ NAMES = [
 ]
 
 
-@pytest.mark.parametrize(("own", "plane"), [({"Made": "飞机"}, "飞机"), ({}, "class 3")])
-def test_class_names_stand_on_both_axes_as_plain_text(machine, tmp_path, own, plane):
-    machine(**own)
+@pytest.mark.parametrize(("families", "plane"), [({"Made": "飞机"}, "飞机"), ({}, "class 3")])
+def test_class_names_on_both_axes_are_plain_text(machine, tmp_path, families, plane):
+    machine(**families)
     counts = 10 * np.eye(len(NAMES), dtype=int)
     figure = predictions.confusions({"a": counts, "b": counts}, "title", "caption", NAMES)
     style.save(tmp_path / "it.png", figure)
@@ -139,7 +139,7 @@ def test_class_names_stand_on_both_axes_as_plain_text(machine, tmp_path, own, pl
         assert not any(label.get_parse_math() for label in (*axes.get_xticklabels(), *axes.get_yticklabels()))
 
 
-def test_mistakes_show_the_numbers_of_such_classes(machine, monkeypatch):
+def test_mistakes_show_the_numbers_of_undrawable_classes(machine, monkeypatch):
     machine()
     shares, labels = np.array([[[0.9, 0.1], [0.2, 0.8]]]), np.array([[1, 0]])
     monkeypatch.setattr(predictions, "shares", lambda *_: (shares, labels))
@@ -153,7 +153,7 @@ def test_mistakes_show_the_numbers_of_such_classes(machine, monkeypatch):
     assert (second.label, second.predicted) == ("cat", "class 1")
 
 
-def test_ascii_asks_for_no_other_fonts(monkeypatch):
+def test_text_in_the_default_font_needs_no_other_fonts(monkeypatch):
     def never():
         raise AssertionError("fonts were looked for")
 
@@ -163,7 +163,7 @@ def test_ascii_asks_for_no_other_fonts(monkeypatch):
         assert fonts.families(text) == ("sans-serif",)
 
 
-def test_one_font_for_a_text_is_better_than_two_and_two_better_than_none(machine):
+def test_the_fewest_fonts_that_cover_a_text_are_chosen(machine):
     machine(First="飞", Mono="飞机猫", Sans="机猫")
     assert fonts.families("飞机猫") == ("sans-serif", "Mono")
     assert fonts.families("飞 cat") == ("sans-serif", "First")
@@ -172,13 +172,13 @@ def test_one_font_for_a_text_is_better_than_two_and_two_better_than_none(machine
     assert fonts.families("狗") is None
 
 
-def test_a_font_of_boxes_is_not_one_that_has_them(machine):
+def test_fonts_of_boxes_are_ignored(machine):
     assert "Last Resort High-Efficiency" in {entry.name for entry in font_manager.fontManager.ttflist}
     machine(Blank="飞")
     assert fonts.families("飞") is None
 
 
-def test_a_damaged_font_is_passed_over(machine, tmp_path, monkeypatch):
+def test_damaged_fonts_are_ignored(machine, tmp_path, monkeypatch):
     machine(Made="飞")
     (tmp_path / "broken.ttf").write_bytes(b"not a font")
     files = [str(tmp_path / name) for name in ("broken.ttf", "Made.ttf")]
@@ -188,7 +188,7 @@ def test_a_damaged_font_is_passed_over(machine, tmp_path, monkeypatch):
     assert fonts.Font("Made", files[1], 0).having(frozenset("飞")) == frozenset()
 
 
-def test_what_cannot_be_drawn_is_written_in_ascii(machine):
+def test_words_that_cannot_be_drawn_are_escaped(machine):
     machine(Made="飞")
     assert fonts.drawable("飞 机 x") == "飞 \\u673a x"
     assert fonts.drawable("飞机") == "\\u98de\\u673a"  # a word is not written by halves
@@ -222,7 +222,7 @@ def test_wide_characters_take_two_columns(machine):
     assert [style.shortened(text, 5) for text in ("cats and", "飞机飞机", "cat", "")] == ["cats ", "飞机", "cat", ""]
 
 
-def test_figures_are_drawn_again_when_there_are_other_fonts(tmp_path, machine):
+def test_figures_are_redrawn_when_fonts_change(tmp_path, machine):
     made = Made(tmp_path)
     made.add("baseline", around(0.9))
     made.add("飞机", around(0.8))

@@ -104,10 +104,10 @@ def test_what_disagrees_and_what_is_missing_is_told(folder):
         "mnist/exp_90_made: 1 of 4 claims without a verdict: c beats a (no rows of c)",
     ]
     said = [entry.verdict.disagreement() for entry in found if entry.verdict.status == REFUTED]
-    assert said == ["the other way round", "by less than 0.2, if at all"]
+    assert said == ["the reverse is true", "by less than 0.2, if at all"]
     run(folder)
     disagreeing = (folder / "index.html").read_text().partition('id="disagreeing"')[2].partition("</section>")[0]
-    assert "the other way round</strong> (test_accuracy -0.1, interval -0.1" in disagreeing
+    assert "the reverse is true</strong> (test_accuracy -0.1, interval -0.1" in disagreeing
     assert "no alert." in disagreeing
     assert "Expected: no alert." in (folder / "REPORT.md").read_text()
 

@@ -240,7 +240,7 @@ def test_a_rate_of_an_experiment_that_searches_none_is_refused(tmp_path):
         "learning_rate):", "learning_rate=0.1, other=0.1):"
     )
     _, errors = run(write(tmp_path, text), tmp_path / "out", "--rate", "0.1", status=2)
-    assert errors.startswith(f"{NAME}: RATE takes the place of a learning rate that is searched: there is none.")
+    assert errors.startswith(f"{NAME}: RATE replaces a searched learning rate, and this experiment searches none.")
 
 
 def test_a_smoke_run_does_without_the_shared_search(tmp_path):

@@ -1,4 +1,4 @@
-"""Verdicts from rows that are made up so that a reader knows what they must be."""
+"""Verdicts on made-up rows, whose verdicts a reader can derive."""
 
 import json
 import re
@@ -39,12 +39,12 @@ def test_superiority_is_supported_refuted_or_open(made):
     assert better.p < better.level
     assert noisy.p > noisy.level
     assert noisy.low < 0.02 < noisy.high
-    few, many = map(int, re.match(r"(\d+) to (\d+) seeds would settle 0\.02", noisy.settled_by).groups())
+    few, many = map(int, re.match(r"(\d+) to (\d+) seeds would resolve 0\.02", noisy.settled_by).groups())
     assert 5 < few < many
     assert noisy.settled_by in noisy.sentence()
 
 
-def test_an_estimate_below_the_margin_is_not_supported_however_sure(made):
+def test_a_difference_below_the_margin_is_not_supported(made):
     made.add("a", around(0.86))
     made.add("b", around(0.85))
     (verdict,) = made.judge(claim(margin=0.05))
@@ -52,7 +52,7 @@ def test_an_estimate_below_the_margin_is_not_supported_however_sure(made):
     assert verdict.high < 0.05
 
 
-def test_far_from_the_same_is_judged_by_the_nearer_margin(made):
+def test_a_difference_beyond_the_margin_is_judged_by_the_nearer_margin(made):
     made.add("a", [0.9, 0.84, 0.93, 0.86, 0.92])
     made.add("b", [0.85, 0.85, 0.85, 0.85, 0.85])
     (verdict,) = made.judge(claim(kind="same", margin=0.01))
@@ -86,7 +86,7 @@ def test_the_best_of_a_family_is_chosen_on_val_and_judged_on_test(made):
     assert verdict.difference == pytest.approx(0.10)
 
 
-def test_there_is_no_verdict_before_the_first_look_and_between_looks_that_of_the_last(made):
+def test_verdicts_are_read_at_looks_only(made):
     made.add("a", around(0.95, 4))
     made.add("b", around(0.85, 4))
     (early,) = made.judge(claim())
@@ -99,7 +99,7 @@ def test_there_is_no_verdict_before_the_first_look_and_between_looks_that_of_the
     assert (between.status, between.seeds) == (SUPPORTED, 5)
 
 
-def test_what_diverged_is_judged_by_ranks_with_survival_beside(made):
+def test_diverged_trials_are_judged_by_ranks_and_survival_is_exact(made):
     made.add("a", around(0.95, 10))
     made.add("b", around(0.85, 10), statuses={3: "diverged"})
     accuracy, survival = made.judge(claim(), claim("a survives", metric="survival", margin=0.5))
@@ -110,7 +110,7 @@ def test_what_diverged_is_judged_by_ranks_with_survival_beside(made):
     assert "survival 10 against 9 of 10" in survival.reason
 
 
-def test_a_target_rests_on_the_seeds_that_are_compared_and_that_have_trained(made):
+def test_a_target_uses_only_compared_seeds_that_have_trained(made):
     made.add("a", [0.9] * 7, trained=["True"] * 5 + ["False"] + ["True"], val_accuracy=[0.8, 0.8, 0.8, 0.8, 0.8, 0.1, 0.4])
     made.judge()
     table = Table.read(made.files)
@@ -120,7 +120,7 @@ def test_a_target_rests_on_the_seeds_that_are_compared_and_that_have_trained(mad
         table.target(0.5, [5])
 
 
-def test_targets_of_earlier_protocols_were_no_shares(made):
+def test_targets_of_earlier_protocols_have_no_verdict(made):
     made.add("a", around(0.95, 5))
     made.add("b", around(0.85, 5))
     sooner = claim("a is faster", metric="epochs_to_target", target=0.5, margin=1)
@@ -141,8 +141,8 @@ def test_other_metrics(made):
         claim("a's worst class is better", metric="worst_class_accuracy", margin=0.001),
         claim("a is faster to 85 %", metric="epochs_to_target", target=0.85, margin=0.5),
         claim("b is faster to 99.9 %", "b", "a", metric="epochs_to_target", target=0.999, margin=0.5),
-        claim("a is faster than what ran beside others", "a", "beside", metric="seconds", lower_is_better=True),
-        claim("a has more of what nobody measured", metric="nonsense"),
+        claim("a is faster than trials beside others", "a", "beside", metric="seconds", lower_is_better=True),
+        claim("a has more of an unknown metric", metric="nonsense"),
     )
     assert gap.difference == pytest.approx(0.1)
     assert gap.status == SUPPORTED
@@ -162,15 +162,15 @@ def test_measures_that_count_and_measures_of_time(made):
     for arm, size, time in (("a", 100_000, 1.0), ("b", 400_000, 2.0), ("beside", 1, 0.1)):
         made.add(arm, around(0.9), beside=[int(arm == "beside")] * 5)
         for seed in range(5):
-            own = {"experiment": made.files.experiment, "arm": arm, "seed": seed}
+            identity = {"experiment": made.files.experiment, "arm": arm, "seed": seed}
             row = next(r for r in store.read_rows(made.files) if (r["arm"], r["seed"]) == (arm, str(seed)))
             measured = [("size_bytes", size, "bytes"), ("latency", time * (1 + seed / 100), "ms")]
-            measures = [own | dict(zip(("name", "value", "unit"), one, strict=True)) for one in measured]
+            measures = [identity | dict(zip(("name", "value", "unit"), one, strict=True)) for one in measured]
             store.store(made.files, store.Outcome(row=row, measures=measures), list(made.arms))
     smaller, sooner, crowded = made.judge(
         claim("a is smaller", metric="size_bytes", lower_is_better=True, margin=1000),
         claim("a answers sooner", metric="latency", lower_is_better=True, margin=0.1),
-        claim("what ran beside others answers sooner", "beside", "a", metric="latency", lower_is_better=True, margin=0.1),
+        claim("the trials beside others answer sooner", "beside", "a", metric="latency", lower_is_better=True, margin=0.1),
     )
     assert smaller.status == SUPPORTED  # though no seed differs: a byte is the smallest step
     assert sooner.status == SUPPORTED
@@ -210,7 +210,7 @@ def test_a_claim_changed_after_its_rows_is_marked(made):
     assert made.judge(worded, second)[0].changed  # and stays so
 
 
-def test_holm_holds_over_the_claims_of_an_experiment(made):
+def test_holms_procedure_covers_all_claims_of_an_experiment(made):
     made.add("a", around(0.95))
     made.add("b", around(0.85))
     alone = made.judge(claim())[0]
@@ -260,7 +260,7 @@ def test_the_ledger_of_one_setting(made, tmp_path):
         assert (done.returncode, done.stderr) == (2, f"{said}\n")
 
 
-def test_what_is_declared_a_demonstration_or_about_other_images_stays_out_of_the_ledger(made, tmp_path):
+def test_demonstrations_and_claims_about_other_datasets_do_not_count(made, tmp_path):
     made.add("a", around(0.95))
     made.add("b", around(0.85))
     made.judge(claim())
@@ -277,7 +277,7 @@ def test_what_is_declared_a_demonstration_or_about_other_images_stays_out_of_the
     assert ledger.discovery_rates([entry]) == {}
 
 
-def test_support_from_two_datasets_is_that_of_one_claim_however_worded():
+def test_support_from_two_datasets_is_counted_by_the_claims_id():
     def entry(dataset, **about):
         verdict = Verdict(kind="superiority", metric="test_accuracy", margin=0.01, status=SUPPORTED, **about)
         return ledger.Entry("exp_90_made", dataset, dataset, verdict, demonstration=False)
@@ -305,16 +305,16 @@ def test_an_experiment_without_claims_says_so(made, tmp_path):
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
 
 
-def test_differences_are_told_in_digits_that_people_read():
+def test_differences_are_formatted_with_few_digits():
     assert [signed(-0.00125), signed(842_134.5), signed(0.1, "+.4g")] == ["-0.0013", "+842,134", "+0.1"]
-    assert [interval(-0.5, 1234.0), interval(0.0, float("inf"))] == ["-0.5000 to +1,234", "endless"]
+    assert [interval(-0.5, 1234.0), interval(0.0, float("inf"))] == ["-0.5000 to +1,234", "unbounded"]
 
 
 def test_every_kind_of_claim_can_be_judged():
     assert claims.KINDS.keys() == kinds.KINDS.keys()
 
 
-def test_a_declaration_that_cannot_be_judged_is_a_failure_that_names_the_file(made):
+def test_an_unknown_kind_in_a_declaration_is_a_failure_that_names_the_file(made):
     made.add("a", around(0.9))
     made.add("b", around(0.8))
     with pytest.raises(Failure, match=r"exp_90_made\.json: a claim's kind must be one of"):

@@ -1,4 +1,4 @@
-"""Statistics against numbers that can be counted by hand."""
+"""Statistics against counts by hand and SciPy's results."""
 
 import itertools
 
@@ -27,7 +27,7 @@ def test_expected_best_is_the_mean_over_all_subsets():
 def test_chance_of_best_is_counted_over_all_pairs_of_subsets(size):
     scores = {"a": [0.1, 0.5, 0.5, 0.9], "b": [0.5, 0.5, 0.6, 0.2], "c": [0.9, 0.1, 0.3, 0.5]}
     wins = dict.fromkeys(scores, 0.0)
-    draws = list(itertools.product(*(list(itertools.combinations(own, size)) for own in scores.values())))
+    draws = list(itertools.product(*(list(itertools.combinations(points, size)) for points in scores.values())))
     for draw in draws:
         bests = [max(subset) for subset in draw]
         winners = [arm for arm, best in zip(scores, bests, strict=True) if best == max(bests)]
@@ -79,7 +79,7 @@ def test_two_way_weighs_the_quantiles_by_the_variances():
 
 
 @pytest.mark.parametrize("value", [-0.05, 0.0, 0.02, 0.1])
-def test_a_p_value_is_the_level_at_which_the_interval_touches(value):
+def test_a_p_value_is_the_level_whose_interval_reaches_the_value(value):
     generator = np.random.default_rng(1)
     ranked = stats.Ranked(tuple(generator.normal(0.03, 0.05, 9)))
     for estimate in (stats.two_way(generator.random((5, 40)) - 0.45), stats.paired(generator.normal(0.03, 0.05, 5)), ranked):
@@ -90,10 +90,10 @@ def test_a_p_value_is_the_level_at_which_the_interval_touches(value):
         assert low <= value <= high
 
 
-def test_no_variance_is_no_certainty():
+def test_intervals_have_a_width_without_variance():
     same = stats.two_way(np.zeros((5, 360)))
     low, high = same.bounds(0.05)
-    # None of 360 images told the arms apart: with probability 5 % that happens where 1 % of images do.
+    # None of 360 images differs: with probability 5 % that happens where 1 % of images would.
     assert low == -high
     assert high == pytest.approx(1 - 0.025 ** (1 / 360))
     assert same.p_beyond(0.0) == 1.0
@@ -152,7 +152,7 @@ def test_seeds_needed_come_from_the_deviation_alone():
         scipy.stats.t.ppf(0.975, few - 1) * sd / np.sqrt(few) <= 0.01 < scipy.stats.t.ppf(0.975, few - 2) * sd / np.sqrt(few - 1)
     )
     assert many > few
-    # What the test images leave open, no number of seeds settles.
+    # The variance over test images alone is too large for any number of seeds.
     (of_seeds,) = stats.paired(d).sources
     assert stats.seeds_needed(stats.Estimate(0.0, (of_seeds, (0.01**2, 359))), 0.01, 0.05) is None
     more, _ = stats.seeds_needed(stats.Estimate(0.0, (of_seeds, (0.004**2, 359))), 0.01, 0.05)
@@ -173,7 +173,7 @@ def simulated(generator, n, m, of_seed, of_image):
 
 
 @pytest.mark.parametrize(("of_seed", "of_image"), [(0.0, 0.2), (0.05, 0.0), (0.05, 0.2)], ids=["images", "seeds", "both"])
-def test_false_alarms_stay_at_their_level_and_intervals_cover(of_seed, of_image):
+def test_false_positive_rates_and_coverage_are_nominal(of_seed, of_image):
     """2,000 A/A experiments, read at 5, 10 and 20 seeds, each look at a third of 5 %: at each look and over all looks."""
     generator, experiments, looks, alpha = np.random.default_rng(3), 2000, (5, 10, 20), 0.05 / 3
     alarms, covered = np.zeros((experiments, 3), bool), np.zeros((experiments, 3), bool)

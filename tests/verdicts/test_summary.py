@@ -1,4 +1,4 @@
-"""What a table of entries and its answer say, of rows that are made up."""
+"""The summary table and its answer, of made-up rows."""
 
 import pytest
 from made import Made, around, claim
@@ -10,7 +10,7 @@ from common.verdicts.judge import judge
 from common.verdicts.kinds import SUPPORTED
 
 
-def test_the_common_rate_has_lines_of_its_own_and_neither_wins_nor_is_judged(tmp_path):
+def test_arms_at_the_common_rate_have_lines_but_are_neither_ranked_nor_judged(tmp_path):
     made = Made(tmp_path)
     made.add("b", around(0.85))
     made.add("a", around(0.95))

@@ -37,7 +37,7 @@ function sortBy(table, column, direction) {
   };
   const rows = [...body.rows].sort((a, b) => {
     const [x, y] = [value(a), value(b)];
-    if (x === null || y === null) return (x === null) - (y === null);  // what is missing stays last
+    if (x === null || y === null) return (x === null) - (y === null);  // missing values last
     return direction * (typeof x === "number" ? x - y : x.localeCompare(y, undefined, { numeric: true }));
   });
   body.append(...rows);
@@ -81,9 +81,9 @@ const layout = () => ({
 function drawDots(holder) {
   const section = data[holder.dataset.section];
   const names = Object.keys(section.arms);
-  const status = (trial) => trial.told.status ?? section.shared.status;
+  const status = (trial) => trial.fields.status ?? section.shared.status;
   const { column, label } = section.score;
-  const score = (trial) => trial.told[column] ?? section.shared[column] ?? null;
+  const score = (trial) => trial.fields[column] ?? section.shared[column] ?? null;
   const traces = names.map((arm, place) => {
     const { colour, trials } = section.arms[arm];
     const spread = trials.map((_, i) => (trials.length > 1 ? (i / (trials.length - 1) - 0.5) * 0.6 : 0));
@@ -155,7 +155,7 @@ function showTrial(name, arm, i) {
     });
   }
   const table = element("table", null, box);
-  for (const [key, value] of Object.entries({ ...data[name].shared, ...trial.told })) {
+  for (const [key, value] of Object.entries({ ...data[name].shared, ...trial.fields })) {
     if (value === null || value === "") continue;
     const tr = element("tr", null, table);
     element("th", key, tr);
@@ -183,17 +183,17 @@ addEventListener("beforeprint", () => {
 function compare(name, reference) {
   const section = document.getElementById(name);
   const arms = Object.keys(data[name].arms);
-  const found = new Map();
+  const differences = new Map();
   for (const [arm, other, difference, low, high] of data[name].differences) {
-    if (arms[other] === reference) found.set(arms[arm], [difference, low, high]);
-    if (arms[arm] === reference) found.set(arms[other], [difference, high, low].map((value) => (value === null ? null : -value)));
+    if (arms[other] === reference) differences.set(arms[arm], [difference, low, high]);
+    if (arms[arm] === reference) differences.set(arms[other], [difference, high, low].map((value) => (value === null ? null : -value)));
   }
   const signed = (value) => (value < 0 ? "" : "+") + value.toFixed(4);
   for (const row of section.querySelectorAll("table.arms tbody tr")) {
-    const [difference, low, high] = found.get(row.dataset.arm) || [null, null, null];
+    const [difference, low, high] = differences.get(row.dataset.arm) || [null, null, null];
     row.cells[5].dataset.value = difference ?? "";
     row.cells[5].textContent = difference === null ? "" : signed(difference);
-    row.cells[6].textContent = difference === null ? "" : low === null || high === null ? "endless" : `${signed(low)} to ${signed(high)}`;
+    row.cells[6].textContent = difference === null ? "" : low === null || high === null ? "unbounded" : `${signed(low)} to ${signed(high)}`;
   }
 }
 
