@@ -214,7 +214,7 @@ class Experiment:
             "arms": self.arms,
             "search": {arm: space.to_json(own) for arm, own in self.spaces(selected.rate).items()},
             "baseline": self.baseline,
-            "seeds": 1 if selected.tries else self.seeds,
+            "seeds": 1 if selected.tests_code else self.seeds,
             "setting_name": selected.name,
             "demonstration": selected.demonstration(self.arms.values()),
             "setting": dataclasses.asdict(selected.setting),
