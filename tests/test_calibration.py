@@ -22,7 +22,7 @@ def test_logits_that_were_multiplied_are_divided_again():
 
 
 def test_all_right_means_the_coldest_and_never_infinite():
-    assert calibration.best_temperature(np.eye(3), np.arange(3)) == pytest.approx(calibration.COLDEST, rel=0.01)
+    assert calibration.best_temperature(np.eye(3), np.arange(3)) == pytest.approx(calibration.LOWEST, rel=0.01)
 
 
 def test_a_tempered_model_predicts_the_same_classes_at_a_lower_val_nll(make_trial):

@@ -86,7 +86,7 @@ def test_a_gpus_kind_is_its_model(monkeypatch, with_gpus):
 
 def test_gpus_of_several_models_are_refused_unless_some_of_one_are_chosen(monkeypatch, with_gpus):
     with_gpus(H100 + A100)
-    with pytest.raises(Misuse, match="choose some of one model.*Received: NVIDIA A100-SXM4-40GB, NVIDIA H100 80GB HBM3"):
+    with pytest.raises(Misuse, match="choose GPUs of one model.*Received: NVIDIA A100-SXM4-40GB, NVIDIA H100 80GB HBM3"):
         machine.kind()
     a100, h100 = "NVIDIA A100-SXM4-40GB", "NVIDIA H100 80GB HBM3"
     for chosen, model in (("2", a100), ("GPU-cc", a100), ("MIG-77ff", f"{a100} MIG 1g.5gb"), ("0, 1", h100)):

@@ -97,5 +97,5 @@ def test_decay_goes_by_a_weights_own_name():
 
 
 def test_an_optimizer_without_decay_is_refused():
-    with pytest.raises(Misuse, match="Received: None"):
+    with pytest.raises(Misuse, match="Received: weight_decay=None"):
         ours.decay_kernels_alone(keras.optimizers.SGD(0.1))
