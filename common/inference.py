@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from common.data.streams import Streams
-from common.training.graphs import frozen
+from common.training.graphs import variables_as_constants
 
 PRECISIONS = ("float32", "float16", "int8")
 CALIBRATION_IMAGES = 100
@@ -79,7 +79,7 @@ def convert(model: keras.Model, precision: str, images: np.ndarray) -> bytes:
         return tf.cast(model(batch, training=False), tf.float32)
 
     # Variables become constants: the calibration of int8 cannot read variables.
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen(call)])
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([variables_as_constants(call)])
     if precision != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if precision == "float16":
@@ -97,7 +97,7 @@ def convert(model: keras.Model, precision: str, images: np.ndarray) -> bytes:
 def deployed(trial, model: keras.Model, precision: str = "float32") -> Converted:
     """Convert a trained model to TFLite and record its size in bytes and its latency for 1 and 64 images as measures."""
     sample = trial.train.drawn(CALIBRATION_IMAGES, trial.streams, "calibration")
-    with trial.settled(model):
+    with trial.scoring_statistics(model):
         predictor = Converted(convert(model, precision, trial.train.batch(sample)))
     trial.record("size_bytes", len(predictor.content), "bytes")
     trial.record("gzip_bytes", len(gzip.compress(predictor.content, mtime=0)), "bytes")

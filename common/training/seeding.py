@@ -28,11 +28,11 @@ from common.errors import Misuse
 from common.training import draws
 
 
-class _Drawn(int):
+class _AutomaticSeed(int):
     """A seed that Keras has drawn for an initialiser. Whoever copies the seed copies also that the caller did not choose it."""
 
 
-class _Automatic(str):
+class _AutomaticName(str):
     """A name that Keras has made of a class, and of the number of such names before it in the trial."""
 
     base: str
@@ -79,20 +79,20 @@ def seeded_weights(streams: Streams) -> Iterator[None]:
         wanted = keras.initializers.get(given["initializer"])
         if wanted is None and "float" in keras.backend.standardize_dtype(given["dtype"] or layer.variable_dtype):
             wanted = keras.initializers.GlorotUniform()  # what Keras takes when none is named
-        given["initializer"], known_by = seeded(layer, wanted, given["shape"], name)
+        given["initializer"], weight_key = seeded(layer, wanted, given["shape"], name)
         adding.append(layer)
         try:
             variable = original(layer, *args[len(names) :], **given, name=name, **kwargs)
         finally:
             adding.pop()
-        if known_by:
-            variable._known_by, variable._drawn_by = known_by, given["initializer"]
+        if weight_key:
+            variable._weight_key, variable._seeded_initializer = weight_key, given["initializer"]
         return variable
 
     adding: list[keras.layers.Layer] = []
 
     def initialise(variable, initializer, shape=None, *args, name=None, **kwargs):
-        known_by = None
+        weight_key = None
         if not adding and (
             isinstance(initializer, str | keras.Initializer) or (callable(initializer) and not _of_keras(initializer))
         ):
@@ -100,7 +100,7 @@ def seeded_weights(streams: Streams) -> Iterator[None]:
             scopes = get_global_attribute("name_scope_stack") or []
             layer = scopes[-1].caller if scopes else None
             if isinstance(layer, keras.Layer):
-                initializer, known_by = seeded(layer, wanted, shape, name)
+                initializer, weight_key = seeded(layer, wanted, shape, name)
             elif _seeded(wanted, 0, shape or ())[1]:
                 raise Misuse(
                     "random variables of a layer are made in its build, by self.add_weight, where they do not depend on the "
@@ -108,8 +108,8 @@ def seeded_weights(streams: Streams) -> Iterator[None]:
                     f"{getattr(wanted, '__name__', type(wanted).__name__)}, shape {tuple(shape or ())}"
                 )
         initialised(variable, initializer, shape, *args, name=name, **kwargs)
-        if known_by:
-            variable._known_by, variable._drawn_by = known_by, initializer
+        if weight_key:
+            variable._weight_key, variable._seeded_initializer = weight_key, initializer
 
     def make(cls, *args, **kwargs):
         layer = made(cls, *args, **kwargs)
@@ -118,10 +118,10 @@ def seeded_weights(streams: Streams) -> Iterator[None]:
         return layer
 
     def draw_seed(seed):
-        return seed_generator.draw_seed(None if isinstance(seed, _Drawn) and not _instead else seed)
+        return seed_generator.draw_seed(None if isinstance(seed, _AutomaticSeed) and not _seed_override else seed)
 
     def automatic_name(prefix):
-        name = _Automatic(naming.auto_name(prefix))
+        name = _AutomaticName(naming.auto_name(prefix))
         name.base = naming.to_snake_case(prefix)
         name.number = int(name.removeprefix(name.base)[1:] or 0)
         return name
@@ -142,20 +142,20 @@ def seeded_weights(streams: Streams) -> Iterator[None]:
         set_global_attribute("object_name_uids", counted)
 
 
-def as_drawn(variable: keras.Variable) -> bool:
+def has_initial_values(variable: keras.Variable) -> bool:
     """Whether a variable still has the random values that it was made with."""
-    draw = getattr(variable, "_drawn_by", None)
+    draw = getattr(variable, "_seeded_initializer", None)
     return draw is not None and np.array_equal(variable, draw(variable.shape, dtype=variable.dtype))
 
 
-_instead: list[int] = []
+_seed_override: list[int] = []
 """The seed that is taken instead of drawn ones while an initialiser runs that calls others."""
 
 
 def _seed_of(initializer: RandomInitializer):
     """The seed of an initialiser, marked where Keras has drawn it."""
     seed = vars(initializer)["seed"]
-    return _Drawn(_instead[-1] if _instead else seed) if initializer._init_seed is None else seed
+    return _AutomaticSeed(_seed_override[-1] if _seed_override else seed) if initializer._init_seed is None else seed
 
 
 def _of_keras(one: type | Callable) -> bool:
@@ -169,13 +169,13 @@ def _built_by_path(layer: keras.layers.Layer, build: Callable, streams: Streams)
     @functools.wraps(build)
     def call(*args, **kwargs):
         path = _path_when_built(layer, f"{current_path()}/{layer.name}".lstrip("/"))
-        with draws.global_seeds(streams.key("init", path, "build")):
-            before = draws.generators()  # that of Keras is not there yet
+        with draws.temporary_global_seed(streams.key("init", path, "build")):
+            before = draws.generator_states()  # that of Keras is not there yet
             build(*args, **kwargs)
-            drew = tf.executing_eagerly() and repr(draws.generators()) != repr(before)
+            drew = tf.executing_eagerly() and repr(draws.generator_states()) != repr(before)
         for i, variable in enumerate([*layer._trainable_variables, *layer._non_trainable_variables] if drew else ()):
-            if not hasattr(variable, "_known_by"):
-                variable._known_by = (path, i, "drawn")
+            if not hasattr(variable, "_weight_key"):
+                variable._weight_key = (path, i, "drawn")
 
     return call
 
@@ -185,7 +185,7 @@ def _path_when_built(layer: keras.layers.Layer, path: str | None = None) -> str:
     models = [scope.caller for scope in get_global_attribute("name_scope_stack") or [] if isinstance(scope.caller, keras.Model)]
     parts = (path or layer.path or ("" if isinstance(layer, keras.Model) else layer.name)).split("/")
     for model in models:
-        if model.name in parts and (model is models[0] or isinstance(model.name, _Automatic)):
+        if model.name in parts and (model is models[0] or isinstance(model.name, _AutomaticName)):
             parts.remove(model.name)
     return "/".join(parts)
 
@@ -201,7 +201,7 @@ def _seeded(initializer, seed: int, shape) -> tuple[Callable | None, bool]:
                     "an initializer that draws from a SeedGenerator gives weights that depend on the layers built before: take "
                     f"an integer as its seed, or none. Received: {type(initializer).__name__}(seed=SeedGenerator({chosen}))"
                 )
-        elif not isinstance(chosen, _Drawn):
+        elif not isinstance(chosen, _AutomaticSeed):
             return initializer, False
         initializer = copy.copy(initializer)
         initializer.seed = initializer._init_seed = seed
@@ -213,19 +213,19 @@ def _seeded(initializer, seed: int, shape) -> tuple[Callable | None, bool]:
         initializer = type(initializer).from_config({**config, "seed": seed})
 
     def draw(shape, dtype=None, seed=seed):
-        _instead.append(seed)
+        _seed_override.append(seed)
         try:
-            with draws.global_seeds(seed):
+            with draws.temporary_global_seed(seed):
                 return initializer(shape, dtype=dtype)
         finally:
-            _instead.pop()
+            _seed_override.pop()
 
     with tf.init_scope():
         first, second = (keras.ops.convert_to_numpy(draw(shape, "float32", seed=s)) for s in (seed, seed ^ 1))
     return draw, not np.array_equal(first, second)
 
 
-class _Place(NamedTuple):
+class _PlacedLayer(NamedTuple):
     """A layer, the path below the model that its noise is known by, the whole path below it, and the layer that holds it."""
 
     layer: keras.layers.Layer
@@ -241,14 +241,14 @@ class _Place(NamedTuple):
     def automatic(self) -> tuple[str, int] | None:
         """Class and number of an automatic name. A layer in `Bidirectional` is called after the one that it is a copy of."""
         name = self.layer.name
-        if isinstance(name, _Automatic):
+        if isinstance(name, _AutomaticName):
             return name.base, name.number
         base = naming.to_snake_case(type(self.layer).__name__)
         copied = re.fullmatch(rf"(?:forward|backward)_{base}(?:_(\d+))?", name)
         return (base, int(copied[1] or 0)) if copied and isinstance(self.holder, keras.layers.Bidirectional) else None
 
 
-def _places(model: keras.Model) -> list[_Place]:
+def _placed_layers(model: keras.Model) -> list[_PlacedLayer]:
     """The model and all layers within it, each once, at the first place where it is held.
 
     Left out of a path are automatic names of models; such a name of a layer within a layer, which its user may not be able
@@ -262,16 +262,16 @@ def _places(model: keras.Model) -> list[_Place]:
         held: collections.Counter = collections.Counter()
         for layer in place.layer._layers:
             name = layer.name
-            if isinstance(name, _Automatic) and isinstance(layer, keras.Model):
+            if isinstance(name, _AutomaticName) and isinstance(layer, keras.Model):
                 name = ""
-            elif isinstance(name, _Automatic) and not isinstance(place.layer, keras.Model):
+            elif isinstance(name, _AutomaticName) and not isinstance(place.layer, keras.Model):
                 name = f"{layer.name.base}#{held[layer.name.base]}"
                 held[layer.name.base] += 1
             if id(layer) not in found:
                 path, whole = ("/".join(filter(None, parts)) for parts in ((place.path, name), (place.whole, layer.name)))
-                add(_Place(layer, path, whole, place.layer))
+                add(_PlacedLayer(layer, path, whole, place.layer))
 
-    add(_Place(model, "", "", None))
+    add(_PlacedLayer(model, "", "", None))
     return places
 
 
@@ -281,11 +281,11 @@ def refuse_shared_names(model: keras.Model, earlier: Iterable[keras.Model]) -> N
     Two layers that are known by the same path start with the same weights and drop the same units. An automatic name counts
     the layers before it, those of other models as well; layers of models that were trained earlier are as they are.
     """
-    places = _places(model)
+    places = _placed_layers(model)
     weights, noises = {}, {}
     for place in places:
         for weight in place.weights:
-            other, twin = weights.setdefault(getattr(weight, "_known_by", id(weight)), (place, weight))
+            other, twin = weights.setdefault(getattr(weight, "_weight_key", id(weight)), (place, weight))
             if twin is not weight and np.array_equal(*map(keras.ops.convert_to_numpy, (weight, twin))):
                 raise Misuse(
                     "two layers known by one name start with the same weights: give each a name of its own, or build the models "
@@ -300,7 +300,7 @@ def refuse_shared_names(model: keras.Model, earlier: Iterable[keras.Model]) -> N
     for place in places:
         if place.automatic():
             numbers[place.automatic()[0]].add(place.automatic()[1])
-    settled = {id(place.layer) for other in earlier for place in _places(other)}
+    settled = {id(place.layer) for other in earlier for place in _placed_layers(other)}
     for place in places:
         name = place.automatic()
         if not name or isinstance(place.layer, keras.Model) or id(place.layer) in settled:
@@ -312,15 +312,15 @@ def refuse_shared_names(model: keras.Model, earlier: Iterable[keras.Model]) -> N
             )
 
 
-def _depends_on_its_name(place: _Place) -> bool:
+def _depends_on_its_name(place: _PlacedLayer) -> bool:
     """Whether initial weights, or noise, at or below a place depend on the layer's name."""
-    if any(hasattr(weight, "_known_by") for weight in place.layer.weights):
+    if any(hasattr(weight, "_weight_key") for weight in place.layer.weights):
         return True
     noisy = any(layer._seed_generators for layer in place.layer._flatten_layers())
     return noisy and isinstance(place.holder, keras.Model)
 
 
-def name_plainly(model: keras.Model) -> None:
+def use_plain_names(model: keras.Model) -> None:
     """Make automatic names of a model and its layers plain strings, as which alone HDF5 takes them."""
     for layer in layers_of(model):
         layer.name = str(layer.name)
@@ -333,13 +333,13 @@ def layers_of(model: keras.Model) -> Iterator[keras.layers.Layer]:
 
 def seed_noise(model: keras.Model, streams: Streams, epochs: int) -> None:
     """Give every dropout and other random layer a state that depends on the seed, the layer and the epochs before alone."""
-    for place in _places(model):
+    for place in _placed_layers(model):
         for i, generator in enumerate(place.layer._seed_generators):
             generator.state.assign([streams.key("noise", epochs, place.path, i), 0])
 
 
 @contextlib.contextmanager
-def replicas_apart(model: keras.Model, streams: Streams, replicas: int) -> Iterator[None]:
+def separate_replicas(model: keras.Model, streams: Streams, replicas: int) -> Iterator[None]:
     """Within, while an update is traced, each replica draws noise of its own, and has its own list of penalties.
 
     The replicas' threads take turns, and Keras would keep what their layers add in one list. The first replica draws what
@@ -356,7 +356,7 @@ def replicas_apart(model: keras.Model, streams: Streams, replicas: int) -> Itera
     def own(generator, *args, **kwargs):
         seed = following(generator, *args, **kwargs)
         if generator is get_global_attribute("global_seed_generator"):
-            return seed  # see `draws.global_noise_refused`
+            return seed  # see `draws.forbid_global_noise`
         if id(generator) not in known:
             foreign.append(generator.state.path)
         replica = tf.distribute.get_replica_context()

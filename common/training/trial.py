@@ -18,7 +18,7 @@ from common.training import adapters, arguments, checkpoint, prediction, probes,
 from common.training.adapters import per_example
 from common.training.augmentation import Augmentation
 from common.training.loop import Loop
-from common.training.stage import Fit, Stage, Step
+from common.training.stage import Stage, StageState, Step
 
 
 @dataclass(frozen=True)
@@ -104,16 +104,16 @@ class Trial:
         jobs = resolver.cluster_spec().as_dict() if resolver else {}
         self.workers = max(1, sum(map(len, jobs.values())))
         self.distinct_devices = self.replicas <= max(len(tf.config.list_physical_devices("GPU")), 1) * self.workers
-        self.fits: dict[str, Fit] = {}
+        self.fits: dict[str, StageState] = {}
         self.models: dict[str, keras.Model] = {}
-        self.trains: dict[str, Split] = {}
+        self.train_splits: dict[str, Split] = {}
         self.measures: list[tuple[str, float, str]] = []
         self.samples: np.ndarray | None = None
         self.clocks = dict.fromkeys(("compile", "input", "train", "eval", "total"), 0.0)
         self.timed_images = 0
         self.resumes = 0
-        self._calls: dict[int, tuple[Callable, keras.Model]] = {}
-        self._settled: dict[int, tuple[keras.Model, Split, str, list[np.ndarray]]] = {}
+        self._compiled: dict[int, tuple[Callable, keras.Model]] = {}
+        self._statistics_cache: dict[int, tuple[keras.Model, Split, str, list[np.ndarray]]] = {}
         self._since = time.perf_counter()
 
     @staticmethod
@@ -182,7 +182,7 @@ class Trial:
             raise Misuse(f"the task {self.task.name} needs a loss of its own. Received: loss=None")
         train, val = arguments.splits(self, on, validate)
         arguments.check_model(model, train, images=step is None)
-        arguments.check_own_training(model, list(self.models.values()))
+        arguments.check_keras_training(model, list(self.models.values()))
         players = arguments.optimizers(optimizer, step)
         arguments.check_callbacks(callbacks, len(players))
         arguments.check_augmentations(augment)
@@ -190,7 +190,7 @@ class Trial:
         what = Stage(
             name=stage,
             model=model,
-            optimizers={name: adapters.scaled(one, model) for name, one in players.items()},
+            optimizers={name: adapters.with_loss_scaling(one, model) for name, one in players.items()},
             loss=None if loss is None and self.task is not classification else per_example(loss),
             train=train,
             val=val,
@@ -209,14 +209,14 @@ class Trial:
         loop = Loop(self, what)
         seeding.refuse_shared_names(model, self.models.values())
         ours = {id(variable) for variable in model.variables}
-        earlier = {id(one): one for one in self.models.values() if prediction.sees_images(one, self.input_shape)} if step else {}
+        earlier = {id(one): one for one in self.models.values() if prediction.takes_images(one, self.input_shape)} if step else {}
         apart = [one for one in earlier.values() if not ours & {id(variable) for variable in one.variables}]
-        self.models[stage], self.fits[stage], self.trains[stage] = model, loop.fit, train
+        self.models[stage], self.fits[stage], self.train_splits[stage] = model, loop.state, train
         if self.samples is None:
             self.samples = loop.samples()
         with contextlib.ExitStack() as teachers:
             for one in apart:
-                teachers.enter_context(self.settled(one))
+                teachers.enter_context(self.scoring_statistics(one))
             loop.run()
         return model
 
@@ -230,46 +230,49 @@ class Trial:
         """
         split = images if isinstance(images, Split) else Split.of(images, np.zeros(len(images), np.int64), None)
         arguments.check_images(model, split, self.input_shape)
-        if id(model) not in self._calls:
-            self._calls[id(model)] = prediction.forward(model, self.input_shape), model  # kept, so that no other takes its number
-        with self.settled(model):
-            return prediction.predict(self._calls[id(model)][0], split)
+        if id(model) not in self._compiled:
+            self._compiled[id(model)] = (
+                prediction.forward(model, self.input_shape),
+                model,
+            )  # kept, so that no other takes its number
+        with self.scoring_statistics(model):
+            return prediction.predict(self._compiled[id(model)][0], split)
 
     @contextlib.contextmanager
-    def settled(self, model: keras.Model) -> Iterator[None]:
+    def scoring_statistics(self, model: keras.Model) -> Iterator[None]:
         """Within: a model's batch-norm statistics are re-estimated on what it was trained on, as they are when it is scored."""
-        if not self.settles(model):
+        if not self.reestimates_statistics(model):
             yield
             return
-        statistics = prediction.statistics(model)
+        statistics = prediction.batch_norm_statistics(model)
         before = [np.array(variable) for variable in statistics]
         try:
-            self.settle(model)
+            self.set_scoring_statistics(model)
             yield
         finally:
             for variable, value in zip(statistics, before, strict=True):
                 variable.assign(value)
 
-    def settle(self, model: keras.Model) -> None:
+    def set_scoring_statistics(self, model: keras.Model) -> None:
         """Re-estimate a model's batch-norm statistics on what it was trained on, once for the same weights.
 
         Raises:
             Misuse: it does not take images of that shape.
         """
-        statistics, train = prediction.statistics(model), self.trained_on(model)
+        statistics, train = prediction.batch_norm_statistics(model), self.trained_on(model)
         if not statistics:
             return
-        key = prediction.determines(model)
-        kept = self._settled.get(id(model))
+        key = prediction.statistics_key(model)
+        kept = self._statistics_cache.get(id(model))
         if kept and kept[1] is train and kept[2] == key:
             for variable, value in zip(statistics, kept[3], strict=True):
                 variable.assign(value)
             return
         arguments.check_model(model, train, images=True)
         prediction.reestimate_batch_norm(model, train, self.scoring_order(train), self.batch_size)
-        self._settled[id(model)] = model, train, key, [np.array(variable) for variable in statistics]
+        self._statistics_cache[id(model)] = model, train, key, [np.array(variable) for variable in statistics]
 
-    def settles(self, model: keras.Model) -> bool:
+    def reestimates_statistics(self, model: keras.Model) -> bool:
         """Whether a model's batch-norm statistics are re-estimated: something of it was trained here, or it is like one that was.
 
         The latter, with weights of the same shapes, is an average of trained models, say. A pretrained one keeps its statistics.
@@ -281,7 +284,7 @@ class Trial:
     def trained_on(self, model: keras.Model) -> Split:
         """The examples of a model's last stage; `train` for one that was not trained as it is."""
         stages = [stage for stage, one in self.models.items() if one is model]
-        return self.trains[stages[-1]] if stages else self.train
+        return self.train_splits[stages[-1]] if stages else self.train
 
     def scoring_order(self, train: Split) -> np.ndarray:
         """In which examples are batched to re-estimate batch-norm statistics: int [n]."""

@@ -3,14 +3,14 @@ import numpy as np
 from keras import layers
 
 from common.data.streams import Streams
-from common.training.adapters import shares
+from common.training.adapters import split_batch
 from common.training.seeding import seeded_weights
 
 
 def test_a_batch_is_shared_evenly_and_one_too_small_is_taken_by_all():
-    bounds, count = shares(7, 3)
+    bounds, count = split_batch(7, 3)
     assert (bounds.tolist(), count) == ([[0, 3, 5], [3, 5, 7]], 7)
-    bounds, count = shares(2, 4)
+    bounds, count = split_batch(2, 4)
     assert (bounds.tolist(), count) == ([[0] * 4, [2] * 4], 8)
 
 

@@ -55,11 +55,11 @@ WRONG = {
     "two outputs": (lambda _: {"model": two_outputs()}, "Received: 1 inputs and 2 outputs"),
     "other images": (
         lambda _: {"model": for_colours()},
-        r"there are, \(28, 28, 1\): .*Input\(trial.input_shape\). Received: \(32, 32, 3\)",
+        r"of the images, \(28, 28, 1\): .*Input\(trial.input_shape\). Received: \(32, 32, 3\)",
     ),
     "no model": (lambda _: {"model": small_cnn}, "model must be a keras.Model. Received: function small_cnn"),
-    "a name of an optimizer": (lambda _: {"optimizer": "adam"}, "made in train.* Received: 'adam'"),
-    "a class of optimizers": (lambda _: {"optimizer": optimizers.SGD}, "made in train.* Received: <class"),
+    "a name of an optimizer": (lambda _: {"optimizer": "adam"}, "created in train.* Received: 'adam'"),
+    "a class of optimizers": (lambda _: {"optimizer": optimizers.SGD}, "created in train.* Received: <class"),
     "a Keras layer": (
         lambda _: {"augment": [layers.RandomFlip(name="flip")]},
         "put it into the model instead. Received: RandomFlip 'flip'",
@@ -68,7 +68,7 @@ WRONG = {
     "no augmentation": (lambda _: {"augment": None}, "augment must be a list: .* Received: None"),
     "one not called": (lambda _: {"augment": [augment.flip]}, r"augment=\[flip\(\)\]. Received: flip itself"),
     "one of images alone": (lambda _: {"augment": [lambda images: images]}, "Received: function <lambda>"),
-    "one without a name": (lambda _: {"augment": [Unnamed()]}, "a function, with a name, .* Received: .* Unnamed"),
+    "one without a name": (lambda _: {"augment": [Unnamed()]}, "a named function .* Received: .* Unnamed"),
     "a callback alone": (lambda _: {"callbacks": callbacks.EarlyStopping()}, "must be a list: .* Received: keras EarlyStopping"),
     "a function alone": (lambda _: {"callbacks": print}, "must be a list: .* Received: function print"),
     "a generator of callbacks": (
@@ -108,7 +108,7 @@ def test_what_a_refusal_recommends_is_taken(make_trial):
 def test_class_weights_that_name_no_class_are_refused(make_trial):
     trial = make_trial(train_size=32, epochs=1)
     for given, said in (
-        ({"3": 2.0}, "names a class that is not there: write a list of 10 weights.* Received: '3'"),
+        ({"3": 2.0}, "has an unknown class: write a list of 10 weights.* Received: '3'"),
         ({10: 2.0}, "Received: 10"),
         ({True: 2.0}, "Received: True"),
         ([1.0] * 9, r"one weight for each class.* Received: shape \(9,\)"),
@@ -160,13 +160,13 @@ def test_a_model_that_wants_to_be_trained_in_its_own_way_is_refused(make_trial):
         model.compute_loss = lambda **_: 0.0
         return model
 
-    refused(trial, "own train_step would be ignored.* Received: Stepping", lambda trial: Stepping(10))
-    refused(trial, "own compute_loss would be ignored", patched)
+    refused(trial, "train_step of a model would be ignored.* Received: Stepping", lambda trial: Stepping(10))
+    refused(trial, "compute_loss of a model would be ignored", patched)
     refused(trial, r"leave compile\(\) out.*: loss, metrics", compiled(optimizer="adam", loss="mse", metrics=["accuracy"]))
     refused(trial, r"leave compile\(\) out", compiled(optimizer="adam"))
     refused(trial, "leave batch_size out.* Received: batch_size=16", lambda trial: network(trial, batch_size=16))
     nine = types.SimpleNamespace(input_shape=trial.input_shape, classes=9)
-    refused(trial, r"put out 10 numbers per image.* Received: \(None, 9\)", lambda _: network(nine))
+    refused(trial, r"output shape must be \(None, 10\).* Received: \(None, 9\)", lambda _: network(nine))
 
 
 def test_optimizers_are_made_anew_for_each_fit(make_trial):
@@ -178,23 +178,23 @@ def test_optimizers_are_made_anew_for_each_fit(make_trial):
         one.build(network(trial).trainable_variables)
     for given, said in (
         ("adam", "Received: 'adam'"),
-        (optimizers.Adam, "an object made in train"),
-        (used, "made anew for each fit: this one has been built before. Received: sgd"),
-        (built, "this one has been built before"),
-        (optimizers.LossScaleOptimizer(wrapped), "this one has been built before"),
+        (optimizers.Adam, "an instance created in train"),
+        (used, "needs a new optimizer, but this one is already built. Received: sgd"),
+        (built, "this one is already built"),
+        (optimizers.LossScaleOptimizer(wrapped), "this one is already built"),
         ({"logits": optimizers.SGD(0.1)}, "needs a step"),
     ):
         refused(trial, said, optimizer=given)
     one = optimizers.SGD(0.1)
     step = lambda model, images, targets, seed: None  # noqa: E731
-    refused(trial, "an optimizer of its own", optimizer={"logits": one, "flatten": one}, step=step)
+    refused(trial, "a separate optimizer", optimizer={"logits": one, "flatten": one}, step=step)
     for count in (0, 1.5, True):
         refused(trial, "epochs must be a whole number", epochs=count)
 
 
 def test_callbacks_that_could_do_nothing_are_refused(make_trial):
     trial = make_trial(train_size=32, epochs=1)
-    refused(trial, "watches what no epoch measures.*val_accuracy.*'val_acc'", callbacks=[callbacks.EarlyStopping("val_acc")])
+    refused(trial, "EarlyStopping must monitor one of .*val_accuracy.*'val_acc'", callbacks=[callbacks.EarlyStopping("val_acc")])
     averaged = optimizers.SGD(0.1, use_ema=True)
     refused(trial, "leave SwapEMAWeights out", optimizer=averaged, callbacks=[callbacks.SwapEMAWeights()])
     players = {name: optimizers.SGD(0.1) for name in ("up", "down")}
@@ -229,10 +229,10 @@ def test_images_and_labels_of_ones_own_are_checked():
 def test_other_examples_must_fit_the_trial(make_trial):
     trial = make_trial(train_size=32, epochs=1)
     wide = Split.of(np.zeros((4, 8, 9, 1), np.uint8), np.arange(4), 10)
-    refused(trial, r"of the trial's shape .* Received: \(8, 9, 1\) to train on", on=wide)
+    refused(trial, r"the trial's shape .* Received: \(8, 9, 1\) in the train split", on=wide)
     few = trial.train.relabelled(trial.train.labels % 5, classes=5)
     refused(trial, "the same classes. Received: 5 and 10", on=few)
-    refused(trial, "no example to val on", validate=trial.val.take(np.arange(0)))
+    refused(trial, "the val split must not be empty", validate=trial.val.take(np.arange(0)))
     with pytest.raises(Misuse, match="Received: float64"):
         trial.predict(network(trial), trial.val.images / 255.0)
 

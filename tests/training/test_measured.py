@@ -236,15 +236,15 @@ def test_what_a_model_cannot_be_run_on_is_one_line(make_trial):
             break
     other = keras.Model(inputs, layers.Dense(10)(layers.GlobalAveragePooling2D()(x)))
     for model, given, said in (
-        (head, trial.val, r"must take images of the shape .* Received: \(5,\)"),
+        (head, trial.val, r"must be that of the images, .* Received: \(5,\)"),
         (head, np.zeros((3, 5)), "images are uint8 .* Received: float64"),
-        (words, trial.val, r"must take images of the shape .* Received: \(7,\)"),
+        (words, trial.val, r"must be that of the images, .* Received: \(7,\)"),
         (both, trial.val, "Received: 1 inputs and 2 outputs"),
-        (network(trial), large, r"must take images of the shape .* Received: "),
+        (network(trial), large, r"must be that of the images, .* Received: "),
         (Subclass(10), large, r"of the trial's shape .* Received: \(40, 40, 1\)"),
-        (network(trial), trial.val.take(np.arange(0)), "no image to predict. Received: 0 images"),
-        (other, large, r"must take images of the shape .* Received: \(40, 40, 1\)"),  # with statistics of smaller images?
-        (keras.Model(images, 1.0 * images), trial.val, "returns scores"),
+        (network(trial), trial.val.take(np.arange(0)), "predict needs at least one image. Received: 0 images"),
+        (other, large, r"must be that of the images, .* Received: \(40, 40, 1\)"),  # with statistics of smaller images?
+        (keras.Model(images, 1.0 * images), trial.val, "must return scores"),
     ):
         with pytest.raises(Misuse, match=said) as caught:
             trial.predict(model, given)

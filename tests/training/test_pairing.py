@@ -499,5 +499,5 @@ def test_a_layer_that_adds_more_than_one_number_is_refused(make_trial):
     trial = make_trial(train_size=16, epochs=1)
     with seeded_weights(trial.streams):
         model = small(trial, Adds(name="adds"))
-    with pytest.raises(Misuse, match=r"^add_loss takes one number, the mean over the batch. Received: [^\n]*$"):
+    with pytest.raises(Misuse, match=r"^add_loss takes a scalar: take the mean over the batch. Received: [^\n]*$"):
         fit(trial, model)

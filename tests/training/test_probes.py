@@ -80,10 +80,10 @@ def test_losses_of_hard_labels_are_refused_where_labels_are_mixed(make_trial):
     hard += [losses.BinaryFocalCrossentropy(from_logits=True), ours.pairwise_softmax, ours.symmetric_cross_entropy(), own_hinge]
     hard += [ours.combined((1.0, BINARY), (0.1, losses.Hinge())), lambda y, z: SPARSE.call(tf.argmax(y, axis=-1), z)]
     for loss in hard:
-        refused(trial, "targets of 0 and 1 alone.* mixup", loss=loss, augment=[augment.mixup()])
+        refused(trial, "needs targets of 0 and 1.* mixup", loss=loss, augment=[augment.mixup()])
     for mixing in (augment.cutmix(), blended):
-        refused(trial, "targets of 0 and 1 alone", loss=losses.SquaredHinge(), augment=[augment.flip(), mixing])
-    refused(trial, "not to a mixture of two.* mixup", sample_weight=np.ones(32), augment=[augment.mixup()])
+        refused(trial, "needs targets of 0 and 1", loss=losses.SquaredHinge(), augment=[augment.flip(), mixing])
+    refused(trial, "mixes examples.* mixup", sample_weight=np.ones(32), augment=[augment.mixup()])
 
 
 def test_losses_of_soft_labels_and_hard_ones_train(make_trial):
@@ -104,14 +104,14 @@ def test_losses_without_a_meaning_for_a_task_are_refused(make_trial):
     angles = mine(task=tasks.rotated)
     refused(angles, "one class per image", loss=SPARSE)
     for loss in (losses.CategoricalCrossentropy(from_logits=True), tf.nn.softmax_cross_entropy_with_logits):
-        refused(angles, "another gradient than its own", loss=loss)
-        refused(mine(task=tasks.tiles), "another gradient than its own", loss=loss)
-    refused(angles, "does not depend on the outputs", loss=losses.CategoricalFocalCrossentropy(from_logits=True))
-    refused(angles, "falls without end for targets outside 0 … 1", loss=BINARY)
-    refused(angles, "targets of 0 and 1 alone", loss=losses.Hinge())
+        refused(angles, "do not sum to 1", loss=loss)
+        refused(mine(task=tasks.tiles), "do not sum to 1", loss=loss)
+    refused(angles, "must depend on the outputs", loss=losses.CategoricalFocalCrossentropy(from_logits=True))
+    refused(angles, "no lower bound for targets outside 0 … 1", loss=BINARY)
+    refused(angles, "needs targets of 0 and 1", loss=losses.Hinge())
     trial = make_trial(train_size=32, epochs=1)
-    refused(trial, "does not depend on the outputs", loss=lambda targets, logits: tf.reduce_sum(targets, axis=-1))
-    refused(trial, "a number for each example", loss=lambda targets, logits: tf.reduce_mean(tf.square(targets - logits)))
+    refused(trial, "must depend on the outputs", loss=lambda targets, logits: tf.reduce_sum(targets, axis=-1))
+    refused(trial, "one number for each example", loss=lambda targets, logits: tf.reduce_mean(tf.square(targets - logits)))
     for loss in (losses.Dice(), losses.Tversky(), losses.CategoricalGeneralizedCrossEntropy()):
         refused(trial, "emit logits", loss=loss)
 
@@ -122,7 +122,7 @@ def test_an_augmentation_changes_label_and_image_or_neither_where_the_label_is_t
     turning = [augment.flip(), augment.rotation(), augment.rand_augment(), augment.mixup(), augment.cutmix()]
     for one in turning:
         refused(angles, f"must change both or neither. Received: {one.__name__}", loss=loss, augment=[one])
-    refused(angles, "declare what an augmentation changes", loss=loss, augment=[blended])
+    refused(angles, "must declare what it changes", loss=loss, augment=[blended])
     fine = [augment.translation(), augment.crop(), augment.cutout(), turned_over]
     angles.fit(network(angles), optimizer=optimizers.SGD(0.01), loss=loss, augment=fine)
     with pytest.raises(Misuse, match="some of pixels, orientation, targets. Received: 'labels'"):
@@ -166,9 +166,9 @@ def test_outputs_that_are_probabilities_are_refused(make_trial):
         lambda trial: keras.Sequential([layers.Flatten(), layers.Dense(10, "softmax")]),
     ):
         with seeded_weights(trial.streams):
-            refused(trial, "models here emit logits", build)
+            refused(trial, "models must emit logits", build)
     tiled = as_task(make_trial(train_size=32, epochs=1), tasks.tiles)
-    refused(tiled, "models here emit logits", lambda trial: network(trial, "sigmoid"), loss=BINARY)
+    refused(tiled, "models must emit logits", lambda trial: network(trial, "sigmoid"), loss=BINARY)
     angles = as_task(make_trial(train_size=32, epochs=1), tasks.rotated)
     angles.fit(network(angles, "tanh"), optimizer=optimizers.SGD(0.01), loss=losses.MeanSquaredError())
     even = [functools.partial(zeros, bias=bias) for bias in (0.1, 0.5)]  # which sum to 1, or lie between 0 and 1
@@ -203,4 +203,4 @@ def ending_in(model, layer):
 
 def test_a_bad_head_is_refused_before_the_update_is_compiled(make_trial, monkeypatch):
     monkeypatch.setattr("common.training.update.compiled", lambda *_: pytest.fail("compiled"))
-    refused(make_trial(train_size=32), "models here emit logits", lambda _: Subclass(10, "softmax"))
+    refused(make_trial(train_size=32), "models must emit logits", lambda _: Subclass(10, "softmax"))

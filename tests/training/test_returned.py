@@ -7,7 +7,7 @@ import tensorflow as tf
 from keras import layers, losses, optimizers
 
 from common.errors import Misuse
-from common.training.arguments import check_predictor, own_loops_refused
+from common.training.arguments import check_predictor, forbid_custom_loops
 from common.training.scoring import score
 from common.training.seeding import seeded_weights
 
@@ -43,7 +43,7 @@ def as_it_is(trial, model):
 @pytest.fixture
 def trial(make_trial):
     trial = make_trial(epochs=2)
-    with seeded_weights(trial.streams), own_loops_refused():
+    with seeded_weights(trial.streams), forbid_custom_loops():
         yield trial
 
 
@@ -130,12 +130,15 @@ def half_loaded(trial):
 
 
 REFUSED = {
-    "a tape of its own": (by_tape, r"what a GradientTape of one's own .* Received: Functional"),
+    "a GradientTape": (by_tape, r"custom loops with a GradientTape .* Received: Functional"),
     "model.fit": (by_keras, "trained by trial.fit alone; .* Received: fit of Functional"),
     "train_on_batch": (by_batches, "trained by trial.fit alone; .* Received: fit of Functional"),
-    "a model as it was made": (normalised, r"loaded or set \(set_weights\). .* whose hidden/kernel is as it was drawn"),
-    "a fresh head": (onto_a_fresh_head, "whose fresh/kernel is as it was drawn"),
-    "half of the weights": (half_loaded, "whose logits/kernel is as it was drawn"),
+    "a model as it was made": (
+        normalised,
+        r"loaded or set \(set_weights\). .* whose hidden/kernel has its random initial values",
+    ),
+    "a fresh head": (onto_a_fresh_head, "whose fresh/kernel has its random initial values"),
+    "half of the weights": (half_loaded, "whose logits/kernel has its random initial values"),
 }
 
 
@@ -147,7 +150,7 @@ def test_what_was_trained_in_another_way_or_not_at_all_is_refused(trial, make, s
 
 
 def test_keras_trains_as_ever_afterwards(make_trial):
-    with own_loops_refused():
+    with forbid_custom_loops():
         pass
     by_keras(make_trial())
 

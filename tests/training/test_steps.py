@@ -62,7 +62,7 @@ def each(*names):
 
 WEIGHTS = {"class_weight": [2.0] * 10}
 WRONG = {
-    "a frozen model": (frozen, {}, "there is nothing to train: .* Received: Functional '.*', without trainable weights"),
+    "a frozen model": (frozen, {}, "needs trainable weights: .* Received: Functional '.*', without trainable weights"),
     "two losses an example": (two_layers, {"step": two_views}, "one loss, .* for each image: .* Received: 32 for 16 images"),
     "two losses, weighted": (two_layers, {"step": two_views, **WEIGHTS}, "Received: 32 for 16 images"),
     "a mean": (two_layers, {"step": one_mean}, "leave reduce_mean over images out. Received: 1 for 16 images"),
@@ -74,16 +74,16 @@ WRONG = {
         {"step": of_targets},
         "depend on the weights that are trained",
     ),
-    "losses alone": (two_layers, {"step": lambda *batch: plain(*batch)[0]}, r"returns \(losses \[batch\], outputs or None\)"),
+    "losses alone": (two_layers, {"step": lambda *batch: plain(*batch)[0]}, r"must return \(losses \[batch\], outputs or None\)"),
     "an unknown layer": (
         two_layers,
         {"step": by_name("hidden", "head"), "optimizer": each("hidden", "head")},
-        "take some of .*, hidden, logits. Received: 'head'",
+        "layers of the model: .*, hidden, logits. Received: 'head'",
     ),
     "a layer without weights": (
         two_layers,
         {"step": by_name("scale"), "optimizer": each("scale")},
-        "nothing to train: .* Received: Rescaling 'scale', without",
+        "needs trainable weights: .* Received: Rescaling 'scale', without",
     ),
     "a name without losses": (
         two_layers,
@@ -96,7 +96,7 @@ WRONG = {
         {"step": by_name("hidden", "logits"), "optimizer": each("hidden")},
         r"\['hidden'\]. Received: \['hidden', 'logits'\]",
     ),
-    "names for one": (two_layers, {"step": by_name("hidden")}, r"one tensor of losses .* Received: \['hidden'\]"),
+    "names for one": (two_layers, {"step": by_name("hidden")}, r"one tensor of losses. Received: a dict with \['hidden'\]"),
 }
 
 
