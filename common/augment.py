@@ -274,8 +274,8 @@ def _smooth(images):
     channels = images.shape[-1]
     kernel = tf.tile(tf.constant(SMOOTH, tf.float32)[:, :, None, None] / 13, (1, 1, channels, 1))
     inner = tf.nn.depthwise_conv2d(images, kernel, (1, 1, 1, 1), "VALID")
-    kept = tf.pad(tf.ones_like(inner), [[0, 0], [1, 1], [1, 1], [0, 0]])
-    return tf.where(kept > 0, tf.pad(inner, [[0, 0], [1, 1], [1, 1], [0, 0]]), images)
+    interior = tf.pad(tf.ones_like(inner), [[0, 0], [1, 1], [1, 1], [0, 0]])
+    return tf.where(interior > 0, tf.pad(inner, [[0, 0], [1, 1], [1, 1], [0, 0]]), images)
 
 
 def _auto_contrast(images):

@@ -62,22 +62,22 @@ def _published(trial, name: str, plan: tuple, dense: tuple[int, ...]) -> keras.M
 
 
 def loss_tuning(trial) -> keras.Model:
-    """Published model A, for CIFAR-10: Conv32 Pool Conv64 Pool Conv64 Dense64; 122,570 parameters there."""
+    """Published model A, for CIFAR-10: Conv32 Pool Conv64 Pool Conv64 Dense64; 122,570 parameters."""
     return _published(trial, "loss_tuning", (32, "pool", 64, "pool", 64), (64,))
 
 
 def loss_choice(trial) -> keras.Model:
-    """Published model B, for MNIST: Conv32 Pool Dense128; 693,962 parameters there."""
+    """Published model B, for MNIST: Conv32 Pool Dense128; 693,962 parameters."""
     return _published(trial, "loss_choice", (32, "pool"), (128,))
 
 
 def speed_accuracy(trial) -> keras.Model:
-    """Published model C, for MNIST: Conv32 Pool Conv64 Pool Dense64; 121,930 parameters there."""
+    """Published model C, for MNIST: Conv32 Pool Conv64 Pool Dense64; 121,930 parameters."""
     return _published(trial, "speed_accuracy", (32, "pool", 64, "pool"), (64,))
 
 
 def gradient_descent(trial) -> keras.Model:
-    """Published model E, for CIFAR-10: Conv32 Pool; 72,906 parameters there."""
+    """Published model E, for CIFAR-10: Conv32 Pool; 72,906 parameters."""
     return _published(trial, "gradient_descent", (32, "pool"), ())
 
 

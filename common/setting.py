@@ -116,7 +116,7 @@ class Selected:
         overrides: the fields that the user set, and their values.
         rate: the learning rate that the user set instead of a searched one.
         smoke: whether to run a smoke test, with the fields of `SMOKE`.
-        debug: whether to run in the command's own process, under a debugger.
+        debug: whether to train in the process of the command, so that a debugger works.
     """
 
     name: str

@@ -116,7 +116,7 @@ def test_every_permission_is_used():
     assert not unused
 
 
-def test_there_is_no_circle():
+def test_imports_have_no_cycle():
     graph = {name: ours(names) & set(TREES) - {name} for name, names in IMPORTS.items()}
     assert list(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError
 
@@ -133,7 +133,7 @@ def test_only_what_is_slow_to_import_is_imported_inside_functions():
     assert inside == SLOW
 
 
-def test_what_reads_rows_knows_no_keras_and_no_tensorflow():
+def test_rooms_that_read_rows_do_not_import_keras_or_tensorflow():
     for name in TREES:
         if group(name) in READ_ROWS_ALONE:
             assert not {one.split(".")[0] for one in IMPORTS[name]} & {"keras", "tensorflow", "tensorflow_datasets"}, name
@@ -144,7 +144,7 @@ def test_what_reads_rows_knows_no_keras_and_no_tensorflow():
     subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True)
 
 
-def test_scripts_are_read_without_what_needs_keras():
+def test_scripts_are_read_without_modules_that_need_keras():
     from common.running import scripts
 
     assert set(scripts.NEED_KERAS) == PARTS | {"training"}
@@ -152,7 +152,7 @@ def test_scripts_are_read_without_what_needs_keras():
     assert {group(name) for name in direct} == {"training", "parts", "experiments"}
 
 
-def test_a_room_says_what_it_is_for_and_holds_nothing_else():
+def test_the_init_file_of_a_room_holds_only_a_docstring():
     for room in {name for name in TREES if name.startswith("common.") and (PROJECT / name.replace(".", "/")).is_dir()}:
         (docstring,) = TREES[room].body
         assert isinstance(docstring.value, ast.Constant)

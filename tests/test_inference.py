@@ -15,7 +15,7 @@ def trial(make_trial):
         yield trial
 
 
-def test_a_converted_model_answers_like_the_model_itself(trial):
+def test_a_converted_model_predicts_like_the_original(trial):
     model = trial.fit(models.small_cnn(trial), optimizer=optimizers.Adam(0.01))
     plain = trial.predict(model, trial.val)
     images = trial.train.images
@@ -37,7 +37,7 @@ def test_int8_is_four_times_and_float16_two_times_smaller(trial):
     assert sizes["float32"] / sizes["int8"] == pytest.approx(4, rel=0.08)
 
 
-def test_sizes_and_latencies_are_kept(trial):
+def test_sizes_and_latencies_are_recorded(trial):
     predictor = inference.deployed(trial, models.small_cnn(trial))
     found = {name: value for name, value, _ in trial.measures}
     assert found["size_bytes"] == len(predictor.content) > found["gzip_bytes"] > 0
@@ -90,7 +90,7 @@ def test_a_student_learns_from_soft_targets_by_hand():
     assert np.array_equal(outputs, logits)
 
 
-def test_a_student_comes_nearer_to_its_teacher(trial):
+def test_distillation_reduces_the_distance_to_the_teacher(trial):
     teacher = trial.fit(models.small_cnn(trial), optimizer=optimizers.Adam(0.01), stage="teacher", epochs=8)
     before = teacher.get_weights()
     student = models.small_cnn(trial, widths=(4,))

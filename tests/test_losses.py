@@ -52,7 +52,7 @@ SHIFTED = metrics.log_softmax(LOGITS + np.log(FREQUENCIES))
         ),
     ],
 )
-def test_a_loss_is_its_formula(loss, targets, expected):
+def test_losses_equal_their_formulas(loss, targets, expected):
     assert per_example(loss)(tf.constant(targets), tf.constant(LOGITS)).numpy() == pytest.approx(expected, rel=2e-3)
 
 

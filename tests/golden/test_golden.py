@@ -86,7 +86,7 @@ def names(now):
     return {name.partition(",")[0] for name in now["cases"]}
 
 
-def test_the_file_is_of_this_protocol():
+def test_the_golden_file_has_this_protocol():
     assert golden.read()["protocol"] == PROTOCOL, "run `make golden` in the commit that changes PROTOCOL"
 
 
@@ -99,7 +99,7 @@ def test_training_gives_the_golden_values(now):
     assert not changed, f"the bits of training have changed: {REMEDY}\n{where}\n{listed}"
 
 
-def test_every_case_is_in_the_file(now):
+def test_every_case_is_in_the_golden_file(now):
     assert set(now["cases"]) == golden.known(golden.read()), "run `make golden`"
 
 
@@ -134,7 +134,7 @@ def words_of(path):
     yield from (node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str))
 
 
-def test_a_case_trained_again_comes_to_the_same(trained, mutated):
+def test_a_case_trained_again_gives_the_same_values(trained, mutated):
     case = mutated["no mutation"]["case"]
     assert not golden.change(trained["cases"][case], trained["cases"]["no mutation"], tolerance=None)
 
@@ -163,7 +163,7 @@ BEFORE = {"loss": [2.0, 1.0], "norm": [0.5, 0.5], "score": 1.0, "weights": "a"}
         ({"measures": [3.0]}, 1e-3, "measures [] → [3.0]"),
     ],
 )
-def test_bits_count_on_one_kind_of_processor_and_three_digits_between_kinds(after, tolerance, what):
+def test_values_are_compared_exactly_on_one_kind_of_processor_and_to_three_digits_between_kinds(after, tolerance, what):
     assert golden.change(BEFORE, BEFORE | after, tolerance) == what
 
 
@@ -194,7 +194,7 @@ def file(protocol=1, **kinds):
         (file(k={"b": BEFORE}), []),  # a new case
     ],
 )
-def test_a_case_is_compared_with_its_own_kind_or_loosely_with_all_others(recorded, changed):
+def test_a_case_is_compared_with_the_same_kind_or_with_all_others_up_to_a_tolerance(recorded, changed):
     assert list(golden.differences(recorded, here(a=OTHER))) == changed
 
 
@@ -206,12 +206,12 @@ def test_a_difference_between_kinds_names_the_other_one():
     "recorded",
     [file(k={"a": BEFORE, "b": BEFORE}), file(other={"a": FAR}), file(k={"b": BEFORE}, other={"a": FAR, "b": BEFORE})],
 )
-def test_golden_values_of_a_protocol_stand(recorded):
+def test_changed_values_under_the_same_protocol_are_refused(recorded):
     with pytest.raises(Misuse, match=r"raise PROTOCOL in common/running/fingerprint\.py.*1 changed cases, a"):
         golden.updated(recorded, here(a=OTHER, b=BEFORE))
 
 
-def test_a_kind_replaces_its_entry_and_keeps_the_others_of_this_protocol():
+def test_updating_replaces_the_entry_of_this_kind_and_keeps_others_of_this_protocol():
     same = {"a": BEFORE}
     assert golden.updated(file(k=same), here(a=BEFORE, b=OTHER)) == file(k={"a": BEFORE, "b": OTHER})
     assert golden.updated(file(k=same), here(kind="other", a=OTHER)) == file(k=same, other={"a": OTHER})
@@ -220,7 +220,7 @@ def test_a_kind_replaces_its_entry_and_keeps_the_others_of_this_protocol():
     assert golden.updated({"protocol": None, "kinds": {}}, here(a=BEFORE)) == file(k=same)
 
 
-def test_a_case_that_is_gone_leaves_all_entries():
+def test_updating_removes_deleted_cases_from_all_entries():
     both = {"a": BEFORE, "b": BEFORE}
     assert golden.updated(file(k=both, other=both), here(a=BEFORE)) == file(k={"a": BEFORE}, other={"a": BEFORE})
 

@@ -86,7 +86,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("given", "said"), WRONG.values(), ids=WRONG.keys())
-def test_what_fit_cannot_be_given_is_named(make_trial, given, said):
+def test_invalid_arguments_of_fit_are_refused_by_name(make_trial, given, said):
     trial = make_trial()
     right = {"model": small_cnn(trial, widths=(4,)), "optimizer": optimizers.SGD(0.1)}
     with pytest.raises(Misuse, match=said) as refused:
@@ -95,7 +95,7 @@ def test_what_fit_cannot_be_given_is_named(make_trial, given, said):
     assert trial.fits == {}
 
 
-def test_what_a_refusal_recommends_is_taken(make_trial):
+def test_the_remedies_of_error_messages_work(make_trial):
     trial = make_trial(epochs=1)
     inputs = keras.Input(trial.input_shape)
     wrapped = keras.Model(inputs, Net()(layers.RandomFlip(name="flip")(inputs)))
@@ -105,7 +105,7 @@ def test_what_a_refusal_recommends_is_taken(make_trial):
     assert trial.fits["fit"].steps == 2
 
 
-def test_class_weights_that_name_no_class_are_refused(make_trial):
+def test_invalid_class_weights_are_refused(make_trial):
     trial = make_trial(train_size=32, epochs=1)
     for given, said in (
         ({"3": 2.0}, "has an unknown class: write a list of 10 weights.* Received: '3'"),
@@ -123,7 +123,7 @@ def test_class_weights_that_name_no_class_are_refused(make_trial):
         refused(as_task(make_trial(train_size=32), task), "needs one class per image", class_weight=[1.0] * 10, loss=loss)
 
 
-def test_sample_weights_that_fit_no_example_are_refused(make_trial):
+def test_invalid_sample_weights_are_refused(make_trial):
     trial = make_trial(train_size=32, epochs=1)
     for given, said in (
         (np.ones(31), r"each of the 32 examples of train. Received: \(31,\)"),
@@ -144,7 +144,7 @@ class Stepping(Subclass):
         return {}
 
 
-def test_a_model_that_wants_to_be_trained_in_its_own_way_is_refused(make_trial):
+def test_custom_training_methods_and_compiled_models_are_refused(make_trial):
     trial = make_trial(train_size=32, epochs=1)
 
     def compiled(*, named=None, **options):
@@ -169,7 +169,7 @@ def test_a_model_that_wants_to_be_trained_in_its_own_way_is_refused(make_trial):
     refused(trial, r"output shape must be \(None, 10\).* Received: \(None, 9\)", lambda _: network(nine))
 
 
-def test_optimizers_are_made_anew_for_each_fit(make_trial):
+def test_optimizers_must_be_new_for_each_fit(make_trial):
     trial = make_trial(train_size=32, epochs=1)
     used = optimizers.SGD(0.1)
     trial.fit(network(trial), optimizer=used, stage="first")
@@ -192,7 +192,7 @@ def test_optimizers_are_made_anew_for_each_fit(make_trial):
         refused(trial, "epochs must be a whole number", epochs=count)
 
 
-def test_callbacks_that_could_do_nothing_are_refused(make_trial):
+def test_callbacks_without_effect_are_refused(make_trial):
     trial = make_trial(train_size=32, epochs=1)
     refused(trial, "EarlyStopping must monitor one of .*val_accuracy.*'val_acc'", callbacks=[callbacks.EarlyStopping("val_acc")])
     averaged = optimizers.SGD(0.1, use_ema=True)
@@ -202,7 +202,7 @@ def test_callbacks_that_could_do_nothing_are_refused(make_trial):
     refused(trial, "one optimizer of several", two_players, optimizer=players, step=against, callbacks=[rates], loss=None)
 
 
-def test_images_and_labels_of_ones_own_are_checked():
+def test_images_and_labels_of_a_user_are_checked():
     images, labels = np.zeros((4, 8, 8, 1), np.uint8), np.arange(4)
     assert Split.of(images, labels.astype(np.int32), 4).labels.dtype == np.int64
     assert Split.of(images, labels, None).labels.dtype == np.float32
@@ -226,7 +226,7 @@ def test_images_and_labels_of_ones_own_are_checked():
         split.relabelled(labels[:3])
 
 
-def test_other_examples_must_fit_the_trial(make_trial):
+def test_other_splits_must_fit_the_trial(make_trial):
     trial = make_trial(train_size=32, epochs=1)
     wide = Split.of(np.zeros((4, 8, 9, 1), np.uint8), np.arange(4), 10)
     refused(trial, r"the trial's shape .* Received: \(8, 9, 1\) in the train split", on=wide)
@@ -237,7 +237,7 @@ def test_other_examples_must_fit_the_trial(make_trial):
         trial.predict(network(trial), trial.val.images / 255.0)
 
 
-def test_what_is_drawn_of_a_sorted_folder_is_of_all_classes(make_trial):
+def test_samples_of_a_sorted_split_are_stratified(make_trial):
     trial = make_trial(train_size=100)
     by_class = trial.train.take(np.argsort(trial.train.labels, kind="stable"))
     drawn = by_class.drawn(20, trial.streams, "x")

@@ -12,7 +12,7 @@ class Counting(keras.callbacks.Callback):
         self.field = field
 
 
-def test_values_come_back_exactly():
+def test_values_are_restored_exactly():
     value = {
         "floats": [0.1, float("inf"), np.float32(1 / 3), np.int64(2**60)],
         "nested": {"tuple": (1, "a", None, True)},
@@ -36,7 +36,7 @@ def test_a_callback_that_cannot_be_saved_is_named(field):
     assert checkpoint.callback_state(checkpoint.unsaved(Counting(field))) is None
 
 
-def test_functions_may_be_held_unless_they_close_over_changing_state():
+def test_functions_that_close_over_mutable_state_are_refused():
     seen = []
     assert "field" not in checkpoint.callback_state(Counting(lambda epoch: 0.1 / (1 + epoch)))
     with pytest.raises(Misuse, match="Received: `field` of Counting"):
@@ -79,7 +79,7 @@ def test_the_newest_of_two_generations_is_restored(tmp_path, variable):
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "other model"])
-def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, variable, damage):
+def test_the_previous_checkpoint_replaces_a_damaged_one(tmp_path, variable, damage):
     save(tmp_path, variable, 1.0, 1)
     save(tmp_path, variable, 2.0, 2)
     path = tmp_path / "fit-000000002.npz"

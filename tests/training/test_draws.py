@@ -83,7 +83,7 @@ experiment = Experiment(train, arms=ARMS, setting=Setting("digits", epochs=3, ba
 '''
 
 
-def test_draws_follow_the_seed_alone_also_after_a_kill(tmp_path):
+def test_global_draws_depend_only_on_the_seed_also_after_a_kill(tmp_path):
     script, options = write(tmp_path, SCRIPT), ["--results", tmp_path / "out", "--jobs", "1", "--checkpoint-steps", "1"]
     for _ in range(2):
         done = run_script(script, options)

@@ -128,7 +128,7 @@ def test_dropout_masks_follow_the_seed_and_the_layer_not_the_construction_order(
     assert not np.array_equal(weights[0], weights[2])
 
 
-def test_epochs_are_shuffled_anew_and_by_seed(make_trial):
+def test_each_epoch_has_another_order(make_trial):
     trial = make_trial()
     orders = [trial.streams.generator("order", epoch).permutation(64) for epoch in (0, 1)]
     assert not np.array_equal(*orders)
@@ -196,7 +196,7 @@ def test_a_loss_that_would_train_wrongly_is_refused(make_trial, loss, said):
         trial.fit(linear(trial), optimizer=optimizers.SGD(), loss=loss)
 
 
-def test_a_function_that_was_told_to_take_logits_is_a_loss(make_trial):
+def test_a_loss_function_with_from_logits_bound_to_true_is_accepted(make_trial):
     trial = make_trial()
     loss = functools.partial(losses.categorical_crossentropy, from_logits=True)
     assert fit(trial, seeded(trial, linear), loss=loss).history[0]["train_loss"] < 4
@@ -225,7 +225,7 @@ def test_the_best_epoch_is_the_one_of_highest_val_accuracy_then_lowest_nll(make_
     assert done.best["epoch"] == ranked[0]["epoch"]
 
 
-def test_stages_need_names_of_their_own(make_trial):
+def test_stages_need_different_names(make_trial):
     trial = make_trial(epochs=1)
     model = seeded(trial, linear)
     fit(trial, model, stage="first")
@@ -253,7 +253,7 @@ class Interrupted(Exception):
 
 
 @pytest.mark.parametrize("at", [3, 6, 8, 11])
-def test_interrupted_within_an_epoch_it_goes_on_bit_for_bit(make_trial, tmp_path, at):
+def test_a_trial_interrupted_within_an_epoch_resumes_bit_for_bit(make_trial, tmp_path, at):
     """Dropout, augmentation, batch norm, callbacks with state and a step that draws noise; 4 updates an epoch."""
 
     def run(folder, stop_at=None):
@@ -357,7 +357,7 @@ def test_mixed_precision_trains_float32_weights_to_about_the_same_losses(make_tr
     assert histories[0][0]["train_loss"] != histories[1][0]["train_loss"]
 
 
-def test_stages_do_not_repeat_each_others_order_or_masks(make_trial):
+def test_stages_have_different_orders_and_masks(make_trial):
     trial = make_trial(epochs=1)
     asked = []
     original = trial.streams.generator
@@ -398,7 +398,7 @@ def test_a_stage_may_train_and_validate_on_other_examples(make_trial):
     assert np.array_equal(trial.predict(model, rest.images), outputs)
 
 
-def test_the_last_stage_sees_what_it_would_see_without_another(make_trial, tmp_path):
+def test_the_stage_fit_has_the_same_batches_with_and_without_an_earlier_stage(make_trial, tmp_path):
     alone, after = (make_trial(folder=tmp_path / name, epochs=2) for name in ("alone", "after"))
     fit(after, seeded(after, linear), stage="pretrain", on=after.val)
     noisy = functools.partial(models.small_cnn, widths=(4,), dropout=0.5)
@@ -407,7 +407,7 @@ def test_the_last_stage_sees_what_it_would_see_without_another(make_trial, tmp_p
     assert [row["train_loss"] for row in first] == [row["train_loss"] for row in second]
 
 
-def test_the_norm_of_each_update_is_kept(make_trial):
+def test_the_gradient_norm_of_each_update_is_recorded(make_trial):
     trial = make_trial(train_size=64, batch_size=16, epochs=2)
     done = fit(trial, seeded(trial, linear))
     assert len(done.norms) == done.steps == 8
@@ -471,7 +471,7 @@ def test_frozen_batch_norm_keeps_its_statistics(make_trial):
     assert np.array_equal(model.get_layer("norm1_1").moving_mean, np.zeros(4))
 
 
-def test_a_callback_of_ones_own_cannot_move_one_rate_of_two(make_trial):
+def test_a_callback_that_changes_one_of_two_learning_rates_is_refused(make_trial):
     class Halve(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
             self.model.optimizer.learning_rate = 0.05
@@ -498,7 +498,7 @@ class Moved(keras.callbacks.Callback):
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.0])
-def test_a_rate_that_one_of_two_optimizers_started_with_is_known_after_a_kill(make_trial, rate):
+def test_a_change_of_one_of_two_learning_rates_is_refused_after_a_kill_too(make_trial, rate):
     for dies, raised in ((True, Interrupted), (False, Misuse)):
         trial = make_trial(train_size=64, epochs=1, checkpoint_steps=1)
         players = {name: optimizers.SGD(rate) for name in ("up", "down")}
@@ -525,7 +525,7 @@ class Running:
 
 
 @pytest.mark.parametrize("late", [False, True])
-def test_a_loss_that_keeps_a_running_mean_counts_updates_alone(make_trial, late):
+def test_a_running_mean_in_a_loss_is_changed_by_updates_only(make_trial, late):
     trial = make_trial(train_size=40, batch_size=40, epochs=3)
     model, loss, seen = seeded(trial, linear), Running(late), tf.Variable(0)
 
@@ -548,7 +548,7 @@ def test_a_loss_that_keeps_a_running_mean_counts_updates_alone(make_trial, late)
     assert int(seen) == 3
 
 
-def test_a_loss_is_validated_with_what_its_step_holds_and_leaves_it(make_trial):
+def test_validation_restores_variables_that_a_loss_writes(make_trial):
     """A loss that the step does not call: what it writes in validation, the step would read."""
     held = tf.Variable(0.0)
 
@@ -583,7 +583,7 @@ class Calls(layers.Layer):
         return x
 
 
-def test_validation_and_the_look_at_the_head_leave_what_a_layer_counts(make_trial):
+def test_validation_and_probes_restore_the_counters_of_layers(make_trial):
     trial, shared = make_trial(train_size=64, batch_size=16, epochs=2), tf.Variable(0)
     inputs = keras.Input(trial.input_shape)
     x = Calls(shared, name="calls")(layers.Flatten(name="flatten")(inputs))

@@ -89,7 +89,7 @@ def initial(name, before):
         return built(made(name))
 
 
-def test_the_initial_weights_of_no_layer_of_keras_depend_on_those_before():
+def test_initial_weights_of_keras_layers_do_not_depend_on_earlier_layers():
     weighty = 0
     for name in KINDS:
         one, other = initial(name, 0), initial(name, 2)
@@ -144,14 +144,14 @@ INITIALIZERS = {
 
 
 @pytest.mark.parametrize("initializer", INITIALIZERS.values(), ids=INITIALIZERS)
-def test_every_kind_of_initializer_draws_by_layer_alone(initializer):
+def test_initial_weights_depend_only_on_the_layer_for_every_kind_of_initializer(initializer):
     first = kernel(initializer, 0)
     assert np.array_equal(first, kernel(initializer, 2))
     assert not np.array_equal(first, kernel(initializer, 0, name="other"))
     assert seeding.get_global_attribute("global_seed_generator") is None
 
 
-def test_an_initializer_that_two_layers_share_gives_each_weights_of_its_own():
+def test_an_initializer_shared_by_two_layers_gives_them_different_weights():
     shared = initializers.HeNormal()
     with seeded_weights(Streams(4)):
         both = [layers.Dense(4, kernel_initializer=shared, name=name) for name in ("first", "second")]
@@ -160,7 +160,7 @@ def test_an_initializer_that_two_layers_share_gives_each_weights_of_its_own():
     assert not np.array_equal(both[0].get_weights()[0], both[1].get_weights()[0])
 
 
-def test_a_seed_that_the_caller_chose_holds_also_where_keras_clones_it():
+def test_an_explicit_seed_is_used_also_in_copies_that_keras_makes():
     def made(before):
         return kernel(initializers.GlorotUniform(seed=11), before, layer=lambda n, **o: layers.MultiHeadAttention(n, 2, **o))
 
@@ -171,12 +171,12 @@ def test_a_seed_that_the_caller_chose_holds_also_where_keras_clones_it():
     assert np.array_equal(made(0), other.get_weights()[0])
 
 
-def test_a_generator_that_the_caller_seeded_is_refused():
+def test_an_initializer_with_a_seeded_generator_is_refused():
     with pytest.raises(Misuse, match=r"must be an integer or None, .* Received: RandomNormal\(seed=SeedGenerator\(7\)\)"):
         kernel(initializers.RandomNormal(seed=keras.random.SeedGenerator(7)), 0)
 
 
-def test_a_random_bias_beside_that_of_the_forget_gate_draws_by_layer_alone():
+def test_a_random_bias_of_an_lstm_depends_only_on_the_layer():
     def bias(before):
         random.seed(0)
         with seeded_weights(Streams(4)):
@@ -240,7 +240,7 @@ def table(make, kept=None, before=0, name="made", seed=4):
 
 
 @pytest.mark.parametrize(("make", "kept"), BY_INITIALIZER.values(), ids=BY_INITIALIZER)
-def test_a_variable_of_an_initializer_has_the_values_of_add_weight(make, kept):
+def test_a_variable_made_from_an_initializer_has_the_values_of_add_weight(make, kept):
     def added(layer):
         return layer.add_weight(shape=(4,), initializer=initializers.RandomNormal(), name="table")
 
@@ -249,7 +249,7 @@ def test_a_variable_of_an_initializer_has_the_values_of_add_weight(make, kept):
 
 
 @pytest.mark.parametrize("make", BY_ARRAY.values(), ids=BY_ARRAY)
-def test_an_array_drawn_in_build_depends_on_the_layer_alone(make):
+def test_an_array_drawn_in_build_depends_only_on_the_layer(make):
     first = table(make)
     assert np.array_equal(first, table(make, before=2))
     assert not np.array_equal(first, table(make, name="other"))
@@ -332,7 +332,7 @@ def fit(trial, model, **options):
     return trial.fit(model, optimizer=optimizers.SGD(0.0), **options)
 
 
-def test_blocks_with_equal_inner_names_have_weights_and_masks_of_their_own(make_trial):
+def test_blocks_with_equal_inner_names_have_different_weights_and_masks(make_trial):
     trial = make_trial(train_size=16, epochs=1)
     with seeded_weights(trial.streams):
         model = small(trial, Block(name="first"), Block(name="second"))
@@ -362,7 +362,7 @@ def ensemble(trial, members):
 
 
 @pytest.mark.parametrize("build", [member, stacked])
-def test_an_ensemble_of_one_network_is_refused_and_one_of_scopes_is_not(make_trial, build):
+def test_an_ensemble_of_equal_networks_is_refused_unless_built_in_name_scopes(make_trial, build):
     trial = make_trial(train_size=16, epochs=1)
     with seeded_weights(trial.streams):
         model = ensemble(trial, [build(trial, name) for name in ("a", "b")])
@@ -397,7 +397,7 @@ def test_layers_with_noise_that_share_a_name_are_refused(make_trial):
 
 
 @pytest.mark.parametrize("build", ["sequential", "subclass"])
-def test_the_name_of_the_model_is_no_part_of_a_layers(build):
+def test_the_name_of_the_model_is_not_part_of_a_layers_path(build):
     class Net(keras.Model):
         def __init__(self, **options):
             super().__init__(**options)
@@ -444,7 +444,7 @@ def test_an_automatic_name_after_another_model_is_refused(make_trial, kind):
             fit(after, student)
 
 
-def test_automatic_names_that_decide_nothing_and_layers_trained_before_are_taken(make_trial):
+def test_automatic_names_without_effect_and_layers_of_earlier_stages_are_accepted(make_trial):
     trial = make_trial(train_size=16, epochs=1)
     with seeded_weights(trial.streams):
         teacher = fit(
@@ -458,7 +458,7 @@ def test_automatic_names_that_decide_nothing_and_layers_trained_before_are_taken
     assert arrays_equal(before[:2], teacher.get_weights()[:2])
 
 
-def test_noise_within_a_layer_of_keras_does_not_depend_on_the_layers_before(make_trial):
+def test_noise_in_a_composite_layer_does_not_depend_on_earlier_layers(make_trial):
     def masks(before):
         trial = make_trial(train_size=16, epochs=1)
         with seeded_weights(trial.streams):
@@ -476,7 +476,7 @@ def test_noise_within_a_layer_of_keras_does_not_depend_on_the_layers_before(make
     assert len(masks(0)) == 1
 
 
-def test_noise_from_outside_the_model_is_refused(make_trial):
+def test_a_random_layer_outside_the_model_is_refused(make_trial):
     trial = make_trial(train_size=16, epochs=1)
     noise = layers.Dropout(0.5, name="outside")
 
@@ -490,7 +490,7 @@ def test_noise_from_outside_the_model_is_refused(make_trial):
         fit(trial, model, step=step)
 
 
-def test_a_layer_that_adds_more_than_one_number_is_refused(make_trial):
+def test_an_added_loss_that_is_not_a_scalar_is_refused(make_trial):
     class Adds(layers.Layer):
         def call(self, x):
             self.add_loss(keras.ops.sum(x, axis=-1))

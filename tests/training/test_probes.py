@@ -74,7 +74,7 @@ def own_hinge(targets, logits):
     return tf.reduce_mean(tf.nn.relu(1 - signs * logits), axis=-1)
 
 
-def test_losses_of_hard_labels_are_refused_where_labels_are_mixed(make_trial):
+def test_losses_for_hard_labels_are_refused_with_mixed_labels(make_trial):
     trial = make_trial(train_size=32, epochs=1)
     hard = [losses.Hinge(), losses.SquaredHinge(), losses.CategoricalHinge(), losses.squared_hinge, SPARSE]
     hard += [losses.BinaryFocalCrossentropy(from_logits=True), ours.pairwise_softmax, ours.symmetric_cross_entropy(), own_hinge]
@@ -86,7 +86,7 @@ def test_losses_of_hard_labels_are_refused_where_labels_are_mixed(make_trial):
     refused(trial, "mixes examples.* mixup", sample_weight=np.ones(32), augment=[augment.mixup()])
 
 
-def test_losses_of_soft_labels_and_hard_ones_train(make_trial):
+def test_losses_for_soft_labels_train_with_mixup_and_for_hard_labels_without(make_trial):
     soft = [None, losses.MeanSquaredError(), losses.CategoricalFocalCrossentropy(from_logits=True)]
     soft += [ours.generalized_cross_entropy(), ours.combined((1.0, BINARY), (0.1, BINARY))]
     trial = make_trial(train_size=16, epochs=1)
@@ -97,7 +97,7 @@ def test_losses_of_soft_labels_and_hard_ones_train(make_trial):
     assert all(0 < fit.history[0]["train_loss"] < 10 for fit in trial.fits.values())
 
 
-def test_losses_without_a_meaning_for_a_task_are_refused(make_trial):
+def test_losses_that_do_not_fit_the_task_are_refused(make_trial):
     mine = lambda **options: as_task(make_trial(train_size=32, epochs=1), **options)  # noqa: E731
     for loss in (SPARSE, losses.sparse_categorical_crossentropy):
         refused(mine(task=tasks.tiles), "one class per image|emit logits", loss=loss)
@@ -116,7 +116,7 @@ def test_losses_without_a_meaning_for_a_task_are_refused(make_trial):
         refused(trial, "emit logits", loss=loss)
 
 
-def test_an_augmentation_changes_label_and_image_or_neither_where_the_label_is_the_angle(make_trial):
+def test_an_augmentation_for_angles_must_change_both_image_and_label_or_neither(make_trial):
     angles = as_task(make_trial(train_size=32, epochs=1), tasks.rotated)
     loss = losses.MeanSquaredError()
     turning = [augment.flip(), augment.rotation(), augment.rand_augment(), augment.mixup(), augment.cutmix()]

@@ -20,7 +20,7 @@ def alone(tmp_path_factory):
 
 
 @pytest.mark.parametrize("count", [2, 4])
-def test_replicas_agree_to_five_digits(alone, tmp_path, count):
+def test_results_of_1_2_and_4_replicas_agree_to_five_digits(alone, tmp_path, count):
     rows, epochs = run(tmp_path, count)
     assert [(e["arm"], e["epoch"]) for e in epochs] == [(e["arm"], e["epoch"]) for e in alone[1]]
     for one, shared in zip(alone[1], epochs, strict=True):
@@ -96,7 +96,7 @@ def two_updates(clip, decay, extra):
     return [after - before for before, after in zip(first, weights, strict=True)], norms
 
 
-def test_every_pair_of_options_gives_the_update_worked_out_by_hand(shared_gradients):
+def test_updates_equal_a_numpy_reference_for_every_pair_of_options(shared_gradients):
     found_of = shared_gradients["by hand"]
     half = [options for options in gradients.BY_HAND if options[0] == "mixed_float16"]
     for options, found in zip(gradients.BY_HAND if len(found_of) == 12 else half, found_of, strict=True):
@@ -109,7 +109,7 @@ def test_every_pair_of_options_gives_the_update_worked_out_by_hand(shared_gradie
 
 
 @pytest.mark.parametrize("shared_gradients", [2], indirect=True)
-def test_every_optimizer_that_scales_the_loss_updates_as_over_one_replica(shared_gradients):
+def test_optimizers_with_loss_scaling_make_the_same_updates_on_two_replicas_as_on_one(shared_gradients):
     """Gradients summed twice would move SGD's weights by a factor."""
     assert {"Adam", "Muon", "MultiOptimizer", "Nadam"} <= set(shared_gradients["optimizers"])
     for name, (alone, shared) in shared_gradients["optimizers"].items():
@@ -118,7 +118,7 @@ def test_every_optimizer_that_scales_the_loss_updates_as_over_one_replica(shared
             assert np.allclose(one, other, atol=1e-3 * np.abs(one).max()), name
 
 
-def test_killed_within_an_epoch_it_goes_on_bit_for_bit_and_each_replica_has_a_loss_for_each_example(tmp_path):
+def test_two_replicas_resume_bit_for_bit_and_refuse_a_wrong_number_of_losses(tmp_path):
     found = found_by("resumed.py", tmp_path)
     whole, killed = found["whole"], found["killed"]
     assert (whole.pop("resumes"), killed.pop("resumes")) == (0, 1)

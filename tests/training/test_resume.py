@@ -88,7 +88,7 @@ class Signed(optimizers.Optimizer):
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16", "mixed_bfloat16"])
-def test_every_optimizer_of_keras_goes_on_bit_for_bit(make_trial, precision):
+def test_every_optimizer_of_keras_resumes_bit_for_bit(make_trial, precision):
     """One model with a head for each; their losses are scaled, so what they hold is hidden behind that wrapper as well."""
     names = list(kinds())
 
@@ -115,7 +115,7 @@ def test_variables_of_a_users_optimizer_are_saved(make_trial):
     assert same_ends(make_trial, softmax_regression, make=lambda: Signed(0.01))
 
 
-def test_what_an_optimizer_cannot_do_here_is_refused(make_trial):
+def test_unsupported_options_of_optimizers_are_refused(make_trial):
     class Counting(optimizers.SGD):
         updates = 0
 
@@ -138,7 +138,7 @@ def test_what_an_optimizer_cannot_do_here_is_refused(make_trial):
         assert "\n" not in str(caught.value)
 
 
-def test_an_update_that_overflows_in_float16_is_neither_counted_nor_taken_for_divergence(make_trial):
+def test_an_overflow_in_float16_counts_neither_as_update_nor_as_divergence(make_trial):
     """Gradients of the logits are up to 300 / 16, the scale is 2^15, and float16 ends at 65504."""
     keras.config.set_dtype_policy("mixed_float16")
     try:
@@ -183,7 +183,7 @@ def poisoned(targets, logits):
     return tf.ones_like(logits[:, 0]), lambda _: (None, np.nan * logits)
 
 
-def test_a_layer_in_float16_has_its_loss_scaled_under_any_policy_and_never_twice(make_trial):
+def test_the_loss_is_scaled_once_if_any_layer_computes_in_float16(make_trial):
     half = layers.Dense(8, dtype="mixed_float16", name="half")
     trial = make_trial(epochs=1)
     model = softmax_regression(trial, half)
@@ -219,7 +219,7 @@ class Stateful(layers.Layer):
         return inputs + 0.1 * sum(noise) + self.mean.result()
 
 
-def test_generators_and_metrics_in_a_layer_go_on_and_follow_the_seed(make_trial):
+def test_generators_and_metrics_in_a_layer_are_resumed_and_seeded(make_trial):
     build = lambda trial: softmax_regression(trial, Stateful(name="stateful"))  # noqa: E731
     assert same_ends(make_trial, build)
     trial = make_trial(epochs=1, folder="seeded")
@@ -230,7 +230,7 @@ def test_generators_and_metrics_in_a_layer_go_on_and_follow_the_seed(make_trial)
     assert {int(state[0]) for state in states} == {trial.streams.key("noise", 0, "stateful", i) for i in range(4)}
 
 
-def test_variables_that_a_step_writes_go_on(make_trial):
+def test_variables_that_a_step_writes_are_resumed(make_trial):
     """A teacher that follows the student, and a plain variable."""
 
     def step_of(trial_teacher):
@@ -252,7 +252,7 @@ def test_variables_that_a_step_writes_go_on(make_trial):
     assert same_ends(make_trial, softmax_regression, step=teacher)
 
 
-def test_a_finished_stage_gives_back_what_its_step_wrote(make_trial):
+def test_a_finished_stage_restores_variables_that_its_step_wrote(make_trial):
     counts = []
     for _ in range(2):
         count = tf.Variable(0.0)
@@ -269,7 +269,7 @@ def test_a_finished_stage_gives_back_what_its_step_wrote(make_trial):
     assert counts == [4.0, 4.0]
 
 
-def test_variables_that_a_loss_or_an_augmentation_writes_go_on(make_trial):
+def test_variables_that_a_loss_or_an_augmentation_writes_are_resumed(make_trial):
     def running():
         mean = tf.Variable(0.0)
 
@@ -301,7 +301,7 @@ def test_callbacks_may_draw_from_the_global_generators(make_trial):
 
 
 @pytest.mark.parametrize("held", ["plain", "in a list", "in a dict"])
-def test_a_variable_of_a_layer_that_keras_does_not_list_is_refused(make_trial, held):
+def test_an_untracked_variable_of_a_layer_is_refused(make_trial, held):
     class Hiding(layers.Layer):
         def build(self, shape):
             variable = tf.Variable(0.0)
@@ -318,7 +318,7 @@ def test_a_variable_of_a_layer_that_keras_does_not_list_is_refused(make_trial, h
 
 
 @pytest.mark.parametrize("kind", ["as it was trained", "its features", "averaged"])
-def test_a_teacher_has_the_statistics_that_it_is_scored_with_also_after_a_kill(make_trial, kind):
+def test_a_teacher_has_its_scoring_statistics_also_after_a_kill(make_trial, kind):
     """The student's losses are the teacher's, whose mean is got in another way, by `trial.predict`."""
 
     def run(folder, kills):
@@ -404,7 +404,7 @@ def drawing(draw):
 
 
 @pytest.mark.parametrize("said", CHANCE)
-def test_chance_that_no_checkpoint_holds_is_refused(make_trial, said):
+def test_random_operations_with_unsaved_state_are_refused(make_trial, said):
     with pytest.raises(Misuse, match=said) as caught:
         ends(make_trial, noisy_layer(CHANCE[said]))
     assert "\n" not in str(caught.value)
@@ -419,12 +419,12 @@ def test_chance_that_no_checkpoint_holds_is_refused(make_trial, said):
         ("`own` in", lambda: own.normal()),
     ],
 )
-def test_chance_is_found_wherever_it_is_drawn(make_trial, said, draw, where):
+def test_random_operations_are_found_in_losses_augmentations_and_steps(make_trial, said, draw, where):
     with pytest.raises(Misuse, match=said):
         ends(make_trial, softmax_regression, **{where: drawing(draw)[where]})
 
 
-def test_chance_in_inference_alone_is_found(make_trial):
+def test_a_random_operation_in_inference_mode_is_found(make_trial):
     class InInference(layers.Layer):
         def call(self, inputs, training=None):
             return inputs if training else inputs + tf.random.normal(tf.shape(inputs))

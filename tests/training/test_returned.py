@@ -47,7 +47,7 @@ def trial(make_trial):
         yield trial
 
 
-def test_an_average_of_trained_models_is_scored_with_statistics_of_its_own(trial):
+def test_an_average_of_trained_models_is_scored_with_re_estimated_statistics(trial):
     """As is a trained model that is given the same weights."""
     members = [fit(trial, normalised(trial), rate, f"member{rate:g}") for rate in (0.05, 0.2)]
     mean = [np.mean(weights, axis=0) for weights in zip(*(one.get_weights() for one in members), strict=True)]
@@ -61,7 +61,7 @@ def test_an_average_of_trained_models_is_scored_with_statistics_of_its_own(trial
     assert np.abs(outputs - before).max() > 0.1  # eight updates of momentum 0.99 are no statistics
 
 
-def test_a_frozen_norm_of_an_average_keeps_its_statistics(trial):
+def test_frozen_batch_norm_of_an_average_keeps_its_statistics(trial):
     fit(trial, normalised(trial, trainable=False))
     soup = normalised(trial, trainable=False)
     soup.set_weights(pretrained(soup))
@@ -75,7 +75,7 @@ def pretrained(model):
 
 
 @pytest.mark.parametrize("first", ["nothing", "another model"])
-def test_pretrained_weights_are_scored_as_they_are(trial, first):
+def test_pretrained_models_keep_their_batch_norm_statistics(trial, first):
     if first == "another model":
         fit(trial, other(trial))
     model = normalised(trial)
@@ -143,19 +143,19 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("make", "said"), REFUSED.values(), ids=REFUSED)
-def test_what_was_trained_in_another_way_or_not_at_all_is_refused(trial, make, said):
+def test_untrained_models_and_custom_training_loops_are_refused(trial, make, said):
     with pytest.raises(Misuse, match=said) as refused:
         check_predictor(trial, make(trial))
     assert "\n" not in str(refused.value)
 
 
-def test_keras_trains_as_ever_afterwards(make_trial):
+def test_keras_fit_works_again_afterwards(make_trial):
     with forbid_custom_loops():
         pass
     by_keras(make_trial())
 
 
-def test_a_model_with_automatic_names_is_kept(trial, tmp_path):
+def test_a_model_with_automatic_names_can_be_saved(trial, tmp_path):
     model = keras.Sequential([keras.Input(trial.input_shape), layers.Flatten(), layers.Dense(trial.classes)])
     outputs = score(trial, fit(trial, model), None, test=None, keep=tmp_path / "kept.keras")[1]["val"]
     assert np.array_equal(as_it_is(trial, keras.saving.load_model(tmp_path / "kept.keras", compile=False)), outputs)

@@ -101,7 +101,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("build", "options", "said"), WRONG.values(), ids=WRONG)
-def test_what_cannot_be_trained_is_one_line(make_trial, build, options, said):
+def test_invalid_steps_and_models_give_one_line(make_trial, build, options, said):
     trial = make_trial(epochs=1, train_size=16)
     with seeded_weights(trial.streams), pytest.raises(Misuse, match=said) as refused:
         trial.fit(build(trial), **{"optimizer": optimizers.SGD(0.1), **options})
@@ -109,7 +109,7 @@ def test_what_cannot_be_trained_is_one_line(make_trial, build, options, said):
     assert not list(trial.host.folder.glob("*.npz"))
 
 
-def test_a_step_of_two_views_whose_mean_is_taken_has_the_gradient_of_that_mean(make_trial):
+def test_a_step_that_averages_the_losses_of_two_views_has_the_gradient_of_their_mean(make_trial):
     """Of equal views it is that of one: the norms agree with those of the plain step, in batches of 16 and 4."""
 
     def mean_of_two(model, images, targets, seed):
