@@ -9,22 +9,22 @@ def image(pixels):
     return np.asarray(pixels, np.uint8)[None, :, :, None]
 
 
-def bins(found):
-    """The nine bins' votes, summed over all cells of one block."""
-    return found.reshape(-1, 4, 9).sum(axis=(0, 1))
+def bins(features):
+    """Votes of the nine bins, summed over the cells of all blocks."""
+    return features.reshape(-1, 4, 9).sum(axis=(0, 1))
 
 
 def test_a_vertical_edge_votes_for_the_first_bin_alone():
     edge = np.zeros((8, 8))
     edge[:, 4:] = 255  # brightness grows to the right: a gradient at 0°, in the columns 3 and 4
-    found = features.hog(image(edge))
-    assert found.shape == (1, 36)  # one block of 2 × 2 cells with 9 bins
-    votes = found.reshape(4, 9)
+    descriptor = features.hog(image(edge))
+    assert descriptor.shape == (1, 36)  # one block of 2 × 2 cells with 9 bins
+    votes = descriptor.reshape(4, 9)
     # Each cell has 4 pixels of the edge with a gradient of 1: four equal votes, brought to length 1, are ½ each. Clipped at
     # 0.2 and brought to length 1 again, they are ½ once more.
     assert votes[:, 0] == pytest.approx(0.5, abs=1e-4)
     assert np.all(votes[:, 1:] == 0)
-    assert np.array_equal(features.hog(image(255 - edge)), found)  # directions count, not signs
+    assert np.array_equal(features.hog(image(255 - edge)), descriptor)  # directions count, not signs
 
 
 def test_a_horizontal_edge_is_shared_between_80_and_100_degrees():

@@ -52,13 +52,13 @@ def test_a_network_with_learning_rate_0_does_not_change(trial, moves, stays):
 def test_adversarial_losses_for_constant_logits_by_hand(trial):
     model = gan.conditional_gan(trial, width=4)
     judge = model.get_layer("discriminator")
-    judge.set_weights([np.zeros_like(w) for w in judge.get_weights()])  # logit 0: one half, for real and generated alike
+    judge.set_weights([np.zeros_like(w) for w in judge.get_weights()])  # logit 0 for real and generated images
     images, targets = tf.zeros((6, *trial.input_shape)), tf.one_hot(np.arange(6), 10)
     losses, outputs = gan.adversarial(model, images, targets, tf.constant([1, 2]))
     assert outputs is None
     assert losses["generator"].numpy() == pytest.approx(np.full(6, np.log(2)))
     assert losses["discriminator"].numpy() == pytest.approx(np.full(6, 2 * np.log(2)))
-    judge.get_layer("real").set_weights([np.zeros((8, 1)), np.array([3.0])])  # it now calls all of them real
+    judge.get_layer("real").set_weights([np.zeros((8, 1)), np.array([3.0])])  # logit 3 for all images
     losses, _ = gan.adversarial(model, images, targets, tf.constant([1, 2]))
     assert losses["generator"].numpy() == pytest.approx(np.full(6, np.log1p(np.exp(-3))))
     assert losses["discriminator"].numpy() == pytest.approx(np.full(6, np.log1p(np.exp(-3)) + np.log1p(np.exp(3))))
@@ -71,11 +71,11 @@ def test_generated_images_depend_on_the_seed_and_the_class(trial):
     assert (images.shape, images.dtype) == ((8, *trial.input_shape), np.uint8)
     assert np.array_equal(images, gan.generated(trial, model, labels))
     other = gan.generated(trial, model, np.repeat([7, 3], 4))
-    assert not np.array_equal(images, other)  # the same noise, told another class
+    assert not np.array_equal(images, other)  # the same noise with another class
 
 
 def test_a_gan_learns_a_pattern_for_each_class(make_trial):
-    """Two classes, one lit on the left and one on the right: so must be what is generated."""
+    """Two classes, bright on the left and on the right: generated images have the same pattern."""
     trial = make_trial(epochs=60, batch_size=8, train_size=64, classes=2, input_shape=(8, 8, 1))
     labels = np.arange(64) % 2
     images = np.zeros((64, 8, 8, 1), np.uint8)

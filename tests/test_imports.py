@@ -1,4 +1,4 @@
-"""Imports run one way: every import of common/ and experiments/, those inside functions too, held against the rules."""
+"""Checks all imports in common/ and experiments/, also those inside functions, against the layering rules."""
 
 import ast
 import graphlib
@@ -44,7 +44,7 @@ MAY_IMPORT = {
     },
     "experiments": {"helpers", "tasks", "space", "experiment", "parts"},
 }
-"""Which rooms, or groups of modules at the top of common/, each of them may import besides itself."""
+"""For each room or group of modules at the top of common/, those that it may import besides itself."""
 READ_ROWS_ALONE = ("rows", "verdicts", "figures", "report")
 SLOW = {
     "common.commands.outcome": {"common.figures"},
@@ -60,7 +60,7 @@ SLOW = {
     "common.search.oracles": {"keras_tuner", "scipy.stats"},
     "common.verdicts.stats": {"scipy"},
 }
-"""What is imported inside functions, because importing it takes long."""
+"""Slow imports that are made inside functions, by module."""
 
 
 def modules():
@@ -71,7 +71,7 @@ def modules():
 
 
 def imported(nodes):
-    """The modules that import statements name; of `from package import name` the module `package.name` if there is one."""
+    """Modules that import statements name; for `from package import name` the module `package.name`, if it exists."""
     for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -86,7 +86,7 @@ IMPORTS = {name: set(imported(ast.walk(tree))) for name, tree in TREES.items()}
 
 
 def group(module):
-    """The room of a module, or the group at the top of common/ that it belongs to."""
+    """Room of a module, or its group at the top of common/."""
     package, *rest = module.split(".")
     if package == "experiments":
         return "experiments"

@@ -1,4 +1,4 @@
-"""What a computer has, from what Linux tells of its processors, and on what the last bits of a result depend."""
+"""Detection of processor, GPUs and oneDNN, from /proc/cpuinfo and nvidia-smi."""
 
 import platform
 import subprocess
@@ -16,7 +16,7 @@ A100 = "GPU 2: NVIDIA A100-SXM4-40GB (UUID: GPU-cc31)\n  MIG 1g.5gb      Device 
 
 @pytest.fixture(autouse=True)
 def plain(monkeypatch):
-    """No GPU, no choice of the user's."""
+    """No GPUs, and no environment variables of the user."""
     for name in (machine.ONEDNN, "CUDA_VISIBLE_DEVICES"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(machine, "_without_cuda", lambda: True)

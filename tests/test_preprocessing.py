@@ -9,7 +9,7 @@ from common.training.trial import Trial
 
 @pytest.fixture
 def train():
-    """800 images of 3 × 3 pixels whose channels differ, and whose neighbouring pixels are alike."""
+    """800 images of 3 × 3 pixels with different channels and correlated neighbouring pixels."""
     generator = np.random.default_rng(0)
     smooth = generator.normal(120, 30, (800, 1, 1, 3)) + generator.normal(0, 15, (800, 3, 3, 3)) + [0, 20, 50]
     return Split.of(np.clip(smooth, 0, 255).astype(np.uint8), np.zeros(800, np.int64), 1)
@@ -46,7 +46,7 @@ def test_standardised_image_removes_brightness_and_contrast(train):
     x = output(layer, train)
     assert x.mean(axis=(1, 2, 3)) == pytest.approx(np.zeros(800), abs=1e-4)
     other = np.asarray(layer(0.5 * train.images.astype(np.float32) + 60))
-    assert np.abs(other - x).max() < 0.05  # but for the 1 that is added to the variance
+    assert np.abs(other - x).max() < 0.05  # not 0, because of the 1 added to the variance
     assert not layer.weights
 
 
@@ -69,12 +69,14 @@ def test_whitened_pixels_are_uncorrelated_with_variance_1(train):
 def test_whitened_variances_follow_the_formula_with_epsilon(train):
     x = output(preprocessing.standardised(train), train).reshape(800, 27).astype(np.float64)
     strengths = np.linalg.eigvalsh(np.cov(x.T, bias=True))
-    found = np.linalg.eigvalsh(np.cov(output(preprocessing.whitened(train, epsilon=0.1), train).reshape(800, 27).T, bias=True))
-    assert found == pytest.approx(strengths / (strengths + 0.1), abs=1e-4)
+    variances = np.linalg.eigvalsh(
+        np.cov(output(preprocessing.whitened(train, epsilon=0.1), train).reshape(800, 27).T, bias=True)
+    )
+    assert variances == pytest.approx(strengths / (strengths + 0.1), abs=1e-4)
 
 
 def test_the_whitening_matrix_is_symmetric(train):
-    # Zero-phase: of all whitenings the one nearest to the images themselves, so its matrix is symmetric.
+    # Zero-phase whitening, the one nearest to the identity, has a symmetric matrix.
     matrix = preprocessing.whitened(train).matrix
     assert np.allclose(matrix, matrix.T, atol=1e-5)
 

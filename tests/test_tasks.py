@@ -113,20 +113,20 @@ def test_a_canvas_shows_exactly_the_classes_of_its_labels():
     images = np.broadcast_to((100 + labels).astype(np.uint8)[:, None, None, None], (40, 3, 3, 1))
     canvas = tasks.tiles.change(Split.of(images, labels, 4), np.random.default_rng(0))
     assert canvas.images.shape == (40, 6, 6, 1)
-    for image, there in zip(canvas.images, canvas.labels, strict=True):
+    for image, present in zip(canvas.images, canvas.labels, strict=True):
         shown = set(np.unique(image)) - {0}
-        assert shown == {100 + c for c in np.flatnonzero(there)}
+        assert shown == {100 + c for c in np.flatnonzero(present)}
         quarters = [image[y : y + 3, x : x + 3] for y in (0, 3) for x in (0, 3)]
         assert all(len(np.unique(q)) == 1 for q in quarters)
         assert 1 <= sum(q.any() for q in quarters) <= 3
-    own = canvas.labels[np.arange(40), labels]
-    assert own.all()  # the example itself is always among them
+    first = canvas.labels[np.arange(40), labels]
+    assert first.all()  # a canvas always shows the example itself
 
 
 def test_f1_of_labels_by_hand():
     logits = np.array([[1.0, -1], [1, 1], [-1, -1]])
     labels = np.array([[1, 0], [0, 1], [1, 1]], np.float32)
-    # Label 0: 1 hit, 2 found, 2 there; label 1: 1 hit, 1 found, 2 there.
+    # Label 0: 1 correct, 2 predicted, 2 present; label 1: 1 correct, 1 predicted, 2 present.
     assert tasks.tiles.scores(logits, labels)["f1"] == pytest.approx((2 / 4 + 2 / 3) / 2)
     # −log σ(1) where right, −log σ(−1) where wrong: 3 of 6 are wrong.
     assert tasks.tiles.scores(logits, labels)["nll"] == pytest.approx(np.log1p(np.exp(-1)) + 0.5)

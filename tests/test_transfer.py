@@ -12,7 +12,7 @@ from common.training.seeding import seeded_weights
 
 @pytest.fixture
 def trial(make_trial, digits):
-    """Twenty examples of the digits 5 to 9; the others are there to be pretrained on."""
+    """Twenty examples of the digits 5 to 9, with the digits 0 to 4 for pretraining."""
     trial = make_trial(epochs=1, classes=5)
     fields = {"train_size": 20, "classes": (5, 6, 7, 8, 9)}
     trial.train, trial.val, trial.others = tasks.examples(digits, tasks.classification, Streams(0), **fields)

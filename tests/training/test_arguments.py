@@ -1,4 +1,4 @@
-"""What `Trial.fit` cannot be given is one line, before anything is trained."""
+"""Invalid arguments of `Trial.fit` are refused in one line, before training starts."""
 
 import types
 
@@ -85,12 +85,12 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize(("given", "said"), WRONG.values(), ids=WRONG.keys())
-def test_invalid_arguments_of_fit_are_refused_by_name(make_trial, given, said):
+@pytest.mark.parametrize(("options", "message"), WRONG.values(), ids=WRONG.keys())
+def test_invalid_arguments_of_fit_are_refused_by_name(make_trial, options, message):
     trial = make_trial()
     right = {"model": small_cnn(trial, widths=(4,)), "optimizer": optimizers.SGD(0.1)}
-    with pytest.raises(Misuse, match=said) as refused:
-        trial.fit(**right | given(trial))
+    with pytest.raises(Misuse, match=message) as refused:
+        trial.fit(**right | options(trial))
     assert "\n" not in str(refused.value)
     assert trial.fits == {}
 
@@ -107,7 +107,7 @@ def test_the_remedies_of_error_messages_work(make_trial):
 
 def test_invalid_class_weights_are_refused(make_trial):
     trial = make_trial(train_size=32, epochs=1)
-    for given, said in (
+    for given, message in (
         ({"3": 2.0}, "has an unknown class: write a list of 10 weights.* Received: '3'"),
         ({10: 2.0}, "Received: 10"),
         ({True: 2.0}, "Received: True"),
@@ -118,14 +118,14 @@ def test_invalid_class_weights_are_refused(make_trial):
         ([0.0] * 10, "not all 0. Received: 0"),
         (["a"] * 10, "must be numbers"),
     ):
-        refused(trial, said, class_weight=given)
+        refused(trial, message, class_weight=given)
     for task, loss in ((tasks.tiles, BINARY), (tasks.rotated, losses.MeanSquaredError())):
         refused(as_task(make_trial(train_size=32), task), "needs one class per image", class_weight=[1.0] * 10, loss=loss)
 
 
 def test_invalid_sample_weights_are_refused(make_trial):
     trial = make_trial(train_size=32, epochs=1)
-    for given, said in (
+    for given, message in (
         (np.ones(31), r"each of the 32 examples of train. Received: \(31,\)"),
         (lambda split: np.ones(3), r"Received: \(3,\)"),
         (-np.ones(32), "Received: -1.0"),
@@ -136,7 +136,7 @@ def test_invalid_sample_weights_are_refused(make_trial):
         (lambda split: np.ones(32) if len(split) == 32 else None, "sample_weight of val must be numbers. Received: None"),
         (lambda split: np.ones(32), r"examples of val. Received: \(32,\)"),
     ):
-        refused(trial, said, sample_weight=given)
+        refused(trial, message, sample_weight=given)
 
 
 class Stepping(Subclass):
@@ -176,7 +176,7 @@ def test_optimizers_must_be_new_for_each_fit(make_trial):
     built, wrapped = optimizers.SGD(0.1), optimizers.SGD(0.1)
     for one in (built, wrapped):
         one.build(network(trial).trainable_variables)
-    for given, said in (
+    for given, message in (
         ("adam", "Received: 'adam'"),
         (optimizers.Adam, "an instance created in train"),
         (used, "needs a new optimizer, but this one is already built. Received: sgd"),
@@ -184,7 +184,7 @@ def test_optimizers_must_be_new_for_each_fit(make_trial):
         (optimizers.LossScaleOptimizer(wrapped), "this one is already built"),
         ({"logits": optimizers.SGD(0.1)}, "needs a step"),
     ):
-        refused(trial, said, optimizer=given)
+        refused(trial, message, optimizer=given)
     one = optimizers.SGD(0.1)
     step = lambda model, images, targets, seed: None  # noqa: E731
     refused(trial, "a separate optimizer", optimizer={"logits": one, "flatten": one}, step=step)
@@ -206,7 +206,7 @@ def test_images_and_labels_of_a_user_are_checked():
     images, labels = np.zeros((4, 8, 8, 1), np.uint8), np.arange(4)
     assert Split.of(images, labels.astype(np.int32), 4).labels.dtype == np.int64
     assert Split.of(images, labels, None).labels.dtype == np.float32
-    for wrong, said in (
+    for wrong, message in (
         ((images / 255.0, labels, 4), r"np.round\(255 \* images\).* Received: float64"),
         ((images[..., 0], labels, 4), r"\[n, height, width, channels\].* Received: uint8 \(4, 8, 8\)"),
         ((images, labels, 3), "of 3 classes are 0 … 2. Received: 3"),
@@ -215,7 +215,7 @@ def test_images_and_labels_of_a_user_are_checked():
         ((images, labels[:3], 4), "4 images and 3 labels"),
         ((images, np.array([0, 1, 2, np.nan]), None), "finite numbers"),
     ):
-        with pytest.raises(Misuse, match=said):
+        with pytest.raises(Misuse, match=message):
             Split.of(*wrong)
     split = Split.of(images, labels, 4)
     with pytest.raises(Misuse, match="Received: float64"):

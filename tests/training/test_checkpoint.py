@@ -65,8 +65,8 @@ def save(folder, variable, value, position):
 
 
 def restore(folder, variable):
-    said = []
-    return checkpoint.restore(folder, "fit", {"model": [variable]}, said.append), said
+    warnings = []
+    return checkpoint.restore(folder, "fit", {"model": [variable]}, warnings.append), warnings
 
 
 def test_the_newest_of_two_generations_is_restored(tmp_path, variable):
@@ -92,11 +92,11 @@ def test_the_previous_checkpoint_replaces_a_damaged_one(tmp_path, variable, dama
     else:
         checkpoint.save(tmp_path, "fit", 2, {"value": 2.0}, {"model": [keras.Variable(np.zeros(7))]})
     variable.assign(np.zeros(4))
-    state, said = restore(tmp_path, variable)
+    state, warnings = restore(tmp_path, variable)
     assert state == {"value": 1.0}
     assert np.array_equal(variable.numpy(), np.full(4, 1.0))
-    assert len(said) == 1
-    assert "fit-000000002.npz is damaged" in said[0]
+    assert len(warnings) == 1
+    assert "fit-000000002.npz is damaged" in warnings[0]
 
 
 def test_nothing_to_restore(tmp_path, variable):

@@ -87,7 +87,7 @@ def numpy_epoch(trial, weights, bias, rate, l2=0.0, momentum=0.0, clip=None, cla
     ids=["plain", "l2", "momentum", "clipped", "class weights", "sparse labels"],
 )
 def test_an_epoch_agrees_with_numpy(make_trial, options, fit_options, reference):
-    trial = make_trial(train_size=50, batch_size=16, epochs=1)  # the last batch has 2 examples, and counts by them
+    trial = make_trial(train_size=50, batch_size=16, epochs=1)  # the last batch has 2 examples
     model = seeded(trial, linear, **options)
     weights, bias = model.get_weights()
     made = {key: value() if key == "optimizer" else value for key, value in fit_options.items()}
@@ -155,7 +155,7 @@ def test_callbacks_work_as_in_keras(make_trial, tmp_path):
             keras.callbacks.TensorBoard(tmp_path / "board"),
         ],
     )
-    assert rates == [0.1, 0.05, 0.025]  # the first epoch always improves, then two that do not
+    assert rates == [0.1, 0.05, 0.025]  # the first epoch always improves, the next two do not
     assert done.epoch == 3
     assert list((tmp_path / "board").rglob("events*"))
     assert arrays_equal(model.get_weights(), stop.best_weights)
@@ -179,7 +179,7 @@ def test_a_schedule_ends_with_the_run(make_trial):
 
 
 @pytest.mark.parametrize(
-    ("loss", "said"),
+    ("loss", "message"),
     [
         ("categorical_crossentropy", "Received: 'categorical_crossentropy'"),
         (losses.CategoricalCrossentropy(), "Received: CategoricalCrossentropy"),
@@ -190,9 +190,9 @@ def test_a_schedule_ends_with_the_run(make_trial):
         (losses.MeanSquaredError(reduction="sum"), "reduction='sum'"),
     ],
 )
-def test_a_loss_that_would_train_wrongly_is_refused(make_trial, loss, said):
+def test_a_loss_that_would_train_wrongly_is_refused(make_trial, loss, message):
     trial = make_trial()
-    with pytest.raises(Misuse, match=said):
+    with pytest.raises(Misuse, match=message):
         trial.fit(linear(trial), optimizer=optimizers.SGD(), loss=loss)
 
 
@@ -446,7 +446,7 @@ def test_two_players_each_train_their_own_layers(make_trial):
     # The bias' gradient is −1 or +1 in each of the 4 updates.
     assert model.get_layer("up").get_weights()[1] == pytest.approx([0.4])
     assert model.get_layer("down").get_weights()[1] == pytest.approx([-0.4])
-    assert "val_accuracy" not in history[0]  # it is no predictor
+    assert "val_accuracy" not in history[0]  # the model is not a predictor
 
 
 def test_batch_norm_statistics_are_those_of_the_train_split(make_trial):
@@ -483,7 +483,7 @@ def test_a_callback_that_changes_one_of_two_learning_rates_is_refused(make_trial
 
 
 class Moved(keras.callbacks.Callback):
-    """Changes the rate within an epoch, then dies if it is to."""
+    """Changes the learning rate within an epoch, then raises `Interrupted` if `dies`."""
 
     def __init__(self, at, dies):
         super().__init__()
@@ -505,11 +505,11 @@ def test_a_change_of_one_of_two_learning_rates_is_refused_after_a_kill_too(make_
         with pytest.raises(raised, match=None if dies else f"several optimizers.* Received: {rate:g}, then 0.05"):
             trial.fit(two_players(trial), optimizer=players, step=against, callbacks=[trial.unsaved(Moved(1, dies))])
     assert trial.resumes == 1
-    assert trial.fits["fit"].batches == 1  # it is refused at once, not after another epoch
+    assert trial.fits["fit"].batches == 1  # it is refused after the first update
 
 
 class Running:
-    """Cross-entropies times 1 + their running mean, which is a variable made when it is first needed, or at once."""
+    """Cross-entropy times 1 + its running mean, a variable that is created at once, or in the first call if `late`."""
 
     __name__ = "running"
 
@@ -549,26 +549,26 @@ def test_a_running_mean_in_a_loss_is_changed_by_updates_only(make_trial, late):
 
 
 def test_validation_restores_variables_that_a_loss_writes(make_trial):
-    """A loss that the step does not call: what it writes in validation, the step would read."""
-    held = tf.Variable(0.0)
+    """The step reads a variable that only the loss writes, in validation."""
+    count = tf.Variable(0.0)
 
     def loss(targets, logits):
-        held.assign_add(1.0)
-        return tf.nn.softmax_cross_entropy_with_logits(targets, logits) + held
+        count.assign_add(1.0)
+        return tf.nn.softmax_cross_entropy_with_logits(targets, logits) + count
 
     def step(model, images, targets, seed):
         logits = model(images, training=True)
-        return tf.nn.softmax_cross_entropy_with_logits(targets, logits) + 100 * held, logits
+        return tf.nn.softmax_cross_entropy_with_logits(targets, logits) + 100 * count, logits
 
     trial = make_trial(epochs=3)
     history = fit(trial, seeded(trial, linear), loss=loss, step=step).history
-    assert float(held) == 0
+    assert float(count) == 0
     assert all(row["train_loss"] < 5 for row in history)
     assert [row["val_loss"] - row["val_nll"] for row in history] == pytest.approx([1, 1, 1], abs=1e-5)
 
 
 class Calls(layers.Layer):
-    """Counts its calls, in a weight of its own and in a variable of the script's."""
+    """Counts its calls in a weight and in a variable of the script."""
 
     def __init__(self, shared, **options):
         super().__init__(**options)

@@ -1,4 +1,4 @@
-"""What is measured is what is returned: curves, best epochs, losses and rates, each against another way to the same number."""
+"""Curves, best epochs, losses and learning rates agree with other computations from the returned models."""
 
 import keras
 import numpy as np
@@ -81,19 +81,19 @@ def test_val_loss_includes_class_weights_sample_weights_and_penalties(make_trial
     model = keras.Model(inputs, layers.Dense(10, kernel_regularizer=keras.regularizers.L2(0.1), name="logits")(x))
     factors = np.arange(10) / 3
 
-    def own(split):
+    def sample_weight(split):
         return 1 + split.ids % 3
 
-    # A rate that changes nothing: train_loss is then that of the same weights.
-    row = fit(trial, model, optimizer=optimizers.SGD(0.0), class_weight=factors, sample_weight=own).history[-1]
+    # With learning rate 0, train_loss and val_loss are those of the same weights.
+    row = fit(trial, model, optimizer=optimizers.SGD(0.0), class_weight=factors, sample_weight=sample_weight).history[-1]
     hidden = keras.Model(inputs, [model.get_layer("hidden").output, model.output])
-    for split, found in ((trial.train, row["train_loss"]), (trial.val, row["val_loss"])):
+    for split, measured in ((trial.train, row["train_loss"]), (trial.val, row["val_loss"])):
         images = split.images.astype(np.float32)
         inner, logits = (np.asarray(value, np.float64) for value in hidden(images))
         nll = -metrics.log_softmax(logits)[np.arange(len(split)), split.labels]
-        expected = (factors[split.labels] * own(split) * nll).mean() + 0.01 * images.mean()
+        expected = (factors[split.labels] * sample_weight(split) * nll).mean() + 0.01 * images.mean()
         expected += 1e-6 * (inner**2).sum(axis=1).mean() + 0.1 * (model.get_layer("logits").get_weights()[0] ** 2).sum()
-        assert found == pytest.approx(expected, rel=1e-4)
+        assert measured == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_step_of_a_regression_without_loss_has_no_val_loss(make_trial):
@@ -176,7 +176,7 @@ def test_predictions_in_train_equal_those_of_scoring(make_trial):
     small = inference.deployed(trial, model)
     assert arrays_equal(before, model.get_weights())
     raw = model(trial.val.images.astype(np.float32), training=False)
-    assert not np.allclose(raw, within, atol=0.1)  # the moving averages have not settled
+    assert not np.allclose(raw, within, atol=0.1)  # the moving averages have not converged
     _, outputs = score(trial, model, trial.fits["fit"], test=None)
     assert np.allclose(outputs["val"], within, atol=1e-5)
     assert tempered.temperature == calibration.best_temperature(within, trial.val.labels)
@@ -191,7 +191,7 @@ def test_statistics_are_reestimated_once_for_the_same_weights(make_trial, monkey
         model = models.small_cnn(trial, widths=(4, 4), normalization="batch")
 
     def by_hand():
-        """As if nothing had been kept."""
+        """Predictions without the cache."""
         kept = model.get_weights()
         estimate(model, trial.trained_on(model), trial.scoring_order(trial.trained_on(model)), trial.batch_size)
         outputs = prediction.predict(prediction.forward(model), trial.val)
@@ -235,7 +235,7 @@ def test_invalid_arguments_of_predict_give_one_line(make_trial):
         if isinstance(layer, layers.BatchNormalization):
             break
     other = keras.Model(inputs, layers.Dense(10)(layers.GlobalAveragePooling2D()(x)))
-    for model, given, said in (
+    for model, given, message in (
         (head, trial.val, r"must be that of the images, .* Received: \(5,\)"),
         (head, np.zeros((3, 5)), "images are uint8 .* Received: float64"),
         (words, trial.val, r"must be that of the images, .* Received: \(7,\)"),
@@ -243,10 +243,10 @@ def test_invalid_arguments_of_predict_give_one_line(make_trial):
         (network(trial), large, r"must be that of the images, .* Received: "),
         (Subclass(10), large, r"of the trial's shape .* Received: \(40, 40, 1\)"),
         (network(trial), trial.val.take(np.arange(0)), "predict needs at least one image. Received: 0 images"),
-        (other, large, r"must be that of the images, .* Received: \(40, 40, 1\)"),  # with statistics of smaller images?
+        (other, large, r"must be that of the images, .* Received: \(40, 40, 1\)"),
         (keras.Model(images, 1.0 * images), trial.val, "must return scores"),
     ):
-        with pytest.raises(Misuse, match=said) as caught:
+        with pytest.raises(Misuse, match=message) as caught:
             trial.predict(model, given)
         assert "\n" not in str(caught.value)
     anywhere = keras.Input((None, None, 1))
@@ -269,12 +269,12 @@ def test_int8_of_a_sorted_folder_is_calibrated_on_all_classes(make_trial):
     inputs = keras.Input((8, 8, 1))
     x = layers.Flatten()(layers.Rescaling(1 / 255)(inputs))
     model = keras.Model(inputs, layers.Dense(2, kernel_initializer="ones")(x))
-    found = inference.Converted(inference.convert(model, "int8", images)).predict(images)
-    assert found[-1, 0] == pytest.approx(64, rel=0.05)
+    outputs = inference.Converted(inference.convert(model, "int8", images)).predict(images)
+    assert outputs[-1, 0] == pytest.approx(64, rel=0.05)
 
 
 class Exploding(Subclass):
-    """Finite weights, outputs that are not."""
+    """A model with finite weights but infinite outputs."""
 
     def call(self, images, training=None):
         return super().call(images) / (0.0 if not training else 1.0)

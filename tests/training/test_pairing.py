@@ -1,4 +1,4 @@
-"""Weights and noise that depend on the seed and the layer alone, or are refused."""
+"""Initial weights and noise depend only on the seed and the layer, or are refused."""
 
 import inspect
 import random
@@ -44,7 +44,7 @@ KNOWN = {
     "TimeDistributed": lambda: layers.TimeDistributed(layers.Dense(2, name="inner"), name="made"),
     "Wrapper": lambda: layers.Wrapper(layers.Dense(2, name="inner"), name="made"),
 }
-"""What the layers of Keras are made of, where two numbers, or one, will not do."""
+"""Arguments of those Keras layers that cannot be made with one or two numbers."""
 FOREIGN = {"TFSMLayer", "FlaxLayer", "JaxLayer", "TorchModuleWrapper", "Layer"}
 SHAPES = [(2, 4), (2, 5, 4), (2, 8, 8, 4), (2, 8, 8, 8, 4), (2, 3, 8, 4), (2, 3, 8, 8, 4), (2, 3, 8, 8, 8, 4)]
 KINDS = sorted(
@@ -68,19 +68,19 @@ def made(name):
 
 
 def built(layer):
-    """Its weights after being built for the first shape that suits it."""
+    """Paths and values of a layer's weights after building it with the first shape in `SHAPES` that it accepts."""
     for shape in SHAPES:
         for given in ([shape], [shape, shape], [[shape, shape]]):
             try:
                 layer.build(*given)
-            except Exception:  # whatever a layer makes of a shape that does not suit it
+            except Exception:  # another shape
                 continue
             return [(weight.path, keras.ops.convert_to_numpy(weight)) for weight in layer.weights]
     raise AssertionError(type(layer).__name__)
 
 
 def initial(name, before):
-    """The initial weights of a layer of Keras that comes after so many random layers."""
+    """Initial weights of a Keras layer that is built after `before` random layers."""
     random.seed(0)
     with seeded_weights(Streams(4)):
         for _ in range(before):
@@ -101,7 +101,7 @@ def test_initial_weights_of_keras_layers_do_not_depend_on_earlier_layers():
 
 
 def kernel(initializer, before, *, layer=layers.Dense, name="hidden", which=0):
-    """A weight that an initializer makes after so many random layers."""
+    """A weight that an initializer makes after `before` random layers."""
     random.seed(0)
     with seeded_weights(Streams(4)):
         for _ in range(before):
@@ -119,7 +119,7 @@ class Plain(initializers.Initializer):
 
 
 class Halved(initializers.HeNormal):
-    """Takes no seed, and has none in its config."""
+    """An initializer without seed, also in its config."""
 
     def __init__(self):
         super().__init__()
@@ -194,7 +194,7 @@ def test_a_random_bias_of_an_lstm_depends_only_on_the_layer():
 
 
 class Table(layers.Layer):
-    """Adds a variable that is made in one of several ways; `kept` is made before the layer is built."""
+    """Adds a variable made by make(layer); `kept` is created before the layer is built."""
 
     def __init__(self, make, kept=None, **options):
         super().__init__(**options)
@@ -229,7 +229,7 @@ BY_ARRAY = {
 
 
 def table(make, kept=None, before=0, name="made", seed=4):
-    """The variable of a layer that comes after so many random ones."""
+    """The variable of a layer that is built after `before` random layers."""
     with seeded_weights(Streams(seed)):
         for i in range(before):
             layers.Dropout(0.5)
@@ -301,7 +301,7 @@ def test_a_layer_that_draws_in_its_build_needs_a_name_after_another_model(make_t
 
 
 def small(trial, *middle, **options):
-    """Rows of zeros and ones through some layers to logits."""
+    """A model with some layers between its flattened images and its logits."""
     inputs = x = keras.Input(trial.input_shape)
     for layer in (layers.Rescaling(1 / 255, name="rescale"), layers.Flatten(name="flatten"), *middle):
         x = layer(x)
@@ -309,7 +309,7 @@ def small(trial, *middle, **options):
 
 
 class Block(layers.Layer):
-    """Holds a random layer, and one with weights, whose names every block has."""
+    """Contains a random layer and a dense layer, with the same names in every block."""
 
     def __init__(self, **options):
         super().__init__(**options)
@@ -324,8 +324,8 @@ class Block(layers.Layer):
 
 def states(model):
     """The state of each random layer."""
-    found = [layer._seed_generators for layer in model._flatten_layers()]
-    return [int(generator.state.numpy()[0]) for generators in found for generator in generators]
+    generators_of = [layer._seed_generators for layer in model._flatten_layers()]
+    return [int(generator.state.numpy()[0]) for generators in generators_of for generator in generators]
 
 
 def fit(trial, model, **options):
@@ -344,7 +344,7 @@ def test_blocks_with_equal_inner_names_have_different_weights_and_masks(make_tri
 
 
 def member(trial, name):
-    """A model to be one of several in another, whose layers are called alike."""
+    """A model for an ensemble; its layers have the same names in every member."""
     inputs = keras.Input(trial.input_shape)
     x = layers.Dense(4, name="hidden")(layers.Flatten(name="flatten")(inputs))
     return keras.Model(inputs, layers.Dropout(0.5, name="drop")(x), name=name)

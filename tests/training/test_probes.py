@@ -1,4 +1,4 @@
-"""A loss, an augmentation or a model that would train wrongly is refused in one line, by what it does on a probe."""
+"""Losses, augmentations and models that would train wrongly are refused in one line, before training starts."""
 
 import functools
 
@@ -21,7 +21,7 @@ def network(trial, activation=None, **options):
 
 
 class Subclass(keras.Model):
-    """A model that is a class of its own."""
+    """A subclassed model."""
 
     def __init__(self, classes, activation=None, **options):
         super().__init__(name="subclass")
@@ -32,7 +32,7 @@ class Subclass(keras.Model):
 
 
 def as_task(trial, task):
-    """The trial, with another task."""
+    """Change the task of a trial. Returns it."""
     generator = np.random.default_rng(0)
     trial.task, trial.classes = task, task.outputs(trial.classes)
     trial.train, trial.val = (task.change(split, generator) for split in (trial.train, trial.val))
@@ -40,13 +40,13 @@ def as_task(trial, task):
     return trial
 
 
-def refused(trial, said, build=network, **options):
-    """Whether a fit is refused with these words, before any update."""
+def refused(trial, message, build=network, **options):
+    """Check that `Trial.fit` raises `Misuse` with a message, in one line and before any update."""
     began = []
     options = {"optimizer": optimizers.SGD(0.1), "loss": losses.CategoricalCrossentropy(from_logits=True), **options}
     watch = callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: began.append(epoch))
     options["callbacks"] = [*options.get("callbacks", []), trial.unsaved(watch)]
-    with pytest.raises(Misuse, match=said) as caught:
+    with pytest.raises(Misuse, match=message) as caught:
         trial.fit(build(trial), **options)
     assert "Received: " in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -64,12 +64,12 @@ def turned_over(images, targets, uniforms):
 
 
 def blended(images, targets, uniforms):
-    """An augmentation of a user's own that declares nothing."""
+    """An augmentation without a declaration."""
     return images, 0.9 * targets + 0.1 * tf.roll(targets, 1, axis=0)
 
 
-def own_hinge(targets, logits):
-    """A user's own, for targets of 0 and 1."""
+def custom_hinge(targets, logits):
+    """A loss without a declaration, for targets of 0 and 1."""
     signs = tf.where(targets == 1.0, 1.0, -1.0)
     return tf.reduce_mean(tf.nn.relu(1 - signs * logits), axis=-1)
 
@@ -77,7 +77,12 @@ def own_hinge(targets, logits):
 def test_losses_for_hard_labels_are_refused_with_mixed_labels(make_trial):
     trial = make_trial(train_size=32, epochs=1)
     hard = [losses.Hinge(), losses.SquaredHinge(), losses.CategoricalHinge(), losses.squared_hinge, SPARSE]
-    hard += [losses.BinaryFocalCrossentropy(from_logits=True), ours.pairwise_softmax, ours.symmetric_cross_entropy(), own_hinge]
+    hard += [
+        losses.BinaryFocalCrossentropy(from_logits=True),
+        ours.pairwise_softmax,
+        ours.symmetric_cross_entropy(),
+        custom_hinge,
+    ]
     hard += [ours.combined((1.0, BINARY), (0.1, losses.Hinge())), lambda y, z: SPARSE.call(tf.argmax(y, axis=-1), z)]
     for loss in hard:
         refused(trial, "needs targets of 0 and 1.* mixup", loss=loss, augment=[augment.mixup()])
@@ -92,7 +97,7 @@ def test_losses_for_soft_labels_train_with_mixup_and_for_hard_labels_without(mak
     trial = make_trial(train_size=16, epochs=1)
     for i, loss in enumerate(soft):
         trial.fit(network(trial), optimizer=optimizers.SGD(0.01), loss=loss, augment=[augment.mixup()], stage=f"soft {i}")
-    for i, loss in enumerate((losses.SquaredHinge(), own_hinge)):
+    for i, loss in enumerate((losses.SquaredHinge(), custom_hinge)):
         trial.fit(network(trial), optimizer=optimizers.SGD(0.01), loss=loss, augment=[augment.flip()], stage=f"hard {i}")
     assert all(0 < fit.history[0]["train_loss"] < 10 for fit in trial.fits.values())
 
@@ -158,8 +163,8 @@ def test_outputs_that_are_probabilities_are_refused(make_trial):
         behind(lambda x: layers.Activation("linear")(keras.ops.softmax(x))),
         behind(layers.Lambda(keras.ops.softmax)),
         behind(layers.Lambda(keras.ops.sigmoid)),
-        lambda trial: keras.Model(*ending_in(trial, Shares())),
-        lambda trial: keras.Model(*ending_in(zeros(trial), Shares())),
+        lambda trial: keras.Model(*ending_in(trial, CustomSoftmax())),
+        lambda trial: keras.Model(*ending_in(zeros(trial), CustomSoftmax())),
         lambda trial: network(trial, lambda x: keras.ops.sigmoid(x)),
         lambda _: Subclass(10, "softmax"),
         lambda _: Subclass(10, "sigmoid"),
@@ -171,7 +176,7 @@ def test_outputs_that_are_probabilities_are_refused(make_trial):
     refused(tiled, "models must emit logits", lambda trial: network(trial, "sigmoid"), loss=BINARY)
     angles = as_task(make_trial(train_size=32, epochs=1), tasks.rotated)
     angles.fit(network(angles, "tanh"), optimizer=optimizers.SGD(0.01), loss=losses.MeanSquaredError())
-    even = [functools.partial(zeros, bias=bias) for bias in (0.1, 0.5)]  # which sum to 1, or lie between 0 and 1
+    even = [functools.partial(zeros, bias=bias) for bias in (0.1, 0.5)]  # initial outputs with sum 1, or between 0 and 1
     even += [lambda trial: keras.Model(*ending_in(zeros(trial, bias=0.1), layers.Lambda(lambda x: 1.0 * x)))]
     even += [lambda _: Subclass(10, kernel_initializer="zeros", bias_initializer=keras.initializers.Constant(0.1))]
     even += [lambda _: Subclass(10, kernel_initializer="zeros", bias_initializer=keras.initializers.Constant(0.5))]
@@ -182,14 +187,14 @@ def test_outputs_that_are_probabilities_are_refused(make_trial):
 
 
 def zeros(trial, bias=0.0):
-    """All of its outputs are a number at first."""
+    """A model whose initial outputs are all `bias`."""
     inputs, start = keras.Input(trial.input_shape), keras.initializers.Constant(bias)
     x = layers.Flatten(name="flatten")(inputs)
     return keras.Model(inputs, layers.Dense(10, kernel_initializer="zeros", bias_initializer=start, name="logits")(x))
 
 
-class Shares(layers.Layer):
-    """A user's softmax by another name."""
+class CustomSoftmax(layers.Layer):
+    """A softmax as a custom layer."""
 
     def call(self, x):
         x = keras.ops.exp(x - keras.ops.max(x, axis=-1, keepdims=True))

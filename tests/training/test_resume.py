@@ -1,4 +1,4 @@
-"""A training that is killed and goes on ends with the bits of one that was not, or is refused before it begins."""
+"""A killed and resumed training gives the bits of an uninterrupted one, or is refused before it starts."""
 
 import contextlib
 import itertools
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import arrays_equal
-from gradients import each_its_own, kinds, kinds_of
+from gradients import kinds, kinds_of, separate_losses
 from keras import layers, losses, optimizers
 
 from common.errors import Misuse
@@ -22,7 +22,7 @@ class Killed(Exception):
 
 
 class Kill(keras.callbacks.Callback):
-    """Ends a training in its second epoch, after that epoch's first update, if it is to."""
+    """Raises `Killed` after the first update of the second epoch, if `kills`."""
 
     def __init__(self, kills):
         super().__init__()
@@ -37,7 +37,7 @@ class Kill(keras.callbacks.Callback):
 
 
 def softmax_regression(trial, *between):
-    """Images as logits, by way of some layers."""
+    """Softmax regression, with some layers before it."""
     x = inputs = keras.Input(trial.input_shape)
     x = layers.Flatten(name="flatten")(layers.Rescaling(1 / 255, name="rescale")(x))
     for layer in between:
@@ -46,7 +46,7 @@ def softmax_regression(trial, *between):
 
 
 def ends(make_trial, build, make=lambda: optimizers.SGD(0.1, momentum=0.9), killed_first=False, folder="state", **options):
-    """The weights of a training of two epochs, in one go or killed in the second."""
+    """Final weights and gradient norms of two epochs, uninterrupted or killed in the second epoch and resumed."""
     for kill in (True, False) if killed_first else (False,):
         keras.utils.clear_session(free_memory=False)
         keras.utils.set_random_seed(3)
@@ -70,7 +70,7 @@ def same_ends(make_trial, build, **options):
 
 
 class Signed(optimizers.Optimizer):
-    """A user's own, whose momentum and counter are variables of TensorFlow that Keras does not list."""
+    """A custom optimizer whose momentum and counter are variables that Keras does not track."""
 
     def build(self, variables):
         super().build(variables)
@@ -89,7 +89,7 @@ class Signed(optimizers.Optimizer):
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16", "mixed_bfloat16"])
 def test_every_optimizer_of_keras_resumes_bit_for_bit(make_trial, precision):
-    """One model with a head for each; their losses are scaled, so what they hold is hidden behind that wrapper as well."""
+    """One model with a head for each optimizer, in float16 wrapped in a `LossScaleOptimizer`."""
     names = list(kinds())
 
     def build(trial):
@@ -102,8 +102,8 @@ def test_every_optimizer_of_keras_resumes_bit_for_bit(make_trial, precision):
 
     keras.config.set_dtype_policy(precision)
     try:
-        whole, _ = ends(make_trial, build, make, folder="whole", step=lambda: each_its_own)
-        resumed, _ = ends(make_trial, build, make, folder="killed", killed_first=True, step=lambda: each_its_own)
+        whole, _ = ends(make_trial, build, make, folder="whole", step=lambda: separate_losses)
+        resumed, _ = ends(make_trial, build, make, folder="killed", killed_first=True, step=lambda: separate_losses)
     finally:
         keras.config.set_dtype_policy("float32")
     assert kinds_of(build(make_trial())) == names
@@ -132,8 +132,8 @@ def test_unsupported_options_of_optimizers_are_refused(make_trial):
         "Received: <function": lambda: optimizers.SGD(lambda: 0.1),
         "`updates` of the optimizer counting, which changed": lambda: Counting(0.1),
     }
-    for said, make in refused.items():
-        with pytest.raises(Misuse, match=said) as caught:
+    for message, make in refused.items():
+        with pytest.raises(Misuse, match=message) as caught:
             ends(make_trial, softmax_regression, make)
         assert "\n" not in str(caught.value)
 
@@ -179,7 +179,7 @@ def large(targets, logits):
 
 @tf.custom_gradient
 def poisoned(targets, logits):
-    """A finite loss without a finite gradient."""
+    """A finite loss whose gradient is NaN."""
     return tf.ones_like(logits[:, 0]), lambda _: (None, np.nan * logits)
 
 
@@ -200,7 +200,7 @@ def test_the_loss_is_scaled_once_if_any_layer_computes_in_float16(make_trial):
 
 
 class Stateful(layers.Layer):
-    """Noise from generators in containers, and a metric and a weight that change what it puts out."""
+    """Draws noise from generators in containers; a metric and a weight change its outputs."""
 
     def __init__(self, **options):
         super().__init__(**options)
@@ -231,7 +231,7 @@ def test_generators_and_metrics_in_a_layer_are_resumed_and_seeded(make_trial):
 
 
 def test_variables_that_a_step_writes_are_resumed(make_trial):
-    """A teacher that follows the student, and a plain variable."""
+    """A teacher that is a moving average of the student, and a counter."""
 
     def step_of(trial_teacher):
         count = tf.Variable(0.0)
@@ -300,12 +300,12 @@ def test_callbacks_may_draw_from_the_global_generators(make_trial):
     assert same_ends(make_trial, softmax_regression, callbacks=lambda: [Shake()])
 
 
-@pytest.mark.parametrize("held", ["plain", "in a list", "in a dict"])
-def test_an_untracked_variable_of_a_layer_is_refused(make_trial, held):
+@pytest.mark.parametrize("container", ["plain", "in a list", "in a dict"])
+def test_an_untracked_variable_of_a_layer_is_refused(make_trial, container):
     class Hiding(layers.Layer):
         def build(self, shape):
             variable = tf.Variable(0.0)
-            self.count = {"plain": variable, "in a list": [variable], "in a dict": {"a": variable}}[held]
+            self.count = {"plain": variable, "in a list": [variable], "in a dict": {"a": variable}}[container]
 
         def call(self, inputs):
             return inputs
@@ -319,7 +319,7 @@ def test_an_untracked_variable_of_a_layer_is_refused(make_trial, held):
 
 @pytest.mark.parametrize("kind", ["as it was trained", "its features", "averaged"])
 def test_a_teacher_has_its_scoring_statistics_also_after_a_kill(make_trial, kind):
-    """The student's losses are the teacher's, whose mean is got in another way, by `trial.predict`."""
+    """The student's loss is that of the teacher, whose mean is also computed with `trial.predict`."""
 
     def run(folder, kills):
         for kill in (True, False) if kills else (False,):
@@ -350,7 +350,7 @@ def test_a_teacher_has_its_scoring_statistics_also_after_a_kill(make_trial, kind
     assert again == seen
 
 
-# --- chance ----------------------------------------------------------------------------------------------------------
+# --- random operations -----------------------------------------------------------------------------------------------
 
 
 def noisy_layer(draw):
@@ -368,8 +368,8 @@ def counted(layer, inputs):
     return layer.calls
 
 
-own = np.random.default_rng(0)
-CHANCE = {
+generator = np.random.default_rng(0)
+RANDOM = {
     "RandomStandardNormal at .*test_resume.py:": lambda _, x: tf.random.normal(tf.shape(x)),
     "RandomUniform at .*test_resume.py:": lambda _, x: tf.nn.dropout(x, 0.5),
     "RandomUniform at": lambda _, x: tf.while_loop(lambda i, a: i < 2, lambda i, a: (i + 1, a + tf.random.uniform(())), (0, 0.0))[
@@ -383,13 +383,13 @@ CHANCE = {
     "EagerPyFunc at": lambda _, x: x + tf.ensure_shape(tf.py_function(lambda: 1.0, [], tf.float32), ()),
     "a draw from numpy.random": lambda _, x: np.random.normal(),
     "a draw from random": lambda _, x: random.random(),
-    "`own` in .*test_resume, which changed": lambda _, x: own.normal(),
+    "`generator` in .*test_resume, which changed": lambda _, x: generator.normal(),
     "`calls` of the layer noisy, which changed": counted,
 }
 
 
 def drawing(draw):
-    """A loss, an augmentation and a step that add a number which is drawn."""
+    """A loss, an augmentation and a step that add a random number."""
 
     def loss(targets, logits):
         return losses.categorical_crossentropy(targets, logits + draw(), from_logits=True)
@@ -403,24 +403,24 @@ def drawing(draw):
     return {"loss": lambda: loss, "augment": lambda: [augmentation], "step": lambda: step}
 
 
-@pytest.mark.parametrize("said", CHANCE)
-def test_random_operations_with_unsaved_state_are_refused(make_trial, said):
-    with pytest.raises(Misuse, match=said) as caught:
-        ends(make_trial, noisy_layer(CHANCE[said]))
+@pytest.mark.parametrize("message", RANDOM)
+def test_random_operations_with_unsaved_state_are_refused(make_trial, message):
+    with pytest.raises(Misuse, match=message) as caught:
+        ends(make_trial, noisy_layer(RANDOM[message]))
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("where", ["loss", "augment", "step"])
 @pytest.mark.parametrize(
-    ("said", "draw"),
+    ("message", "draw"),
     [
         ("RandomStandardNormal at", lambda: tf.random.normal(())),
         ("a draw from numpy.random", lambda: np.random.normal()),
-        ("`own` in", lambda: own.normal()),
+        ("`generator` in", lambda: generator.normal()),
     ],
 )
-def test_random_operations_are_found_in_losses_augmentations_and_steps(make_trial, said, draw, where):
-    with pytest.raises(Misuse, match=said):
+def test_random_operations_are_found_in_losses_augmentations_and_steps(make_trial, message, draw, where):
+    with pytest.raises(Misuse, match=message):
         ends(make_trial, softmax_regression, **{where: drawing(draw)[where]})
 
 

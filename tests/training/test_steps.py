@@ -1,4 +1,4 @@
-"""What a step returns is one loss for each example, of what is trained; all else is one line, before an update counts."""
+"""Steps that return wrong losses, and models that cannot be trained, are refused in one line before an update."""
 
 import keras
 import numpy as np
@@ -11,7 +11,7 @@ from common.training.seeding import seeded_weights
 
 
 def two_layers(trial, **options):
-    """Images as logits by way of `hidden`; `scale` has no weights."""
+    """A model with the hidden layer `hidden`; the layer `scale` has no weights."""
     x = layers.Flatten(name="flatten")(layers.Rescaling(1 / 255, name="scale")(inputs := keras.Input(trial.input_shape)))
     x = layers.Dense(4, name="hidden", **options)(x)
     return keras.Model(inputs, layers.Dense(trial.classes, name="logits")(x))
@@ -100,17 +100,17 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize(("build", "options", "said"), WRONG.values(), ids=WRONG)
-def test_invalid_steps_and_models_give_one_line(make_trial, build, options, said):
+@pytest.mark.parametrize(("build", "options", "message"), WRONG.values(), ids=WRONG)
+def test_invalid_steps_and_models_give_one_line(make_trial, build, options, message):
     trial = make_trial(epochs=1, train_size=16)
-    with seeded_weights(trial.streams), pytest.raises(Misuse, match=said) as refused:
+    with seeded_weights(trial.streams), pytest.raises(Misuse, match=message) as refused:
         trial.fit(build(trial), **{"optimizer": optimizers.SGD(0.1), **options})
     assert "\n" not in str(refused.value)
     assert not list(trial.host.folder.glob("*.npz"))
 
 
 def test_a_step_that_averages_the_losses_of_two_views_has_the_gradient_of_their_mean(make_trial):
-    """Of equal views it is that of one: the norms agree with those of the plain step, in batches of 16 and 4."""
+    """With two equal views the gradient norms are those of the plain step, in batches of 16 and 4."""
 
     def mean_of_two(model, images, targets, seed):
         losses, _ = two_views(model, images, targets, seed)
