@@ -1,11 +1,11 @@
-"""Formatting of numbers and names for display, and names for files and claims."""
+"""Numbers and names as people and file systems read them."""
 
 import math
 import re
 
 
 def duration(seconds: float) -> str:
-    """Seconds as text in a suitable unit, such as "45 s", "12 min" or "1.5 h"."""
+    """Seconds as people say them."""
     seconds = round(seconds)
     if seconds < 90:
         return f"{seconds} s"
@@ -15,7 +15,7 @@ def duration(seconds: float) -> str:
 
 
 def size(count: float) -> str:
-    """A number of bytes as text in a suitable unit, such as "512 B" or "3 MB"."""
+    """Bytes as people say them."""
     for unit in ("B", "kB", "MB"):
         if count < 1000:
             return f"{count:.0f} {unit}"
@@ -24,17 +24,16 @@ def size(count: float) -> str:
 
 
 def signed(value: float, form: str = "+.4f") -> str:
-    """A difference with its sign: from 1000 on without decimals and with separators of thousands."""
+    """A difference as people read it: in thousands without decimals."""
     return f"{value:+,.0f}" if abs(value) >= 1000 else format(value, form)
 
 
 def interval(low: float, high: float, form: str = "+.4f") -> str:
-    """An interval of a difference, such as "+0.0120 to +0.0345", or "unbounded"."""
-    return f"{signed(low, form)} to {signed(high, form)}" if math.isfinite(low + high) else "unbounded"
+    """Its interval, likewise."""
+    return f"{signed(low, form)} to {signed(high, form)}" if math.isfinite(low + high) else "endless"
 
 
 def seeds(count: int) -> str:
-    """A number of seeds with its noun: "1 seed", "5 seeds"."""
     return f"{count} seed{'s' if count != 1 else ''}"
 
 
@@ -44,15 +43,15 @@ def printable(text: str) -> str:
 
 
 def file_name(arm: str) -> str:
-    """An arm's name with "_" for all characters but letters, digits and "._=+-"."""
+    """An arm's name with what file systems dislike replaced."""
     return "".join(c if c.isalnum() or c in "._=+-" else "_" for c in arm)
 
 
 def to_id(text: str) -> str:
-    """An identifier made of a text: its letters and digits in lower case, all else replaced by hyphens."""
+    """Its letters and digits in lower case, with a hyphen for whatever stands between them."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
 def listed(values: dict) -> str:
-    """Names and values as text, such as "l2=0.001, depth=3"."""
+    """Values by name, as part of a display name."""
     return ", ".join(f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}" for name, value in values.items())

@@ -307,7 +307,7 @@ def test_an_experiment_without_claims_says_so(made, tmp_path):
 
 def test_differences_are_told_in_digits_that_people_read():
     assert [signed(-0.00125), signed(842_134.5), signed(0.1, "+.4g")] == ["-0.0013", "+842,134", "+0.1"]
-    assert [interval(-0.5, 1234.0), interval(0.0, float("inf"))] == ["-0.5000 to +1,234", "unbounded"]
+    assert [interval(-0.5, 1234.0), interval(0.0, float("inf"))] == ["-0.5000 to +1,234", "endless"]
 
 
 def test_every_kind_of_claim_can_be_judged():

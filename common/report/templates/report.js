@@ -193,7 +193,7 @@ function compare(name, reference) {
     const [difference, low, high] = found.get(row.dataset.arm) || [null, null, null];
     row.cells[5].dataset.value = difference ?? "";
     row.cells[5].textContent = difference === null ? "" : signed(difference);
-    row.cells[6].textContent = difference === null ? "" : low === null || high === null ? "unbounded" : `${signed(low)} to ${signed(high)}`;
+    row.cells[6].textContent = difference === null ? "" : low === null || high === null ? "endless" : `${signed(low)} to ${signed(high)}`;
   }
 }
 
