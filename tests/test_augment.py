@@ -10,7 +10,7 @@ from common.training.augmentation import UNIFORMS, apply, draws
 
 
 def run(augmentation, image, uniforms):
-    """One augmentation on one image [h, w] with the first uniforms given."""
+    """Augment one image [height, width]; `uniforms` are the first ones, the rest are 0."""
     row = np.zeros((1, UNIFORMS), np.float32)
     row[0, : len(uniforms)] = uniforms
     images, _ = augmentation(tf.constant(image[None, :, :, None], tf.float32), tf.zeros((1, 2)), tf.constant(row))
@@ -50,18 +50,18 @@ def test_crop_by_hand(picture):
     assert np.allclose(run(augment.crop(0.5), picture, [1.0, 0.7, 0.7]), picture, atol=1e-4)
 
 
-# --- strong ones -----------------------------------------------------------------------------------------------------
+# --- cutout, mixup, cutmix, RandAugment ------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def batch():
-    """Five images of unequal sides, three classes."""
+    """Five images with height 6 and width 8, of three classes."""
     images = np.random.default_rng(1).uniform(0, 255, (5, 6, 8, 3)).astype(np.float32)
     return images, np.eye(3, dtype=np.float32)[[0, 1, 2, 1, 0]]
 
 
 def on(augmentation, batch, rows):
-    """An augmentation of a batch with the given uniforms, the rest of them 0."""
+    """Augment a batch; `rows` are the first uniforms of each example, the rest are 0."""
     uniforms = np.zeros((len(rows), UNIFORMS), np.float32)
     uniforms[:, : len(rows[0])] = rows
     return [value.numpy() for value in augmentation(*map(tf.constant, batch), tf.constant(uniforms))]

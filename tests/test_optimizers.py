@@ -58,7 +58,7 @@ def test_schedules_of_one_update_are_finite(schedule):
 
 @pytest.mark.parametrize("kind", [optimizers.SGD, optimizers.Adam])
 def test_decay_kernels_alone_decays_only_kernels(make_trial, kind):
-    """One update with and without decay: kernels differ by rate · decay · the weight before, all else is the same."""
+    """One update with and without decay: kernels differ by rate · decay · weight, other weights are equal."""
     after = []
     for decay in (None, 0.5):
         trial = make_trial(train_size=16, epochs=1, folder=str(decay))
@@ -66,7 +66,7 @@ def test_decay_kernels_alone_decays_only_kernels(make_trial, kind):
             model = models.small_cnn(trial, normalization="batch")
         for variable in model.trainable_variables:
             if variable.name != "kernel":
-                variable.assign(variable + 1.0)  # a bias of 0 would not show its decay
+                variable.assign(variable + 1.0)  # decay has no effect on a bias of 0
         before = model.get_weights()
         optimizer = kind(0.1, weight_decay=decay)
         trial.fit(model, optimizer=ours.decay_kernels_alone(optimizer) if decay else optimizer)
@@ -79,7 +79,7 @@ def test_decay_kernels_alone_decays_only_kernels(make_trial, kind):
 
 
 def test_decay_depends_on_the_name_of_a_weight_and_not_on_its_path():
-    """Layers called after what is not decayed; a decay of one half at a rate of 1 halves what it is applied to."""
+    """Layers have the names of weights without decay. A decay of ½ at rate 1 halves the weights that it applies to."""
     stack = [
         keras.Input((3,)),
         keras.layers.Dense(3, name="beta_block", bias_initializer="ones"),

@@ -47,7 +47,7 @@ def case(**options):
 
 
 def optimized(make, **options):
-    """A case whose optimizer is made afresh by make(trial)."""
+    """A case whose optimizer is created by make(trial)."""
     return lambda trial: fit(trial, optimizer=make(trial), **options)
 
 
@@ -67,7 +67,7 @@ def shaped(**options):
 
 
 def prepared(layer, **options):
-    """A case of a network behind the preprocessing that layer(trial) makes."""
+    """A case of a network with the preprocessing layer(trial)."""
     return case(build=lambda trial: network(trial, preprocessing=layer(trial)), **options)
 
 

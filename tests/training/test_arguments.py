@@ -16,7 +16,7 @@ from common.models import small_cnn
 
 
 class Net(keras.Model):
-    """Subclassed."""
+    """A subclassed model."""
 
     def __init__(self):
         super().__init__()

@@ -44,7 +44,7 @@ def draws():
 
 
 class Shake(callbacks.Callback):
-    """Moves a bias by all that is drawn as an epoch begins; dies in the second update of the second epoch, if it is to."""
+    """Adds draws to a bias at the start of each epoch; kills the process in the second update of the second epoch if `kill`."""
 
     def __init__(self, kill):
         super().__init__()

@@ -17,7 +17,7 @@ from common.training.seeding import seeded_weights
 
 
 def linear(trial, **options):
-    """Softmax regression: small enough for NumPy."""
+    """Softmax regression, which NumPy can reproduce."""
     inputs = keras.Input(trial.input_shape)
     x = layers.Flatten(name="flatten")(layers.Rescaling(1 / 255, name="rescale")(inputs))
     return keras.Model(inputs, layers.Dense(trial.classes, name="logits", **options)(x))
@@ -49,7 +49,7 @@ def test_one_batch_can_be_overfitted(make_trial):
 
 
 def numpy_epoch(trial, weights, bias, rate, l2=0.0, momentum=0.0, clip=None, class_weight=None):
-    """Softmax regression trained for an epoch, with the mean loss + l2·Σw² and Keras' momentum; also the mean gradient norm."""
+    """Reference in NumPy: one epoch of softmax regression. Returns weights, bias, mean loss with penalty, mean gradient norm."""
     x_all = trial.train.images.reshape(len(trial.train), -1) / 255
     y_all = np.eye(trial.classes)[trial.train.labels]
     factor = np.ones(trial.classes) if class_weight is None else np.asarray(class_weight)
@@ -352,7 +352,7 @@ def test_mixed_precision_trains_float32_weights_to_about_the_same_losses(make_tr
     assert model.compute_dtype == precision.removeprefix("mixed_")
     assert model.get_weights()[0].dtype == np.float32
     for exact, rounded in zip(*histories, strict=True):
-        for name in ("train_loss", "val_nll", "gradient_norm"):  # unscaled, where the loss is scaled
+        for name in ("train_loss", "val_nll", "gradient_norm"):  # without the loss scale
             assert rounded[name] == pytest.approx(exact[name], rel=0.03)
     assert histories[0][0]["train_loss"] != histories[1][0]["train_loss"]
 

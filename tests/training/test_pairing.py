@@ -55,7 +55,7 @@ KINDS = sorted(
 
 
 def made(name):
-    """A layer of Keras, unbuilt."""
+    """A Keras layer that is not built."""
     kind, known = getattr(layers, name), KNOWN.get(name)
     if callable(known):
         return known()

@@ -72,7 +72,7 @@ def results_of(script, folder, *arguments):
 
 
 def two_updates(clip, decay, extra):
-    """The change of kernel and bias, and the norms, of two updates of softmax regression by SGD."""
+    """Reference in NumPy: changes of kernel and bias, and gradient norms, in two updates of softmax regression by SGD."""
     split = gradients.examples()
     x, y = split.images.reshape(len(split), -1) / 256, np.eye(gradients.CLASSES)[split.labels]
     first = [gradients.first_kernel(), np.zeros(gradients.CLASSES)]
@@ -110,7 +110,7 @@ def test_updates_equal_a_numpy_reference_for_every_pair_of_options(shared_gradie
 
 @pytest.mark.parametrize("shared_gradients", [2], indirect=True)
 def test_optimizers_with_loss_scaling_make_the_same_updates_on_two_replicas_as_on_one(shared_gradients):
-    """Gradients summed twice would move SGD's weights by a factor."""
+    """If gradients were summed twice, the updates of SGD would be twice as large."""
     assert {"Adam", "Muon", "MultiOptimizer", "Nadam"} <= set(shared_gradients["optimizers"])
     for name, (alone, shared) in shared_gradients["optimizers"].items():
         for one, other in zip(alone, shared, strict=True):

@@ -139,7 +139,7 @@ def test_unsupported_options_of_optimizers_are_refused(make_trial):
 
 
 def test_an_overflow_in_float16_counts_neither_as_update_nor_as_divergence(make_trial):
-    """Gradients of the logits are up to 300 / 16, the scale is 2^15, and float16 ends at 65504."""
+    """Gradients of the logits are up to 300 / 16, the initial loss scale is 2^15, and the largest float16 is 65504."""
     keras.config.set_dtype_policy("mixed_float16")
     try:
         trial = make_trial(epochs=4)
