@@ -120,7 +120,7 @@ def test_invalid_class_weights_are_refused(make_trial):
     ):
         refused(trial, message, class_weight=given)
     for task, loss in ((tasks.tiles, BINARY), (tasks.rotated, losses.MeanSquaredError())):
-        refused(as_task(make_trial(train_size=32), task), "needs one class per image", class_weight=[1.0] * 10, loss=loss)
+        refused(as_task(make_trial(train_size=32), task), "one class per image", class_weight=[1.0] * 10, loss=loss)
 
 
 def test_invalid_sample_weights_are_refused(make_trial):
