@@ -1,4 +1,4 @@
-"""Temperature scaling: one number, fitted on validation data, makes the confidence of a trained classifier honest."""
+"""Temperature scaling: calibrates a trained classifier by one number that is fitted on validation data."""
 
 import numpy as np
 from scipy import optimize
@@ -6,24 +6,28 @@ from scipy import optimize
 from common import metrics
 from common.training import prediction
 
-COLDEST, HOTTEST = 0.05, 20.0
+LOWEST, HIGHEST = 0.05, 20.0
+"""Bounds of the temperature."""
 
 
 def best_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """T > 0 of the lowest NLL of logits / T (Guo et al. 2017, section 4.2); logits float [n, classes], labels int [n].
+    """Temperature T with the lowest NLL of logits / T (Guo et al. 2017, section 4.2).
 
-    It lies between 0.05 and 20: where all examples are classified rightly, the NLL falls without end as T goes to 0.
+    T is limited to 0.05 … 20: if all examples are classified correctly, the NLL falls to 0 as T → 0.
+
+    Args:
+        logits: float [n, classes]; labels: int [n].
     """
 
     def nll(log_temperature):
         return metrics.nll(logits / np.exp(log_temperature), labels)
 
-    bounds = np.log([COLDEST, HOTTEST])
+    bounds = np.log([LOWEST, HIGHEST])
     return float(np.exp(optimize.minimize_scalar(nll, bounds=bounds, method="bounded", options={"xatol": 1e-4}).x))
 
 
 class Tempered:
-    """A predictor: a model's logits divided by the temperature that suits the trial's validation split."""
+    """A predictor: a model's logits divided by `temperature`, the best one on `trial.val`."""
 
     def __init__(self, trial, model):
         self.temperature = best_temperature(trial.predict(model, trial.val), trial.val.labels)

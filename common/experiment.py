@@ -228,7 +228,7 @@ class Experiment:
             "arms": self.arms,
             "search": {arm: space.to_json(one) for arm, one in self.spaces(selected.rate).items()},
             "baseline": self.baseline,
-            "seeds": 1 if selected.tries else self.seeds,
+            "seeds": 1 if selected.tests_code else self.seeds,
             "setting_name": selected.name,
             "demonstration": selected.demonstration(self.arms.values()),
             "setting": dataclasses.asdict(selected.setting),

@@ -1,4 +1,4 @@
-"""Hand-made features, and classifiers that are linear in them."""
+"""Hand-crafted features, and linear classifiers of scikit-learn on them."""
 
 import time
 from collections.abc import Callable
@@ -9,26 +9,28 @@ from sklearn.svm import LinearSVC
 from threadpoolctl import threadpool_limits
 
 CHUNK = 1000
-"""Images whose gradients are in memory at once."""
+"""Images per chunk, which bounds the memory for gradients."""
 STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)
-"""C, the inverse strength of the penalty: what is tried."""
+"""Grid of C, the inverse strength of the penalty."""
 
 
 def pixels(images: np.ndarray) -> np.ndarray:
-    """Each image's numbers as they are, 0 … 1: uint8 [n, height, width, channels] -> float32 [n, height · width · channels]."""
+    """Flattened pixels / 255: uint8 [n, height, width, channels] -> float32 0 … 1 [n, height · width · channels]."""
     return images.reshape(len(images), -1) / np.float32(255)
 
 
 def hog(images: np.ndarray, *, cell: int = 4, block: int = 2, bins: int = 9) -> np.ndarray:
     """Histograms of oriented gradients (Dalal & Triggs 2005): uint8 [n, height, width, channels] -> float32 [n, features].
 
-    The gradient of each pixel, by [−1, 0, 1] on the square root of the channel where it is longest, votes with its length
-    for its direction (0 … 180°), shared between the two nearest of the bins' centres 0°, 20°, …; votes are summed over cells,
-    and overlapping blocks of cells are brought to length 1, clipped at 0.2 and brought to length 1 again (L2-Hys). Votes are
-    not shared between cells.
+    Gradients are taken by the filter [−1, 0, 1] on the square root of the pixels, in the channel with the largest norm. Each
+    votes with its norm for its unsigned orientation (0 … 180°), interpolated linearly between the two nearest bin centres 0°,
+    20°, …, without interpolation between cells. Votes are summed over cells; overlapping blocks of cells are normalised to
+    length 1, clipped at 0.2 and normalised again (L2-Hys).
 
     Args:
-        cell: pixels a side; what is left over at the right and below is cut off. block: cells a side.
+        cell: pixels per side; rows and columns that do not fill a cell at the bottom and right are left out.
+        block: cells per side.
+        bins: number of orientations.
     """
     return np.concatenate([_hog(images[first : first + CHUNK], cell, block, bins) for first in range(0, len(images), CHUNK)])
 
@@ -60,11 +62,11 @@ def _hog(images, cell, block, bins):
 
 
 class Linear:
-    """A predictor: a classifier of scikit-learn on features of the images.
+    """A predictor: features of the images, and a linear classifier of scikit-learn that is fitted to `trial.train`.
 
     Attributes:
-        strength: C, the one of `STRENGTHS` with the highest accuracy on val; of equal ones the smallest.
-        learned: how many numbers it has learned.
+        strength: C, the value in `STRENGTHS` with the highest accuracy on val; of ties the smallest.
+        learned: number of learned parameters.
     """
 
     def __init__(self, trial, features: Callable[[np.ndarray], np.ndarray], classifier: type):
@@ -80,12 +82,15 @@ class Linear:
         trial.clocks["train"] += time.perf_counter() - began
 
     def predict(self, images: np.ndarray) -> np.ndarray:
-        """Scores float32 [n, classes] for images uint8; one far below all others for a class that was not there in training."""
-        found = self._classifier.decision_function(self._features(images))
-        if found.ndim == 1:  # two classes share one line between them
-            found = np.stack([-found, found], axis=1)
-        scores = np.full((len(images), self._classes), found.min() - 1, np.float32)
-        scores[:, self._classifier.classes_] = found
+        """Scores float32 [n, classes] for images uint8 [n, height, width, channels].
+
+        A class without training examples gets a score below all others.
+        """
+        decision = self._classifier.decision_function(self._features(images))
+        if decision.ndim == 1:  # two classes have one decision function
+            decision = np.stack([-decision, decision], axis=1)
+        scores = np.full((len(images), self._classes), decision.min() - 1, np.float32)
+        scores[:, self._classifier.classes_] = decision
         return scores
 
 
@@ -93,10 +98,10 @@ OPTIONS = {LinearSVC: {"random_state": 0, "tol": 1e-3}, LogisticRegression: {"ma
 
 
 def hog_svm(trial) -> Linear:
-    """A linear support vector machine on `hog`: the classical baseline."""
+    """Linear support vector machine on `hog` features."""
     return Linear(trial, hog, LinearSVC)
 
 
 def pixel_regression(trial) -> Linear:
-    """Logistic regression on raw pixels."""
+    """Logistic regression on `pixels`."""
     return Linear(trial, pixels, LogisticRegression)

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written under a temporary name, synced, then renamed."""
+"""Atomic writing of files (to a temporary name, synced, then renamed), file locks, and arrays as bytes."""
 
 import contextlib
 import fcntl
@@ -14,7 +14,7 @@ import numpy as np
 from common.errors import Failure, Misuse
 
 PROJECT = pathlib.Path(__file__).resolve().parent.parent
-"""The checkout's folder."""
+"""The project's folder."""
 
 
 def user_path(text: str, name: str) -> pathlib.Path:
@@ -26,12 +26,12 @@ def user_path(text: str, name: str) -> pathlib.Path:
 
 
 def experiment_scripts() -> list[pathlib.Path]:
-    """The experiments' scripts, by number."""
+    """Paths of all experiments' scripts, sorted by number."""
     return sorted((PROJECT / "experiments").glob("exp_*.py"))
 
 
 def file_hash(path: pathlib.Path) -> str:
-    """The first 16 digits of a file's SHA-256; blank where it cannot be read."""
+    """First 16 hexadecimal digits of a file's SHA-256; empty if the file cannot be read."""
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     except OSError:
@@ -39,9 +39,13 @@ def file_hash(path: pathlib.Path) -> str:
 
 
 def write_atomic(path: pathlib.Path, content: bytes | Callable[[BinaryIO], None]) -> None:
-    """Replace a file so that it holds either the old content or all of the new one, also after a power cut.
+    """Replace a file atomically: even after a power failure it holds either the old content or all of the new one.
 
-    `content` is the bytes, or a function that writes them to the open file. Raises `Failure`.
+    Args:
+        content: the bytes, or a function that writes them to the open file.
+
+    Raises:
+        Failure: the file cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -57,12 +61,15 @@ def write_atomic(path: pathlib.Path, content: bytes | Callable[[BinaryIO], None]
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise Failure(f"cannot write {path} ({error.strerror}): mend that and run again; what was written is kept") from error
+        raise Failure(f"cannot write {path} ({error.strerror}): mend that and run again; finished trials are kept") from error
 
 
 @contextlib.contextmanager
 def locked(folder: pathlib.Path) -> Iterator[None]:
-    """Hold a setting folder for one read-modify-write. The lock dies with its process, so none is ever stale."""
+    """Context manager that locks a folder for other processes, for a read-modify-write of its files.
+
+    The lock ends with its process, so it is never stale. Raises `Failure` if the folder cannot be written to or locked.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / ".lock").open("w", encoding="utf-8")
@@ -74,7 +81,14 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
 
 
 def lock(file: IO, how: int = fcntl.LOCK_EX, *, wait: bool = True) -> bool:
-    """Lock a file. Returns whether it could, without waiting if so asked. Raises `Failure` where there are no locks."""
+    """Lock a file. Returns False if another process holds the lock and `wait` is False.
+
+    Args:
+        how: `fcntl.LOCK_EX` or `fcntl.LOCK_SH`.
+
+    Raises:
+        Failure: the file system does not support locks.
+    """
     try:
         fcntl.flock(file, how if wait else how | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -87,24 +101,25 @@ def lock(file: IO, how: int = fcntl.LOCK_EX, *, wait: bool = True) -> bool:
 
 
 def array_bytes(array: np.ndarray) -> bytes:
+    """The content of a `.npy` file."""
     buffer = io.BytesIO()
     np.save(buffer, array)
     return buffer.getvalue()
 
 
 def archive_bytes(arrays: dict[str, np.ndarray]) -> bytes:
-    """A compressed `.npz`, equal for equal arrays whatever the order they came in."""
+    """The content of a compressed `.npz` file, which does not depend on the order of the arrays."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **dict(sorted(arrays.items())))
     return buffer.getvalue()
 
 
 def read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """All arrays of a `.npz`; none where there is no file. Raises `Failure` for a damaged one."""
+    """All arrays of a `.npz` file by name; empty if there is no file. Raises `Failure` for a damaged one."""
     if not path.exists():
         return {}
     try:
         with np.load(path) as archive:
             return dict(archive)
-    except Exception as error:  # a flipped byte makes zipfile, zlib and NumPy raise a dozen kinds
+    except Exception as error:  # zipfile, zlib and NumPy raise a dozen types for damaged files
         raise Failure(f"cannot read {path} ({type(error).__name__}: {error}). Move the file away and run again") from error

@@ -1,4 +1,4 @@
-"""A class-conditional generative adversarial network, small enough for a few hundred images."""
+"""A small class-conditional generative adversarial network (GAN), for a few hundred images."""
 
 import keras
 import numpy as np
@@ -10,21 +10,21 @@ from common.errors import Misuse
 from common.training.augmentation import UNIFORMS
 
 NOISE = 32
-"""Numbers that a generated image is made from, beside its class."""
+"""Dimension of the generator's noise vector."""
 SHIFT = 0.1
-"""Share of a side by which the discriminator's images are shifted at most."""
+"""Largest translation of the discriminator's images, as a fraction of height and width."""
 CHUNK = 500
-"""Images generated at once."""
+"""Images per forward pass of the generator."""
 
 
 def conditional_gan(trial, *, width: int = 16) -> keras.Model:
-    """Two players, the layers `generator` and `discriminator`: (noise [n, 32], one-hot classes) -> the discriminator's logit.
+    """GAN with the layers `generator` and `discriminator`: (noise [n, 32], one-hot classes [n, classes]) -> logits [n, 1].
 
-    Transposed and strided convolutions (Radford et al. 2015), both told the class (Mirza & Osindero 2014), the
-    discriminator by its projection on the features (Miyato & Koyama 2018). Images are −1 … 1.
+    DCGAN (Radford et al. 2015) conditioned on the class (Mirza & Osindero 2014), in the discriminator by projection (Miyato &
+    Koyama 2018). Images are in −1 … 1.
 
     Raises:
-        Misuse: images whose sides are no multiples of 4.
+        Misuse: height or width of the images is not a multiple of 4.
     """
     height, width_of_image, channels = trial.input_shape
     if height % 4 or width_of_image % 4:
@@ -32,7 +32,7 @@ def conditional_gan(trial, *, width: int = 16) -> keras.Model:
     noise, classes = keras.Input((NOISE,), name="noise"), keras.Input((trial.classes,), name="classes")
     images = keras.Input(trial.input_shape, name="images")
 
-    x = layers.Concatenate(name="told")([noise, classes])
+    x = layers.Concatenate(name="noise_and_class")([noise, classes])
     x = layers.Dense(height // 4 * (width_of_image // 4) * 2 * width, activation="relu", name="ground")(x)
     x = layers.Reshape((height // 4, width_of_image // 4, 2 * width), name="maps")(x)
     x = layers.Conv2DTranspose(width, 4, strides=2, padding="same", activation="relu", name="up1")(x)
@@ -45,25 +45,26 @@ def conditional_gan(trial, *, width: int = 16) -> keras.Model:
     x = layers.LeakyReLU(0.2, name="leak2")(x)
     x = layers.Dense(2 * width, name="features")(layers.Flatten(name="flatten")(x))
     x = layers.LeakyReLU(0.2, name="leak3")(x)
-    own = layers.Dense(2 * width, use_bias=False, name="projection")(classes)
-    agreement = layers.Dot(1, name="agreement")([x, own])
-    judged = layers.Add(name="judged")([layers.Dense(1, name="real")(x), agreement])
-    discriminator = keras.Model([images, classes], judged, name="discriminator")
+    embedding = layers.Dense(2 * width, use_bias=False, name="projection")(classes)
+    projection = layers.Dot(1, name="inner_product")([x, embedding])
+    logit = layers.Add(name="logit")([layers.Dense(1, name="real")(x), projection])
+    discriminator = keras.Model([images, classes], logit, name="discriminator")
 
     return keras.Model([noise, classes], discriminator([generator([noise, classes]), classes]), name="gan")
 
 
 def adversarial(model, images, targets, seed):
-    """A `step` of `Trial.fit`: each player's losses [batch], log(1 + exp ∓D) on real and generated images.
+    """A `step` of `Trial.fit`: losses [batch] of generator and discriminator, with the discriminator's logit D.
 
-    The generator's is the one that does not saturate (Goodfellow et al. 2014, section 3). Both kinds of images are shifted
-    at random before they are judged, so that the discriminator cannot learn the few real ones by heart (Zhao et al. 2020).
+    Discriminator log(1 + exp −D(real)) + log(1 + exp D(generated)); generator log(1 + exp −D(generated)), the non-saturating
+    loss (Goodfellow et al. 2014, section 3). Real and generated images are translated at random, so that the discriminator
+    does not memorise the few real ones (Zhao et al. 2020).
     """
     generator, discriminator = model.get_layer("generator"), model.get_layer("discriminator")
     n = tf.shape(images)[0]
     noise = tf.random.stateless_normal((n, NOISE), seed)
     made = tf.cast(generator([noise, targets], training=True), tf.float32)
-    # Shifted in what comes in black: 0, not −1.
+    # In 0 … 255, since `translation` fills the border with 0, which must be black.
     both = tf.concat([images, 127.5 * (made + 1.0)], axis=0)
     uniforms = tf.random.stateless_uniform((2 * n, UNIFORMS), seed + 1)
     both, _ = translation(SHIFT)(both, None, uniforms)
@@ -74,7 +75,14 @@ def adversarial(model, images, targets, seed):
 
 
 def generated(trial, model: keras.Model, labels: np.ndarray) -> np.ndarray:
-    """Images uint8 [n, height, width, channels] of the given classes, from noise that depends on the trial's seed alone."""
+    """Generate images of given classes, from noise that depends on the trial's seed alone.
+
+    Args:
+        labels: int [n].
+
+    Returns:
+        uint8 [n, height, width, channels].
+    """
     noise = trial.streams.generator("noise", "generated").standard_normal((len(labels), NOISE), np.float32)
     classes = np.eye(trial.classes, dtype=np.float32)[labels]
     generator = model.get_layer("generator")

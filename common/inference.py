@@ -1,4 +1,4 @@
-"""Networks made small or quick for use: converted to TFLite, pruned, distilled; and how long an answer takes."""
+"""Model compression: conversion to TFLite with its size and latency, pruning, distillation."""
 
 import gzip
 import time
@@ -10,22 +10,27 @@ import numpy as np
 import tensorflow as tf
 
 from common.data.streams import Streams
-from common.training.graphs import frozen
+from common.training.graphs import variables_as_constants
 
 PRECISIONS = ("float32", "float16", "int8")
 CALIBRATION_IMAGES = 100
-"""Training images, drawn at random, from which int8's ranges of activations are taken."""
+"""Random training images that int8 quantization is calibrated with."""
 WARM_UP, REPEATS = 5, 40
+"""Untimed and timed runs of a latency measurement."""
 
 
 class Converted:
-    """A predictor: the content of a TFLite file, run by TFLite's interpreter on as many threads as TensorFlow's operations."""
+    """A predictor: a TFLite model in TFLite's interpreter, with as many threads as TensorFlow has within an operation.
+
+    Args:
+        content: the bytes of a TFLite file.
+    """
 
     def __init__(self, content: bytes):
         self.content = content
         threads = tf.config.threading.get_intra_op_parallelism_threads() or None
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it is to move into a package of its own
+            warnings.simplefilter("ignore")  # that tf.lite.Interpreter is deprecated in favour of another package
             self._interpreter = tf.lite.Interpreter(model_content=content, num_threads=threads)
         self._input = self._interpreter.get_input_details()[0]["index"]
         self._output = self._interpreter.get_output_details()[0]["index"]
@@ -36,12 +41,12 @@ class Converted:
         return self._run(images.astype(np.float32)).copy()
 
     def latency(self, images: np.ndarray) -> float:
-        """Milliseconds in which all of the images are answered together: the median of repeated runs after a warm-up."""
+        """Median time in milliseconds of a prediction for one batch of images, after a warm-up."""
         self._prepare(images.shape)
-        numbers, seconds = images.astype(np.float32), []
+        inputs, seconds = images.astype(np.float32), []
         for _ in range(WARM_UP + REPEATS):
             start = time.perf_counter()
-            self._run(numbers)
+            self._run(inputs)
             seconds.append(time.perf_counter() - start)
         return 1000 * float(np.median(seconds[WARM_UP:]))
 
@@ -49,19 +54,22 @@ class Converted:
         self._interpreter.resize_tensor_input(self._input, shape)
         self._interpreter.allocate_tensors()
 
-    def _run(self, numbers: np.ndarray) -> np.ndarray:
-        self._interpreter.set_tensor(self._input, numbers)
+    def _run(self, inputs: np.ndarray) -> np.ndarray:
+        self._interpreter.set_tensor(self._input, inputs)
         self._interpreter.invoke()
         return self._interpreter.get_tensor(self._output)
 
 
 def convert(model: keras.Model, precision: str, images: np.ndarray) -> bytes:
-    """A model as TFLite file.
+    """Convert a model to TFLite. Returns the content of the file.
 
     Args:
-        precision: "float32"; "float16": the weights are stored so; "int8": weights and activations are whole numbers
-            (Jacob et al. 2018), whose ranges the images show. Inputs and outputs stay float32.
+        precision: "float32"; "float16" for weights in float16; "int8" for weights and activations in int8 (Jacob et al. 2018),
+            calibrated with `CALIBRATION_IMAGES` of the images. Inputs and outputs are float32.
         images: uint8 [n, height, width, channels], of the train split.
+
+    Raises:
+        ValueError: another precision.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}. Received: {precision!r}")
@@ -70,26 +78,26 @@ def convert(model: keras.Model, precision: str, images: np.ndarray) -> bytes:
     def call(batch):
         return tf.cast(model(batch, training=False), tf.float32)
 
-    # Constants: the calibration of int8 runs where there are no variables.
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen(call)])
+    # Variables become constants: the calibration of int8 cannot read variables.
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([variables_as_constants(call)])
     if precision != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if precision == "float16":
         converter.target_spec.supported_types = [tf.float16]
     if precision == "int8":
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        drawn = Streams(0).generator("corrupt", "calibration").permutation(len(images))  # they may be sorted by class
-        shown = images[drawn[:CALIBRATION_IMAGES]].astype(np.float32)
-        converter.representative_dataset = lambda: ([image[None]] for image in shown)
+        order = Streams(0).generator("corrupt", "calibration").permutation(len(images))  # images may be sorted by class
+        sample = images[order[:CALIBRATION_IMAGES]].astype(np.float32)
+        converter.representative_dataset = lambda: ([image[None]] for image in sample)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return converter.convert()
 
 
 def deployed(trial, model: keras.Model, precision: str = "float32") -> Converted:
-    """A trained model as it would be used, its size and latencies kept as measures."""
+    """Convert a trained model to TFLite and record its size in bytes and its latency for 1 and 64 images as measures."""
     sample = trial.train.drawn(CALIBRATION_IMAGES, trial.streams, "calibration")
-    with trial.settled(model):
+    with trial.scoring_statistics(model):
         predictor = Converted(convert(model, precision, trial.train.batch(sample)))
     trial.record("size_bytes", len(predictor.content), "bytes")
     trial.record("gzip_bytes", len(gzip.compress(predictor.content, mtime=0)), "bytes")
@@ -103,7 +111,7 @@ def deployed(trial, model: keras.Model, precision: str = "float32") -> Converted
 
 
 class Mask(keras.constraints.Constraint):
-    """Keeps weights at zero where the mask is."""
+    """Constraint that multiplies weights by a mask of 0 and 1 after each update."""
 
     def __init__(self, mask: np.ndarray):
         self.mask = mask
@@ -113,9 +121,9 @@ class Mask(keras.constraints.Constraint):
 
 
 def prune(model: keras.Model, sparsity: float) -> None:
-    """Set the share `sparsity` of each layer's kernel that is smallest in magnitude to zero, for good.
+    """Magnitude pruning (Han et al. 2015): set the fraction `sparsity` of each kernel with the smallest magnitudes to zero.
 
-    Further training keeps them there (Han et al. 2015). Biases, and the last layer, stay whole.
+    Further training keeps these weights at zero. Biases and the last layer are not pruned.
     """
     *layers, _ = [layer for layer in model.layers if hasattr(layer, "kernel")]
     for layer in layers:
@@ -128,7 +136,7 @@ def prune(model: keras.Model, sparsity: float) -> None:
 
 
 def sparsity_of(model: keras.Model) -> float:
-    """The share of zeros among all weights of a model."""
+    """Fraction of a model's weights that are zero."""
     weights = model.get_weights()
     return sum(int((w == 0).sum()) for w in weights) / sum(w.size for w in weights)
 
@@ -137,10 +145,10 @@ def sparsity_of(model: keras.Model) -> float:
 
 
 def distillation(teacher: keras.Model, *, temperature: float = 4.0, share: float = 0.9) -> Callable:
-    """A `step` of `Trial.fit` by which a student learns from a teacher (Hinton et al. 2015).
+    """A `step` of `Trial.fit` that trains a student on a teacher's outputs and the labels (Hinton et al. 2015).
 
     share · T² · H(softmax(t / T), softmax(z / T)) + (1 − share) · H(y, softmax(z)), with the teacher's logits t, the student's
-    z and the cross-entropy H. T² makes up for the gradient of the first term, which shrinks as 1 / T².
+    logits z, the cross-entropy H and the temperature T. T² compensates the gradient of the first term, which scales as 1 / T².
     """
 
     def step(model, images, targets, seed):
@@ -149,8 +157,8 @@ def distillation(teacher: keras.Model, *, temperature: float = 4.0, share: float
         return losses(soft, targets, logits), logits
 
     def losses(soft, targets, logits):
-        imitated = tf.nn.softmax_cross_entropy_with_logits(soft, logits / temperature)
-        learned = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
-        return share * temperature**2 * imitated + (1 - share) * learned
+        soft_loss = tf.nn.softmax_cross_entropy_with_logits(soft, logits / temperature)
+        hard_loss = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
+        return share * temperature**2 * soft_loss + (1 - share) * hard_loss
 
     return step

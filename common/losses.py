@@ -1,6 +1,6 @@
 """Losses that Keras lacks: functions of (one-hot targets [batch, classes], logits [batch, classes]) -> losses [batch].
 
-One with an attribute `hard_labels` takes targets of 0 and 1 alone, and none that an augmentation has mixed.
+A loss with the attribute `hard_labels = True` needs targets of 0 and 1, so it cannot be combined with mixup or cutmix.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,12 +13,12 @@ from common.training import probes
 from common.training.adapters import per_example
 
 Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
-DRAWN = 256
-"""Training examples over which `starting_ratio` compares two losses."""
+RATIO_EXAMPLES = 256
+"""Training examples over which `starting_ratio` averages two losses."""
 
 
 def softmax_squared_error(targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """mean over classes of (softmax(z) − y)²: the mean squared error as tutorials compile it, behind a softmax layer."""
+    """mean over classes of (softmax(z) − y)²: the mean squared error of a model that ends in a softmax layer."""
     return tf.reduce_mean(tf.square(tf.nn.softmax(logits) - targets), axis=-1)
 
 
@@ -31,7 +31,7 @@ def rescaled_squared_error(scale: float = 1.0, target: float = 1.0) -> Loss:
     """The square loss on logits of Hui & Belkin (2021): (k (z_true − M)² + Σ over other classes of z²) / classes.
 
     Args:
-        scale: k, the weight of the true class; target: M, the logit that it should reach. Both 1 without rescaling.
+        scale: k, the weight of the true class; target: M, the target of its logit. With 1 and 1 there is no rescaling.
     """
 
     def loss(targets, logits):
@@ -59,7 +59,7 @@ def symmetric_cross_entropy(alpha: float = 0.1, beta: float = 1.0, log_zero: flo
     """α · −Σ y log p + β · −Σ p log y, with log 0 = A (Wang et al. 2019): the second term is −A (1 − p_true).
 
     Args:
-        alpha, beta, log_zero: 0.1, 1 and −4 as the paper has them for CIFAR-10.
+        alpha, beta, log_zero: α, β and A; the defaults are those of the paper for CIFAR-10.
     """
 
     def loss(targets, logits):
@@ -67,49 +67,53 @@ def symmetric_cross_entropy(alpha: float = 0.1, beta: float = 1.0, log_zero: flo
         log_y = tf.where(targets > 0, tf.math.log(tf.maximum(targets, 1e-30)), log_zero)
         return alpha * forward - beta * tf.reduce_sum(tf.nn.softmax(logits) * log_y, axis=-1)
 
-    loss.hard_labels = True  # a target of 0.001 would count for more than one of 0
+    loss.hard_labels = True  # log 0.001 = −6.9 lies below log 0 = −4
     return loss
 
 
 def logit_adjusted(frequencies: Sequence[float], tau: float = 1.0) -> Loss:
-    """Cross-entropy of z + τ log π, π the classes' frequencies in training (Menon et al. 2021); predictions use z itself.
+    """Cross-entropy of z + τ log π, with the class frequencies π of the train split (Menon et al. 2021); predictions use z.
 
     Args:
-        frequencies: share of each class, all above 0.
+        frequencies: π [classes], all above 0.
     """
     offset = tau * np.log(np.asarray(frequencies, np.float32))
     return lambda targets, logits: tf.nn.softmax_cross_entropy_with_logits(targets, logits + offset)
 
 
 def negative_entropy(targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """−H(p) = Σ p log p: added to a loss, it is the penalty on confidence of Pereyra et al. (2017)."""
+    """−H(p) = Σ p log p, p = softmax(z): the confidence penalty of Pereyra et al. (2017), to be added to a loss."""
     return tf.reduce_sum(tf.nn.softmax(logits) * tf.nn.log_softmax(logits), axis=-1)
 
 
 def pairwise_softmax(targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """log(1 + Σ over absent labels of e^z) + log(1 + Σ over present ones of e^−z), for several labels (Su et al. 2022, ZLPR).
+    """log(1 + Σ over absent labels of e^z) + log(1 + Σ over present labels of e^−z), multi-label (Su et al. 2022, ZLPR).
 
-    Softmax cross-entropy on pairs: every present label is to lie above 0, every absent one below.
+    A softmax cross-entropy on pairs of labels: it pushes the logits of present labels above 0 and those of absent ones below.
     """
-    there = targets > 0.5
-    never = tf.fill(tf.shape(logits), -1e9)
+    present = targets > 0.5
+    left_out = tf.fill(tf.shape(logits), -1e9)
     zero = tf.zeros_like(logits[:, :1])
-    absent = tf.reduce_logsumexp(tf.concat([zero, tf.where(there, never, logits)], axis=-1), axis=-1)
-    present = tf.reduce_logsumexp(tf.concat([zero, tf.where(there, -logits, never)], axis=-1), axis=-1)
-    return absent + present
+    absent_term = tf.reduce_logsumexp(tf.concat([zero, tf.where(present, left_out, logits)], axis=-1), axis=-1)
+    present_term = tf.reduce_logsumexp(tf.concat([zero, tf.where(present, -logits, left_out)], axis=-1), axis=-1)
+    return absent_term + present_term
 
 
 pairwise_softmax.hard_labels = True
 
 
 def shared_softmax(targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """Softmax cross-entropy where the k labels that are present share the target, 1/k each (Mahajan et al. 2018)."""
+    """Multi-label softmax cross-entropy with target 1/k for each of the k present labels (Mahajan et al. 2018)."""
     shares = targets / tf.reduce_sum(targets, axis=-1, keepdims=True)
     return tf.nn.softmax_cross_entropy_with_logits(shares, logits)
 
 
 def combined(*terms: tuple[float, Loss]) -> Loss:
-    """The weighted sum of several losses, each a function or a `keras.losses.Loss` on logits: (weight, loss), …"""
+    """Weighted sum of losses.
+
+    Args:
+        terms: pairs (weight, loss); each loss is a function like those of this module, or a `keras.losses.Loss` on logits.
+    """
     parts = [(weight, per_example(loss)) for weight, loss in terms]
 
     def combined(targets, logits):
@@ -120,44 +124,47 @@ def combined(*terms: tuple[float, Loss]) -> Loss:
 
 
 def starting_ratio(trial, model: keras.Model, first: Loss, second: Loss) -> float:
-    """|mean of the first loss| / |mean of the second| over drawn training examples, before anything is trained.
+    """|mean of the first loss| / |mean of the second| before training, over a random sample of the train split.
 
-    A second loss is as strong as a share of the first when that share times this is its weight.
+    With the weight `share * starting_ratio(…)` the second loss starts at that share of the first.
 
     Args:
-        first, second: f(targets, what the model puts out) -> losses [batch].
+        first, second: f(targets, outputs of the model) -> losses [batch].
     """
-    drawn = trial.train.drawn(DRAWN, trial.streams, "losses")
-    targets = tf.one_hot(trial.train.labels[drawn], trial.classes)
-    outputs = model(tf.cast(trial.train.batch(drawn), tf.float32), training=False)
-    sizes = [abs(float(tf.reduce_mean(loss(targets, outputs)))) for loss in (first, second)]
-    return sizes[0] / sizes[1]
+    positions = trial.train.drawn(RATIO_EXAMPLES, trial.streams, "losses")
+    targets = tf.one_hot(trial.train.labels[positions], trial.classes)
+    outputs = model(tf.cast(trial.train.batch(positions), tf.float32), training=False)
+    means = [abs(float(tf.reduce_mean(loss(targets, outputs)))) for loss in (first, second)]
+    return means[0] / means[1]
 
 
 def class_balanced_weights(counts: Sequence[int], beta: float) -> np.ndarray:
-    """(1 − β) / (1 − β^n) of a class with n examples, scaled to a mean of 1 over classes (Cui et al. 2019).
+    """Class weights (1 − β) / (1 − β^n) [classes], scaled to mean 1 (Cui et al. 2019).
 
-    The effective number of n examples is (1 − β^n) / (1 − β); β = 0 weighs all classes alike, β → 1 by 1 / n.
+    (1 − β^n) / (1 − β) is the effective number of n examples: β = 0 gives equal weights, β → 1 gives weights ∝ 1 / n.
+
+    Args:
+        counts: n, the number of training examples of each class.
     """
     weights = (1 - beta) / (1 - beta ** np.asarray(counts, np.float64))
     return weights / weights.mean()
 
 
 def centre_loss(targets: tf.Tensor, features: tf.Tensor, centres: tf.Tensor) -> tf.Tensor:
-    """½ ‖x − c_y‖² (Wen et al. 2016).
+    """½ ‖x − c_y‖², the squared distance of the features to the centre of their class (Wen et al. 2016): [batch].
 
     Args:
-        targets: one-hot [batch, classes]; features: [batch, units]; centres: of each class, [classes, units].
+        targets: one-hot [batch, classes]; features: x [batch, units]; centres: c [classes, units].
     """
-    own = tf.matmul(targets, tf.cast(centres, tf.float32))
-    return 0.5 * tf.reduce_sum(tf.square(tf.cast(features, tf.float32) - own), axis=-1)
+    class_centres = tf.matmul(targets, tf.cast(centres, tf.float32))
+    return 0.5 * tf.reduce_sum(tf.square(tf.cast(features, tf.float32) - class_centres), axis=-1)
 
 
 @keras.saving.register_keras_serializable("common")
 class Centres(keras.layers.Layer):
-    """Hands the logits on, and holds the centres of the classes, so that they are trained and saved with the model.
+    """Returns the logits unchanged; its weights are the class centres of `centre_loss`, trained and saved with the model.
 
-    Called with [logits [batch, classes], features [batch, units]]. The centres start at 0, as far from all features.
+    Inputs: [logits [batch, classes], features [batch, units]]. The centres start at 0.
     """
 
     def __init__(self, classes: int, **options):

@@ -1,4 +1,4 @@
-"""What this computer has, asked without TensorFlow."""
+"""Processor, GPUs and oneDNN of this machine, found out without importing TensorFlow."""
 
 import contextlib
 import functools
@@ -18,15 +18,15 @@ from common.errors import Misuse
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 """Environment variable that switches oneDNN on or off."""
 LIBRARIES = "LD_LIBRARY_PATH"
-"""Environment variable that says where libraries are looked for first; part of a row's `versions` where it is set."""
+"""Environment variable with the first folders that libraries are loaded from; part of a row's `versions` where it is set."""
 FASTER_WITH_ONEDNN = ("avx512_vnni", "avx512_bf16", "avx_vnni", "amx_tile", "amx_int8", "amx_bf16")
-"""Instructions with any of which TensorFlow switches oneDNN on by itself (`DefaultOneDnnPolicy` in its C++ source)."""
-HIDING = ("NoDevFiles", "none", "void")
-"""What schedulers write for no GPU."""
+"""Instruction sets for which TensorFlow switches oneDNN on by default (`DefaultOneDnnPolicy` in its C++ source)."""
+NO_GPU = ("NoDevFiles", "none", "void")
+"""Values of `CUDA_VISIBLE_DEVICES` by which job schedulers hide all GPUs."""
 
 
 class Gpu(NamedTuple):
-    """A GPU of this computer."""
+    """A GPU of this machine, or a MIG instance of one, which has no index."""
 
     index: str
     uuid: str
@@ -34,15 +34,18 @@ class Gpu(NamedTuple):
 
 
 def cores() -> int:
-    """Processors this process may use."""
+    """Number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def gpus() -> list[str]:
-    """The GPUs that this process may use, as CUDA names them; none where TensorFlow came without CUDA.
+    """Indices or UUIDs of the GPUs that this process may use; empty if TensorFlow is installed without CUDA.
 
-    Those that `CUDA_VISIBLE_DEVICES` names count once each, and where this computer has none at all, not at all. As with CUDA, a
-    negative number hides those after it. Raises `Misuse` for one that is not among those that are there.
+    `CUDA_VISIBLE_DEVICES` is read as CUDA reads it: a negative number hides those after it. Repeated GPUs count once, and on a
+    machine without GPUs the variable is ignored.
+
+    Raises:
+        Misuse: the variable names a GPU that this machine does not have.
     """
     if _without_cuda() or not _installed_gpus():
         return []
@@ -50,12 +53,12 @@ def gpus() -> list[str]:
     if chosen is None:
         return [gpu.index for gpu in _installed_gpus() if gpu.index]
     names = [name.strip() for name in chosen.split(",")]
-    visible = list(itertools.takewhile(lambda name: name not in HIDING and not name.startswith("-"), filter(None, names)))
+    visible = list(itertools.takewhile(lambda name: name not in NO_GPU and not name.startswith("-"), filter(None, names)))
     return list({_installed(name).uuid: name for name in reversed(visible)}.values())[::-1]
 
 
 def _without_cuda() -> bool:
-    """Whether the installed TensorFlow is the one for processors alone."""
+    """Whether the package tensorflow-cpu is installed."""
     try:
         importlib.metadata.distribution("tensorflow-cpu")
     except importlib.metadata.PackageNotFoundError:
@@ -65,45 +68,48 @@ def _without_cuda() -> bool:
 
 @functools.cache
 def _installed_gpus() -> tuple[Gpu, ...]:
-    """The GPUs, and the instances that they are partitioned into (MIG), as `nvidia-smi -L` lists them."""
+    """The GPUs and their MIG instances that `nvidia-smi -L` lists."""
     try:
         done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, encoding="utf-8", errors="replace", timeout=20)
     except (OSError, subprocess.TimeoutExpired):
         return ()
-    found: list[Gpu] = []
+    listed: list[Gpu] = []
     for line in done.stdout.splitlines():
         if whole := re.match(r"GPU (\d+): (.+) \(UUID: (\S+)\)", line):
-            found.append(Gpu(whole[1], whole[3], whole[2]))
-        elif (part := re.match(r"\s+(MIG \S+)\s+Device\s+\d+: \(UUID: (\S+)\)", line)) and found:
-            found.append(Gpu("", part[2], f"{found[-1].model.partition(' MIG ')[0]} {part[1]}"))
-    return tuple(found)
+            listed.append(Gpu(whole[1], whole[3], whole[2]))
+        elif (part := re.match(r"\s+(MIG \S+)\s+Device\s+\d+: \(UUID: (\S+)\)", line)) and listed:
+            listed.append(Gpu("", part[2], f"{listed[-1].model.partition(' MIG ')[0]} {part[1]}"))
+    return tuple(listed)
 
 
 def _installed(name: str) -> Gpu:
-    """The GPU that CUDA knows by its index, its UUID or the beginning of it. Raises `Misuse` where there is none, or several."""
-    known = [gpu for gpu in _installed_gpus() if name == gpu.index or (len(name) > 4 and gpu.uuid.startswith(name))]
-    if len(known) != 1:
+    """The GPU with this index, UUID or unique beginning of a UUID. Raises `Misuse` if there is none, or several."""
+    matches = [gpu for gpu in _installed_gpus() if name == gpu.index or (len(name) > 4 and gpu.uuid.startswith(name))]
+    if len(matches) != 1:
         raise Misuse(f"CUDA_VISIBLE_DEVICES must name GPUs that nvidia-smi -L lists. Received: {name}")
-    return known[0]
+    return matches[0]
 
 
 def device() -> str:
-    """What trials are trained on: the processor's name and kind, or the GPU's."""
+    """Model of the GPU that trials run on, or name and kind of the processor: for the column `device` of the rows."""
     return kind() if gpus() else f"{_processor_name()}, {kind()}"
 
 
 def kind() -> str:
-    """On what, besides the versions of the packages, the last bits of a result depend.
+    """The properties of the hardware on which the bits of a result depend: for the column `kind` of the rows.
 
-    The processor's widest vector instructions, whether it has instructions for bfloat16, and whether TensorFlow uses oneDNN;
-    or the GPU's model. Raises `Misuse` for GPUs of several models, whose trials could not be compared.
+    Of a processor the widest vector instructions, whether it has bfloat16 instructions, and whether TensorFlow uses oneDNN; of a
+    GPU its model.
+
+    Raises:
+        Misuse: GPUs of different models, whose trials could not be compared.
     """
     names = gpus()
     if names:
         models = sorted({_installed(name).model for name in names})
         if len(models) > 1:
             raise Misuse(
-                "trials of one seed must run on one kind of GPU: choose some of one model, CUDA_VISIBLE_DEVICES=0. "
+                "all trials must run on one model of GPU: choose GPUs of one model by CUDA_VISIBLE_DEVICES=…. "
                 f"Received: {', '.join(models)}"
             )
         return models[0]
@@ -117,7 +123,7 @@ def kind() -> str:
 
 
 def uses_onednn() -> bool:
-    """Whether TensorFlow uses oneDNN here: what the user set, else what TensorFlow chooses for the processor."""
+    """Whether TensorFlow uses oneDNN: as `TF_ENABLE_ONEDNN_OPTS` says, or by TensorFlow's default for the processor."""
     setting = os.environ.get(ONEDNN, "").strip().lower()
     if setting in ("0", "false", "1", "true"):
         return setting in ("1", "true")
@@ -125,7 +131,7 @@ def uses_onednn() -> bool:
 
 
 def lacks_bfloat16() -> bool:
-    """Whether the processor multiplies bfloat16 only by way of float32, as far as it is known (Linux)."""
+    """Whether the processor has no bfloat16 instructions, so that it converts to float32; False if that is unknown."""
     flags = _processor_flags()
     return flags is not None and not any(flag in flags for flag in ("avx512_bf16", "amx_bf16"))
 
@@ -135,13 +141,13 @@ def _processor_name() -> str:
 
 
 def _processor_flags() -> list[str] | None:
-    """The instruction sets of an x86 processor under Linux; None elsewhere."""
+    """Instruction sets of an x86 processor under Linux; None on other systems."""
     flags = _processor_facts().get("flags")
     return None if flags is None else flags.split()
 
 
 def _processor_facts() -> dict[str, str]:
-    """What Linux tells of the first processor, by name; nothing elsewhere."""
+    """Fields of the first processor in Linux's /proc/cpuinfo; empty on other systems."""
     try:
         first, *_ = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")
     except OSError:
@@ -152,13 +158,13 @@ def _processor_facts() -> dict[str, str]:
 
 @contextlib.contextmanager
 def quiet_stderr() -> Iterator[None]:
-    """What TensorFlow writes to stderr while it is imported stays out of the user's way."""
+    """Context manager that discards stderr, also of C++ code, for the messages that TensorFlow prints when it is imported."""
     sys.stderr.flush()
-    kept = os.dup(2)
-    with open(os.devnull, "w", encoding="utf-8") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
+    stderr = os.dup(2)
+    with open(os.devnull, "w", encoding="utf-8") as null:
+        os.dup2(null.fileno(), 2)
     try:
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(stderr, 2)
+        os.close(stderr)

@@ -1,4 +1,4 @@
-"""Scores from predictions. NumPy alone; `logits` float [n, classes], `labels` int [n], every score a fraction or nats."""
+"""Classification metrics in NumPy: `logits` float [n, classes], `labels` int [n]; scores are fractions, or nats for the NLL."""
 
 import numpy as np
 
@@ -6,18 +6,18 @@ ECE_BINS = 15
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """log q of each class, float64 [n, classes]: x − log Σ exp x, shifted by the row's maximum."""
+    """log q = x − log Σ exp x, float64 [n, classes], computed stably."""
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 
 
 def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Share of examples whose highest logit is the label's; ties go to the lower class."""
+    """Fraction of examples whose highest logit is that of the label; of ties the lower class is predicted."""
     return float(np.mean(logits.argmax(axis=1) == labels))
 
 
 def nll(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Mean negative log-likelihood, −log q of the label, in nats."""
+    """Mean negative log-likelihood of the labels, −log q, in nats."""
     return float(-log_softmax(logits)[np.arange(len(labels)), labels].mean())
 
 
@@ -34,26 +34,26 @@ def ece(logits: np.ndarray, labels: np.ndarray, bins: int = ECE_BINS) -> float:
 
 
 def confusion(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
-    """Counts [classes, classes]: rows are labels, columns predictions."""
+    """Confusion matrix, counts [classes, classes]: rows are labels, columns predictions."""
     return np.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
 
 
 def macro_scores(predicted: np.ndarray, labels: np.ndarray, classes: int) -> tuple[float, float, float]:
-    """Precision, recall and F1, each a plain mean over all classes; 0 where a class has nothing to divide by."""
+    """Macro precision, recall and F1: unweighted means over classes, with 0 for a class whose denominator is 0."""
     counts = confusion(predicted, labels, classes)
-    hits, called, there = counts.diagonal(), counts.sum(axis=0), counts.sum(axis=1)
+    correct, predictions, examples = counts.diagonal(), counts.sum(axis=0), counts.sum(axis=1)
 
     def ratio(a, b):
         return np.divide(a, b, out=np.zeros(classes), where=b > 0)
 
     return (
-        float(ratio(hits, called).mean()),
-        float(ratio(hits, there).mean()),
-        float(ratio(2 * hits, called + there).mean()),
+        float(ratio(correct, predictions).mean()),
+        float(ratio(correct, examples).mean()),
+        float(ratio(2 * correct, predictions + examples).mean()),
     )
 
 
 def constant_logits(train_labels: np.ndarray, classes: int, n: int) -> np.ndarray:
-    """The best constant prediction, for a trial that diverged: log of the train split's class shares, [n, classes]."""
+    """Logits [n, classes] of the best constant prediction: log of the (smoothed) class frequencies of the train split."""
     counts = np.bincount(train_labels, minlength=classes)
     return np.tile(np.log((counts + 1) / (counts + 1).sum()), (n, 1))

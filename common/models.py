@@ -1,9 +1,8 @@
-"""Plain functions that return an uncompiled `keras.Model` emitting logits [batch, classes].
+"""Functions that return an uncompiled `keras.Model` with outputs logits [batch, classes].
 
-Each takes a `Trial` first, or what has its `input_shape` (height, width, channels), `classes` and, for batch
-normalisation, `replicas`. Images come
-as float32 0 … 255 and are divided by 255 in the model, unless it is given another preprocessing. Layers are named by
-role, because a layer's initial weights depend on its name (`seeding.seeded_weights`).
+The first argument is a `Trial`, or an object with its `input_shape` (height, width, channels), `classes` and, for batch
+normalisation, `replicas`. The inputs are images float32 0 … 255, which the model divides by 255 unless it is given another
+preprocessing layer. Layers have explicit names, since a layer's initial weights depend on its name (`seeding.seeded_weights`).
 """
 
 from collections.abc import Callable
@@ -19,7 +18,7 @@ MONOTONE = ("relu", "leaky_relu", "elu", "sigmoid", "tanh", "linear")
 
 
 class _Stack:
-    """The tensor being built and the model's name, for errors."""
+    """Builds a model layer by layer: the output tensor so far, and the model's name."""
 
     def __init__(self, trial, name: str, preprocessing: layers.Layer | None = None):
         self.name = name
@@ -39,12 +38,18 @@ class _Stack:
         return self
 
     def model(self) -> keras.Model:
+        """The model, with a dense layer for the logits at its end."""
         self.add(layers.Dense(self.trial.classes, name="logits"))
         return keras.Model(self.inputs, self.x, name=self.name)
 
 
 def _published(trial, name: str, plan: tuple, dense: tuple[int, ...]) -> keras.Model:
-    """3×3 `valid` convolutions with ReLU (numbers in `plan`: filters) and 2×2 max-pools, then dense layers."""
+    """A model of the tutorials: 3×3 `valid` convolutions with ReLU and 2×2 max-pools, then dense layers.
+
+    Args:
+        plan: for each layer the number of filters of a convolution, or "pool".
+        dense: units of the hidden dense layers.
+    """
     stack = _Stack(trial, name)
     for i, step in enumerate(plan, start=1):
         if step == "pool":
@@ -58,29 +63,29 @@ def _published(trial, name: str, plan: tuple, dense: tuple[int, ...]) -> keras.M
 
 
 def loss_tuning(trial) -> keras.Model:
-    """Published model A, for CIFAR-10: Conv32 Pool Conv64 Pool Conv64 Dense64; 122,570 parameters there."""
+    """Published model A, for CIFAR-10: Conv32 Pool Conv64 Pool Conv64 Dense64; 122,570 parameters."""
     return _published(trial, "loss_tuning", (32, "pool", 64, "pool", 64), (64,))
 
 
 def loss_choice(trial) -> keras.Model:
-    """Published model B, for MNIST: Conv32 Pool Dense128; 693,962 parameters there."""
+    """Published model B, for MNIST: Conv32 Pool Dense128; 693,962 parameters."""
     return _published(trial, "loss_choice", (32, "pool"), (128,))
 
 
 def speed_accuracy(trial) -> keras.Model:
-    """Published model C, for MNIST: Conv32 Pool Conv64 Pool Dense64; 121,930 parameters there."""
+    """Published model C, for MNIST: Conv32 Pool Conv64 Pool Dense64; 121,930 parameters."""
     return _published(trial, "speed_accuracy", (32, "pool", 64, "pool"), (64,))
 
 
 def gradient_descent(trial) -> keras.Model:
-    """Published model E, for CIFAR-10: Conv32 Pool; 72,906 parameters there."""
+    """Published model E, for CIFAR-10: Conv32 Pool; 72,906 parameters."""
     return _published(trial, "gradient_descent", (32, "pool"), ())
 
 
 def batch_norm(trial, name: str) -> layers.Layer:
-    """Batch normalisation over the whole batch, also where replicas share it.
+    """Batch normalisation over the whole batch, synchronised if several replicas share it.
 
-    Momentum 0.9 (He et al. 2015's framework default) instead of Keras' 0.99, which needs thousands of steps to settle.
+    Momentum 0.9 (the default of the framework of He et al. 2015), since Keras' 0.99 needs thousands of updates to converge.
     """
     return layers.BatchNormalization(momentum=0.9, synchronized=trial.replicas > 1, name=name)
 
@@ -88,7 +93,7 @@ def batch_norm(trial, name: str) -> layers.Layer:
 def _normalization(trial, kind: str, filters: int, name: str) -> layers.Layer:
     if kind == "batch":
         return batch_norm(trial, name)
-    if kind == "layer":  # over height, width and channels, scaled per channel: Wu & He 2018, figure 2
+    if kind == "layer":  # over height, width and channels, scaled per channel (Wu & He 2018, figure 2)
         return layers.GroupNormalization(groups=1, name=name)
     if kind == "group":
         return layers.GroupNormalization(groups=8 if filters % 8 == 0 else 1, name=name)
@@ -124,25 +129,25 @@ def small_cnn(
     kernel_regularizer: keras.Regularizer | None = None,
     preprocessing: layers.Layer | None = None,
 ) -> keras.Model:
-    """A small convolutional network: per width a block of `same` convolutions and a 2×2 pool, then the head.
+    """A small convolutional network: for each width a block of `same` convolutions and a 2×2 pool, then the head.
 
     Args:
         widths: filters of each block.
         depth: convolutions per block.
         kernel_size: pixels a side.
-        activation: any Keras activation. With max-pooling a monotone one follows the block's pool, which is the same
-            function at a quarter of the work.
+        activation: any Keras activation. A monotone one is applied after the block's max-pool: the same function at a quarter
+            of the cost.
         normalization: None, "batch", "layer" or "group" (8 groups), between convolution and activation.
         pooling: None, "max", "average" or "strided" (a 2×2 convolution of stride 2).
         dropout: rate before the head and after each of its dense layers.
         spatial_dropout: rate after each block, dropping whole feature maps.
         dense: units of the head's hidden layers.
-        global_pooling: average over the image instead of flattening it.
-        kernel_initializer, kernel_regularizer: of every convolution and dense kernel.
-        preprocessing: what the images go through first; by default a division by 255.
+        global_pooling: average over height and width instead of flattening.
+        kernel_initializer, kernel_regularizer: for every convolution and dense kernel.
+        preprocessing: first layer of the model; by default a division by 255.
 
     Raises:
-        Misuse: more pools than the images have room for, or an unknown option.
+        Misuse: the images are too small for that many pools, or an unknown option.
     """
     kernels = {"kernel_initializer": kernel_initializer, "kernel_regularizer": kernel_regularizer}
     stack = _Stack(trial, "small_cnn", preprocessing)
@@ -182,11 +187,11 @@ def deep_dense(
     kernel_initializer: str | keras.Initializer = "glorot_uniform",
     kernel_regularizer: keras.Regularizer | None = None,
 ) -> keras.Model:
-    """Dense layers of equal width, deep enough for gradients to vanish or explode on their way to the first.
+    """Multi-layer perceptron with hidden layers of equal width, to study vanishing and exploding gradients.
 
     Args:
-        depth: hidden layers.
-        residual: each layer after the first adds to what it is given, x + f(Wx + b) (He et al. 2015, equation 1).
+        depth: number of hidden layers; width: units of each.
+        residual: whether each hidden layer after the first has an identity shortcut, x + f(Wx + b) (He et al. 2015, equation 1).
     """
     kernels = {"kernel_initializer": kernel_initializer, "kernel_regularizer": kernel_regularizer}
     stack = _Stack(trial, "deep_dense")
@@ -204,10 +209,10 @@ def deep_dense(
 def resnet(trial, *, blocks: int = 3, kernel_regularizer: keras.Regularizer | None = None) -> keras.Model:
     """ResNet for small images (He et al. 2015, section 4.2): by default ResNet-20, 269,722 trainable parameters on CIFAR-10.
 
-    Three stages with 16, 32 and 64 filters; shortcuts of kind A (subsampled, padded with zero maps).
+    Three stages with 16, 32 and 64 filters; identity shortcuts, subsampled and zero-padded between stages (option A).
 
     Args:
-        blocks: of two convolutions each, in every stage; the network has 6 · blocks + 2 layers.
+        blocks: residual blocks of two convolutions in each stage; the network has 6 · blocks + 2 layers.
     """
     kernels = {"use_bias": False, "kernel_initializer": "he_normal", "kernel_regularizer": kernel_regularizer}
 
@@ -234,9 +239,10 @@ def resnet(trial, *, blocks: int = 3, kernel_regularizer: keras.Regularizer | No
 
 
 def matched(build: Callable[[int], keras.Model], parameters: int) -> keras.Model:
-    """The model among build(1), build(2), … whose number of parameters comes nearest to the one given.
+    """The model among build(1), build(2), … whose number of parameters is nearest to `parameters`, for arms of equal size.
 
-    For arms that are to be of equal size: `build` takes a width, and its models must grow with it.
+    Args:
+        build: f(width) -> model, whose number of parameters grows with the width.
     """
 
     def excess(width):

@@ -1,7 +1,7 @@
-"""The rate that rises and falls, SGD with it, other schedules, and weight decay of kernels alone.
+"""Learning rate schedules, SGD with the default schedule, and weight decay that leaves out biases and normalisation.
 
-A schedule is made by f(learning_rate, steps) from the rate at its height and the number of updates (`trial.steps`), so that it
-ends where the run ends; t counts updates from 0.
+Schedules are functions of the peak learning rate η and the number of updates (`trial.steps`), so that they end with the run; t
+counts updates from 0.
 """
 
 import keras
@@ -12,21 +12,21 @@ from common.errors import Misuse
 
 Schedule = schedules.LearningRateSchedule
 LAST = 0.01
-"""Share of the rate that is left at the end of the schedules that never reach 0."""
+"""Final rate, as a fraction of the peak, of the schedules that do not reach 0."""
 WARM_UP = 0.05
-"""Share of the run, in which the rate rises."""
+"""Fraction of the updates in which the rate rises."""
 NOT_KERNELS = ("bias", "gamma", "beta", "scale")
-"""Names of the weights of biases and normalisation; `scale` is that of root-mean-square normalisation."""
+"""Names of the weights of biases and normalisation layers; `scale` is that of `RMSNormalization`."""
 
 
 def falling(trial, learning_rate: float, *, epochs: int | None = None, on: Split | None = None) -> Schedule:
-    """The schedule of whatever is not about schedules: `warm_up_cosine` over one call of `Trial.fit`.
+    """The default schedule: `warm_up_cosine` over the updates of one call of `Trial.fit`.
 
-    On CIFAR-10 a constant rate leaves twice the noise between seeds.
+    On CIFAR-10 a constant rate has twice the standard deviation between seeds.
 
     Args:
-        learning_rate: at its height.
-        epochs, on: as that call has them; by default the setting's, and the trial's training images.
+        learning_rate: peak rate.
+        epochs, on: the arguments of that call; by default `trial.epochs` and `trial.train`.
     """
     examples = len(trial.train if on is None else on)
     return warm_up_cosine(learning_rate, -(-examples // trial.batch_size) * (epochs or trial.epochs))
@@ -35,12 +35,12 @@ def falling(trial, learning_rate: float, *, epochs: int | None = None, on: Split
 def sgd(
     trial, learning_rate: float, *, momentum: float = 0.9, epochs: int | None = None, on: Split | None = None, **options
 ) -> keras.optimizers.SGD:
-    """SGD with momentum (Sutskever et al. 2013) at a rate that rises and falls; see `falling`. `options` are those of Keras."""
+    """SGD with momentum (Sutskever et al. 2013) and the schedule `falling`; `options` are those of `keras.optimizers.SGD`."""
     return keras.optimizers.SGD(falling(trial, learning_rate, epochs=epochs, on=on), momentum=momentum, **options)
 
 
 def inverse_time(learning_rate: float, steps: int) -> Schedule:
-    """η / (1 + k t), k such that a hundredth is left at the end."""
+    """η / (1 + 99 t / steps): a hundredth of η at the end."""
     return schedules.InverseTimeDecay(learning_rate, decay_steps=steps, decay_rate=1 / LAST - 1)
 
 
@@ -50,8 +50,8 @@ def exponential(learning_rate: float, steps: int) -> Schedule:
 
 
 def step(learning_rate: float, steps: int) -> Schedule:
-    """A tenth of η from half of the updates on, a hundredth from three quarters on (He et al. 2015, section 4.2)."""
-    # Keras still has the old rate at the boundary itself, hence the update before.
+    """η / 10 after half of the updates, η / 100 after three quarters (He et al. 2015, section 4.2)."""
+    # A boundary of Keras belongs to the interval before it.
     bounds = [steps // 2 - 1, steps * 3 // 4 - 1]
     return schedules.PiecewiseConstantDecay(bounds, [learning_rate, learning_rate / 10, learning_rate / 100])
 
@@ -67,23 +67,26 @@ def cosine(learning_rate: float, steps: int) -> Schedule:
 
 
 def warm_up_cosine(learning_rate: float, steps: int) -> Schedule:
-    """η (t + 1) / w in the first w updates, a twentieth of them all (Goyal et al. 2017); cosine from there."""
-    rising = max(1, round(WARM_UP * steps)) - 1  # updates before the one at full rate
+    """Linear warm-up η (t + 1) / w in the first w = steps / 20 updates (Goyal et al. 2017), then `cosine`."""
+    rising = max(1, round(WARM_UP * steps)) - 1  # updates before the first at the peak rate
     first = learning_rate / (rising + 1)
     return schedules.CosineDecay(first, steps - rising, warmup_target=learning_rate, warmup_steps=rising)
 
 
 def decay_kernels_alone(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
-    """Keep an optimizer's decoupled decay, w ← w − η · decay · w in each update, off biases and normalisation. Returns it.
+    """Exclude biases and normalisation weights from the optimizer's decoupled weight decay, w ← w − η · decay · w. Returns it.
 
-    Keras would decay all variables. Raises `Misuse` for an optimizer without decay.
+    Keras decays all variables by default. Raises `Misuse` for an optimizer without weight decay.
     """
     if not optimizer.weight_decay:
-        raise Misuse(f"this is for an optimizer with a weight_decay. Received: {optimizer.weight_decay!r}")
+        raise Misuse(
+            "decay_kernels_alone needs an optimizer with weight decay: give it weight_decay=…. "
+            f"Received: weight_decay={optimizer.weight_decay!r}"
+        )
     original = optimizer.build
 
     def build(variables):
-        # By the weights' own names: Keras would look for a name anywhere in a path, such as that of a layer `beta_block`.
+        # Not var_names: Keras would search the whole path for them, and match a layer called `beta_block`.
         optimizer.exclude_from_weight_decay(var_list=[variable for variable in variables if variable.name in NOT_KERNELS])
         original(variables)
 

@@ -1,7 +1,6 @@
-"""Preprocessing as a layer of the model: images 0 … 255 in, what the first convolution sees out.
+"""Preprocessing as the first layer of a model: it maps images float32 0 … 255 to the input of the first convolution.
 
-What a layer must know of the data it takes from the train split alone, so that val and test are preprocessed by numbers that
-they had no part in.
+Statistics of the data are computed on the train split alone and applied to val and test as they are.
 """
 
 import keras
@@ -12,32 +11,36 @@ from common.augment import LUMA
 from common.data.split import Split
 
 CHUNK = 1000
-"""Images at a time, for sums over a whole split."""
+"""Images per chunk, for sums over a whole split."""
 
 
 def raw() -> layers.Layer:
-    """The numbers as they are stored, 0 … 255."""
+    """Identity: pixels 0 … 255."""
     return layers.Rescaling(1.0, name="raw")
 
 
 def divided() -> layers.Layer:
-    """x / 255, between 0 and 1: what `common.models` do unless told otherwise."""
+    """x / 255, in 0 … 1: the default of `common.models`."""
     return layers.Rescaling(1 / 255, name="rescale")
 
 
 def standardised(train: Split, *, per_channel: bool = False) -> layers.Layer:
-    """(x − mean) / standard deviation, of all numbers of the train split, or of each channel's own."""
+    """(x − mean) / standard deviation, over all pixels and channels of the train split, or separately for each channel."""
     mean, variance = _moments(train, per_channel)
     return layers.Normalization(axis=-1 if per_channel else None, mean=mean, variance=variance, name="standardise")
 
 
 def standardised_image() -> layers.Layer:
-    """(x − mean) / √(variance + 1), both of the image itself: neither its brightness nor its contrast is left."""
+    """(x − mean) / √(variance + 1), with mean and variance of each image: removes its brightness and contrast."""
     return layers.LayerNormalization(axis=(1, 2, 3), center=False, scale=False, epsilon=1.0, name="standardise_image")
 
 
 def grey(channels: int) -> layers.Layer:
-    """Luma / 255 in a single channel: 0.299 R + 0.587 G + 0.114 B."""
+    """Luma / 255 in a single channel: (0.299 R + 0.587 G + 0.114 B) / 255.
+
+    Args:
+        channels: of the images; for other numbers than 3 their mean is taken.
+    """
     weights = np.array(LUMA if channels == 3 else [1 / channels] * channels, np.float32)
     return Linear(weights[:, None] / 255, np.zeros(1, np.float32), axes=1, name="grey")
 
@@ -45,12 +48,12 @@ def grey(channels: int) -> layers.Layer:
 def whitened(train: Split, *, epsilon: float = 0.1) -> layers.Layer:
     """ZCA whitening (Bell & Sejnowski 1997; with ε as Coates et al. 2011, section 3.1): (x − mean) U (S + ε)^−½ Uᵀ.
 
-    x is the standardised image as one vector, U S Uᵀ its covariance over the train split: directions in which images vary much
-    are shrunk, those in which they vary less than ε stay as they are but for a factor. All pixels are then almost uncorrelated.
+    x is the standardised image as a vector, U S Uᵀ its covariance over the train split. The output has almost uncorrelated
+    pixels with variance S / (S + ε) along each principal direction.
 
     Args:
-        epsilon: compared with a mean variance of 1; it also bounds how far directions are enlarged of which the train split,
-            with fewer images than pixels, knows nothing.
+        epsilon: ε, relative to a mean variance of 1; it limits the amplification of directions with little variance, among them
+            those that a train split with fewer images than pixels does not span.
     """
     mean, variance = _moments(train, per_channel=False)
     shape = train.batch(np.arange(1)).shape[1:]
@@ -68,7 +71,7 @@ def whitened(train: Split, *, epsilon: float = 0.1) -> layers.Layer:
 
 
 def _moments(train: Split, per_channel: bool) -> tuple:
-    """Mean and variance, as plain numbers or one for each channel, from exact counts of the 256 values."""
+    """Mean and variance, as floats or as lists with one for each channel, from exact counts of the 256 pixel values."""
     images, values = train.images, np.arange(256.0)
     counts = np.stack([np.bincount(images[..., c].ravel(), minlength=256) for c in range(images.shape[-1])])
     shares = counts / counts.sum(axis=1, keepdims=True)
@@ -81,11 +84,12 @@ def _moments(train: Split, per_channel: bool) -> tuple:
 
 @keras.saving.register_keras_serializable("common")
 class Linear(layers.Layer):
-    """x A + b over the last axes, with fixed numbers: no weights, for they would count as the model's parameters.
+    """x A + b over the last axes. A and b are constants, not weights, so they do not count as parameters of the model.
 
     Args:
-        matrix: [what these axes hold, as one vector; outputs]; offset: [outputs].
-        axes: 1 for the channels alone, 3 for the image as a whole, which keeps its shape.
+        matrix: A [inputs, outputs]; offset: b [outputs]; None for zeros, when a saved model is loaded.
+        axes: number of axes that x A contracts: 1 for the channels, 3 for the flattened image, whose shape is restored.
+        size: shape of A where `matrix` is None.
     """
 
     def __init__(self, matrix=None, offset=None, *, axes: int, size: tuple[int, int] | None = None, **options):

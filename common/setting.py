@@ -1,4 +1,4 @@
-"""`Setting`: what all arms share; and which of an experiment's settings a call uses."""
+"""`Setting`, the options that all arms share, and `Selected`, the setting of one command with the user's overrides."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -9,38 +9,38 @@ from common.errors import Misuse
 from common.text import did_you_mean
 
 NAMES = ("quick", "small", "full")
-"""The settings that every experiment has, the default first."""
+"""Names of the settings that every experiment has, the default first."""
 SMALL = {"dataset": "cifar10", "epochs": 10, "batch_size": 32, "train_size": 5000}
-"""What a `small` setting has at most where the script declares none: real images, in tens of minutes on two cores."""
+"""Dataset and upper limits of the `small` setting of a script that declares none: tens of minutes on two cores."""
 SMOKE = {"epochs": 1, "train_size": 256}
-"""What SMOKE=1 overrides."""
+"""Fields that SMOKE=1 sets."""
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 SHORT = {"batch_size": "batch", "train_size": "train", "image_size": "size"}
-"""How a field is called in a folder's name and on the command line, where not as it is."""
+"""Short names of fields, in the names of folders and on the command line."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What all arms share, unless an arm names a field itself.
+    """Options of the training that all arms share. An arm may set a field for itself.
 
     Args:
         dataset: a name or folder that `data.dataset.load` knows.
         epochs: passes over the train split.
-        batch_size: examples per update, over all replicas; None for all there are.
-        train_size: examples of the stratified subset to train on, or below 1 their share of all there are; by default all.
-        image_size: pixels a side; colour: "grey" or "rgb"; by default the dataset's own.
-        precision: Keras dtype policy; with mixed_float16 the loss is scaled, so that small gradients survive.
-        threads: CPU threads within an operation. The bits of a result depend on it.
-        replicas: devices that share each batch: GPUs, or logical CPU devices where there are none.
-        workers: machines that these devices are on, equally many on each; see `TF_CONFIG` in README.
+        batch_size: examples per update, over all replicas; None for the whole train split.
+        train_size: size of the stratified subset to train on: a number of examples, or a fraction below 1; by default all.
+        image_size: height and width in pixels; colour: "grey" or "rgb"; by default those of the dataset.
+        precision: Keras dtype policy; mixed_float16 comes with dynamic loss scaling.
+        threads: CPU threads within an operation (intra-op). The bits of a result depend on it.
+        replicas: devices that share each batch: GPUs, or logical CPU devices on a machine without GPUs.
+        workers: processes of the cluster in `TF_CONFIG`, one per machine, each with the same number of replicas.
         vary: the random streams that follow the seed; the others stay at seed 0.
         seed_offset: added to the seed of every stream.
-        classes: numbers of the classes that are kept; all by default.
-        imbalance: how many times as frequent as the last class the first one is in the train split, in a long tail.
-        label_noise: share of the labels of train and val that are wrong.
-        shifted: whether test images that are brighter, turned, noisy, … are scored as well (see `common.data.corruptions`).
-        deterministic: whether TensorFlow's operations are.
-        xla: whether updates are compiled by XLA, which determinism would switch off.
+        classes: the class numbers to keep; by default all.
+        imbalance: frequency of the first class divided by that of the last in the train split, which gets a long tail.
+        label_noise: fraction of the labels of train and val that are replaced by wrong ones.
+        shifted: whether to score corrupted test images too: brighter, rotated, noisy, … (see `common.data.corruptions`).
+        deterministic: whether TensorFlow uses deterministic operations.
+        xla: whether to compile updates with XLA; needs deterministic=False.
     """
 
     dataset: str
@@ -64,7 +64,7 @@ class Setting:
 
     def __post_init__(self):
         for name in ("vary", "classes"):
-            if isinstance(getattr(self, name), list):  # as it is in an arm, or in a row
+            if isinstance(getattr(self, name), list):  # arms and rows hold lists
                 object.__setattr__(self, name, tuple(getattr(self, name)))
         for name in ("epochs", "batch_size", "train_size", "image_size", "threads", "replicas", "workers"):
             value = getattr(self, name)
@@ -93,7 +93,7 @@ class Setting:
             raise Misuse("xla needs deterministic=False: TensorFlow's determinism switches XLA off. Received: xla=True")
 
     def replace(self, **changes) -> "Setting":
-        """A copy with other fields. Raises `Misuse` for an impossible value."""
+        """Copy of the setting with some fields changed. Raises `Misuse` for an invalid value."""
         return dataclasses.replace(self, **changes)
 
 
@@ -101,24 +101,25 @@ FIELDS = tuple(field.name for field in dataclasses.fields(Setting))
 
 
 def small_of(full: Setting) -> Setting:
-    """The `small` setting of an experiment that declares none: its full one on CIFAR-10, cut down to `SMALL`."""
-    declared = {name: getattr(full, name) for name in SMALL}
-    whole = {name: value for name, value in declared.items() if isinstance(value, int)}
-    least = {name: min(whole.get(name, most), most) for name, most in SMALL.items() if name != "dataset"}
-    return full.replace(dataset=SMALL["dataset"], **least)
+    """The `small` setting of an experiment that declares none: the full one on CIFAR-10, with the upper limits of `SMALL`."""
+    fields = {name: getattr(full, name) for name in SMALL}
+    for name, limit in SMALL.items():
+        if name != "dataset":
+            fields[name] = min(fields[name], limit) if isinstance(fields[name], int) else limit
+    return full.replace(**{**fields, "dataset": SMALL["dataset"]})
 
 
 @dataclass(frozen=True)
 class Selected:
-    """A declared setting as a call uses it.
+    """The setting that a command runs: one that the script declares, with the user's overrides.
 
     Args:
         name: one of `NAMES`.
-        declared: as the script has it.
-        overrides: fields that the user set, and their values.
-        rate: the learning rate that the user set in the place of searched ones.
-        smoke: whether the call only tries the code, on what `SMOKE` says.
-        debug: whether the call looks for a mistake, in its own process.
+        declared: the setting as the script declares it.
+        overrides: the fields that the user set, and their values.
+        rate: the learning rate that the user set instead of a searched one.
+        smoke: whether to run a smoke test, with the fields of `SMOKE`.
+        debug: whether to train in the process of the command, so that a debugger works.
     """
 
     name: str
@@ -129,17 +130,17 @@ class Selected:
     debug: bool = False
 
     @property
-    def tries(self) -> bool:
-        """Whether the call only tries the code: one seed is enough, and its rows have a folder of their own."""
+    def tests_code(self) -> bool:
+        """Whether the command only tests the code (SMOKE=1, DEBUG=1): it trains one seed, into a separate folder."""
         return self.smoke or self.debug
 
     @property
     def setting(self) -> Setting:
-        """The declared one with all overrides. Raises `Misuse` for an impossible value."""
+        """The declared setting with all overrides. Raises `Misuse` for an invalid value."""
         return self.declared.replace(**{**(SMOKE if self.smoke else {}), **self.overrides})
 
     def differences(self, arms: Sequence[dict]) -> list[str]:
-        """The fields, but for the dataset, that the user set to another value than the setting or one of the arms declares."""
+        """Names of the overridden fields, other than `dataset`, whose value differs from that of the setting or of an arm."""
         return [
             name
             for name, value in self.overrides.items()
@@ -147,20 +148,27 @@ class Selected:
         ]
 
     def folder_name(self, arms: Sequence[dict], dataset: str) -> str:
-        """Of its rows: the setting, the dataset by its name as part of a file's, and what the user overrode."""
+        """Name of the folder of the rows: setting, dataset, smoke or debug, and the overridden fields.
+
+        Args:
+            dataset: its name, in characters that a file name may have.
+        """
         parts = [self.name, dataset, *(["smoke"] if self.smoke else []), *(["debug"] if self.debug else [])]
         changed = self.differences(arms)
         parts += [f"{SHORT.get(name, name)}={_shown(self.overrides[name])}" for name in FIELDS if name in changed]
         return "-".join(parts + ([f"rate={self.rate!r}"] if self.rate is not None else []))
 
     def demonstration(self, arms: Sequence[dict]) -> bool:
-        """Whether its rows only demonstrate: of the quick setting, of digits, too small to speak of images, or overridden."""
-        undecided = self.name == "quick" or self.setting.dataset == "digits" or self.tries
-        return undecided or self.rate is not None or bool(self.differences(arms))
+        """Whether the rows are a demonstration, from which no verdict is drawn.
+
+        Those of the quick setting, of digits (too small to speak for natural images), and with overridden fields are.
+        """
+        too_small = self.name == "quick" or self.setting.dataset == "digits" or self.tests_code
+        return too_small or self.rate is not None or bool(self.differences(arms))
 
 
 def _shown(value) -> str:
-    """A field's value as part of a folder's name."""
+    """A field's value as text in the name of a folder."""
     if isinstance(value, tuple):
         return "+".join(map(str, value))
     return "all" if value is None else str(value)

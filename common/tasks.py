@@ -1,6 +1,7 @@
-"""What is learned: classification, or another `Task`, and the examples that a setting and a task make of a dataset.
+"""Learning tasks (classification, multi-label, regression), and the examples that a setting and a task make of a dataset.
 
-The test split is changed by the task alone, and in the same way for every trial. No TensorFlow: nothing here trains.
+The test split depends on the dataset, the kept classes and the task alone, so it is the same for every trial. Imports no
+TensorFlow.
 """
 
 from collections.abc import Callable
@@ -15,30 +16,32 @@ from common.data.split import Split
 from common.data.streams import Streams
 
 LARGEST_ANGLE = 45
-"""Degrees, either way, of the task `rotated`."""
+"""Largest rotation, in degrees in either direction, in the task `rotated`."""
 TILES = 2
-"""A side of the canvas of the task `tiles`."""
+"""Tiles per row and per column of an image in the task `tiles`."""
 MOST_OBJECTS = 3
+"""Largest number of objects in an image of the task `tiles`."""
 LEAST_LEARNED = 0.1
-"""Of the way from a constant prediction to a perfect one, by which a trial has trained."""
+"""A trial has trained if its score covers this fraction of the distance from a constant prediction to a perfect one."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be learned.
+    """A learning task: its targets, its outputs and how they are scored.
 
     Args:
         name: part of a trial's fingerprint.
-        metric: the primary one; rows hold it as `test_<metric>`, `val_<metric>`, …
-        unit: of the metric, for axes; lower_is_better: its direction.
-        outputs: the number of a model's outputs for so many classes.
-        change: f(split, generator) -> split of the task's examples.
-        scores: f(outputs [n, …], labels) -> name -> score, the primary metric first.
-        predicted: f(outputs) -> what is kept of each test image.
-        truth: f(labels) -> what is kept of the test labels, to be compared with it.
-        constant: f(train labels, classes, n) -> outputs [n, …] of the best constant prediction, as which a diverged trial scores.
-        logits: whether outputs are logits, and no probabilities.
-        orientation: whether the labels say how an image is turned.
+        metric: name of the primary metric; rows hold it as `test_<metric>`, `val_<metric>`, …
+        unit: unit of the metric, for axes; lower_is_better: direction of the metric.
+        outputs: f(number of classes) -> number of outputs of a model.
+        change: f(split, generator) -> split with the images and labels of the task.
+        scores: f(outputs [n, …], labels) -> dict of scores by name, the primary metric first.
+        predicted: f(outputs) -> predictions stored for the test images.
+        truth: f(labels) -> test labels in the form of `predicted`.
+        constant: f(train labels, classes, n) -> outputs [n, …] of the best constant prediction, with which a diverged trial is
+            scored.
+        logits: whether the outputs are logits of classes.
+        orientation: whether the labels depend on the orientation of an image.
     """
 
     name: str
@@ -55,20 +58,20 @@ class Task:
     orientation: bool = False
 
     def better(self, value: float) -> float:
-        """The value of the primary metric, turned so that more is better."""
+        """The value of the primary metric with its sign changed where lower is better, so that higher is always better."""
         return -value if self.lower_is_better else value
 
     def trained(self, score: float, constant: float) -> bool:
-        """Whether a score on train is a tenth of the way or more from that of a constant prediction to a perfect one."""
+        """Whether a train score covers at least a tenth of the distance from the score `constant` to a perfect one."""
         perfect = 0.0 if self.lower_is_better else 1.0
         return bool(self.better(score) >= self.better(constant + LEAST_LEARNED * (perfect - constant)))
 
     def declare(self) -> dict:
-        """As plain values, for what only reads rows."""
+        """Name, metric, unit and direction as plain values, for code that only reads rows."""
         return {name: getattr(self, name) for name in ("name", "metric", "unit", "lower_is_better")}
 
 
-# --- what a setting changes ------------------------------------------------------------------------------------------
+# --- examples of a setting -------------------------------------------------------------------------------------------
 
 
 def examples(
@@ -81,11 +84,14 @@ def examples(
     imbalance: float = 1.0,
     label_noise: float = 0.0,
 ) -> tuple[Split, Split, Split]:
-    """Train, val and the train examples of the classes that are not kept; see `Setting` for its fields. Raises `Misuse`."""
-    train, val = dataset.split(streams)
-    everything, numbers = train, range(dataset.classes)
-    train, val = kept(train, classes), kept(val, classes)
-    others = kept(everything, [c for c in numbers if c not in classes] if classes else [])
+    """Train split, val split, and the train examples of the classes that are not kept; the arguments are fields of `Setting`.
+
+    Raises:
+        Misuse: the dataset has no such subset, or the task no noisy labels.
+    """
+    whole_train, val = dataset.split(streams)
+    train, val = kept(whole_train, classes), kept(val, classes)
+    others = kept(whole_train, [c for c in range(dataset.classes) if c not in classes] if classes else [])
     train = subset(train, train_size, imbalance, streams)
     train, others = (split.take(np.argsort(split.ids)) for split in (train, others))
     train, val = (task.change(split, streams.generator("corrupt", task.name, name)) for name, split in _named(train, val))
@@ -99,7 +105,7 @@ def _named(train: Split, val: Split) -> tuple[tuple[str, Split], ...]:
 
 
 def test(dataset: Dataset, classes: tuple[int, ...] | None, task: Task) -> Split:
-    """The test split of the kept classes, as the task has it: the same for every trial."""
+    """The test split of the kept classes, with the images and labels of the task: the same for every trial."""
     return task.change(kept(dataset.test(), classes), Streams(0).generator("corrupt", task.name, "test"))
 
 
@@ -128,7 +134,7 @@ classification = Task(
 
 
 def _tiled(split: Split, generator: np.random.Generator) -> Split:
-    """Per example a canvas of 2 × 2 tiles with it and up to two others of the split; labels say which classes are there."""
+    """For each example a canvas of 2 × 2 tiles that shows it and up to two others; labels float32 [n, classes], 0 or 1."""
     n, cells = len(split), TILES**2
     images = split.images
     height, width, channels = images.shape[1:]
@@ -138,9 +144,9 @@ def _tiled(split: Split, generator: np.random.Generator) -> Split:
     canvas = np.zeros((n, cells, height, width, channels), np.uint8)
     labels = np.zeros((n, split.classes), np.float32)
     for k in range(MOST_OBJECTS):
-        at = np.flatnonzero(count > k)
-        canvas[at, places[at, k]] = images[members[at, k]]
-        labels[at, split.labels[members[at, k]]] = 1
+        rows = np.flatnonzero(count > k)
+        canvas[rows, places[rows, k]] = images[members[rows, k]]
+        labels[rows, split.labels[members[rows, k]]] = 1
     canvas = canvas.reshape(n, TILES, TILES, height, width, channels).transpose(0, 1, 3, 2, 4, 5)
     canvas = canvas.reshape(n, TILES * height, TILES * width, channels)
     return Split(canvas, labels, split.ids, rows=np.arange(n), classes=None)
@@ -148,9 +154,9 @@ def _tiled(split: Split, generator: np.random.Generator) -> Split:
 
 def _label_scores(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Macro F1 over the labels, and the mean binary cross-entropy in nats."""
-    found, there = logits > 0, labels > 0.5
-    hits = (found & there).sum(axis=0)
-    total = found.sum(axis=0) + there.sum(axis=0)
+    predicted, present = logits > 0, labels > 0.5
+    hits = (predicted & present).sum(axis=0)
+    total = predicted.sum(axis=0) + present.sum(axis=0)
     f1 = np.divide(2 * hits, total, out=np.zeros(len(total)), where=total > 0)
     z = logits.astype(np.float64)
     entropy = np.maximum(z, 0) - z * labels + np.log1p(np.exp(-np.abs(z)))
@@ -158,7 +164,7 @@ def _label_scores(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 
 
 def _constant_labels(labels: np.ndarray, classes: int, n: int) -> np.ndarray:
-    """Log-odds of each label's frequency."""
+    """Log-odds of the frequency of each label, [n, classes]."""
     share = (labels.sum(axis=0) + 1) / (len(labels) + 2)
     return np.tile(np.log(share / (1 - share)), (n, 1))
 
@@ -174,12 +180,15 @@ tiles = Task(
     predicted=lambda logits: (logits > 0).astype(np.uint8),
     constant=_constant_labels,
 )
-"""Multi-label: which of the classes are on a canvas of 2 × 2 tiles that holds one to three objects. A label is called present
-where its logit is above 0. A constant prediction scores 0 where no class is on half of the images."""
+"""Multi-label classification: the classes on a canvas of 2 × 2 tiles with one to three objects. A label is predicted where its
+logit is above 0. A constant prediction has F1 0 if no class is on more than half of the images."""
 
 
 def _rotated(split: Split, generator: np.random.Generator) -> Split:
-    """Each image turned by an angle of its own and cut to a disc, so that no corner tells the angle; labels in −1 … 1."""
+    """Each image rotated by a random angle and cropped to a disc, so that its corners do not show the angle.
+
+    Labels float32 [n], angle / 45°, in −1 … 1.
+    """
     labels = generator.uniform(-1, 1, len(split)).astype(np.float32)
     images = turned(split.images, LARGEST_ANGLE * labels)
     height, width = images.shape[1:3]
@@ -206,7 +215,4 @@ rotated = Task(
     logits=False,
     orientation=True,
 )
-"""Regression: the angle, up to 45 degrees either way, by which an image was turned; targets and outputs in units of 45°."""
-
-
-# --- shifted test images ---------------------------------------------------------------------------------------------
+"""Regression of the angle by which an image was rotated, −45° … 45°; targets and outputs are in units of 45°."""

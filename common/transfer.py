@@ -1,4 +1,4 @@
-"""Features learned on other images: on the classes that a trial does not keep, or on ImageNet."""
+"""Transfer learning: models pretrained on the classes that a trial does not keep, or on ImageNet."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -14,17 +14,19 @@ from common.optimizers import falling
 from common.training.adapters import keras_folder
 
 HELD_OUT = 10
-"""One in so many of the other classes' examples validates the pretraining."""
+"""One in this many examples of the other classes is held out to validate the pretraining."""
 IMAGENET_SIZE = 96
-"""Pixels a side of the images that the ImageNet weights were trained on."""
+"""Height and width in pixels of the images that the ImageNet weights were trained on."""
 IMAGENET_FILE = f"mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_{IMAGENET_SIZE}_no_top.h5"
 IMAGENET_URL = f"https://storage.googleapis.com/tensorflow/keras-applications/mobilenet_v2/{IMAGENET_FILE}"
 
 
 def pretrained(trial, build: Callable, learning_rate: float) -> keras.Model:
-    """A model trained with Adam, in a stage of its own, to tell apart the classes that the trial does not keep.
+    """Train a model on the classes that the trial does not keep, with Adam, as the stage "pretrain". Returns it.
 
-    `build` is called with what it would ask a trial for, the number of classes being that of the others.
+    Args:
+        build: a function of `common.models`; its argument has the input shape, the number of pretraining classes and replicas.
+        learning_rate: peak rate, see `optimizers.falling`.
     """
     order = trial.streams.generator("split", "pretraining").permutation(len(trial.others))
     held_out = -(-len(order) // HELD_OUT)
@@ -35,25 +37,25 @@ def pretrained(trial, build: Callable, learning_rate: float) -> keras.Model:
 
 
 def copy_weights(source: keras.Model, target: keras.Model, *, fresh: Sequence[str] = ("logits",)) -> None:
-    """Give each layer the weights of the one of the same name, except those that stay fresh."""
+    """Copy the weights of each layer to the layer of the same name in `target`, except for the layers in `fresh`."""
     for layer in target.layers:
         if layer.weights and layer.name not in fresh:
             layer.set_weights(source.get_layer(layer.name).get_weights())
 
 
 def freeze(model: keras.Model, *, fresh: Sequence[str] = ("logits",)) -> None:
-    """Keep all layers as they are, except some; batch-norm statistics are kept as well."""
+    """Freeze all layers, with their batch-norm statistics, except for the layers in `fresh`."""
     for layer in model.layers:
         layer.trainable = layer.name in fresh
 
 
 def mobile_net(trial, *, weights: str | None) -> keras.Model:
-    """MobileNetV2 of width 0.35 (Sandler et al. 2018) on enlarged images, grey ones repeated in three channels, and a fresh head.
+    """MobileNetV2 of width 0.35 (Sandler et al. 2018) with a new dense head, on images resized to 96 × 96.
 
-    Its batch-norm layers are frozen: few examples are too few to estimate their statistics anew.
+    Grey images are repeated in three channels. Batch-norm layers are frozen: few examples give poor estimates of statistics.
 
     Args:
-        weights: a file; None for random ones.
+        weights: path of a weights file, see `imagenet_weights`; None for random weights.
     """
     size = (IMAGENET_SIZE, IMAGENET_SIZE, 3)
     backbone = keras.applications.MobileNetV2(
@@ -71,7 +73,7 @@ def mobile_net(trial, *, weights: str | None) -> keras.Model:
 
 
 def imagenet_weights() -> str:
-    """The file with the weights of `mobile_net`, downloaded if need be. Raises `Unavailable` without a network."""
+    """Path of the ImageNet weights for `mobile_net`, downloaded at the first call. Raises `Unavailable` without a network."""
     folder = keras_folder() / "models"
     path = folder / IMAGENET_FILE
     if path.exists():

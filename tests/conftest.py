@@ -1,4 +1,4 @@
-"""What the tests share: a data cache of their own, and a small trial."""
+"""Fixtures of all tests: a separate data cache, and small trials."""
 
 import os
 import pathlib
@@ -18,20 +18,20 @@ PROJECT = pathlib.Path(__file__).resolve().parent.parent
 
 @pytest.fixture(scope="session", autouse=True)
 def interruptible():
-    """Where the tests run in the background, Ctrl-C is ignored, and would be by all that they start."""
+    """Restore the handling of Ctrl-C, which background processes and their children ignore."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
-def own_make():
-    """A make that a test calls knows nothing of the `make test` that it runs below."""
+def clean_make():
+    """Hide the variables of `make test` from the make processes that tests start."""
     for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):
         os.environ.pop(name, None)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory):
-    """All tests of a session decode their data once, away from the user's cache."""
+    """A data cache that all tests of a session share, instead of the user's."""
     folder = tmp_path_factory.mktemp("cache")
     os.environ["CACHE_DIR"] = str(folder)
     os.environ.pop("TFDS_DATA_DIR", None)
@@ -45,7 +45,7 @@ def digits(cache):
 
 @pytest.fixture
 def make_trial(digits, tmp_path):
-    """Trials on a few digits: options are those of `Trial`, `Host` and `Examples`, and the subset's size."""
+    """Makes trials on a few digits, with options of `Trial`, `Host` and `Examples`, and the size of the subset."""
     from common.training.trial import Examples, Host, Trial
 
     def make(

@@ -1,7 +1,7 @@
-"""A process that makes two updates under many pairs of options over several replicas: `gradients.py OUTPUT REPLICAS`.
+"""Makes two updates on several replicas with many pairs of options: `gradients.py OUTPUT REPLICAS`.
 
-It writes as JSON what they came to: `by hand`, one for each entry of `BY_HAND` (over 4 replicas for those in float16), and
-over 2 replicas `optimizers`: over one replica and over both, by optimizer.
+It writes the changes of the weights as JSON: `by hand`, for each entry of `BY_HAND` (with 4 replicas only those in float16), and
+with 2 replicas `optimizers`, for each optimizer on one replica and on two.
 """
 
 import itertools
@@ -20,7 +20,7 @@ from common.data.streams import Streams
 from common.training.trial import Examples, Host, Trial
 
 SIZE, CLASSES, RATE = 7, 3, 0.5
-"""Seven examples are no equal shares for 2 or 4 replicas."""
+"""Seven examples cannot be split evenly over 2 or 4 replicas."""
 WEIGHTS, ACTIVITIES = 0.01, 0.02
 """Factors of the penalties."""
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
@@ -28,13 +28,13 @@ CLIPS = ({}, {"clipnorm": 0.02}, {"global_clipnorm": 0.03}, {"clipvalue": 0.004}
 DECAYS = ({}, {"weight_decay": 0.1})
 EXTRAS = ({}, {"use_ema": True, "ema_momentum": 0.5, "ema_overwrite_frequency": 1}, {"loss_scale_factor": 8.0})
 BY_HAND = [(PRECISIONS[i % 3], CLIPS[i % 4], DECAYS[(i // 4 + i) % 2], EXTRAS[i // 4]) for i in range(12)]
-"""Every pair of options of SGD, which the test works out in NumPy."""
+"""Combinations that contain every pair of options of SGD, for comparison with NumPy."""
 
 
 def kinds():
-    """Every optimizer of Keras, with more than one choice where it has them, built afresh; all scale the loss.
+    """New instances of every optimizer of Keras, some with several options, all wrapped in a `LossScaleOptimizer`.
 
-    So they do in float16, but here it is not rounded.
+    The wrapper is that of float16, but the precision is float32.
     """
     plain = {name: kind for name, kind in vars(optimizers).items() if isinstance(kind, type) and name[0].isupper()}
     abstract = ("Optimizer", "OptimizerMap", "MultiOptimizer", "LossScaleOptimizer")
@@ -66,7 +66,7 @@ def dense(name, **options):
 
 
 def linear():
-    """Softmax regression of 4 pixels with both kinds of penalties, and a constraint that binds nothing."""
+    """Softmax regression on 4 pixels with weight and activity penalties, and a constraint without effect."""
     inputs = keras.Input((2, 2, 1))
     x = keras.layers.Flatten(name="flatten")(keras.layers.Rescaling(1 / 256, name="rescale")(inputs))
     penalties = {
@@ -77,7 +77,7 @@ def linear():
 
 
 def heads(names):
-    """As many softmax regressions as there are names."""
+    """A model with a softmax regression for each name."""
     inputs = keras.Input((2, 2, 1))
     x = keras.layers.Flatten(name="flatten")(keras.layers.Rescaling(1 / 256, name="rescale")(inputs))
     return keras.Model(inputs, [dense(name)(x) for name in names])
@@ -97,8 +97,8 @@ def updated(strategy, folder, precision, build, make, **options):
     return {"change": change, "norms": trial.fits["fit"].norms}
 
 
-def each_its_own(model, images, targets, seed):
-    """A step in which each head has the loss of softmax regression."""
+def separate_losses(model, images, targets, seed):
+    """A step that returns the cross-entropy of each head."""
     outputs = dict(zip(kinds_of(model), model(images, training=True), strict=True))
     return {
         name: keras.losses.categorical_crossentropy(targets, tf.cast(output, tf.float32), from_logits=True)
@@ -124,7 +124,7 @@ def main(output, replicas):
             if replicas == 2 or precision == "mixed_float16"
         ]
         pair = [
-            updated(strategy, next(folders), "float32", lambda: heads(names), kinds, step=each_its_own)
+            updated(strategy, next(folders), "float32", lambda: heads(names), kinds, step=separate_losses)
             for strategy in ((alone, shared) if replicas == 2 else ())
         ]
     by_optimizer = {name: [one["change"][2 * i : 2 * i + 2] for one in pair] for i, name in enumerate(names)}

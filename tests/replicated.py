@@ -1,4 +1,4 @@
-"""An experiment whose arms use all that has to be summed over replicas."""
+"""An experiment whose arms cover everything that is summed over replicas."""
 
 import csv
 import subprocess
@@ -10,7 +10,7 @@ from common.rows import schema, store
 
 SCRIPT = '''"""Exp 91: do replicas agree?
 
-Varies   what has to be summed over them.
+Varies   the quantities that are summed over replicas.
 Fixed    all else; the last batch of each epoch has 2 examples, fewer than 4 replicas.
 Expect   equal losses.
 """
@@ -30,7 +30,7 @@ ARMS = {
     "clipped by norm": {"clip": {"clipnorm": 0.1}},
     "clipped by value": {"clip": {"clipvalue": 0.01}},
     "batch norm": {"normalization": "batch"},
-    "weights": {"class_weight": [3, 1, 1, 1, 0.2, 1, 1, 1, 1, 1], "own_weights": True},
+    "weights": {"class_weight": [3, 1, 1, 1, 0.2, 1, 1, 1, 1, 1], "weighted": True},
     "callbacks": {"patience": 1},
     "augmented": {"augment": True},
     "moving average": {"clip": {"use_ema": True}},
@@ -41,7 +41,7 @@ ARMS = {
 
 
 def counting():
-    """A loss that grows by a hundredth with each update, on whatever replicas."""
+    """A loss that grows by 1 % with each update."""
     count = tf.Variable(0.0, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA)
 
     def loss(targets, logits):
@@ -52,7 +52,7 @@ def counting():
 
 
 def equal_masks(model, images, targets, seed):
-    """The share of units that not all replicas treat alike, as loss of each example."""
+    """A step whose loss is the fraction of units with different dropout masks on the replicas."""
     logits = model(images, training=True)
     kept = model.get_layer("drop")(tf.ones((1, 400)), training=True)
     context = tf.distribute.get_replica_context()
@@ -61,7 +61,7 @@ def equal_masks(model, images, targets, seed):
     return share + 0.0 * tf.reduce_sum(logits, axis=-1), logits
 
 
-def train(trial, *, l2=0.0, optimizer="sgd", clip=None, patience=None, augment=False, own_weights=False, activity=0.0, **options):
+def train(trial, *, l2=0.0, optimizer="sgd", clip=None, patience=None, augment=False, weighted=False, activity=0.0, **options):
     """One arm."""
     normalization, class_weight = options.get("normalization"), options.get("class_weight")
     if options.get("step"):
@@ -79,7 +79,7 @@ def train(trial, *, l2=0.0, optimizer="sgd", clip=None, patience=None, augment=F
     if patience:
         watch.append(callbacks.ReduceLROnPlateau("val_loss", patience=patience, min_delta=1.0, factor=0.5))
         watch.append(callbacks.EarlyStopping("val_loss", patience=2, min_delta=1.0, restore_best_weights=True))
-    given = {"class_weight": class_weight, "sample_weight": (lambda split: 1 + split.ids % 3) if own_weights else None}
+    given = {"class_weight": class_weight, "sample_weight": (lambda split: 1 + split.ids % 3) if weighted else None}
     given["loss"] = counting() if options.get("counts") else None
     return trial.fit(model, optimizer=made, callbacks=watch, augment=[flip()] if augment else [], **given)
 

@@ -1,6 +1,6 @@
-"""A process that trains over two replicas, in one go and killed within an epoch: `resumed.py OUTPUT`.
+"""Trains on two replicas, once uninterrupted and once killed within an epoch and resumed: `resumed.py OUTPUT`.
 
-It writes as JSON the end of either training, and what is said of a step whose second replica has other losses than examples.
+It writes as JSON the results of both trainings, and the error for a step with a wrong number of losses on the second replica.
 """
 
 import contextlib
@@ -22,9 +22,9 @@ from common.training.seeding import seeded_weights
 from common.training.trial import Examples, Host, Trial
 
 SIZE, BATCH, CLASSES, STEPS = 30, 7, 3, 2
-"""Batches of 7 are no equal shares; the fifth and last of an epoch has 2 examples. A state is saved after two updates each."""
+"""Batches of 7 cannot be split evenly; the last of the five in an epoch has 2 examples. STEPS: updates between checkpoints."""
 KILLED_AT = 8
-"""The update after which a training is killed, the third of its second epoch; it goes on from the seventh."""
+"""Update after which the training is killed, the third of the second epoch; it resumes after the sixth."""
 
 
 class Killed(Exception):
@@ -32,7 +32,7 @@ class Killed(Exception):
 
 
 def network():
-    """Dropout, batch normalisation, and noise from a generator of its own."""
+    """A network with batch normalisation, dropout and noise."""
     x = layers.Flatten(name="flatten")(layers.Rescaling(1 / 255, name="rescale")(inputs := keras.Input((4, 4, 1))))
     x = layers.BatchNormalization(name="norm")(layers.Dense(8, name="hidden")(x))
     x = layers.GaussianNoise(0.1, name="noise")(layers.Dropout(0.5, name="drop")(x))
@@ -40,7 +40,7 @@ def network():
 
 
 def run(strategy, folder, kills=False, step=None):
-    """What a training ends with."""
+    """Train and return the final state. With `kills` the training is killed first, then resumed."""
     images = np.random.default_rng(0).integers(0, 256, (SIZE, 4, 4, 1), np.uint8)
     split = Split.of(images, np.arange(SIZE) % CLASSES, CLASSES)
     for kill in (True, False) if kills else (False,):
@@ -69,7 +69,7 @@ def run(strategy, folder, kills=False, step=None):
 
 
 def uneven(model, images, targets, seed):
-    """As many losses for each replica as the first of them has examples."""
+    """A step that returns as many losses on each replica as the first has examples."""
     logits = model(images, training=True)
     values = losses.categorical_crossentropy(targets, logits, from_logits=True)
     return tf.concat([values, values[: 4 - tf.shape(values)[0]]], axis=0), logits
@@ -78,12 +78,12 @@ def uneven(model, images, targets, seed):
 def main(output):
     strategy = execution.start(threads=1, replicas=2, workers=1, deterministic=True)
     with tempfile.TemporaryDirectory() as name:
-        found = {kind: run(strategy, pathlib.Path(name) / kind, kind == "killed") for kind in ("whole", "killed")}
+        results = {kind: run(strategy, pathlib.Path(name) / kind, kind == "killed") for kind in ("whole", "killed")}
         try:
             run(strategy, pathlib.Path(name) / "uneven", step=uneven)
         except Misuse as error:
-            found["uneven"] = str(error)
-    pathlib.Path(output).write_text(json.dumps(found))
+            results["uneven"] = str(error)
+    pathlib.Path(output).write_text(json.dumps(results))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""An experiment with all kinds of state, whose rows must be the same however its runs are disturbed."""
+"""An experiment with all kinds of state, whose rows must not depend on interruptions."""
 
 import csv
 
@@ -49,7 +49,7 @@ def files_in(folder):
 
 
 def reproducible(folder):
-    """All that must be equal whenever a run is repeated."""
+    """Rows, epochs, measures and arrays that must be equal whenever a run is repeated."""
     files = files_in(folder)
     rows = [{name: row[name] for name in REPRODUCIBLE} for row in store.read_rows(files)]
     epochs = [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(files.epochs.open())]

@@ -10,7 +10,7 @@ from common.training.augmentation import UNIFORMS, apply, draws
 
 
 def run(augmentation, image, uniforms):
-    """One augmentation on one image [h, w] with the first uniforms given."""
+    """Augment one image [height, width]; `uniforms` are the first ones, the rest are 0."""
     row = np.zeros((1, UNIFORMS), np.float32)
     row[0, : len(uniforms)] = uniforms
     images, _ = augmentation(tf.constant(image[None, :, :, None], tf.float32), tf.zeros((1, 2)), tf.constant(row))
@@ -50,24 +50,24 @@ def test_crop_by_hand(picture):
     assert np.allclose(run(augment.crop(0.5), picture, [1.0, 0.7, 0.7]), picture, atol=1e-4)
 
 
-# --- strong ones -----------------------------------------------------------------------------------------------------
+# --- cutout, mixup, cutmix, RandAugment ------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def batch():
-    """Five images of unequal sides, three classes."""
+    """Five images with height 6 and width 8, of three classes."""
     images = np.random.default_rng(1).uniform(0, 255, (5, 6, 8, 3)).astype(np.float32)
     return images, np.eye(3, dtype=np.float32)[[0, 1, 2, 1, 0]]
 
 
 def on(augmentation, batch, rows):
-    """An augmentation of a batch with the given uniforms, the rest of them 0."""
+    """Augment a batch; `rows` are the first uniforms of each example, the rest are 0."""
     uniforms = np.zeros((len(rows), UNIFORMS), np.float32)
     uniforms[:, : len(rows[0])] = rows
     return [value.numpy() for value in augmentation(*map(tf.constant, batch), tf.constant(uniforms))]
 
 
-def test_cutout_blackens_exactly_its_square(batch):
+def test_cutout_blackens_exactly_its_window(batch):
     # Half of 6 × 8 is 3 × 4. About row 3, column 4: rows 2 … 4, columns 2 … 5. About the corner only what is inside is left.
     images, targets = on(augment.cutout(0.5), batch, [[0.5, 0.5], [0.0, 0.0], [0.99, 0.99], [0.5, 0.0], [0.2, 0.8]])
     expected = batch[0].copy()
@@ -81,7 +81,7 @@ def test_cutout_blackens_exactly_its_square(batch):
 
 
 @pytest.mark.parametrize("alpha", [0.2, 0.5, 1.0, 4.0])
-def test_two_uniforms_make_a_beta(alpha):
+def test_symmetric_beta_has_the_beta_distribution(alpha):
     drawn = augment.symmetric_beta(alpha, *tf.random.stateless_uniform((2, 20_000), seed=(3, 4))).numpy()
     places = np.linspace(0.001, 0.999, 99)  # not the very ends: float32 rounds them to 0 and 1
     reached = (drawn[:, None] <= places).mean(axis=0)
@@ -116,7 +116,7 @@ def test_cutmix_pastes_a_rectangle_and_counts_its_pixels(batch):
 
 
 @pytest.mark.parametrize("mix", [augment.mixup(), augment.cutmix()])
-def test_an_example_alone_in_its_batch_is_mixed_with_itself(batch, mix):
+def test_a_single_example_is_mixed_with_itself(batch, mix):
     alone = tuple(value[:1] for value in batch)
     for mixed, value in zip(on(mix, alone, [[0.7, 0.1, 0.5, 0.5]]), alone, strict=True):
         assert np.allclose(mixed, value, atol=1e-4)
@@ -132,7 +132,7 @@ def grey(images):
     return (images @ np.array([0.299, 0.587, 0.114]))[..., None].repeat(3, axis=-1)
 
 
-def test_operations_on_values_by_numpy(batch):
+def test_colour_operations_by_numpy(batch):
     images = np.floor(batch[0])
     assert np.array_equal(operation("identity", images, 1.0), images)
     assert np.array_equal(operation("posterize", images, 1.0), images // 16 * 16)
@@ -170,7 +170,7 @@ def test_auto_contrast_and_equalize_by_numpy(batch):
             assert np.allclose(equal[i, :, :, c], 255 * (share - share.min()) / (1 - share.min()), atol=0.01)
 
 
-def test_operations_on_places_by_hand():
+def test_geometric_operations_by_hand():
     # A point in the right place of a 31 × 31 image, whose middle is (15, 15).
     def moved(name, row, column, strength, forwards=True):
         image = np.zeros((1, 31, 31, 1), np.float32)
@@ -189,7 +189,7 @@ def test_operations_on_places_by_hand():
         assert (row - 15, column - 15) == pytest.approx((side * 10 * 0.5, 10 * np.sqrt(3) / 2), abs=0.3)
 
 
-def test_rand_augment_draws_each_operation_alike_and_of_strength_0_changes_little(batch):
+def test_rand_augment_draws_operations_uniformly_and_strength_0_is_the_identity(batch):
     steps = np.floor(np.linspace(0, 1, 1400, endpoint=False) * len(augment.OPERATIONS))
     assert set(np.bincount(steps.astype(int))) == {100}
     images = np.floor(batch[0])
@@ -211,7 +211,7 @@ def test_rand_augment_applies_its_operations_one_after_the_other(batch):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_strong_augmentations_change_an_example_alike_in_any_batch_and_stay_within_0_and_255(channels):
+def test_strong_augmentations_do_not_depend_on_the_batch_and_stay_within_0_and_255(channels):
     strong = [augment.cutout(), augment.rand_augment(4, 1.0)]
     images = np.random.default_rng(0).uniform(0, 255, (64, 8, 8, channels)).astype(np.float32)
     uniforms = draws(Streams(0), 0, strong, 64)

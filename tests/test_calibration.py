@@ -6,14 +6,14 @@ from common import calibration, metrics, models
 from common.training.seeding import seeded_weights
 
 
-def test_the_temperature_is_found_by_hand_in_two_classes():
+def test_the_best_temperature_of_two_classes_by_hand():
     # Logits ±1 that are right in three of four cases: the NLL is lowest where σ(2 / T) = 3/4, so T = 2 / ln 3.
     logits = np.tile([[1.0, -1.0]], (4, 1))
     labels = np.array([0, 0, 0, 1])
     assert calibration.best_temperature(logits, labels) == pytest.approx(2 / np.log(3), rel=1e-3)
 
 
-def test_logits_that_were_multiplied_are_divided_again():
+def test_the_temperature_of_multiplied_logits_is_the_factor():
     generator = np.random.default_rng(0)
     logits = generator.normal(size=(2000, 5))
     shares = np.exp(metrics.log_softmax(logits))
@@ -21,8 +21,8 @@ def test_logits_that_were_multiplied_are_divided_again():
     assert calibration.best_temperature(3 * logits, labels) == pytest.approx(3, rel=0.1)
 
 
-def test_all_right_means_the_coldest_and_never_infinite():
-    assert calibration.best_temperature(np.eye(3), np.arange(3)) == pytest.approx(calibration.COLDEST, rel=0.01)
+def test_the_temperature_of_perfect_predictions_is_the_lower_bound():
+    assert calibration.best_temperature(np.eye(3), np.arange(3)) == pytest.approx(calibration.LOWEST, rel=0.01)
 
 
 def test_a_tempered_model_predicts_the_same_classes_at_a_lower_val_nll(make_trial):

@@ -9,22 +9,22 @@ def image(pixels):
     return np.asarray(pixels, np.uint8)[None, :, :, None]
 
 
-def bins(found):
-    """The nine bins' votes, summed over all cells of one block."""
-    return found.reshape(-1, 4, 9).sum(axis=(0, 1))
+def bins(features):
+    """Votes of the nine bins, summed over the cells of all blocks."""
+    return features.reshape(-1, 4, 9).sum(axis=(0, 1))
 
 
 def test_a_vertical_edge_votes_for_the_first_bin_alone():
     edge = np.zeros((8, 8))
     edge[:, 4:] = 255  # brightness grows to the right: a gradient at 0°, in the columns 3 and 4
-    found = features.hog(image(edge))
-    assert found.shape == (1, 36)  # one block of 2 × 2 cells with 9 bins
-    votes = found.reshape(4, 9)
+    descriptor = features.hog(image(edge))
+    assert descriptor.shape == (1, 36)  # one block of 2 × 2 cells with 9 bins
+    votes = descriptor.reshape(4, 9)
     # Each cell has 4 pixels of the edge with a gradient of 1: four equal votes, brought to length 1, are ½ each. Clipped at
     # 0.2 and brought to length 1 again, they are ½ once more.
     assert votes[:, 0] == pytest.approx(0.5, abs=1e-4)
     assert np.all(votes[:, 1:] == 0)
-    assert np.array_equal(features.hog(image(255 - edge)), found)  # directions count, not signs
+    assert np.array_equal(features.hog(image(255 - edge)), descriptor)  # directions count, not signs
 
 
 def test_a_horizontal_edge_is_shared_between_80_and_100_degrees():
@@ -47,7 +47,7 @@ def test_a_diagonal_edge_votes_by_its_distance_to_the_two_nearest_bins():
     assert np.argsort(votes)[-2:].tolist() == [3, 2]
 
 
-def test_flat_images_have_no_features_and_contrast_hardly_matters():
+def test_hog_of_constant_images_is_0_and_almost_invariant_to_contrast():
     assert np.all(features.hog(image(np.full((8, 8), 90))) == 0)
     texture = np.random.default_rng(0).integers(0, 64, (16, 16)).astype(np.uint8)
     assert np.allclose(features.hog(image(texture)), features.hog(image(4 * texture)), atol=0.01)
@@ -61,7 +61,7 @@ def test_the_channel_with_the_longest_gradient_counts():
     assert votes[[4, 5]].sum() > votes[0] > 0
 
 
-def test_images_are_treated_alike_in_any_company():
+def test_features_of_an_image_do_not_depend_on_other_images():
     images = np.random.default_rng(0).integers(0, 256, (7, 28, 28, 1)).astype(np.uint8)
     assert np.array_equal(features.hog(images)[3:4], features.hog(images[3:4]))
     assert features.hog(images).shape == (7, 6 * 6 * 36)
@@ -80,7 +80,7 @@ def test_a_linear_classifier_takes_the_strength_that_is_best_on_val(make_trial):
     assert predictor.learned == 28 * 28 * 10 + 10
 
 
-def test_a_class_that_was_not_there_is_never_predicted(make_trial):
+def test_a_class_without_training_examples_is_never_predicted(make_trial):
     trial = make_trial(train_size=100)
     trial.train = trial.train.take(np.flatnonzero(trial.train.labels != 3))
     scores = features.pixel_regression(trial).predict(trial.val.images)
@@ -88,7 +88,7 @@ def test_a_class_that_was_not_there_is_never_predicted(make_trial):
     assert np.isfinite(scores).all()
 
 
-def test_two_classes_share_a_line_and_have_a_score_each(make_trial):
+def test_two_classes_have_a_score_each(make_trial):
     trial = make_trial(train_size=200)
     trial.train, trial.val = (kept(split, (0, 1)) for split in (trial.train, trial.val))
     trial.classes = 2

@@ -26,7 +26,7 @@ def players(rate=1e-3):
     return {name: optimizers.Adam(rate, beta_1=0.5) for name in ("generator", "discriminator")}
 
 
-def test_both_players_move_and_no_image_of_the_train_split_is_changed(trial):
+def test_a_gan_trains_both_networks_and_has_no_accuracy(trial):
     model, reported = gan.conditional_gan(trial, width=4), []
     trial.host = dataclasses.replace(trial.host, report=lambda **progress: reported.append(progress))
     before = {name: model.get_layer(name).get_weights() for name in players()}
@@ -41,7 +41,7 @@ def test_both_players_move_and_no_image_of_the_train_split_is_changed(trial):
 
 
 @pytest.mark.parametrize(("moves", "stays"), [("generator", "discriminator"), ("discriminator", "generator")])
-def test_a_player_whose_rate_is_zero_stays(trial, moves, stays):
+def test_a_network_with_learning_rate_0_does_not_change(trial, moves, stays):
     model = gan.conditional_gan(trial, width=4)
     before = {name: model.get_layer(name).get_weights() for name in (moves, stays)}
     trial.fit(model, optimizer={moves: optimizers.SGD(0.1), stays: optimizers.SGD(0.0)}, step=gan.adversarial)
@@ -49,33 +49,33 @@ def test_a_player_whose_rate_is_zero_stays(trial, moves, stays):
     assert not arrays_equal(before[moves], model.get_layer(moves).get_weights())
 
 
-def test_the_losses_of_a_discriminator_that_cannot_tell_are_ln_2_by_hand(trial):
+def test_adversarial_losses_for_constant_logits_by_hand(trial):
     model = gan.conditional_gan(trial, width=4)
     judge = model.get_layer("discriminator")
-    judge.set_weights([np.zeros_like(w) for w in judge.get_weights()])  # logit 0: one half, for real and generated alike
+    judge.set_weights([np.zeros_like(w) for w in judge.get_weights()])  # logit 0 for real and generated images
     images, targets = tf.zeros((6, *trial.input_shape)), tf.one_hot(np.arange(6), 10)
     losses, outputs = gan.adversarial(model, images, targets, tf.constant([1, 2]))
     assert outputs is None
     assert losses["generator"].numpy() == pytest.approx(np.full(6, np.log(2)))
     assert losses["discriminator"].numpy() == pytest.approx(np.full(6, 2 * np.log(2)))
-    judge.get_layer("real").set_weights([np.zeros((8, 1)), np.array([3.0])])  # it now calls all of them real
+    judge.get_layer("real").set_weights([np.zeros((8, 1)), np.array([3.0])])  # logit 3 for all images
     losses, _ = gan.adversarial(model, images, targets, tf.constant([1, 2]))
     assert losses["generator"].numpy() == pytest.approx(np.full(6, np.log1p(np.exp(-3))))
     assert losses["discriminator"].numpy() == pytest.approx(np.full(6, np.log1p(np.exp(-3)) + np.log1p(np.exp(3))))
 
 
-def test_images_depend_on_the_seed_and_the_class_alone(trial):
+def test_generated_images_depend_on_the_seed_and_the_class(trial):
     model = gan.conditional_gan(trial, width=4)
     labels = np.repeat([3, 7], 4)
     images = gan.generated(trial, model, labels)
     assert (images.shape, images.dtype) == ((8, *trial.input_shape), np.uint8)
     assert np.array_equal(images, gan.generated(trial, model, labels))
     other = gan.generated(trial, model, np.repeat([7, 3], 4))
-    assert not np.array_equal(images, other)  # the same noise, told another class
+    assert not np.array_equal(images, other)  # the same noise with another class
 
 
-def test_generated_images_learn_where_their_class_is_lit(make_trial):
-    """Two classes, one lit on the left and one on the right: so must be what is generated."""
+def test_a_gan_learns_a_pattern_for_each_class(make_trial):
+    """Two classes, bright on the left and on the right: generated images have the same pattern."""
     trial = make_trial(epochs=60, batch_size=8, train_size=64, classes=2, input_shape=(8, 8, 1))
     labels = np.arange(64) % 2
     images = np.zeros((64, 8, 8, 1), np.uint8)
@@ -89,7 +89,7 @@ def test_generated_images_learn_where_their_class_is_lit(make_trial):
         assert sign * (made[:, :, :4].mean() - made[:, :, 4:].mean()) > 50
 
 
-def test_sides_that_cannot_be_halved_twice_are_refused(make_trial):
+def test_images_with_sides_that_are_not_multiples_of_4_are_refused(make_trial):
     with pytest.raises(Misuse, match="multiples of 4. Received: 14x14"):
         gan.conditional_gan(make_trial(input_shape=(14, 14, 1)))
     keras.utils.clear_session()

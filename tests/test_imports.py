@@ -1,4 +1,4 @@
-"""Imports run one way: every import of common/ and experiments/, those inside functions too, held against the rules."""
+"""Checks all imports in common/ and experiments/, also those inside functions, against the layering rules."""
 
 import ast
 import graphlib
@@ -44,7 +44,7 @@ MAY_IMPORT = {
     },
     "experiments": {"helpers", "tasks", "space", "experiment", "parts"},
 }
-"""Which rooms, or groups of modules at the top of common/, each of them may import besides itself."""
+"""For each room or group of modules at the top of common/, those that it may import besides itself."""
 READ_ROWS_ALONE = ("rows", "verdicts", "figures", "report")
 SLOW = {
     "common.commands.outcome": {"common.figures"},
@@ -60,7 +60,7 @@ SLOW = {
     "common.search.oracles": {"keras_tuner", "scipy.stats"},
     "common.verdicts.stats": {"scipy"},
 }
-"""What is imported inside functions, because importing it takes long."""
+"""Slow imports that are made inside functions, by module."""
 
 
 def modules():
@@ -71,7 +71,7 @@ def modules():
 
 
 def imported(nodes):
-    """The modules that import statements name; of `from package import name` the module `package.name` if there is one."""
+    """Modules that import statements name; for `from package import name` the module `package.name`, if it exists."""
     for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -86,7 +86,7 @@ IMPORTS = {name: set(imported(ast.walk(tree))) for name, tree in TREES.items()}
 
 
 def group(module):
-    """The room of a module, or the group at the top of common/ that it belongs to."""
+    """Room of a module, or its group at the top of common/."""
     package, *rest = module.split(".")
     if package == "experiments":
         return "experiments"
@@ -116,7 +116,7 @@ def test_every_permission_is_used():
     assert not unused
 
 
-def test_there_is_no_circle():
+def test_imports_have_no_cycle():
     graph = {name: ours(names) & set(TREES) - {name} for name, names in IMPORTS.items()}
     assert list(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError
 
@@ -133,7 +133,7 @@ def test_only_what_is_slow_to_import_is_imported_inside_functions():
     assert inside == SLOW
 
 
-def test_what_reads_rows_knows_no_keras_and_no_tensorflow():
+def test_rooms_that_read_rows_do_not_import_keras_or_tensorflow():
     for name in TREES:
         if group(name) in READ_ROWS_ALONE:
             assert not {one.split(".")[0] for one in IMPORTS[name]} & {"keras", "tensorflow", "tensorflow_datasets"}, name
@@ -144,7 +144,7 @@ def test_what_reads_rows_knows_no_keras_and_no_tensorflow():
     subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True)
 
 
-def test_scripts_are_read_without_what_needs_keras():
+def test_scripts_are_read_without_modules_that_need_keras():
     from common.running import scripts
 
     assert set(scripts.NEED_KERAS) == PARTS | {"training"}
@@ -152,7 +152,7 @@ def test_scripts_are_read_without_what_needs_keras():
     assert {group(name) for name in direct} == {"training", "parts", "experiments"}
 
 
-def test_a_room_says_what_it_is_for_and_holds_nothing_else():
+def test_the_init_file_of_a_room_holds_only_a_docstring():
     for room in {name for name in TREES if name.startswith("common.") and (PROJECT / name.replace(".", "/")).is_dir()}:
         (docstring,) = TREES[room].body
         assert isinstance(docstring.value, ast.Constant)

@@ -15,7 +15,7 @@ def trial(make_trial):
         yield trial
 
 
-def test_a_converted_model_answers_like_the_model_itself(trial):
+def test_a_converted_model_predicts_like_the_original(trial):
     model = trial.fit(models.small_cnn(trial), optimizer=optimizers.Adam(0.01))
     plain = trial.predict(model, trial.val)
     images = trial.train.images
@@ -30,19 +30,19 @@ def test_a_converted_model_answers_like_the_model_itself(trial):
 
 
 def test_int8_is_four_times_and_float16_two_times_smaller(trial):
-    model = models.small_cnn(trial, dense=(128,))  # 200,000 weights: the container hardly counts
+    model = models.small_cnn(trial, dense=(128,))  # 200,000 weights, so that the overhead of the file format is small
     sizes = {p: len(inference.convert(model, p, trial.train.images)) for p in inference.PRECISIONS}
     assert sizes["float32"] == pytest.approx(4 * model.count_params(), rel=0.03)
     assert sizes["float32"] / sizes["float16"] == pytest.approx(2, rel=0.05)
     assert sizes["float32"] / sizes["int8"] == pytest.approx(4, rel=0.08)
 
 
-def test_sizes_and_latencies_are_kept(trial):
+def test_sizes_and_latencies_are_recorded(trial):
     predictor = inference.deployed(trial, models.small_cnn(trial))
-    found = {name: value for name, value, _ in trial.measures}
-    assert found["size_bytes"] == len(predictor.content) > found["gzip_bytes"] > 0
-    assert 0 < found["latency_1"] < found["latency_64"]
-    # The same predictor answers any number of images.
+    measures = {name: value for name, value, _ in trial.measures}
+    assert measures["size_bytes"] == len(predictor.content) > measures["gzip_bytes"] > 0
+    assert 0 < measures["latency_1"] < measures["latency_64"]
+    # The same predictor takes any number of images.
     assert [len(predictor.predict(trial.val.batch(np.arange(n)))) for n in (1, 7, 1)] == [1, 7, 1]
 
 
@@ -55,11 +55,11 @@ def test_the_smallest_weights_are_pruned_by_hand():
     inference.prune(model, 0.6)
     assert hidden.get_weights()[0][:, 0].tolist() == [0.5, 0, 0, -4, 0]
     assert np.array_equal(model.get_layer("logits").get_weights()[0], head)
-    assert inference.sparsity_of(model) == pytest.approx((3 + 2) / 10)  # of 5 + 1 + 2 + 2 numbers; the head's biases are zero
+    assert inference.sparsity_of(model) == pytest.approx((3 + 2) / 10)  # of 5 + 1 + 2 + 2 weights; the 2 biases of the head are 0
 
 
 def test_pruned_weights_stay_zero_and_the_others_learn(trial):
-    network = models.small_cnn(trial, activation="leaky_relu")  # no unit of which is ever dead
+    network = models.small_cnn(trial, activation="leaky_relu")  # without dead units
     model = trial.fit(network, optimizer=optimizers.Adam(0.01), stage="teacher")
     inference.prune(model, 0.8)
     before = [layer.get_weights()[0] for layer in (model.get_layer("conv1_1"), model.get_layer("conv2_1"))]
@@ -90,7 +90,7 @@ def test_a_student_learns_from_soft_targets_by_hand():
     assert np.array_equal(outputs, logits)
 
 
-def test_a_student_comes_nearer_to_its_teacher(trial):
+def test_distillation_reduces_the_distance_to_the_teacher(trial):
     teacher = trial.fit(models.small_cnn(trial), optimizer=optimizers.Adam(0.01), stage="teacher", epochs=8)
     before = teacher.get_weights()
     student = models.small_cnn(trial, widths=(4,))

@@ -44,7 +44,7 @@ SHIFTED = metrics.log_softmax(LOGITS + np.log(FREQUENCIES))
             ONE_HOT,
             -np.log(TRUE) + 0.3 * ((P - ONE_HOT) ** 2).mean(axis=1),
         ),
-        # What experiment 23 takes from Keras: (1 − p)^γ · cross-entropy, times a constant.
+        # Used by experiment 23: (1 − p)^γ · cross-entropy, times a constant.
         (
             keras.losses.CategoricalFocalCrossentropy(alpha=1.0, gamma=2.0, from_logits=True),
             ONE_HOT,
@@ -52,7 +52,7 @@ SHIFTED = metrics.log_softmax(LOGITS + np.log(FREQUENCIES))
         ),
     ],
 )
-def test_a_loss_is_its_formula(loss, targets, expected):
+def test_losses_equal_their_formulas(loss, targets, expected):
     assert per_example(loss)(tf.constant(targets), tf.constant(LOGITS)).numpy() == pytest.approx(expected, rel=2e-3)
 
 
@@ -93,9 +93,9 @@ def test_centre_loss_is_half_the_squared_distance():
 
 
 def test_the_gradient_of_cross_entropy_is_large_where_the_model_is_wrong_and_that_of_mse_is_not():
-    confident = tf.constant([[12.0, 0.0, 0.0], [0.0, 12.0, 0.0]])  # right, then as sure and wrong
+    confident = tf.constant([[12.0, 0.0, 0.0], [0.0, 12.0, 0.0]])  # correct, and equally confident but wrong
     targets = tf.constant([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
-    found = {}
+    norms = {}
     for name, loss in (
         ("CE", keras.losses.CategoricalCrossentropy(from_logits=True).call),
         ("MSE", losses.softmax_squared_error),
@@ -103,7 +103,7 @@ def test_the_gradient_of_cross_entropy_is_large_where_the_model_is_wrong_and_tha
         with tf.GradientTape() as tape:
             tape.watch(confident)
             values = loss(targets, confident)
-        found[name] = np.linalg.norm(tape.gradient(values, confident), axis=1)
-    assert found["CE"][0] < 1e-4
-    assert found["CE"][1] == pytest.approx(np.sqrt(2), rel=1e-3)  # p − y
-    assert found["MSE"].max() < 1e-4  # p (1 − p) vanishes where the model is sure, right or wrong
+        norms[name] = np.linalg.norm(tape.gradient(values, confident), axis=1)
+    assert norms["CE"][0] < 1e-4
+    assert norms["CE"][1] == pytest.approx(np.sqrt(2), rel=1e-3)  # p − y
+    assert norms["MSE"].max() < 1e-4  # p (1 − p) vanishes if the model is confident, right or wrong

@@ -1,4 +1,4 @@
-"""What a computer has, from what Linux tells of its processors, and on what the last bits of a result depend."""
+"""Detection of processor, GPUs and oneDNN, from /proc/cpuinfo and nvidia-smi."""
 
 import platform
 import subprocess
@@ -16,7 +16,7 @@ A100 = "GPU 2: NVIDIA A100-SXM4-40GB (UUID: GPU-cc31)\n  MIG 1g.5gb      Device 
 
 @pytest.fixture(autouse=True)
 def plain(monkeypatch):
-    """No GPU, no choice of the user's."""
+    """No GPUs, and no environment variables of the user."""
     for name in (machine.ONEDNN, "CUDA_VISIBLE_DEVICES"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(machine, "_without_cuda", lambda: True)
@@ -60,7 +60,7 @@ def test_the_user_may_switch_onednn(monkeypatch, value, state):
 
 
 @pytest.mark.parametrize("value", ["0", "1", None])
-def test_tensorflow_uses_onednn_as_said(monkeypatch, value):
+def test_uses_onednn_agrees_with_tensorflow(monkeypatch, value):
     if value is not None:
         monkeypatch.setenv(machine.ONEDNN, value)
     code = "from tensorflow.python.util import _pywrap_util_port as port; print(port.IsMklEnabled())"
@@ -68,7 +68,7 @@ def test_tensorflow_uses_onednn_as_said(monkeypatch, value):
     assert done.stdout.strip() == str(machine.uses_onednn())
 
 
-def test_without_linux_python_tells_what_it_knows(monkeypatch):
+def test_without_cpuinfo_the_kind_comes_from_platform(monkeypatch):
     def absent(*_, **__):
         raise OSError
 
@@ -84,9 +84,9 @@ def test_a_gpus_kind_is_its_model(monkeypatch, with_gpus):
     assert machine.kind() == machine.device() == "NVIDIA H100 80GB HBM3"
 
 
-def test_gpus_of_several_models_are_refused_unless_some_of_one_are_chosen(monkeypatch, with_gpus):
+def test_gpus_of_several_models_are_refused_unless_those_of_one_are_chosen(monkeypatch, with_gpus):
     with_gpus(H100 + A100)
-    with pytest.raises(Misuse, match="choose some of one model.*Received: NVIDIA A100-SXM4-40GB, NVIDIA H100 80GB HBM3"):
+    with pytest.raises(Misuse, match="choose GPUs of one model.*Received: NVIDIA A100-SXM4-40GB, NVIDIA H100 80GB HBM3"):
         machine.kind()
     a100, h100 = "NVIDIA A100-SXM4-40GB", "NVIDIA H100 80GB HBM3"
     for chosen, model in (("2", a100), ("GPU-cc", a100), ("MIG-77ff", f"{a100} MIG 1g.5gb"), ("0, 1", h100)):
@@ -102,7 +102,7 @@ def test_gpus_count_only_where_tensorflow_can_use_them(monkeypatch, with_gpus):
 
 
 @pytest.mark.parametrize("chosen", ["3", "0,GPU-zz", "GPU"])
-def test_a_gpu_that_is_not_there_is_named(monkeypatch, with_gpus, chosen):
+def test_an_unknown_gpu_is_refused_by_name(monkeypatch, with_gpus, chosen):
     with_gpus(H100)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
     with pytest.raises(Misuse, match=f"that nvidia-smi -L lists. Received: {chosen.split(',')[-1]}"):
@@ -128,7 +128,7 @@ def test_the_visible_gpus_are_those_of_cuda_each_once(monkeypatch, with_gpus, ch
 
 
 @pytest.mark.parametrize("listed", ["", "No devices found.\n"])
-def test_where_no_gpu_is_none_is_believed(monkeypatch, with_gpus, listed):
+def test_cuda_visible_devices_is_ignored_without_gpus(monkeypatch, with_gpus, listed):
     with_gpus(listed)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
     assert machine.gpus() == []

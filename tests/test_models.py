@@ -60,7 +60,7 @@ def test_models_adapt_to_shape_and_classes(build):
         lambda: models.small_cnn(trial(8), widths=(4, 4, 4, 4)),
     ],
 )
-def test_a_model_too_deep_for_the_image_says_so_in_one_line(build):
+def test_a_model_that_is_too_deep_for_the_image_is_refused_in_one_line(build):
     with pytest.raises(Misuse, match="too deep for these images.*Received: ") as caught:
         build()
     assert "\n" not in str(caught.value)
@@ -115,7 +115,7 @@ def test_deep_dense_is_as_deep_as_asked_and_penalised():
     assert len(model.losses) == 7
 
 
-def test_a_residual_connection_adds_what_a_layer_is_given():
+def test_a_residual_connection_adds_the_input_of_a_layer():
     model = models.deep_dense(trial(2, 1), depth=3, width=4, residual=True, kernel_initializer="zeros")
     first = model.get_layer("dense1")
     first.set_weights([np.eye(4), np.zeros(4)])

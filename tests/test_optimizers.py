@@ -27,12 +27,12 @@ def test_schedules_by_hand(schedule, first, middle, end):
     assert [float(rates(t)) for t in (0, STEPS // 2, STEPS)] == pytest.approx([first, middle, end], abs=1e-6)
 
 
-def test_a_step_comes_at_half_and_at_three_quarters_of_the_updates():
+def test_the_step_schedule_drops_at_half_and_at_three_quarters_of_the_updates():
     rates = [float(ours.step(1.0, 8)(t)) for t in range(8)]
     assert rates == pytest.approx([1, 1, 1, 1, 0.1, 0.1, 0.01, 0.01])
 
 
-def test_a_warm_up_rises_evenly_to_the_rate_and_falls_from_there():
+def test_warm_up_rises_linearly_to_the_peak_rate_then_follows_a_cosine():
     rates = [float(ours.warm_up_cosine(1.0, 40)(t)) for t in range(41)]
     assert rates[:2] == pytest.approx([0.5, 1.0], abs=1e-6)  # a twentieth of 40
     assert rates[1:] == pytest.approx([0.5 + 0.5 * np.cos(np.pi * t / 39) for t in range(40)], abs=1e-6)
@@ -52,13 +52,13 @@ def test_sgd_has_momentum_and_a_rate_that_ends_with_the_fit(make_trial):
 
 
 @pytest.mark.parametrize("schedule", [ours.inverse_time, ours.exponential, ours.step, ours.linear, ours.warm_up_cosine])
-def test_a_run_of_one_update_has_a_schedule_as_well(schedule):
+def test_schedules_of_one_update_are_finite(schedule):
     assert np.isfinite(float(schedule(0.1, 1)(0)))
 
 
 @pytest.mark.parametrize("kind", [optimizers.SGD, optimizers.Adam])
-def test_decay_shrinks_kernels_alone(make_trial, kind):
-    """One update with and without decay: kernels differ by rate · decay · the weight before, all else is the same."""
+def test_decay_kernels_alone_decays_only_kernels(make_trial, kind):
+    """One update with and without decay: kernels differ by rate · decay · weight, other weights are equal."""
     after = []
     for decay in (None, 0.5):
         trial = make_trial(train_size=16, epochs=1, folder=str(decay))
@@ -66,7 +66,7 @@ def test_decay_shrinks_kernels_alone(make_trial, kind):
             model = models.small_cnn(trial, normalization="batch")
         for variable in model.trainable_variables:
             if variable.name != "kernel":
-                variable.assign(variable + 1.0)  # a bias of 0 would not show its decay
+                variable.assign(variable + 1.0)  # decay has no effect on a bias of 0
         before = model.get_weights()
         optimizer = kind(0.1, weight_decay=decay)
         trial.fit(model, optimizer=ours.decay_kernels_alone(optimizer) if decay else optimizer)
@@ -78,8 +78,8 @@ def test_decay_shrinks_kernels_alone(make_trial, kind):
         assert name != "kernel" or not np.array_equal(plain, weight)
 
 
-def test_decay_goes_by_a_weights_own_name():
-    """Layers called after what is not decayed; a decay of one half at a rate of 1 halves what it is applied to."""
+def test_decay_depends_on_the_name_of_a_weight_and_not_on_its_path():
+    """Layers have the names of weights without decay. A decay of ½ at rate 1 halves the weights that it applies to."""
     stack = [
         keras.Input((3,)),
         keras.layers.Dense(3, name="beta_block", bias_initializer="ones"),
@@ -97,5 +97,5 @@ def test_decay_goes_by_a_weights_own_name():
 
 
 def test_an_optimizer_without_decay_is_refused():
-    with pytest.raises(Misuse, match="Received: None"):
+    with pytest.raises(Misuse, match="Received: weight_decay=None"):
         ours.decay_kernels_alone(keras.optimizers.SGD(0.1))

@@ -9,7 +9,7 @@ from common.training.trial import Trial
 
 @pytest.fixture
 def train():
-    """800 images of 3 × 3 pixels whose channels differ, and whose neighbouring pixels are alike."""
+    """800 images of 3 × 3 pixels with different channels and correlated neighbouring pixels."""
     generator = np.random.default_rng(0)
     smooth = generator.normal(120, 30, (800, 1, 1, 3)) + generator.normal(0, 15, (800, 3, 3, 3)) + [0, 20, 50]
     return Split.of(np.clip(smooth, 0, 255).astype(np.uint8), np.zeros(800, np.int64), 1)
@@ -19,7 +19,7 @@ def output(layer, split):
     return np.asarray(layer(split.images.astype(np.float32)))
 
 
-def test_raw_and_divided_are_what_they_say(train):
+def test_raw_and_divided_by_hand(train):
     assert np.array_equal(output(preprocessing.raw(), train), train.images)
     assert output(preprocessing.divided(), train) == pytest.approx(train.images / 255, abs=1e-6)
 
@@ -36,17 +36,17 @@ def test_per_channel_each_has_mean_0_and_variance_1(train):
     assert x.var(axis=(0, 1, 2)) == pytest.approx(np.ones(3), abs=1e-4)
 
 
-def test_statistics_are_those_of_train_alone(train):
+def test_statistics_come_from_the_train_split(train):
     brighter = Split.of(train.images // 2, train.labels, 1)
     assert output(preprocessing.standardised(train), brighter).mean() < -0.5
 
 
-def test_a_standardised_image_has_lost_brightness_and_contrast(train):
+def test_standardised_image_removes_brightness_and_contrast(train):
     layer = preprocessing.standardised_image()
     x = output(layer, train)
     assert x.mean(axis=(1, 2, 3)) == pytest.approx(np.zeros(800), abs=1e-4)
     other = np.asarray(layer(0.5 * train.images.astype(np.float32) + 60))
-    assert np.abs(other - x).max() < 0.05  # but for the 1 that is added to the variance
+    assert np.abs(other - x).max() < 0.05  # not 0, because of the 1 added to the variance
     assert not layer.weights
 
 
@@ -66,20 +66,22 @@ def test_whitened_pixels_are_uncorrelated_with_variance_1(train):
     assert np.cov(flat.T, bias=True) == pytest.approx(np.eye(27), abs=1e-3)
 
 
-def test_epsilon_shrinks_as_the_formula_says(train):
+def test_whitened_variances_follow_the_formula_with_epsilon(train):
     x = output(preprocessing.standardised(train), train).reshape(800, 27).astype(np.float64)
     strengths = np.linalg.eigvalsh(np.cov(x.T, bias=True))
-    found = np.linalg.eigvalsh(np.cov(output(preprocessing.whitened(train, epsilon=0.1), train).reshape(800, 27).T, bias=True))
-    assert found == pytest.approx(strengths / (strengths + 0.1), abs=1e-4)
+    variances = np.linalg.eigvalsh(
+        np.cov(output(preprocessing.whitened(train, epsilon=0.1), train).reshape(800, 27).T, bias=True)
+    )
+    assert variances == pytest.approx(strengths / (strengths + 0.1), abs=1e-4)
 
 
-def test_whitening_keeps_images_looking_like_themselves(train):
-    # Zero-phase: of all whitenings the one nearest to the images themselves, so its matrix is symmetric.
+def test_the_whitening_matrix_is_symmetric(train):
+    # Zero-phase whitening, the one nearest to the identity, has a symmetric matrix.
     matrix = preprocessing.whitened(train).matrix
     assert np.allclose(matrix, matrix.T, atol=1e-5)
 
 
-def test_a_constant_pixel_does_not_explode(digits):
+def test_whitening_of_a_constant_pixel_is_bounded(digits):
     train = digits.test().take(np.arange(100))  # the corner pixels are black in all of them
     x = output(preprocessing.whitened(train), Split.of(np.full((1, 28, 28, 1), 255, np.uint8), np.zeros(1, int), 1))
     assert np.isfinite(x).all()

@@ -19,10 +19,10 @@ def watched(trial, **options):
     return {name: value for name, value, _ in trial.measures}
 
 
-def test_xla_takes_effect_where_it_is_asked_for_and_gives_the_same_losses(make_trial, tmp_path):
+def test_xla_is_used_if_requested_and_gives_the_same_losses(make_trial, tmp_path):
     trials = {xla: make_trial(xla=xla, folder=tmp_path / str(xla)) for xla in (False, True)}
-    found = {xla: watched(trial) for xla, trial in trials.items()}  # no dropout: XLA draws other masks from the same seed
-    assert [found[xla]["compiled by XLA"] for xla in (False, True)] == [0, 1]
+    measures = {xla: watched(trial) for xla, trial in trials.items()}  # no dropout: XLA draws other masks from the same seed
+    assert [measures[xla]["compiled by XLA"] for xla in (False, True)] == [0, 1]
     plain, compiled = (trial.fits["fit"].history for trial in trials.values())
     for one, other in zip(plain, compiled, strict=True):
         for name in ("train_loss", "val_nll", "gradient_norm"):
@@ -30,12 +30,12 @@ def test_xla_takes_effect_where_it_is_asked_for_and_gives_the_same_losses(make_t
 
 
 def test_xla_trains_in_mixed_precision_too(make_trial):
-    keras.config.set_dtype_policy("mixed_float16")  # whose loss scale XLA has to work out as well
+    keras.config.set_dtype_policy("mixed_float16")  # with a dynamic loss scale
     try:
-        found = watched(make_trial(xla=True, epochs=1))
+        measures = watched(make_trial(xla=True, epochs=1))
     finally:
         keras.config.set_dtype_policy("float32")
-    assert (found["compiled by XLA"], found["bits of a layer's output"]) == (1, 16)
+    assert (measures["compiled by XLA"], measures["bits of a layer's output"]) == (1, 16)
 
 
 def test_a_first_update_that_diverges_leaves_no_trace_running(make_trial, tmp_path):
@@ -44,32 +44,32 @@ def test_a_first_update_that_diverges_leaves_no_trace_running(make_trial, tmp_pa
         model = models.small_cnn(trial, widths=(4,))
         model.layers[-1].kernel.assign(np.full(model.layers[-1].kernel.shape, np.nan))
         trial.fit(model, optimizer=optimizers.SGD(0.01), callbacks=[profiling.Watch()])
-    assert watched(make_trial(epochs=1))["compiled by XLA"] == 0  # the next trace could start
+    assert watched(make_trial(epochs=1))["compiled by XLA"] == 0  # another trace can start
 
 
-def test_what_determinism_switches_off_is_refused():
+def test_xla_with_determinism_is_refused():
     with pytest.raises(Misuse, match="xla needs deterministic=False"):
         Setting("digits", epochs=1, xla=True)
     assert Setting("digits", epochs=1, xla=True, deterministic=False).xla
 
 
 @pytest.mark.parametrize(("precision", "bits"), [("float32", 32), ("mixed_bfloat16", 16), ("mixed_float16", 16)])
-def test_a_precision_shows_in_the_layers_and_not_in_the_weights(make_trial, precision, bits):
+def test_bits_of_outputs_and_weights_are_measured(make_trial, precision, bits):
     keras.config.set_dtype_policy(precision)
     try:
-        found = watched(make_trial(epochs=1))
+        measures = watched(make_trial(epochs=1))
     finally:
         keras.config.set_dtype_policy("float32")
-    assert (found["bits of a layer's output"], found["bits of a weight"]) == (bits, 32)
+    assert (measures["bits of a layer's output"], measures["bits of a weight"]) == (bits, 32)
 
 
 @pytest.mark.parametrize(("batch_size", "mean"), [(16, 16), (64, 64), (48, 32)])
-def test_a_batch_size_shows_in_the_updates(make_trial, batch_size, mean):
-    found = watched(make_trial(epochs=2, batch_size=batch_size))  # 64 examples
-    assert found["examples per update"] == mean
+def test_examples_per_update_are_measured(make_trial, batch_size, mean):
+    measures = watched(make_trial(epochs=2, batch_size=batch_size))  # 64 examples
+    assert measures["examples per update"] == mean
 
 
-def test_a_watch_that_is_loaded_again_remembers(make_trial):
+def test_a_loaded_stage_keeps_the_result_of_its_watch(make_trial):
     first = watched(make_trial(xla=True, epochs=1))
     again = watched(make_trial(xla=True, epochs=1))  # the finished stage of the same folder
     assert np.isclose(first["compiled by XLA"], again["compiled by XLA"])

@@ -50,12 +50,12 @@ def test_a_long_tail_takes_no_more_than_a_class_has(digits):
         examples(digits, train_size=1000, imbalance=100)
 
 
-def test_the_published_subsets_have_not_moved(digits):
+def test_the_published_subsets_have_not_changed(digits):
     train, _, _ = examples(digits, train_size=6)
     assert train.ids.tolist() == [58, 595, 704, 871, 1219, 1431]
 
 
-def test_kept_classes_are_relabelled_and_the_others_are_there(digits):
+def test_kept_classes_are_relabelled_and_the_other_classes_are_returned(digits):
     train, val, others = examples(digits, classes=(7, 3), train_size=20)
     everything, _, none = examples(digits)
     original = dict(zip(everything.ids, everything.labels, strict=True))
@@ -73,7 +73,7 @@ def test_kept_classes_are_relabelled_and_the_others_are_there(digits):
 # --- wrong labels ---
 
 
-def test_label_noise_replaces_that_share_by_other_classes_and_more_noise_contains_less(digits):
+def test_label_noise_replaces_a_fraction_of_labels_and_wrong_labels_are_nested(digits):
     (little, val, _), (much, _, _) = (examples(digits, label_noise=share) for share in (0.2, 0.6))
     for split, share in ((little, 0.2), (much, 0.6), (val, 0.2)):
         wrong = split.labels != split.clean_labels
@@ -99,7 +99,7 @@ def test_noise_of_a_regression_is_drawn_from_the_whole_range(digits):
     assert train.labels[wrong].min() < -0.9 < 0.9 < train.labels[wrong].max()
 
 
-def test_labels_of_several_cannot_be_noisy(digits):
+def test_label_noise_is_refused_for_multi_label_tasks(digits):
     with pytest.raises(Misuse, match="label_noise needs one label per image"):
         examples(digits, task=tasks.tiles, label_noise=0.1)
 
@@ -113,26 +113,26 @@ def test_a_canvas_shows_exactly_the_classes_of_its_labels():
     images = np.broadcast_to((100 + labels).astype(np.uint8)[:, None, None, None], (40, 3, 3, 1))
     canvas = tasks.tiles.change(Split.of(images, labels, 4), np.random.default_rng(0))
     assert canvas.images.shape == (40, 6, 6, 1)
-    for image, there in zip(canvas.images, canvas.labels, strict=True):
+    for image, present in zip(canvas.images, canvas.labels, strict=True):
         shown = set(np.unique(image)) - {0}
-        assert shown == {100 + c for c in np.flatnonzero(there)}
+        assert shown == {100 + c for c in np.flatnonzero(present)}
         quarters = [image[y : y + 3, x : x + 3] for y in (0, 3) for x in (0, 3)]
         assert all(len(np.unique(q)) == 1 for q in quarters)
         assert 1 <= sum(q.any() for q in quarters) <= 3
-    own = canvas.labels[np.arange(40), labels]
-    assert own.all()  # the example itself is always among them
+    first = canvas.labels[np.arange(40), labels]
+    assert first.all()  # a canvas always shows the example itself
 
 
 def test_f1_of_labels_by_hand():
     logits = np.array([[1.0, -1], [1, 1], [-1, -1]])
     labels = np.array([[1, 0], [0, 1], [1, 1]], np.float32)
-    # Label 0: 1 hit, 2 found, 2 there; label 1: 1 hit, 1 found, 2 there.
+    # Label 0: 1 correct, 2 predicted, 2 present; label 1: 1 correct, 1 predicted, 2 present.
     assert tasks.tiles.scores(logits, labels)["f1"] == pytest.approx((2 / 4 + 2 / 3) / 2)
     # −log σ(1) where right, −log σ(−1) where wrong: 3 of 6 are wrong.
     assert tasks.tiles.scores(logits, labels)["nll"] == pytest.approx(np.log1p(np.exp(-1)) + 0.5)
 
 
-def test_images_are_turned_by_their_label_and_cut_to_a_disc():
+def test_images_are_rotated_by_their_label_and_cropped_to_a_disc():
     image = np.zeros((41, 41, 1), np.uint8)
     image[10, 20] = 255  # above the centre
     split = tasks.rotated.change(Split.of(np.stack([image] * 50), np.zeros(50, np.int64), 1), np.random.default_rng(0))
@@ -168,7 +168,7 @@ def test_a_shift_grows_with_its_level_and_is_the_same_each_time(digits, shift):
     assert np.array_equal(changed[1], shifted(test, shift, 2).images)
 
 
-def test_shifts_do_what_they_are_called():
+def test_shifts_by_hand():
     image = np.zeros((1, 33, 33, 1), np.uint8)
     image[0, 8:25, 8:25] = 100
     split = Split.of(image, np.zeros(1, np.int64), 1)
@@ -194,7 +194,7 @@ def test_folds_are_disjoint_and_cover():
         folds(3, 4, Streams(0))
 
 
-def test_joined_examples_have_names_of_their_own(digits):
+def test_joined_examples_have_unique_ids(digits):
     train, _, _ = examples(digits, train_size=30)
     more = train.join(np.zeros((4, *digits.shape), np.uint8), np.array([1, 2, 3, 4]))
     assert len(set(more.ids)) == len(more) == 34
@@ -211,6 +211,6 @@ def test_joined_examples_have_names_of_their_own(digits):
         (tasks.rotated, 22.5, 20.25, 20.3),  # of the way from 22.5 degrees to none
     ],
 )
-def test_a_trial_has_trained_a_tenth_of_the_way_from_a_constant_prediction_on(task, constant, least, too_little):
+def test_a_trial_has_trained_from_a_tenth_of_the_way_to_a_perfect_score(task, constant, least, too_little):
     assert task.trained(least, constant)
     assert not task.trained(too_little, constant)

@@ -12,7 +12,7 @@ from common.training.seeding import seeded_weights
 
 @pytest.fixture
 def trial(make_trial, digits):
-    """Twenty examples of the digits 5 to 9; the others are there to be pretrained on."""
+    """Twenty examples of the digits 5 to 9, with the digits 0 to 4 for pretraining."""
     trial = make_trial(epochs=1, classes=5)
     fields = {"train_size": 20, "classes": (5, 6, 7, 8, 9)}
     trial.train, trial.val, trial.others = tasks.examples(digits, tasks.classification, Streams(0), **fields)
@@ -20,7 +20,7 @@ def trial(make_trial, digits):
         yield trial
 
 
-def test_pretraining_sees_the_other_classes_alone_and_no_example_twice(trial):
+def test_pretraining_uses_only_examples_of_the_other_classes(trial):
     transfer.pretrained(trial, models.small_cnn, 1e-3)
     held_out = -(-len(trial.others) // 10)
     assert trial.fits["pretrain"].steps == -(-(len(trial.others) - held_out) // 16)
@@ -28,7 +28,7 @@ def test_pretraining_sees_the_other_classes_alone_and_no_example_twice(trial):
     assert trial.others.classes == 5
 
 
-def test_features_are_copied_and_the_head_stays_fresh(trial):
+def test_weights_are_copied_except_those_of_the_head(trial):
     source = transfer.pretrained(trial, models.small_cnn, 1e-2)
     model = models.small_cnn(trial)
     head = model.get_layer("logits").get_weights()
@@ -40,7 +40,7 @@ def test_features_are_copied_and_the_head_stays_fresh(trial):
 
 
 @pytest.mark.parametrize("frozen", [True, False])
-def test_frozen_weights_do_not_move_and_others_do(trial, frozen):
+def test_frozen_weights_do_not_change_and_others_do(trial, frozen):
     model = models.small_cnn(trial, normalization="batch")
     if frozen:
         transfer.freeze(model)
@@ -77,7 +77,7 @@ def test_without_a_network_the_imagenet_arm_is_unavailable_at_once(monkeypatch, 
     assert transfer.imagenet_weights().endswith(transfer.IMAGENET_FILE)
 
 
-def test_a_download_that_fails_leaves_no_file_and_says_why(monkeypatch, tmp_path):
+def test_a_failed_download_leaves_no_file_and_gives_the_reason(monkeypatch, tmp_path):
     def fails(*_, **__):
         raise Exception("URL fetch failure: 404")
 

@@ -77,7 +77,7 @@ def find_script(text: str) -> pathlib.Path:
 def _run(experiment: Experiment, given: argparse.Namespace, cluster: Cluster | None) -> int:
     machines = cluster.size if cluster else 1
     selected = _select(experiment, given, machines)
-    seeds = given.seeds or (1 if selected.tries else experiment.seeds)
+    seeds = given.seeds or (1 if selected.tests_code else experiment.seeds)
     devices = Devices.here(given.trials_per_gpu or 1, machines)
     alone = experiment.alone or given.debug
     jobs = given.jobs or (1 if alone else devices.jobs(selected.setting.threads, selected.setting.replicas))

@@ -1,2 +1,2 @@
-"""One trial, from its data to its outcome: the loop, checkpoints, scoring, what adapts Keras. Imports data, tasks, rows and
+"""One trial, from its data to its outcome: training loop, checkpoints, scoring, adapters for Keras. Imports data, tasks, rows and
 `Setting`."""

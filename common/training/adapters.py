@@ -1,6 +1,6 @@
-"""What adapts Keras to the training loop: losses per example, callbacks without `fit`, optimizers, batches shared by replicas.
+"""Adapts losses, callbacks and optimizers of Keras to the training loop, and sums their results over replicas.
 
-With `seeding`, `draws` and `graphs` the only place that touches private parts of Keras and TensorFlow.
+Only this module, `seeding`, `draws` and `graphs` use private attributes of Keras and TensorFlow.
 """
 
 import contextlib
@@ -18,37 +18,46 @@ from keras.src.utils.file_utils import config
 from common.errors import Misuse
 from common.tasks import Task
 from common.text import did_you_mean
-from common.training.graphs import Outside
+from common.training.graphs import CapturedVariable
 from common.training.seeding import layers_of
 
 # --- losses ----------------------------------------------------------------------------------------------------------
 
-WANT_PROBABILITIES = (
+PROBABILITY_LOSSES = (
     *(keras.losses.KLDivergence, keras.losses.Poisson, keras.losses.Dice, keras.losses.Tversky),
     *(keras.losses.kl_divergence, keras.losses.poisson, keras.losses.dice, keras.losses.tversky),
     *(keras.losses.CategoricalGeneralizedCrossEntropy, keras.losses.categorical_generalized_cross_entropy),
 )
-"""Losses of Keras that cannot be told to take logits."""
+"""Losses of Keras on probabilities, without an option for logits."""
 
 
 def per_example(loss) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-    """The losses [batch] of a Keras loss or function, from one-hot targets. Raises `Misuse` for what would train wrongly."""
+    """Adapt a Keras loss or a function to per-example losses on logits: f(one-hot targets, logits) -> losses [batch].
+
+    Args:
+        loss: a `keras.losses.Loss`, a function of (targets, logits), or None for cross-entropy.
+
+    Raises:
+        Misuse: a name, a loss on probabilities, or one that is not averaged over the batch.
+    """
     if loss is None:
         loss = keras.losses.CategoricalCrossentropy(from_logits=True)
     if isinstance(loss, str) or not callable(loss):
         hint = did_you_mean(loss, [name for name in dir(keras.losses) if name[0].isupper()])
         raise Misuse(
-            "loss must be a keras.losses.Loss or a function of (targets, logits): a name stands for probabilities, and models "
-            f"here emit logits. Received: {loss!r}{hint}"
+            "loss must be a keras.losses.Loss or a function of (targets, logits), not a name, which stands for a loss on "
+            f"probabilities. Received: {loss!r}{hint}"
         )
-    if loss in WANT_PROBABILITIES or type(loss) in WANT_PROBABILITIES or _takes_probabilities(loss):
+    if loss in PROBABILITY_LOSSES or type(loss) in PROBABILITY_LOSSES or _takes_probabilities(loss):
         raise Misuse(
-            "models here emit logits: the loss must take them (from_logits=True), or be a function that applies softmax itself. "
+            "models emit logits, so the loss must take logits: pass from_logits=True, or a function that applies softmax itself. "
             f"Received: {getattr(loss, '__name__', type(loss).__name__)}"
         )
     config = loss.get_config() if isinstance(loss, keras.losses.Loss) else {}
     if config.get("reduction", "sum_over_batch_size") not in ("sum_over_batch_size", "mean"):
-        raise Misuse(f"the loss is always averaged over the batch. Received: reduction={config['reduction']!r}")
+        raise Misuse(
+            f"the loss is always averaged over the batch: leave reduction out. Received: reduction={config['reduction']!r}"
+        )
     call = loss.call if isinstance(loss, keras.losses.Loss) else loss
     sparse = isinstance(loss, keras.losses.SparseCategoricalCrossentropy)
 
@@ -60,7 +69,7 @@ def per_example(loss) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
 
 
 def _takes_probabilities(loss: Callable) -> bool:
-    """Whether a loss has a choice, `from_logits`, and has not made it."""
+    """Whether a loss has an argument `from_logits` that is False."""
     if isinstance(loss, keras.losses.Loss):
         return loss.get_config().get("from_logits", True) is False
     try:
@@ -73,13 +82,13 @@ def _takes_probabilities(loss: Callable) -> bool:
 # --- callbacks -------------------------------------------------------------------------------------------------------
 
 LOGS = {"loss": "train_loss", "accuracy": "train_accuracy", "learning_rate": "learning_rate"}
-"""How `fit` calls what an epoch's row calls otherwise; validation scores have the same names in both."""
+"""Names of metrics in Keras' logs -> columns of an epoch's row, for those that differ from `val_…`."""
 
 
-def prepared(callbacks: Sequence[keras.callbacks.Callback], task: Task) -> keras.callbacks.CallbackList:
-    """A list that knows which way its metrics are better: the task's primary one, and losses.
+def callback_list(callbacks: Sequence[keras.callbacks.Callback], task: Task) -> keras.callbacks.CallbackList:
+    """Put callbacks into a `CallbackList`, with mode "auto" replaced by "max" for the primary metric or "min".
 
-    Keras would read that off the model's compiled metrics, of which there are none here.
+    Keras would read the mode from the model's compiled metrics, but models are compiled without metrics.
     """
     for callback in callbacks:
         if getattr(callback, "mode", None) == "auto":
@@ -89,7 +98,7 @@ def prepared(callbacks: Sequence[keras.callbacks.Callback], task: Task) -> keras
 
 
 def logs(history: Sequence[dict]) -> dict[str, float]:
-    """What Keras' `fit` hands over at the end of an epoch, from the epochs' rows so far."""
+    """The logs that Keras' `fit` passes to callbacks at the end of an epoch, from the rows of the epochs so far."""
     if not history:
         return {}
     row = history[-1]
@@ -97,8 +106,8 @@ def logs(history: Sequence[dict]) -> dict[str, float]:
     return {log: row[name] for log, name in names.items() if row[name] is not None}
 
 
-def start_at(model: keras.Model, epoch: int) -> None:
-    """Let callbacks know that the training of a model goes on from an epoch."""
+def set_initial_epoch(model: keras.Model, epoch: int) -> None:
+    """Tell callbacks at which epoch the training of a model starts or resumes."""
     model._initial_epoch = epoch
 
 
@@ -106,7 +115,7 @@ def start_at(model: keras.Model, epoch: int) -> None:
 
 
 def scheduled_rate(optimizer: keras.optimizers.Optimizer) -> float | None:
-    """The learning rate of the last update where a schedule sets it: the optimizer itself says that of the next one."""
+    """Learning rate of the last update if it follows a schedule, else None; `optimizer.learning_rate` is that of the next one."""
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     schedule = optimizer._learning_rate
     if not isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
@@ -115,11 +124,11 @@ def scheduled_rate(optimizer: keras.optimizers.Optimizer) -> float | None:
 
 
 @contextlib.contextmanager
-def averages_in(optimizers: Sequence[keras.optimizers.Optimizer]) -> Iterator[None]:
-    """Within: the weights are their moving averages, where an optimizer keeps some, as they are when training ends.
+def averaged_weights(optimizers: Sequence[keras.optimizers.Optimizer]) -> Iterator[None]:
+    """Context manager that sets weights to their moving averages (`use_ema`), which replace them at the end of training.
 
     Raises:
-        Misuse: the weights were changed meanwhile, as a callback may do, which would be lost.
+        Misuse: a callback changed the weights within, which would be lost.
     """
     inner = [getattr(optimizer, "inner_optimizer", optimizer) for optimizer in optimizers]
     averaged = [optimizer for optimizer in inner if optimizer.use_ema]
@@ -136,55 +145,58 @@ def averages_in(optimizers: Sequence[keras.optimizers.Optimizer]) -> Iterator[No
     yield
     for variable, average in zip(variables, averages, strict=True):
         if not np.array_equal(variable, average, equal_nan=True):
-            raise Misuse(f"with use_ema=True no callback may change weights as an epoch ends. Received: {variable.path}")
+            raise Misuse(
+                "with use_ema=True no callback may change weights at the end of an epoch: change them in on_epoch_begin. "
+                f"Received: a change of {variable.path}"
+            )
     for variable, value in zip(variables, before, strict=True):
         variable.assign(value)
 
 
 def optimizers_in(optimizer: keras.optimizers.Optimizer) -> list[keras.optimizers.Optimizer]:
-    """An optimizer and all that it wraps, at any depth, itself first."""
-    found = [optimizer]
-    for one in found:  # which grows
+    """An optimizer, followed by all optimizers that it wraps, at any depth."""
+    result = [optimizer]
+    for one in result:  # grows during the loop
         for value in vars(one).values():
             inside = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else (value,)
             wrapped = [v for v in inside if isinstance(v, keras.optimizers.Optimizer)]
-            found += [v for i, v in enumerate(wrapped) if not any(v is other for other in (*found, *wrapped[:i]))]
-    return found
+            result += [v for i, v in enumerate(wrapped) if not any(v is other for other in (*result, *wrapped[:i]))]
+    return result
 
 
 def refuse_optimizer(optimizer: keras.optimizers.Optimizer) -> None:
-    """Raises `Misuse` for what an optimizer is asked for and would not do. Called once it is built."""
+    """Raise `Misuse` for options that the training loop does not support. The optimizer must be built."""
     for one in optimizers_in(optimizer):
         if one.gradient_accumulation_steps:
             raise Misuse(
-                "an update is made of one batch, by which steps and schedules count: leave gradient_accumulation_steps out and "
-                f"make the batch so many times larger. Received: gradient_accumulation_steps={one.gradient_accumulation_steps}"
+                "each batch makes one update: leave gradient_accumulation_steps out and multiply batch_size by it. "
+                f"Received: gradient_accumulation_steps={one.gradient_accumulation_steps}"
             )
         rate = one._learning_rate
         if callable(rate) and not isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
             raise Misuse(
-                "a function as learning rate would be called once, when the update is compiled: give a number or a "
+                "a function as learning rate would be called only once, when the update is compiled: pass a number or a "
                 f"keras.optimizers.schedules.LearningRateSchedule. Received: {rate!r}"
             )
 
 
 def learning_rate(optimizer: keras.optimizers.Optimizer) -> float:
-    """An optimizer's rate of now; that of the first where it stands for several."""
+    """Current learning rate of an optimizer; of a `MultiOptimizer` that of the first."""
     while not hasattr(optimizer, "learning_rate"):
         optimizer = optimizers_in(optimizer)[1]
     return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
 
 
-def scaled(optimizer: keras.optimizers.Optimizer, model: keras.Model) -> keras.optimizers.Optimizer:
-    """An optimizer that scales the loss where the model computes in float16, whose gradients would come to 0 otherwise."""
+def with_loss_scaling(optimizer: keras.optimizers.Optimizer, model: keras.Model) -> keras.optimizers.Optimizer:
+    """The optimizer, wrapped in a `LossScaleOptimizer` if a layer computes in float16, whose gradients could underflow."""
     half = any(layer.compute_dtype == "float16" for layer in layers_of(model))
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer) or not half:
         return optimizer
     return keras.optimizers.LossScaleOptimizer(optimizer)
 
 
-def scale_is_spent(optimizer: keras.optimizers.Optimizer) -> bool:
-    """Whether a loss scale has been halved below all numbers of float16, so that the gradient itself is not finite."""
+def loss_scale_exhausted(optimizer: keras.optimizers.Optimizer) -> bool:
+    """Whether a dynamic loss scale fell below the smallest float16 number: gradients overflow at any scale."""
     smallest = np.finfo(np.float16).tiny
     return isinstance(optimizer, keras.optimizers.LossScaleOptimizer) and float(optimizer.dynamic_scale) < smallest
 
@@ -192,27 +204,32 @@ def scale_is_spent(optimizer: keras.optimizers.Optimizer) -> bool:
 # --- replicas --------------------------------------------------------------------------------------------------------
 
 
-def shares(size: int, replicas: int) -> tuple[np.ndarray, np.float32]:
-    """Bounds int32 [2, replicas] of each replica's part of a batch, and by what its losses are divided."""
-    if size < replicas:  # too few to share: each replica takes all of them at a fraction of the weight
+def split_batch(size: int, replicas: int) -> tuple[np.ndarray, np.float32]:
+    """Split a batch evenly over replicas.
+
+    Returns:
+        First and last position (exclusive) of each replica's part, int32 [2, replicas], and the number that sums of losses are
+        divided by.
+    """
+    if size < replicas:  # each replica takes the whole batch, with a weight of 1 / replicas
         return np.tile(np.int32([[0], [size]]), replicas), np.float32(size * replicas)
     edges = np.cumsum([0] + [size // replicas + (i < size % replicas) for i in range(replicas)])
     return np.int32([edges[:-1], edges[1:]]), np.float32(size)
 
 
-def sums(tensors: list[tf.Tensor | None], replicas: int) -> list[tf.Tensor | None]:
-    """The sums over all replicas; what is None stays None. Called by each replica."""
+def all_reduce_sums(tensors: list[tf.Tensor | None], replicas: int) -> list[tf.Tensor | None]:
+    """Sums of tensors over all replicas; None stays None. Called in the context of each replica."""
     if replicas == 1:
         return tensors
-    there = [tensor for tensor in tensors if tensor is not None]
-    summed = iter(tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, there))
+    present = [tensor for tensor in tensors if tensor is not None]
+    summed = iter(tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, present))
     return [None if tensor is None else next(summed) for tensor in tensors]
 
 
-def expect_sums(optimizer: keras.optimizers.Optimizer) -> None:
-    """Keep an optimizer from summing gradients over replicas, which it would do after clipping: what it gets are sums already.
+def disable_gradient_sums(optimizer: keras.optimizers.Optimizer) -> None:
+    """Keep an optimizer from summing gradients over replicas, since they are summed before they are clipped.
 
-    Where it overwrites weights by their moving average, each replica does so by itself, which Keras cannot under a condition.
+    Also lets each replica overwrite its weights by their moving average, which Keras cannot do inside `tf.cond`.
     """
     for one in optimizers_in(optimizer):
         one._all_reduce_sum_gradients = lambda gradients_and_variables: gradients_and_variables
@@ -230,17 +247,17 @@ def _overwrite(optimizer: keras.optimizers.Optimizer, original: Callable[[list],
             variable.value._get().assign(average.value._get())
 
 
-def parts(variable: keras.Variable) -> list:
-    """What must be saved of a variable: where replicas each count for themselves (metrics do), what each of them has."""
+def replica_variables(variable: keras.Variable) -> list:
+    """The variables to save for a Keras variable: one for each replica if they differ (as in metrics), else itself."""
     if variable.value.__class__.__name__ == "SyncOnReadVariable":
-        return [Outside(part.handle) for part in variable.value.values]
+        return [CapturedVariable(part.handle) for part in variable.value.values]
     return [variable]
 
 
-def agreement(strategy: tf.distribute.Strategy, workers: int) -> Callable[..., tuple]:
-    """A function of at most 3 numbers that returns the chief's on every machine, so that all decide alike.
+def broadcast_from_chief(strategy: tf.distribute.Strategy, workers: int) -> Callable[..., tuple]:
+    """Make a function f(*numbers) that returns the chief's numbers in every worker, so that all take the same decisions.
 
-    Their processors may round differently.
+    Workers may get different numbers, since their processors may round differently. It takes at most 3 numbers.
     """
     if workers == 1:
         return lambda *numbers: numbers
@@ -253,37 +270,40 @@ def agreement(strategy: tf.distribute.Strategy, workers: int) -> Callable[..., t
     signature = [tf.TensorSpec((3,), tf.float64)]
     shared = tf.function(lambda numbers: strategy.run(share, args=(numbers,)), input_signature=signature)
 
-    def agree(*numbers):
+    def broadcast(*numbers):
         result = shared(np.resize(np.float64(numbers), 3))
         return tuple(strategy.experimental_local_results(result)[0].numpy()[: len(numbers)].tolist())
 
-    return agree
+    return broadcast
 
 
 def penalty(model: keras.Model, share: tf.Tensor, replicas: int) -> tf.Tensor | float:
-    """A replica's part of the penalties: those on weights are divided evenly, those that layers add by the share of its examples.
+    """A replica's part of a model's penalties; the parts of all replicas add up to those of the whole batch.
 
-    What a layer adds is a mean over the examples that it has seen, as Keras' activity penalties are: over all replicas the
-    parts come to the mean over the whole batch.
+    Weight penalties are divided by the number of replicas. Losses of `add_loss` and activity penalties are means over the
+    replica's examples, so they are multiplied by its share of the batch.
+
+    Args:
+        share: fraction of the batch's examples that this replica has.
 
     Raises:
-        Misuse: a layer adds more than one number.
+        Misuse: a layer adds a loss that is not a scalar.
     """
     losses = [tf.cast(loss, tf.float32) for loss in model.losses]
     for loss in losses:
         if loss.shape.rank:
-            raise Misuse(f"add_loss takes one number, the mean over the batch. Received: a tensor of shape {loss.shape}")
+            raise Misuse(f"add_loss takes a scalar: take the mean over the batch. Received: a tensor of shape {loss.shape}")
     if replicas > 1 and losses:
         added = len(losses) - len(model._get_regularization_losses())
         losses = [share * loss for loss in losses[:added]] + [loss / replicas for loss in losses[added:]]
     return tf.add_n(losses) if losses else 0.0
 
 
-# --- variables that nobody lists -------------------------------------------------------------------------------------
+# --- untracked variables ---------------------------------------------------------------------------------------------
 
 
-def own_fields(one: keras.layers.Layer | keras.optimizers.Optimizer) -> dict:
-    """The fields of a layer or an optimizer that Keras does not give to all of them."""
+def custom_fields(one: keras.layers.Layer | keras.optimizers.Optimizer) -> dict:
+    """Attributes of a layer or an optimizer beyond those that every layer and optimizer has."""
     return {name: value for name, value in vars(one).items() if name not in _common_fields() and not name.startswith("_self_")}
 
 
@@ -294,22 +314,22 @@ def _common_fields() -> frozenset[str]:
 
 
 def refuse_hidden_variables(model: keras.Model) -> None:
-    """Raises `Misuse` where a layer holds a variable that Keras neither trains nor saves."""
-    listed = [*model.variables, *model.metrics_variables]
-    known = {id(variable) for variable in listed} | {id(variable.value) for variable in listed}
+    """Raise `Misuse` if a layer holds a variable that Keras does not track, so that it is neither trained nor saved."""
+    tracked = [*model.variables, *model.metrics_variables]
+    known = {id(variable) for variable in tracked} | {id(variable.value) for variable in tracked}
     for layer in layers_of(model):
-        for name, value in own_fields(layer).items():
+        for name, value in custom_fields(layer).items():
             for one in value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else (value,):
                 if isinstance(one, tf.Variable | keras.Variable) and id(one) not in known:
                     raise Misuse(
-                        "Keras neither trains nor saves this variable of a layer: make it by self.add_weight. Received: "
+                        "a layer's variables must be created by self.add_weight, so that Keras trains and saves them. Received: "
                         f"`{name}` of the layer {layer.name}"
                     )
 
 
-# --- the rest ---------------------------------------------------------------------------------------------------------
+# --- downloads --------------------------------------------------------------------------------------------------------
 
 
 def keras_folder() -> pathlib.Path:
-    """Where Keras keeps what it has downloaded; a worker's Keras has its settings elsewhere."""
+    """Folder of Keras' downloads: in workers `KERAS_DOWNLOADS`, since their `KERAS_HOME` is another folder."""
     return pathlib.Path(os.environ.get("KERAS_DOWNLOADS") or config.keras_home())

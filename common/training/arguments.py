@@ -1,6 +1,6 @@
-"""What `Trial.fit` is given, and what `train` returns: its kind and meaning, known before anything is run.
+"""Checks of the arguments of `Trial.fit` and of the value that `train` returns.
 
-Each mistake is one line. What is known only by running on a probe is in `probes`.
+Checks that need a test run on a few examples are in `probes`.
 """
 
 import contextlib
@@ -18,55 +18,64 @@ from common.text import did_you_mean
 from common.training import prediction, seeding
 from common.training.stage import Stage
 
-TRAINERS_OWN = (
+KERAS_TRAINING_METHODS = (
     *("train_step", "test_step", "predict_step", "compute_loss", "compute_metrics"),
     *("fit", "evaluate", "make_train_function", "make_test_function"),
 )
-"""Methods of a `keras.Model` that Keras' own training calls, and ours does not."""
+"""Methods of a `keras.Model` that Keras' `fit` calls, but `Trial.fit` does not."""
 INPUTS = "inputs = keras.Input(trial.input_shape)"
-OWN_LOOP = (
-    "what a GradientTape of one's own or model.fit trains is neither shuffled by the seed nor saved: losses of one's own go to "
+CUSTOM_LOOP = (
+    "model.fit and custom loops with a GradientTape are neither shuffled by the seed nor saved: move a custom loss into "
     "trial.fit(model, step=…)"
 )
+"""Part of error messages: why only `Trial.fit` may train, and the remedy."""
 
 
 # --- examples and their weights --------------------------------------------------------------------------------------
 
 
 def splits(trial, on: Split | None, validate: Split | None) -> tuple[Split, Split]:
-    """What is trained and validated on. Raises `Misuse` for what is no `Split`, or does not fit the trial or the other."""
+    """The splits to train and validate on. Raises `Misuse` if they are not splits, or do not fit the trial or each other."""
     for name, split in (("on", on), ("validate", validate)):
         if split is not None and not isinstance(split, Split):
             raise Misuse(
-                f"{name} must be a Split, whose examples have names to be shuffled and augmented by: trial.train.take(positions) "
-                f"or trial.train.join(images, labels). Received: {_shown(split)}"
+                f"{name} must be a Split, such as trial.train.take(positions) or trial.train.join(images, labels). "
+                f"Received: {_shown(split)}"
             )
     train, val = trial.train if on is None else on, trial.val if validate is None else validate
     for name, split in (("train", train), ("val", val)):
         if not len(split):
-            raise Misuse(f"there is no example to {name} on. Received: 0 examples")
-        there = split.batch(np.arange(1)).shape[1:]
-        if there != tuple(trial.input_shape):
-            raise Misuse(f"images must be of the trial's shape {tuple(trial.input_shape)}. Received: {there} to {name} on")
+            raise Misuse(f"the {name} split must not be empty. Received: 0 examples")
+        shape = split.batch(np.arange(1)).shape[1:]
+        if shape != tuple(trial.input_shape):
+            raise Misuse(f"images must have the trial's shape {tuple(trial.input_shape)}. Received: {shape} in the {name} split")
         low, high = (split.labels.min(), split.labels.max()) if split.classes else (0, 0)
         if low < 0 or high >= (split.classes or 1):
-            raise Misuse(f"labels of {split.classes} classes are 0 … {split.classes - 1}. Received: {low} … {high} to {name} on")
+            raise Misuse(
+                f"labels of {split.classes} classes must lie in 0 … {split.classes - 1}. "
+                f"Received: {low} … {high} in the {name} split"
+            )
     if train.classes != val.classes:
         raise Misuse(f"train and val must have the same classes. Received: {train.classes} and {val.classes}")
     return train, val
 
 
 def class_weights(given, train: Split, outputs: int) -> np.ndarray | None:
-    """Factor of each class' losses, float32 [classes]; None without any. Raises `Misuse`."""
+    """Factor of the losses of each class, float32 [classes]; None for None. Raises `Misuse` for other weights.
+
+    Args:
+        given: a list, or a dict in which missing classes have weight 1.
+        outputs: number of classes.
+    """
     if given is None:
         return None
     if train.classes is None:
-        raise Misuse(f"class_weight needs one class per image, which this task has not: leave it out. Received: {given!r}")
+        raise Misuse(f"class_weight needs a task with one class per image: leave it out. Received: {given!r}")
     one_each = f"write a list of {outputs} weights, or a dict from class numbers 0 … {outputs - 1}"
     if isinstance(given, dict):
         unknown = [c for c in given if not isinstance(c, Integral) or isinstance(c, bool) or not 0 <= c < outputs]
         if unknown:
-            raise Misuse(f"class_weight names a class that is not there: {one_each}. Received: {unknown[0]!r}")
+            raise Misuse(f"class_weight has an unknown class: {one_each}. Received: {unknown[0]!r}")
         given = [given.get(c, 1.0) for c in range(outputs)]
     weights = _numbers(given, "class_weight")
     if weights.shape != (outputs,):
@@ -75,10 +84,11 @@ def class_weights(given, train: Split, outputs: int) -> np.ndarray | None:
 
 
 def sample_weights(given, split: Split, name: str) -> np.ndarray | None:
-    """Factor of each example's loss, float32 [n]; None without any. Raises `Misuse`.
+    """Factor of the loss of each example, float32 [n]; None for None. Raises `Misuse` for other weights.
 
     Args:
-        given: numbers, or a function of a split that returns them.
+        given: numbers [n], or a function of a split that returns them.
+        name: name of the split, for errors.
     """
     if given is None:
         return None
@@ -89,9 +99,9 @@ def sample_weights(given, split: Split, name: str) -> np.ndarray | None:
 
 
 def _numbers(given, name: str) -> np.ndarray:
-    """Weights as float32. Raises `Misuse`."""
+    """Weights as float32 array. Raises `Misuse` unless they are finite, at least 0 and not all 0."""
     try:
-        weights = np.asarray("nothing" if given is None else given, np.float32)  # of None NumPy makes NaN
+        weights = np.asarray("nothing" if given is None else given, np.float32)  # NumPy would convert None to NaN
     except (TypeError, ValueError):
         raise Misuse(f"{name} must be numbers. Received: {given!r}") from None
     wrong = weights[~(np.isfinite(weights) & (weights >= 0))]
@@ -104,154 +114,166 @@ def _numbers(given, name: str) -> np.ndarray:
 
 
 def check_model(model: keras.Model, split: Split, *, images: bool) -> None:
-    """Raises `Misuse` for what is no model, or cannot be trained; where it is handed `images`, for one of other inputs."""
+    """Raise `Misuse` for a value that is not a Keras model, or a model that does not take the images of a split.
+
+    Args:
+        images: whether the model is called on images; False if a step calls it.
+    """
     if not isinstance(model, keras.Model):
         raise Misuse(f"model must be a keras.Model. Received: {_shown(model)}")
-    if not images or not getattr(model, "inputs", None):  # a step hands over what it likes; a subclass does not say what it takes
+    if not images or not getattr(model, "inputs", None):  # a subclassed model has no inputs to compare
         return
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise Misuse(
-            "a model takes one batch of images and puts out one batch of logits: split the images within it, or train with "
-            f"step=. Received: {len(model.inputs)} inputs and {len(model.outputs)} outputs"
+            "a model must have one input, the images, and one output, the logits: split the images inside the model, or train "
+            f"with step=. Received: {len(model.inputs)} inputs and {len(model.outputs)} outputs"
         )
-    shape, there = tuple(model.inputs[0].shape[1:]), split.batch([0]).shape[1:]
-    if len(shape) != len(there) or any(side not in (None, other) for side, other in zip(shape, there, strict=True)):
-        raise Misuse(f"a model must take images of the shape that there are, {there}: {INPUTS}. Received: {shape}")
+    shape, images_shape = tuple(model.inputs[0].shape[1:]), split.batch([0]).shape[1:]
+    if len(shape) != len(images_shape) or any(a not in (None, b) for a, b in zip(shape, images_shape, strict=True)):
+        raise Misuse(f"the model's input shape must be that of the images, {images_shape}: {INPUTS}. Received: {shape}")
 
 
 def check_images(model: keras.Model, split: Split, shape: tuple) -> None:
-    """Raises `Misuse` for a split that a model cannot be run on.
+    """Raise `Misuse` for a split on which a model cannot predict.
 
     Args:
-        shape: the trial's, for which a model that is a class of its own is compiled.
+        shape: input shape of the trial, for which subclassed models are compiled.
     """
     if not len(split):
-        raise Misuse("there is no image to predict. Received: 0 images")
+        raise Misuse("predict needs at least one image. Received: 0 images")
     check_model(model, split, images=True)
-    there = split.batch([0]).shape[1:]
-    if not getattr(model, "inputs", None) and there != tuple(shape):
+    images_shape = split.batch([0]).shape[1:]
+    if not getattr(model, "inputs", None) and images_shape != tuple(shape):
         raise Misuse(
-            f"a model that does not say what it takes is given images of the trial's shape {tuple(shape)}. Received: {there}"
+            f"a model without input_shape can only predict images of the trial's shape {tuple(shape)}. Received: {images_shape}"
         )
 
 
-def check_own_training(given, fitted: Sequence[keras.Model]) -> None:
-    """Raises `Misuse` for a model that wants to be trained by itself, or for batches of one size alone.
+def check_keras_training(model: keras.Model, fitted: Sequence[keras.Model]) -> None:
+    """Raise `Misuse` for a model with custom training methods, one that is compiled, or one with a fixed batch size.
 
     Args:
-        fitted: the models that the trial has compiled itself.
+        fitted: models that earlier stages of the trial have trained, and compiled.
     """
-    own = [cls for cls in type(given).__mro__ if cls.__module__.split(".")[0] not in ("keras", "tensorflow", "builtins")]
-    for name in TRAINERS_OWN:
-        if name in vars(given) or any(name in vars(cls) for cls in own):
+    user_classes = [c for c in type(model).__mro__ if c.__module__.split(".")[0] not in ("keras", "tensorflow", "builtins")]
+    for name in KERAS_TRAINING_METHODS:
+        if name in vars(model) or any(name in vars(cls) for cls in user_classes):
             raise Misuse(
-                f"a model's own {name} would be ignored: move what it computes into a loss or a step of Trial.fit, and take the "
-                f"method out. Received: {type(given).__name__}.{name}"
+                f"{name} of a model would be ignored: remove the method, and move its computation into a loss or a step of "
+                f"Trial.fit. Received: {type(model).__name__}.{name}"
             )
-    told = {}
-    with contextlib.suppress(NotImplementedError):  # an optimizer of the user's own that cannot say how it was made
-        told = (given.get_compile_config() if given.compiled else None) or {}
-    asked = [name for name in ("loss", "loss_weights", "metrics", "weighted_metrics") if told.get(name)]
-    if asked or (given.compiled and not any(given is one for one in fitted)):
+    config = {}
+    with contextlib.suppress(NotImplementedError):  # a user's optimizer without get_config
+        config = (model.get_compile_config() if model.compiled else None) or {}
+    options = [name for name in ("loss", "loss_weights", "metrics", "weighted_metrics") if config.get(name)]
+    if options or (model.compiled and not any(model is one for one in fitted)):
         raise Misuse(
-            "what a model was compiled with would be ignored: leave compile() out (load_model(…, compile=False)), and hand "
-            f"optimizer and loss to Trial.fit. Received: a compiled {given.name}{': ' if asked else ''}{', '.join(asked)}"
+            "arguments of compile() would be ignored: leave compile() out (load_model(…, compile=False)), and pass optimizer and "
+            f"loss to Trial.fit. Received: a compiled {model.name}{': ' if options else ''}{', '.join(options)}"
         )
-    sizes = [tensor.shape[0] for tensor in getattr(given, "inputs", None) or [] if tensor.shape[0] is not None]
+    sizes = [tensor.shape[0] for tensor in getattr(model, "inputs", None) or [] if tensor.shape[0] is not None]
     if sizes:
         raise Misuse(f"batches differ in size: leave batch_size out of keras.Input. Received: batch_size={sizes[0]}")
 
 
 def check_output_shape(stage: Stage, shape: Sequence) -> None:
-    """Raises `Misuse` for outputs that a loss would be computed from wrongly."""
+    """Raise `Misuse` unless the model has the number of outputs that its loss needs."""
     if stage.step is None and shape != (None, stage.outputs):
-        raise Misuse(f"the model must put out {stage.outputs} numbers per image: {(None, stage.outputs)}. Received: {shape}")
+        raise Misuse(f"the model's output shape must be {(None, stage.outputs)}: use Dense({stage.outputs}). Received: {shape}")
 
 
-# --- how it is trained -----------------------------------------------------------------------------------------------
+# --- optimizers, callbacks, augmentations ----------------------------------------------------------------------------
 
 
 def optimizers(given, step: Callable | None) -> dict:
-    """The optimizers by what each trains; None stands for the whole model. Raises `Misuse`."""
+    """Optimizers by the name of the layer that each trains; None stands for the whole model. Raises `Misuse` for other values."""
     if isinstance(given, dict) and (step is None or not given):
-        raise Misuse(f"a dict of optimizers needs a step that gives each of them losses. Received: {given!r}, step={step!r}")
-    found = given if isinstance(given, dict) else {None: given}
-    for optimizer in found.values():
+        raise Misuse(
+            f"a dict of optimizers needs a step that returns losses for each of them. Received: {given!r}, step={step!r}"
+        )
+    result = given if isinstance(given, dict) else {None: given}
+    for optimizer in result.values():
         if not isinstance(optimizer, keras.optimizers.Optimizer):
             raise Misuse(
-                "optimizer must be an object made in train, such as keras.optimizers.Adam(learning_rate), so that its rate is "
-                f"one that was chosen. Received: {optimizer!r}{did_you_mean(optimizer, dir(keras.optimizers))}"
+                "optimizer must be an instance created in train, such as keras.optimizers.Adam(learning_rate), so that its "
+                f"learning rate is explicit. Received: {optimizer!r}{did_you_mean(optimizer, dir(keras.optimizers))}"
             )
         if optimizer.built or getattr(optimizer, "inner_optimizer", optimizer).built:
-            raise Misuse(f"an optimizer is made anew for each fit: this one has been built before. Received: {optimizer.name}")
-    if len(set(map(id, found.values()))) < len(found):
-        raise Misuse(f"each layer that is trained for itself needs an optimizer of its own. Received: {list(found)}")
-    return found
+            raise Misuse(
+                f"each call of trial.fit needs a new optimizer, but this one is already built. Received: {optimizer.name}"
+            )
+    if len(set(map(id, result.values()))) < len(result):
+        raise Misuse(f"each layer in a dict of optimizers needs a separate optimizer. Received: {list(result)} with a shared one")
+    return result
 
 
 def epochs(given) -> int:
-    """A budget. Raises `Misuse`."""
+    """A number of epochs as int. Raises `Misuse` unless it is a whole number of at least 1."""
     if not isinstance(given, Integral) or isinstance(given, bool) or given < 1:
         raise Misuse(f"epochs must be a whole number of at least 1. Received: {given!r}")
     return int(given)
 
 
 def check_callbacks(callbacks: Sequence, players: int) -> None:
-    """Raises `Misuse` for what is no list of Keras callbacks, or for one that could not do what it is for.
+    """Raise `Misuse` for a value that is not a list of Keras callbacks, or for callbacks that would have no effect.
 
     Args:
-        players: how many optimizers there are.
+        players: number of optimizers.
     """
     if not isinstance(callbacks, list | tuple):
         raise Misuse(f"callbacks must be a list: callbacks=[EarlyStopping()]. Received: {_shown(callbacks)}")
     for callback in callbacks:
         if not isinstance(callback, keras.callbacks.Callback):
             raise Misuse(
-                "a callback must be an object of a keras.callbacks.Callback, a function one of LambdaCallback("
-                f"on_epoch_end=function). Received: {_shown(callback)}"
+                "a callback must be an instance of keras.callbacks.Callback: wrap a function in "
+                f"LambdaCallback(on_epoch_end=function). Received: {_shown(callback)}"
             )
         name = type(callback).__name__
         if isinstance(callback, keras.callbacks.SwapEMAWeights):
             raise Misuse(
-                "with use_ema=True an epoch is judged with the averages, which become the weights at the end: leave "
+                "with use_ema=True epochs are validated with the averages, which become the weights at the end: leave "
                 f"SwapEMAWeights out. Received: {name}"
             )
         rates = keras.callbacks.LearningRateScheduler | keras.callbacks.ReduceLROnPlateau
         if players > 1 and isinstance(callback, rates):
             raise Misuse(
-                "a callback knows one optimizer of several: give each a keras.optimizers.schedules.LearningRateSchedule. "
-                f"Received: {name} and {players} optimizers"
+                "a callback can change the learning rate of only one optimizer of several: give each a "
+                f"keras.optimizers.schedules.LearningRateSchedule. Received: {name} and {players} optimizers"
             )
 
 
 def check_monitors(callbacks: Sequence[keras.callbacks.Callback], measured: Sequence[str]) -> None:
-    """Raises `Misuse` for a callback that watches what is not among the names of what an epoch measures."""
+    """Raise `Misuse` for a callback whose `monitor` is not a metric of an epoch.
+
+    Args:
+        measured: names of the metrics.
+    """
     for callback in callbacks:
         monitor = getattr(callback, "monitor", None)
         if isinstance(monitor, str) and monitor not in measured and getattr(callback, "save_best_only", True):
             raise Misuse(
-                f"{type(callback).__name__} watches what no epoch measures: take one of {', '.join(measured)}. "
-                f"Received: {monitor!r}{did_you_mean(monitor, measured)}"
+                f"{type(callback).__name__} must monitor one of {', '.join(measured)}. "
+                f"Received: monitor={monitor!r}{did_you_mean(monitor, measured)}"
             )
 
 
 def check_augmentations(augment: Sequence) -> None:
-    """Raises `Misuse` for what is no list of augmentations."""
+    """Raise `Misuse` for a value that is not a list of augmentations."""
     if not isinstance(augment, list | tuple):
         raise Misuse(f"augment must be a list: augment=[flip()] from common.augment. Received: {_shown(augment)}")
     for augmentation in augment:
         if isinstance(augmentation, keras.Layer):
             raise Misuse(
-                "augment takes functions of (images, targets, uniforms), as common.augment makes: a Keras layer cannot draw for "
-                f"each example what its seed says; put it into the model instead. Received: {_shown(augmentation)}"
+                "augment takes functions of (images, targets, uniforms), such as those of common.augment. A Keras layer cannot "
+                f"be seeded for each example: put it into the model instead. Received: {_shown(augmentation)}"
             )
         if getattr(augmentation, "__module__", "") == "common.augment" and "<locals>" not in augmentation.__qualname__:
             name = augmentation.__name__
-            raise Misuse(f"{name} makes an augmentation when it is called: augment=[{name}()]. Received: {name} itself")
+            raise Misuse(f"{name} must be called to make an augmentation: augment=[{name}()]. Received: {name} itself")
         if not hasattr(augmentation, "__name__") or not _takes_three(augmentation):
             raise Misuse(
-                "an augmentation is a function, with a name, of (images, targets, uniforms) that returns images and targets: see "
-                f"common.augment. Received: {_shown(augmentation)}"
+                "an augmentation must be a named function of (images, targets, uniforms) that returns images and targets, such "
+                f"as those of common.augment. Received: {_shown(augmentation)}"
             )
 
 
@@ -263,19 +285,20 @@ def _takes_three(function: Callable) -> bool:
     return True
 
 
-# --- what is returned ------------------------------------------------------------------------------------------------
+# --- the returned predictor ------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
-def own_loops_refused() -> Iterator[None]:
-    """Within: `Misuse` for Keras' own training, and for an optimizer that is applied outside of `trial.fit`.
+def forbid_custom_loops() -> Iterator[None]:
+    """Context manager that raises `Misuse` for Keras' `fit` and for optimizers that are applied outside of `trial.fit`.
 
-    The latter TensorFlow's strategies do not allow. Variables that a tape differentiates by are marked for `check_predictor`.
+    The latter is an error of TensorFlow's distribution strategies. Variables that a `GradientTape` differentiates with respect
+    to are marked for `check_predictor`.
     """
     gradient = tf.GradientTape.gradient
 
     def refuse(model, *args, **kwargs):
-        raise Misuse(f"a model is trained by trial.fit alone; {OWN_LOOP}. Received: fit of {_shown(model)}")
+        raise Misuse(f"a model is trained by trial.fit alone; {CUSTOM_LOOP}. Received: fit of {_shown(model)}")
 
     def mark(tape, target, sources, *args, **kwargs):
         for source in tf.nest.flatten(sources):
@@ -290,21 +313,22 @@ def own_loops_refused() -> Iterator[None]:
     except AttributeError as error:
         if "merge_call" not in str(error):
             raise
-        raise Misuse(f"an optimizer is applied by trial.fit alone; {OWN_LOOP}").with_traceback(error.__traceback__) from None
+        message = f"an optimizer is applied by trial.fit alone; {CUSTOM_LOOP}. Received: an optimizer applied in train"
+        raise Misuse(message).with_traceback(error.__traceback__) from None
     finally:
-        del keras.Model.fit, keras.Model.train_on_batch  # which hide those of its base
+        del keras.Model.fit, keras.Model.train_on_batch  # restores the methods of the base class
         tf.GradientTape.gradient = gradient
 
 
 def check_predictor(trial, predictor) -> None:
-    """Raises `Misuse` for what cannot be scored, or has been trained in another way than by `trial.fit`, or not at all.
+    """Raise `Misuse` for a predictor that cannot be scored, or a model that is not trained, or not by `trial.fit`.
 
-    Weights may also be pretrained, or set: averages of trained ones, say.
+    Weights may also be loaded or set, such as averages of trained weights.
     """
     if not isinstance(predictor, keras.Model):
         if isinstance(predictor, type) or not callable(getattr(predictor, "predict", None)):
             raise Misuse(
-                "train must return the trained model, or something with predict(images) -> scores: return trial.fit(…). "
+                "train must return the trained model, or an object with predict(images) -> scores: return trial.fit(…). "
                 f"Received: {_shown(predictor)}"
             )
         return
@@ -313,23 +337,25 @@ def check_predictor(trial, predictor) -> None:
         if id(variable) in trained:
             continue
         if getattr(variable.value, "_differentiated", False):
-            raise Misuse(f"train must return a model that trial.fit has trained; {OWN_LOOP}. Received: {_shown(predictor)}")
-        if seeding.as_drawn(variable):
+            raise Misuse(f"train must return a model that trial.fit has trained; {CUSTOM_LOOP}. Received: {_shown(predictor)}")
+        if seeding.has_initial_values(variable):
             raise Misuse(
-                "train must return a model whose weights trial.fit has trained, or that were loaded or set (set_weights). "
-                f"Received: {_shown(predictor)}, whose {variable.path} is as it was drawn"
+                "train must return a model whose weights were trained by trial.fit, loaded or set (set_weights). "
+                f"Received: {_shown(predictor)}, whose {variable.path} has its random initial values"
             )
     outputs = getattr(predictor, "outputs", None) or [None]
     if len(outputs) != 1:
-        raise Misuse(f"train must return a model of one output: keras.Model(model.input, logits). Received: {len(outputs)}")
+        raise Misuse(
+            f"train must return a model with one output: keras.Model(model.input, logits). Received: {len(outputs)} outputs"
+        )
     check_model(predictor, trial.train, images=True)
     shape = prediction.output_shape(predictor, trial.input_shape)
     if shape != (None, trial.classes):
-        raise Misuse(f"train must return a model that puts out {trial.classes} numbers for an image. Received: {shape}")
+        raise Misuse(f"train must return a model with output shape {(None, trial.classes)}. Received: {shape}")
 
 
 def _shown(value: object) -> str:
-    """A value as an error shows it: its name where it has one, which says more than an address in memory."""
+    """A short description of a value for error messages: its type, and its name if it has one."""
     if isinstance(value, keras.Model | keras.Layer):
         return f"{type(value).__name__} {value.name!r}"
     if hasattr(value, "__name__"):

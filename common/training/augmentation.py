@@ -1,9 +1,9 @@
-"""The engine of augmentation: what an augmentation is, what it draws from, and how several are applied.
+"""Declaring, drawing and applying augmentations.
 
 An augmentation is a function `f(images, targets, uniforms) -> images, targets`: images float32 0 … 255 [batch, height,
-width, channels], targets one-hot float32 [batch, classes], uniforms float32 in [0, 1) [batch, 8]. All its chance comes
-from the uniforms, which `draws` makes from (seed, epoch, augmentation, example): the arm "flip" and the arm "flip and
-crop" flip the same images. Keras' own layers cannot be seeded per example.
+width, channels], targets one-hot float32 [batch, classes], uniforms float32 in [0, 1) [batch, 8]. The uniforms are its only
+randomness. `draws` makes them from (seed, epoch, augmentation, example), so that the arms "flip" and "flip and crop" flip the
+same images; layers of Keras cannot be seeded per example.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,26 +17,26 @@ from common.text import did_you_mean
 from common.training import graphs
 
 UNIFORMS = 8
-"""Numbers that each augmentation may use per example."""
+"""Uniform random numbers per example and augmentation."""
 
 CHANGES = ("pixels", "orientation", "targets")
-"""What an augmentation may change of an example: what it shows, how it is turned, mirrored or sheared, and its target."""
+"""Properties of an example that an augmentation may change; `orientation` stands for rotations, reflections and shears."""
 
 Augmentation = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
 def changes(*what: str) -> Callable[[Augmentation], Augmentation]:
-    """A decorator by which an augmentation declares what it changes, among `CHANGES`.
+    """Decorator that declares what an augmentation changes, some of `CHANGES`.
 
-    One that declares nothing is tried on a few examples: that shows whether targets change, not whether images are turned.
+    Without a declaration a probe on a few examples shows whether targets change, but not whether the orientation does.
 
     Raises:
-        Misuse: a name that is not there.
+        Misuse: a name that is not in `CHANGES`.
     """
     unknown = [name for name in what if name not in CHANGES]
     if unknown:
         hint = did_you_mean(unknown[0], CHANGES)
-        raise Misuse(f"an augmentation changes some of {', '.join(CHANGES)}. Received: {unknown[0]!r}{hint}")
+        raise Misuse(f"an augmentation must declare some of {', '.join(CHANGES)}. Received: {unknown[0]!r}{hint}")
 
     def declare(augmentation: Augmentation) -> Augmentation:
         augmentation.changes = frozenset(what)
@@ -46,7 +46,7 @@ def changes(*what: str) -> Callable[[Augmentation], Augmentation]:
 
 
 def draws(streams: Streams, epoch: int, augmentations: Sequence[Augmentation], examples: int) -> np.ndarray:
-    """One epoch's uniforms, float32 [examples, augmentations, 8]; row i belongs to example i of the official split."""
+    """Uniform random numbers of one epoch, float32 [examples, augmentations, 8]; row i is for example i of the official split."""
     if not augmentations:
         return np.zeros((examples, 0, UNIFORMS), np.float32)
     names = [augmentation.__name__ for augmentation in augmentations]
@@ -61,14 +61,14 @@ def draws(streams: Streams, epoch: int, augmentations: Sequence[Augmentation], e
     )
 
 
-def apart(augmentation: Augmentation) -> Augmentation:
-    """An augmentation that may be called outside of updates, and leaves the variables that it writes to as they were."""
-    ours = getattr(augmentation, "__globals__", {}).get("__name__") == "common.augment"
-    return augmentation if ours else graphs.putting_back(augmentation)  # ours write to none, and take long to trace
+def for_probing(augmentation: Augmentation) -> Augmentation:
+    """The augmentation for calls outside of updates: variables that it writes to are restored after each call."""
+    built_in = getattr(augmentation, "__globals__", {}).get("__name__") == "common.augment"
+    return augmentation if built_in else graphs.without_side_effects(augmentation)  # those write none, and tracing takes long
 
 
 def apply(augmentations: Sequence[Augmentation], images, targets, uniforms):
-    """Apply augmentations in order; uniforms [batch, augmentations, 8]."""
+    """Apply augmentations in order, each with its uniforms from [batch, augmentations, 8]."""
     for i, augmentation in enumerate(augmentations):
         images, targets = augmentation(images, targets, uniforms[:, i])
     return images, targets

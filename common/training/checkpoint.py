@@ -1,8 +1,7 @@
-"""A trial's whole state, saved atomically, restored exactly.
+"""Checkpoints: the whole state of a trial, saved atomically and restored exactly.
 
-A checkpoint is one `.npz` (whose CRC shows a flipped byte): the variables of model and optimizer, the fields of the
-callbacks, the history, the clocks and the position. Two generations are kept, so that a damaged one costs only the
-epochs since the one before.
+A checkpoint is one `.npz` file (its CRC detects damage) with the variables of model and optimizer, the attributes of the
+callbacks, the history, the clocks and the position. The last two are kept, in case the newer one is damaged.
 """
 
 import importlib
@@ -18,13 +17,15 @@ from common.errors import Failure, Misuse
 from common.files import read_arrays, write_atomic
 
 GENERATIONS = 2
+"""Checkpoints of a stage that are kept."""
 OBSERVERS = (keras.callbacks.TensorBoard, keras.callbacks.CSVLogger)
-"""Callbacks that only write down what they see: nothing they hold reaches the weights."""
+"""Callbacks that only write logs: their state has no effect on the weights, and is not saved."""
 NOT_STATE = ("_model", "params", "_unsaved")
+"""Attributes of callbacks that are not part of their state."""
 
 
 def unsaved(callback: keras.callbacks.Callback) -> keras.callbacks.Callback:
-    """Declare that a callback holds nothing that must survive a kill. Returns it."""
+    """Declare that a callback's attributes need not be saved in checkpoints. Returns the callback."""
     callback._unsaved = True
     return callback
 
@@ -33,19 +34,19 @@ def unsaved(callback: keras.callbacks.Callback) -> keras.callbacks.Callback:
 
 
 def _importable(value) -> str | None:
-    """`module:name` of a function that can be had again by that name, else None."""
+    """`module:name` of a function that can be imported by this name, else None."""
     module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", getattr(value, "__name__", None))
     if module and name and "<" not in name and "." not in name:
         try:
-            found = getattr(importlib.import_module(module), name, None)
+            imported = getattr(importlib.import_module(module), name, None)
         except ImportError:
             return None
-        return f"{module}:{name}" if found is value else None
+        return f"{module}:{name}" if imported is value else None
     return None
 
 
 def pack(value, arrays: list[np.ndarray]):
-    """A value as JSON, its arrays moved to the list. Raises `TypeError` for what cannot be had back exactly."""
+    """Convert a value to JSON, appending its arrays to the list. Raises `TypeError` for types that cannot be restored exactly."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, np.ndarray | np.generic) and value.dtype != object:
@@ -63,7 +64,7 @@ def pack(value, arrays: list[np.ndarray]):
 
 
 def unpack(value, arrays: list[np.ndarray]):
-    """What `pack` was given."""
+    """The value that `pack` converted."""
     if isinstance(value, list):
         return [unpack(v, arrays) for v in value]
     if not isinstance(value, dict):
@@ -85,7 +86,7 @@ def unpack(value, arrays: list[np.ndarray]):
 
 
 def _constant(value) -> bool:
-    """Whether a field may be left as `train` built it: a function that carries no changing state of its own."""
+    """Whether an attribute cannot change during training: a schedule, or a function that closes over constants only."""
     if isinstance(value, keras.optimizers.schedules.LearningRateSchedule):
         return True
     if not inspect.isfunction(value):
@@ -95,10 +96,10 @@ def _constant(value) -> bool:
 
 
 def callback_state(callback: keras.callbacks.Callback) -> dict | None:
-    """The fields of a callback that may change while it runs; None for one that needs no saving.
+    """Attributes of a callback that may change during training; None if it needs no saving.
 
     Raises:
-        Misuse: it holds something that cannot be saved exactly and is not declared `unsaved`.
+        Misuse: an attribute cannot be saved exactly, and the callback is not declared `unsaved`.
     """
     if isinstance(callback, OBSERVERS) or getattr(callback, "_unsaved", False):
         return None
@@ -112,8 +113,9 @@ def callback_state(callback: keras.callbacks.Callback) -> dict | None:
             if _constant(value):
                 continue
             raise Misuse(
-                f"callback {type(callback).__name__} holds `{name}` ({error}), which cannot be saved exactly, so a killed trial "
-                "could not go on as before: hold plain values and arrays, or wrap it in trial.unsaved(…) if it only observes"
+                "attributes of callbacks must be plain values or arrays, which checkpoints can save: change it, or wrap the "
+                "callback in trial.unsaved(…) if it has no effect on training. "
+                f"Received: `{name}` of {type(callback).__name__}, of type {error}"
             ) from None
         state[name] = value
     return state
@@ -123,14 +125,14 @@ def callback_state(callback: keras.callbacks.Callback) -> dict | None:
 
 
 def save(folder: pathlib.Path, stage: str, position: int, state: dict, variables: dict[str, Iterable]) -> None:
-    """Write a checkpoint and drop all but the last two of its stage.
+    """Write a checkpoint and delete all but the last two of its stage.
 
     Args:
-        folder: the trial's own.
-        stage: name of the fit.
-        position: steps made; names the file.
-        state: anything that `pack` takes.
-        variables: named lists of Keras variables.
+        folder: folder of the trial's checkpoints.
+        stage: name of the stage.
+        position: number of batches so far; part of the file's name.
+        state: a value for `pack`.
+        variables: lists of Keras variables by name.
     """
     arrays: list[np.ndarray] = []
     packed = pack(state, arrays)
@@ -144,31 +146,33 @@ def save(folder: pathlib.Path, stage: str, position: int, state: dict, variables
 
 
 def restore(folder: pathlib.Path, stage: str, variables: dict[str, list], warn: Callable[[str], None]) -> dict | None:
-    """Load the newest whole checkpoint of a stage into the variables. Returns its state, or None where there is none.
+    """Load the newest intact checkpoint of a stage into the variables. Returns its state, or None if there is none.
 
-    A damaged checkpoint, or one of another model, is reported through `warn` and passed over.
+    A checkpoint that is damaged or of another model is deleted, with a warning by `warn`.
     """
     for path in _generations(folder, stage):
         try:
             return _restore(path, variables)
-        except Exception as error:  # whatever a damaged file makes of itself
-            warn(f"checkpoint {path} is damaged ({error}): going on from the one before")
+        except Exception as error:  # a damaged file may raise anything
+            warn(f"checkpoint {path} is damaged ({error}): resuming from the previous one")
             path.unlink(missing_ok=True)
     return None
 
 
 def restore_at(folder: pathlib.Path, stage: str, position: int, variables: dict[str, list]) -> dict:
-    """Load the one checkpoint that another machine has chosen. Raises `Failure` where it cannot be read here."""
+    """Load the checkpoint at the position that the chief has chosen. Raises `Failure` if it cannot be read."""
     path = _path(folder, stage, position)
     try:
         return _restore(path, variables)
     except Exception as error:
-        raise Failure(f"cannot read {path}, from which the chief goes on ({error}): do all machines share it?") from error
+        raise Failure(
+            f"cannot read the chief's checkpoint {path} ({error}): put RESULTS on a file system that all machines share"
+        ) from error
 
 
 def _restore(path: pathlib.Path, variables: dict[str, list]) -> dict:
     named = read_arrays(path)
-    values = {name: _group(named, name, variables[name]) for name in variables}
+    values = {name: _arrays_for(variables[name], named, name) for name in variables}
     arrays = [named[f"array_{i:05d}"] for i in range(sum(key.startswith("array_") for key in named))]
     state = unpack(json.loads(named["state"].tobytes()), arrays)
     for name, group in variables.items():
@@ -182,11 +186,12 @@ def _path(folder: pathlib.Path, stage: str, position: int) -> pathlib.Path:
 
 
 def _generations(folder: pathlib.Path, stage: str) -> list[pathlib.Path]:
-    """Checkpoints of a stage, newest first."""
+    """Paths of the checkpoints of a stage, newest first."""
     return sorted(folder.glob(f"{stage}-[0-9]*.npz"), reverse=True)
 
 
-def _group(named: dict, name: str, variables: list) -> list[np.ndarray]:
+def _arrays_for(variables: list, named: dict, name: str) -> list[np.ndarray]:
+    """The saved arrays of a list of variables. Raises `ValueError` if their shapes differ."""
     values = [named[f"{name}_{i:05d}"] for i in range(len(variables))]
     if any(tuple(value.shape) != tuple(v.shape) for value, v in zip(values, variables, strict=True)):
         raise ValueError(f"its {name} variables have other shapes")

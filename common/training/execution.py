@@ -1,4 +1,4 @@
-"""One trial from its data to its outcome: split, strategy, model, training, scores, provenance."""
+"""Runs one trial in a worker: from its data to its scores and the columns of its row."""
 
 import contextlib
 import gc
@@ -30,7 +30,7 @@ from common.training.trial import Examples, Host, Trial
 
 
 def load_script(path: str | pathlib.Path):
-    """Import an experiment's script by its path."""
+    """Import an experiment's script by its path. Returns its `experiment`."""
     spec = importlib.util.spec_from_file_location(pathlib.Path(path).stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -38,8 +38,16 @@ def load_script(path: str | pathlib.Path):
 
 
 def run_trial(job: Job, strategy: tf.distribute.Strategy, report) -> store.Outcome:
-    """Train and score one trial. Raises what `train` raises, except divergence, which is an outcome."""
-    with graphs.gradients_forgotten():
+    """Train and score one trial.
+
+    Args:
+        strategy: see `start`.
+        report: f(**progress), called during training.
+
+    Raises:
+        Exception: whatever `train` raises, except `Diverged`, which gives an outcome.
+    """
+    with graphs.clean_gradient_registry():
         return _run_trial(job, strategy, report)
 
 
@@ -54,7 +62,7 @@ def _run_trial(job: Job, strategy: tf.distribute.Strategy, report) -> store.Outc
     keras.utils.set_random_seed(streams.key("init", "global"))
     job.check_code()
     experiment = load_script(job.script)
-    job.check_code()  # what was imported is what was there when the call began
+    job.check_code()  # again, in case the code changed while it was imported
     task = experiment.task
     fields = {name: getattr(setting, name) for name in ("classes", "train_size", "imbalance", "label_noise")}
     train, val, others = tasks.examples(dataset, task, streams, **fields)
@@ -70,7 +78,7 @@ def _run_trial(job: Job, strategy: tf.distribute.Strategy, report) -> store.Outc
         xla=setting.xla,
     )
     predictor, diverged = None, None
-    with strategy.scope(), seeding.seeded_weights(streams), draws.seeded_draws(streams), arguments.own_loops_refused():
+    with strategy.scope(), seeding.seeded_weights(streams), draws.seeded_draws(streams), arguments.forbid_custom_loops():
         try:
             predictor = experiment.train(trial, **job.arguments)
         except Diverged as error:
@@ -82,25 +90,27 @@ def _run_trial(job: Job, strategy: tf.distribute.Strategy, report) -> store.Outc
 
 
 def start(threads: int, replicas: int, workers: int, deterministic: bool) -> tf.distribute.Strategy:
-    """Set TensorFlow up, once in a process. Returns the strategy of all its trials.
+    """Configure TensorFlow, once per process. Returns the distribution strategy for all trials of the process.
 
-    With several workers it waits until those that `TF_CONFIG` names have come.
+    There is one strategy per process, since a second one would reuse the collective keys of the first.
 
-    A second strategy would reuse the collectives' keys of the first.
+    Args:
+        threads: threads within an operation.
+        workers: processes in the cluster of `TF_CONFIG`; with several, the call waits for the others.
 
     Raises:
-        Failure: TensorFlow does not see the GPUs that it was given, and would train on the processor instead.
+        Failure: TensorFlow does not see the GPUs of `CUDA_VISIBLE_DEVICES`, and would train on the CPU.
     """
-    # Each trial compiles functions of its own, of which TensorFlow would warn in the logs of all but a worker's first trials.
+    # Each trial compiles new functions, so a worker's later trials would log warnings about retracing.
     tf.get_logger().addFilter(lambda record: "tf.function retracing" not in record.getMessage())
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     if deterministic:
         tf.config.experimental.enable_op_determinism()
     gpus = tf.config.list_physical_devices("GPU")
-    given = os.environ.get("CUDA_VISIBLE_DEVICES", "-1")
-    if given not in ("", "-1") and not gpus:
-        raise Failure(f"TensorFlow sees no GPU: make setup GPU=1, or hide them (CUDA_VISIBLE_DEVICES=-1). Received: {given}")
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "-1")
+    if visible not in ("", "-1") and not gpus:
+        raise Failure(f"TensorFlow sees no GPU: make setup GPU=1, or hide them (CUDA_VISIBLE_DEVICES=-1). Received: {visible}")
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)
     kind = "gpu" if gpus else "cpu"
@@ -115,7 +125,7 @@ def start(threads: int, replicas: int, workers: int, deterministic: bool) -> tf.
 
 
 def _outcome(job: Job, trial: Trial, dataset: Dataset, predictor, diverged: str | None) -> store.Outcome:
-    stages = [stage for stage, model in trial.models.items() if predictor in (model, None)]  # None: it diverged
+    stages = [stage for stage, model in trial.models.items() if predictor in (model, None)]  # None if the trial diverged
     last = stages[-1] if stages else None
     model = predictor if isinstance(predictor, keras.Model) else trial.models.get(last)
     row = {**job.row, "status": "diverged" if diverged else "done", "reason": diverged or "", "seed": job.seed}
@@ -128,7 +138,7 @@ def _outcome(job: Job, trial: Trial, dataset: Dataset, predictor, diverged: str 
         row["test_size"] = len(test)
     row |= scores | _measured_columns(trial)
     identity = {name: row[name] for name in KEY}
-    epochs = [{**identity, "stage": stage, **epoch} for stage, f in trial.fits.items() for epoch in f.history]
+    epochs = [{**identity, "stage": stage, **epoch} for stage, state in trial.fits.items() for epoch in state.history]
     measures = [{**identity, "name": name, "value": value, "unit": unit} for name, value, unit in trial.measures]
     return store.Outcome(
         row=row,
@@ -141,7 +151,7 @@ def _outcome(job: Job, trial: Trial, dataset: Dataset, predictor, diverged: str 
 
 
 def _trained_columns(trial: Trial, model: keras.Model | None) -> dict:
-    """What was trained, on how much, for how long; called before scoring, which changes the model."""
+    """Columns about the trained model and the amount of training. To be called before scoring, which changes the model."""
     columns = {"train_size": len(trial.train), "val_size": len(trial.val)}
     if model is not None:
         columns |= {"parameters": model.count_params(), "weights": _weights_hash(model)}
@@ -149,12 +159,12 @@ def _trained_columns(trial: Trial, model: keras.Model | None) -> dict:
         columns["steps"] = sum(fit.steps for fit in trial.fits.values())
         columns["final_epoch"] = sum(fit.epoch for fit in trial.fits.values())
         stages = [stage for stage, one in trial.models.items() if one is model]
-        columns["stage"] = (stages or list(trial.fits))[-1]  # a predictor of another kind was made after the last
+        columns["stage"] = (stages or list(trial.fits))[-1]  # the last one, for a predictor that is not a Keras model
     return columns
 
 
 def _measured_columns(trial: Trial) -> dict:
-    """What may differ when a trial is run again: seconds, memory, and where it ran."""
+    """Columns that may differ when a trial is run again: seconds, memory, versions and date."""
     trial.lap()
     seconds = trial.clocks["input"] + trial.clocks["train"]
     return {f"{name}_seconds": round(value, 3) for name, value in trial.clocks.items()} | {
@@ -167,6 +177,7 @@ def _measured_columns(trial: Trial) -> dict:
 
 
 def _weights_hash(model: keras.Model) -> str:
+    """First 16 hexadecimal digits of the SHA-256 of all weights."""
     digest = hashlib.sha256()
     for weight in model.get_weights():
         digest.update(np.ascontiguousarray(weight).tobytes())
@@ -177,12 +188,12 @@ def _weights_hash(model: keras.Model) -> str:
 
 
 def _reset_peak_memory() -> None:
-    with contextlib.suppress(OSError):  # not Linux: the peak is then that of the worker's life
+    with contextlib.suppress(OSError):  # on other systems than Linux the peak is that since the worker's start
         pathlib.Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
 
 
 def _peak_memory() -> float:
-    """Bytes."""
+    """Peak resident memory of the process since the last reset, in bytes."""
     try:
         status = pathlib.Path("/proc/self/status").read_text(encoding="utf-8")
         return 1024 * int(status.split("VmHWM:")[1].split()[0])
@@ -191,6 +202,7 @@ def _peak_memory() -> float:
 
 
 def _versions() -> str:
+    """Versions of Python and the packages, and `LD_LIBRARY_PATH` if it is set, as text."""
     libraries = os.environ.get(LIBRARIES)
     return (
         f"python {platform.python_version()}, tensorflow {tf.__version__}, keras {keras.__version__}, numpy {np.__version__}"

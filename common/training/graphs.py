@@ -1,4 +1,4 @@
-"""Compiled functions of TensorFlow: what they draw, what they write to, and what they leave behind."""
+"""Inspects compiled functions of TensorFlow for random operations and side effects, and undoes side effects."""
 
 import contextlib
 import pathlib
@@ -13,41 +13,41 @@ from tensorflow.python.framework.ops import gradient_registry
 
 from common.errors import Misuse
 
-CHANCE = (
+UNSEEDED_OPERATIONS = (
     *("RngReadAndSkip", "RngSkip", "NonDeterministicInts", "StatefulRandomBinomial", "StatefulStandardNormal"),
     *("StatefulStandardNormalV2", "StatefulTruncatedNormal", "StatefulUniform", "StatefulUniformFullInt", "StatefulUniformInt"),
 )
-"""Operations that draw and carry no seed; those that carry one are known by it."""
-PYTHON = ("PyFunc", "PyFuncStateless", "EagerPyFunc")
+"""Random operations without a seed attribute; the others are recognised by it."""
+PYTHON_OPERATIONS = ("PyFunc", "PyFuncStateless", "EagerPyFunc")
 LIBRARIES = tuple(f"{pathlib.Path(module.__file__).parent}/" for module in (tf, keras, np))
 
 
-def refuse_chance(call: tf.types.experimental.PolymorphicFunction) -> None:
-    """Trace a function of one signature. Raises `Misuse` where it draws from what no checkpoint holds, or calls Python."""
+def refuse_unseeded_randomness(call: tf.types.experimental.PolymorphicFunction) -> None:
+    """Trace a function of one signature. Raises `Misuse` if it draws from unsaved random generators, or calls Python."""
     for operation in _operations(call.get_concrete_function().graph):
-        if operation.type in PYTHON:
+        if operation.type in PYTHON_OPERATIONS:
             raise Misuse(
-                "tf.py_function and tf.numpy_function call Python, whose state no checkpoint holds: write it in operations of "
-                f"TensorFlow or Keras. Received: {operation.type}{_place(operation)}"
+                "an update must not call Python (tf.py_function, tf.numpy_function), whose state is in no checkpoint: use "
+                f"operations of TensorFlow or Keras. Received: {operation.type}{_source_line(operation)}"
             )
         seeded = any(attribute.name in ("seed", "seed2") for attribute in operation.op_def.attr)
-        if operation.type in CHANCE or (seeded and not _draws_nothing(operation)):
+        if operation.type in UNSEEDED_OPERATIONS or (seeded and not _ignores_seed(operation)):
             raise Misuse(
-                "TensorFlow's own generators are neither seeded by the trial nor saved with it: draw from the step's seed or an "
-                "augmentation's uniforms, or in a layer by keras.random from a keras.random.SeedGenerator of its own. "
-                f"Received: {operation.type}{_place(operation)}"
+                "TensorFlow's generators are neither seeded by the trial nor saved with it: draw from the step's seed or an "
+                "augmentation's uniforms, or in a layer by keras.random with the layer's keras.random.SeedGenerator. "
+                f"Received: {operation.type}{_source_line(operation)}"
             )
 
 
-def _draws_nothing(operation: tf.Operation) -> bool:
-    """Whether an operation that carries a seed makes no use of it: a recurrent network of cuDNN without dropout."""
+def _ignores_seed(operation: tf.Operation) -> bool:
+    """Whether an operation has a seed but draws nothing: a recurrent network of cuDNN without dropout."""
     return operation.type.startswith("CudnnRNN") and operation.get_attr("dropout") == 0
 
 
 def _operations(graph: tf.Graph) -> Iterator[tf.Operation]:
     """All operations of a graph and of the functions that it calls, at any depth."""
     graphs, known = [graph], {""}
-    for one in graphs:  # which grows
+    for one in graphs:  # grows during the loop
         for operation in one.get_operations():
             yield operation
             for attribute in operation.node_def.attr.values():
@@ -57,16 +57,16 @@ def _operations(graph: tf.Graph) -> Iterator[tf.Operation]:
                 graphs += [function.graph for function in functions if function is not None]
 
 
-def _place(operation: tf.Operation) -> str:
-    """Where in the user's code an operation was made, in words."""
+def _source_line(operation: tf.Operation) -> str:
+    """File and line of the user's code that created an operation, as the text " at file:line"; empty if unknown."""
     for frame in reversed(operation.traceback or ()):
         if not frame.filename.startswith(LIBRARIES):
             return f" at {frame.filename}:{frame.lineno}"
     return ""
 
 
-class Outside:
-    """A variable that is neither a model's nor an optimizer's, known by its handle alone: a step's own, or a teacher's."""
+class CapturedVariable:
+    """A variable that a compiled function captures, such as a teacher's or one that a step creates; accessed by its handle."""
 
     def __init__(self, handle: tf.Tensor):
         data = handle._handle_data.shape_and_type[0]
@@ -76,35 +76,39 @@ class Outside:
         return np.asarray(tf.raw_ops.ReadVariableOp(resource=self.handle, dtype=self.dtype))
 
     def assign(self, value: np.ndarray) -> None:
-        """Set it."""
+        """Set the variable."""
         tf.raw_ops.AssignVariableOp(resource=self.handle, value=tf.constant(value, self.dtype))
 
 
-def written_outside(call: tf.types.experimental.PolymorphicFunction, known: Sequence = ()) -> list[Outside]:
-    """The variables that a function writes besides those that are known, in the order in which it came upon them.
+def written_variables(call: tf.types.experimental.PolymorphicFunction, known: Sequence = ()) -> list[CapturedVariable]:
+    """The variables that a function writes to, other than the `known` ones, in the order of their capture.
 
-    Raises `Misuse` where it writes to what is no variable: a table, say.
+    Raises:
+        Misuse: it writes to another resource, such as a lookup table.
     """
     graph = call.get_concrete_function().graph
-    natives = [v if isinstance(v, Outside) else v.value for v in known]
-    ours = {id(part.handle) for native in natives for part in getattr(native, "values", (native,))}
-    read = set(auto_control_deps_utils.get_read_only_resource_input_indices_graph(graph))
+    natives = [v if isinstance(v, CapturedVariable) else v.value for v in known]
+    known_handles = {id(part.handle) for native in natives for part in getattr(native, "values", (native,))}
+    read_only = set(auto_control_deps_utils.get_read_only_resource_input_indices_graph(graph))
     inputs = {id(tensor): i for i, tensor in enumerate(graph.inputs)}
-    outside = []
+    written = []
     for handle, inner in graph.captures:
-        if handle.dtype != tf.resource or id(handle) in ours or inputs[id(inner)] in read:
+        if handle.dtype != tf.resource or id(handle) in known_handles or inputs[id(inner)] in read_only:
             continue
         if all(user.type.startswith("Collective") for user in inner.consumers()):
-            continue  # by which TensorFlow keeps collectives in order
+            continue  # resources by which TensorFlow orders collectives
         if not (handle._handle_data and handle._handle_data.is_set):
-            raise Misuse("no checkpoint holds what an update writes to: hold variables. Received: a lookup table or a queue")
-        outside.append(Outside(handle))
-    return outside
+            raise Misuse(
+                "an update may write to variables only, since checkpoints save nothing else: use tf.Variable. "
+                "Received: a lookup table or a queue"
+            )
+        written.append(CapturedVariable(handle))
+    return written
 
 
 @contextlib.contextmanager
-def put_back(variables: Sequence[Outside]) -> Iterator[None]:
-    """Afterwards variables have the values that they have now."""
+def preserved(variables: Sequence[CapturedVariable]) -> Iterator[None]:
+    """Context manager that restores the present values of variables at its end."""
     before = [np.array(variable) for variable in variables]
     try:
         yield
@@ -113,10 +117,10 @@ def put_back(variables: Sequence[Outside]) -> Iterator[None]:
             variable.assign(value)
 
 
-def putting_back(function: Callable) -> Callable:
-    """A function of tensors that is called eagerly, outside of updates: what it writes to is put back after each call.
+def without_side_effects(function: Callable) -> Callable:
+    """Wrap a function of tensors for eager calls outside of updates: variables that it writes to are restored after each call.
 
-    Its first call traces it, which shows to which variables it writes, and makes those that it makes when it is first called.
+    The first call traces the function, to find these variables and to create those that it creates in its first call.
     """
     variables = None
 
@@ -124,21 +128,21 @@ def putting_back(function: Callable) -> Callable:
         nonlocal variables
         if variables is None:
             try:
-                variables = written_outside(tf.function(lambda: function(*tensors)))
+                variables = written_variables(tf.function(lambda: function(*tensors)))
             except Misuse:
                 raise
             except Exception:
-                function(*tensors)  # which most often fails as well, and then says plainly where
+                function(*tensors)  # mostly fails too, with an error that shows where
                 raise
-        with put_back(variables):
+        with preserved(variables):
             return function(*tensors)
 
     return call
 
 
 @contextlib.contextmanager
-def gradients_forgotten() -> Iterator[None]:
-    """Afterwards TensorFlow knows no gradient function defined within: it keeps them for good, each with its whole graph."""
+def clean_gradient_registry() -> Iterator[None]:
+    """Context manager that removes gradient functions registered within; TensorFlow would keep them, each with its graph."""
     known = set(gradient_registry.list())
     try:
         yield
@@ -147,6 +151,6 @@ def gradients_forgotten() -> Iterator[None]:
             del gradient_registry._registry[name]
 
 
-def frozen(call: tf.types.experimental.PolymorphicFunction) -> tf.types.experimental.ConcreteFunction:
-    """A compiled function whose variables are constants with their values of now."""
+def variables_as_constants(call: tf.types.experimental.PolymorphicFunction) -> tf.types.experimental.ConcreteFunction:
+    """A compiled function with its variables replaced by constants of their present values."""
     return convert_variables_to_constants_v2(call.get_concrete_function())

@@ -1,4 +1,4 @@
-"""`Job`: all that a worker needs to know of a trial. Imports no TensorFlow, so that its parent can make one."""
+"""`Job`: the description of a trial that is sent to a worker. Imports no TensorFlow, so that the main process can make one."""
 
 import dataclasses
 import json
@@ -15,16 +15,16 @@ PATHS = ("script", "folder", "keep")
 
 @dataclass(frozen=True)
 class Job:
-    """A trial to be.
+    """Description of a trial for a worker.
 
     Args:
-        script: the experiment's; arguments: of its `train`.
-        folder: of the trial's checkpoints; checkpoint_steps: updates between them within an epoch.
-        keep: where the model goes.
-        writes: false for a worker whose chief is on another machine.
-        scores_test: false for a search's trial.
-        row: columns known beforehand.
-        code: a hash of each file that the trial may import of this project, as it was when the call began.
+        script: path of the experiment's script; arguments: keyword arguments of its `train`.
+        folder: folder of the trial's checkpoints; checkpoint_steps: updates between checkpoints within an epoch.
+        keep: path to save the model to, if any.
+        writes: whether the worker writes checkpoints; False if its chief runs on another machine.
+        scores_test: whether the test split is scored; False for trials of a search.
+        row: columns of the row that are known before training.
+        code: hashes of the project's files that the trial may import, by path, at the start of the command.
     """
 
     script: pathlib.Path
@@ -41,21 +41,21 @@ class Job:
     code: dict[str, str]
 
     def check_code(self) -> None:
-        """Raises `CodeChanged` if a file is not what it was when the call began."""
-        for path, known in self.code.items():
-            if file_hash(pathlib.Path(path)) != known:
+        """Raise `CodeChanged` if a file has changed since the command started."""
+        for path, expected in self.code.items():
+            if file_hash(pathlib.Path(path)) != expected:
                 raise CodeChanged(
                     f"{path} has changed since this call began: run the same command again, which keeps what is done"
                 )
 
     def to_json(self) -> str:
-        """For another process, on one line."""
+        """The job as one line of JSON."""
         fields = {**vars(self), "setting": dataclasses.asdict(self.setting), "dataset": self.dataset.to_json()}
         return json.dumps(fields | {name: str(fields[name]) for name in PATHS if fields[name]})
 
     @classmethod
     def from_json(cls, line: str) -> "Job":
-        """What `to_json` gave."""
+        """The job of a line that `to_json` returned."""
         fields = json.loads(line)
         fields |= {"setting": Setting(**fields["setting"]), "dataset": Dataset.from_json(fields["dataset"])}
         return cls(**fields | {name: pathlib.Path(fields[name]) for name in PATHS if fields[name]})

@@ -1,7 +1,7 @@
-"""The one training loop.
+"""The training loop, for ordinary models, optimizers, losses and callbacks of Keras.
 
-It is ours because `keras.Model.fit` shuffles alike in every epoch, clips before replicas are summed and cannot be resumed
-exactly. Models, optimizers, losses and callbacks are ordinary Keras.
+It replaces `keras.Model.fit`, which shuffles alike in every epoch, clips gradients before they are summed over replicas, and
+cannot be resumed exactly.
 """
 
 import time
@@ -24,67 +24,68 @@ from common.training import (
     seeding,
     update,
 )
-from common.training.stage import Fit, Stage
+from common.training.stage import Stage, StageState
 
 SAMPLES = 8
-"""Training images kept for the sample sheet, drawn from all classes, as they are in the first epoch."""
+"""Size of the stratified sample of training images that is saved, augmented as in the first epoch."""
 PROGRESS_SECONDS = 0.25
-"""Between two reports."""
+"""Least time between two reports of progress."""
 
 
 class Diverged(Exception):
-    """Loss or weights are not finite."""
+    """The loss, the weights or the gradients became infinite or NaN."""
 
 
 class Loop:
-    """Runs a stage of a trial, from its last checkpoint on where there is one."""
+    """Trains one stage of a trial, resuming from its last checkpoint if there is one."""
 
     def __init__(self, trial, stage: Stage):
         self.trial, self.stage, self.model = trial, stage, stage.model
-        self.fit = Fit()
+        self.state = StageState()
         self.steps_per_epoch = -(-len(stage.train) // trial.batch_size)
         self.metric = trial.task.metric
         self._build()
         self.players = update.players(stage)
-        sees = prediction.sees_images(self.model, trial.input_shape)
-        self.judged = sees and self.output_shape == (None, stage.outputs)  # else it is no predictor: a generator, say
-        self.classifies = self.judged and bool(stage.train.classes)
+        takes_images = prediction.takes_images(self.model, trial.input_shape)
+        self.is_predictor = takes_images and self.output_shape == (None, stage.outputs)  # False for a generator, for example
+        self.classifies = self.is_predictor and bool(stage.train.classes)
         arguments.check_output_shape(stage, self.output_shape)
-        arguments.check_monitors(stage.callbacks, self._measured() if stage.callbacks else ())
-        self.callbacks = adapters.prepared(stage.callbacks, trial.task)
-        self.agree = adapters.agreement(trial.strategy, trial.workers)
-        self.outside: list[graphs.Outside] = []
-        self.validation_loss = graphs.putting_back(stage.loss) if stage.step else stage.loss  # else it is part of the update
-        self.called = set()  # compiled functions that have run once
+        arguments.check_monitors(stage.callbacks, self._log_names() if stage.callbacks else ())
+        self.callbacks = adapters.callback_list(stage.callbacks, trial.task)
+        self.broadcast = adapters.broadcast_from_chief(trial.strategy, trial.workers)
+        self.captured: list[graphs.CapturedVariable] = []  # variables that the update writes besides those of Keras
+        # With a step, the update does not call the loss, so `captured` lacks the variables that the loss writes.
+        self.validation_loss = graphs.without_side_effects(stage.loss) if stage.step else stage.loss
+        self.called = set()  # names of the compiled functions that have run once
         self.reported = 0.0
         self.scheduled = adapters.scheduled_rate(self.players[0].optimizer) is not None
         self.rate = None
 
     def run(self) -> None:
-        """Train until the budget is spent, or a callback stops it. Raises `Diverged`."""
-        fit = self.fit
+        """Train for all epochs, or until a callback stops the training. Raises `Diverged`."""
+        state = self.state
         self._prepare()
         if self._load(f"{self.stage.name}-finished"):
             return
         self.callbacks.on_train_begin()
         for callback in self.callbacks.callbacks:
-            checkpoint.callback_state(callback)  # raises for one that could not be saved, before anything is trained
-        if self.judged:
+            checkpoint.callback_state(callback)  # raises for callbacks that cannot be saved, before training starts
+        if self.is_predictor:
             self._compile_forward()
         self._compile()
         self._load(self.stage.name)
-        adapters.start_at(self.model, fit.epoch)
+        adapters.set_initial_epoch(self.model, state.epoch)
         self._check_rates()
-        while fit.epoch < self.stage.epochs and not fit.stopped:
+        while state.epoch < self.stage.epochs and not state.stopped:
             self._epoch()
         for player in self.players:
-            player.optimizer.finalize_variable_values(player.variables)  # an exponential moving average becomes the weights
+            player.optimizer.finalize_variable_values(player.variables)  # with use_ema the averages become the weights
         self.callbacks.on_train_end(self._logs())
-        fit.finished = True
+        state.finished = True
         self._save()
 
     def _build(self):
-        """Make the weights of a model that has none yet, and know its output shape."""
+        """Build a model that is not built yet, and determine its output shape."""
         shape = self.trial.input_shape
         if not self.model.built:
             if isinstance(self.model, keras.Sequential):
@@ -96,12 +97,12 @@ class Loop:
         except Exception:
             if self.stage.step is None:
                 raise
-            self.output_shape = None  # a step may call it with something else than images
+            self.output_shape = None  # a step may call the model with other inputs than images
 
-    def _measured(self):
-        """What an epoch hands to callbacks, by name."""
+    def _log_names(self):
+        """Names of the metrics that callbacks get at the end of an epoch."""
         names = ["loss", "learning_rate"]
-        if self.judged:
+        if self.is_predictor:
             task, labels = self.trial.task, self.stage.val.labels
             scores = task.scores(task.constant(labels, self.stage.outputs, len(labels)), labels)
             names += [f"val_{score}" for score in scores] + (["accuracy"] if self.classifies else [])
@@ -109,16 +110,16 @@ class Loop:
         return names
 
     def _check_rates(self):
-        """Raises `Misuse` where a callback has changed a learning rate that is one of several, as it knows the first alone."""
+        """Raise `Misuse` if a callback changed the learning rate of one of several optimizers; it can access only the first."""
         if len(self.players) == 1 or self.scheduled:
             return
         rate = self._rate()
-        if self.fit.first_rate is None:
-            self.fit.first_rate = rate
-        if rate != self.fit.first_rate:
+        if self.state.first_rate is None:
+            self.state.first_rate = rate
+        if rate != self.state.first_rate:
             raise Misuse(
-                "a callback changes the rate of one optimizer of several: give each a "
-                f"keras.optimizers.schedules.LearningRateSchedule. Received: {self.fit.first_rate:g}, then {rate:g}"
+                "with several optimizers no callback may change a learning rate: give each optimizer a "
+                f"keras.optimizers.schedules.LearningRateSchedule. Received: {self.state.first_rate:g}, then {rate:g}"
             )
 
     def _rate(self):
@@ -136,216 +137,218 @@ class Loop:
         self.model.stop_training = False
 
     def _compile_forward(self):
-        """Trace the forward pass. Raises `Misuse` where its outputs are probabilities, before the update, which takes longer."""
+        """Compile the forward pass. Raises `Misuse` if its outputs are probabilities, before the update is compiled."""
         with self.trial.clock("compile"):
-            with purity.unchanged(self.stage), draws.global_noise_refused():
+            with purity.check_purity(self.stage), draws.forbid_global_noise():
                 self.forward = prediction.compiled(self.model, self.trial.input_shape)
-            self.moved = graphs.written_outside(self.forward)  # such as the states of generators
+            self.forward_writes = graphs.written_variables(self.forward)  # such as states of random generators
             if self.trial.task.logits:
-                with graphs.put_back(self.moved):
+                with graphs.preserved(self.forward_writes):
                     probes.check_head(self.model, probes.examples(self.stage.train)[0], self.forward)
 
     def _compile(self):
-        """Trace the update, and look for what could not be had again after a kill."""
-        with self.trial.clock("compile"), purity.unchanged(self.stage), draws.global_noise_refused():
+        """Compile the update. Raises `Misuse` if it has state that a checkpoint could not restore."""
+        with self.trial.clock("compile"), purity.check_purity(self.stage), draws.forbid_global_noise():
             self.update = update.compiled(self.trial, self.stage, self.players)
-            graphs.refuse_chance(self.update)
-        self.outside = graphs.written_outside(self.update, [v for group in self._variables().values() for v in group])
+            graphs.refuse_unseeded_randomness(self.update)
+        known = [variable for group in self._variables().values() for variable in group]
+        self.captured = graphs.written_variables(self.update, known)
 
     def samples(self) -> np.ndarray:
-        """Some training images as the model sees them in the first epoch: uint8 [n, height, width, channels]."""
+        """A sample of training images, augmented as in the first epoch: uint8 [n, height, width, channels]."""
         train = self.stage.train
         positions = train.drawn(SAMPLES, self.trial.streams, "samples")
         images, targets = tf.cast(train.batch(positions), tf.float32), self.stage.targets(train.labels[positions])
-        augmentations = [augmentation.apart(one) for one in self.stage.augment]
+        augmentations = [augmentation.for_probing(one) for one in self.stage.augment]
         images, _ = augmentation.apply(augmentations, images, targets, self._uniforms(0)[positions])
         return np.clip(np.round(images.numpy()), 0, 255).astype(np.uint8)
 
     def _uniforms(self, epoch):
-        """An epoch's draws for each training example. As many are drawn as there are names of examples."""
+        """Uniforms of an epoch for each training example, drawn for all ids, so that they do not depend on the subset."""
         ids = self.stage.train.ids
-        names = max(self.trial.official_size, int(ids.max()) + 1)
-        return augmentation.draws(self.trial.streams, epoch, self.stage.augment, names)[ids]
+        count = max(self.trial.official_size, int(ids.max()) + 1)
+        return augmentation.draws(self.trial.streams, epoch, self.stage.augment, count)[ids]
 
     # --- an epoch ---
 
     def _epoch(self):
-        trial, fit, n = self.trial, self.fit, self.steps_per_epoch
-        began = trial.seconds() - fit.epoch_seconds
+        trial, state, n = self.trial, self.state, self.steps_per_epoch
+        start = trial.seconds() - state.epoch_seconds
         with trial.clock("input"):
-            epoch = self.stage.earlier + fit.epoch
+            epoch = self.stage.earlier + state.epoch
             order = trial.streams.generator("order", epoch).permutation(len(self.stage.train))
             uniforms = self._uniforms(epoch)
-        first = fit.batches - fit.epoch * n
+        first = state.batches - state.epoch * n
         if first == 0:
-            self.callbacks.on_epoch_begin(fit.epoch)
+            self.callbacks.on_epoch_begin(state.epoch)
             self._check_rates()
         for i in range(first, n):
             self._update(i, order[i * trial.batch_size : (i + 1) * trial.batch_size], uniforms)
             self._progress()
             if self.model.stop_training:
                 break
-            if i < n - 1 and trial.host.checkpoint_steps and fit.batches % trial.host.checkpoint_steps == 0:
-                fit.epoch_seconds = trial.seconds() - began
+            if i < n - 1 and trial.host.checkpoint_steps and state.batches % trial.host.checkpoint_steps == 0:
+                state.epoch_seconds = trial.seconds() - start
                 self._save()
-        fit.epoch_seconds = trial.seconds() - began
+        state.epoch_seconds = trial.seconds() - start
         self._end_epoch()
 
     def _update(self, i, batch, uniforms):
-        trial, fit, train = self.trial, self.fit, self.stage.train
+        trial, state, train = self.trial, self.state, self.stage.train
         with trial.clock("input"):
-            bounds, count = adapters.shares(len(batch), trial.replicas)
-            batched = (train.batch(batch), train.labels[batch], uniforms[batch], count, np.int32(fit.batches), bounds)
+            bounds, count = adapters.split_batch(len(batch), trial.replicas)
+            inputs = (train.batch(batch), train.labels[batch], uniforms[batch], count, np.int32(state.batches), bounds)
             if self.stage.sample_weight is not None:
-                batched += (self.stage.sample_weight[batch],)
+                inputs += (self.stage.sample_weight[batch],)
         first = self._first("update")
         with trial.clock("compile") if first else trial.clock("train", images=len(batch)):
             self.callbacks.on_train_batch_begin(i)
-            loss, accuracy, norm, updated, finite = update.results(self.update, batched)
-        fit.count(len(batch), float(loss), float(accuracy), float(norm), bool(updated))
+            loss, accuracy, norm, updated, finite = update.results(self.update, inputs)
+        state.count(len(batch), float(loss), float(accuracy), float(norm), bool(updated))
         if not self.scheduled:
-            self.rate = self._rate()  # the one used, which a callback may change at once
+            self.rate = self._rate()  # of this update, before a callback changes it
         self.callbacks.on_train_batch_end(i, {"loss": float(loss)})
         if not (np.isfinite(loss) and finite):
             what = "the weights are" if np.isfinite(loss) else "the loss is"
-            raise Diverged(f"{what} not finite at epoch {fit.epoch + 1}, step {fit.batches}")
-        if not updated and all(adapters.scale_is_spent(player.optimizer) for player in self.players):
-            raise Diverged(f"the gradient is not finite under any loss scale at epoch {fit.epoch + 1}, step {fit.batches}")
+            raise Diverged(f"{what} not finite at epoch {state.epoch + 1}, step {state.batches}")
+        if not updated and all(adapters.loss_scale_exhausted(player.optimizer) for player in self.players):
+            raise Diverged(f"the gradient is not finite under any loss scale at epoch {state.epoch + 1}, step {state.batches}")
 
     def _end_epoch(self):
-        with adapters.averages_in([player.optimizer for player in self.players]):
-            self._judge()
+        with adapters.averaged_weights([player.optimizer for player in self.players]):
+            self._evaluate()
         self._check_rates()
-        (self.fit.stopped,) = map(bool, self.agree(self.model.stop_training))
-        if self.fit.epoch < self.stage.epochs and not self.fit.stopped:  # else the end of the stage follows at once
+        (self.state.stopped,) = map(bool, self.broadcast(self.model.stop_training))
+        if self.state.epoch < self.stage.epochs and not self.state.stopped:  # at the end of the stage `run` saves
             self._save()
 
-    def _judge(self):
-        """Measure the epoch with the weights that training would end with, and tell the callbacks."""
-        trial, fit = self.trial, self.fit
-        examples, loss, correct, norm, updates = fit.sums
+    def _evaluate(self):
+        """Add the epoch's row to the history, update the best epoch, and call `on_epoch_end`."""
+        trial, state = self.trial, self.state
+        examples, loss, correct, norm, updates = state.sums
         rate = adapters.scheduled_rate(self.players[0].optimizer) if self.scheduled else self.rate
         row = {
-            "epoch": fit.epoch + 1,
+            "epoch": state.epoch + 1,
             "train_loss": loss / examples,
             "train_accuracy": correct / examples if self.classifies else None,
             **self._validate(),
             "learning_rate": rate,
             "gradient_norm": norm / updates if updates else None,
-            "steps": fit.steps,
-            "seconds": fit.epoch_seconds,
+            "steps": state.steps,
+            "seconds": state.epoch_seconds,
         }
-        fit.history.append(row)
+        state.history.append(row)
         with trial.clock("eval"):
-            if self.judged and self._rank(row) > (self._rank(fit.best) if fit.best else (-np.inf, -np.inf)):
+            if self.is_predictor and self._rank(row) > (self._rank(state.best) if state.best else (-np.inf, -np.inf)):
                 names = ("epoch", f"val_{self.metric}", "val_nll")
-                fit.best = {**{name: row.get(name) for name in names}, "weights": self.model.get_weights()}
-            fit.end_epoch()
-            self.callbacks.on_epoch_end(fit.epoch - 1, self._logs())
+                state.best = {**{name: row.get(name) for name in names}, "weights": self.model.get_weights()}
+            state.end_epoch()
+            self.callbacks.on_epoch_end(state.epoch - 1, self._logs())
 
     def _validate(self):
-        """Validation loss and scores; none for a model that is no predictor.
+        """Validation loss and scores by name; empty for a model that is not a predictor.
 
-        Scores of outputs that are not finite are NaN: the highest of them would be taken for a class.
+        Scores are NaN if an output is not finite, since argmax would still return a class.
         """
-        if not self.judged:
+        if not self.is_predictor:
             return {}
         self.callbacks.on_test_begin()
         val = self.stage.val
-        with graphs.put_back([*self.moved, *self.outside]):
+        with graphs.preserved([*self.forward_writes, *self.captured]):
             with self.trial.clock("compile" if self._first("forward") else "eval"):
                 outputs = prediction.predict(self.forward, val)
-            found = {} if self.stage.loss is None else {"loss": self._val_loss(val, outputs)}
+            metrics = {} if self.stage.loss is None else {"loss": self._val_loss(val, outputs)}
         scores = self.trial.task.scores(outputs, val.labels)
-        found |= scores if np.isfinite(outputs).all() else dict.fromkeys(scores, np.nan)
-        agreed = dict(zip(found, self.agree(*found.values()), strict=True))
-        self.callbacks.on_test_end({name: agreed[name] for name in ("loss", self.metric) if name in agreed})
-        return {f"val_{name}": value for name, value in agreed.items()}
+        metrics |= scores if np.isfinite(outputs).all() else dict.fromkeys(scores, np.nan)
+        metrics = dict(zip(metrics, self.broadcast(*metrics.values()), strict=True))
+        self.callbacks.on_test_end({name: metrics[name] for name in ("loss", self.metric) if name in metrics})
+        return {f"val_{name}": value for name, value in metrics.items()}
 
     def _val_loss(self, val, outputs):
-        """The loss as trained: with the weights of classes and examples, and penalties."""
-        stage, weighted = self.stage, self.model.trainable_variables
+        """Validation loss, with class weights, sample weights and penalties, as in training."""
+        stage, variables = self.stage, self.model.trainable_variables
         targets = stage.targets(val.labels)
-        losses, factors = self.validation_loss(targets, tf.constant(outputs)), stage.factors(targets, stage.val_weight)
+        losses, factors = self.validation_loss(targets, tf.constant(outputs)), stage.loss_weights(targets, stage.val_weight)
         loss = float(tf.reduce_mean(losses if factors is None else factors * losses))
-        penalties = [v.regularizer(v) for v in weighted if v.regularizer is not None]
-        if len(self.model.losses) > len(penalties):  # add_loss, or penalties on activities
+        penalties = [v.regularizer(v) for v in variables if v.regularizer is not None]
+        if len(self.model.losses) > len(penalties):  # add_loss or activity penalties
             return loss + prediction.added_losses(self.model, val, self.trial.batch_size)
         return loss + float(sum(keras.ops.convert_to_numpy(penalty) for penalty in penalties))
 
     def _logs(self):
-        """What callbacks are told: in place of NaN, which compares with nothing, the worst there is."""
-        logs, lower = adapters.logs(self.fit.history), self.trial.task.lower_is_better
+        """The logs for callbacks, with NaN replaced by the worst value, since comparisons with NaN are always false."""
+        logs, lower = adapters.logs(self.state.history), self.trial.task.lower_is_better
         worst = {"accuracy": -np.inf, f"val_{self.metric}": np.inf if lower else -np.inf}
         return {name: worst.get(name, np.inf) if np.isnan(value) else value for name, value in logs.items()}
 
     def _rank(self, row):
-        """The better epoch has the better primary metric, then the lower NLL; of equals the earlier one stays. NaN is last."""
+        """Sort key of epochs, higher is better: the primary metric, then the lower NLL. NaN counts as −∞."""
         rank = self.trial.task.better(row[f"val_{self.metric}"]), -(row.get("val_nll") or 0)
         return tuple(-np.inf if np.isnan(value) else value for value in rank)
 
     def _first(self, name):
-        """Whether a compiled function is about to run for the first time, which compiles it."""
-        new = name not in self.called
+        """Whether a compiled function is called for the first time, which takes longer."""
+        first = name not in self.called
         self.called.add(name)
-        return new
+        return first
 
     def _progress(self):
         now = time.perf_counter()
         if now - self.reported < PROGRESS_SECONDS:
             return
         self.reported = now
-        trial, fit = self.trial, self.fit
-        examples, loss, correct, *_ = fit.sums
+        trial, state = self.trial, self.state
+        examples, loss, correct, *_ = state.sums
         seconds = trial.clocks["train"] + trial.clocks["input"]
         trial.host.report(
             stage=self.stage.name,
-            epoch=fit.epoch + 1,
+            epoch=state.epoch + 1,
             epochs=self.stage.epochs,
-            done=fit.batches / (self.stage.epochs * self.steps_per_epoch),
+            done=state.batches / (self.stage.epochs * self.steps_per_epoch),
             loss=loss / examples,
             accuracy=correct / examples if self.classifies else None,
             images_per_second=trial.timed_images / seconds if seconds else None,
             seconds=trial.seconds(),
         )
 
-    # --- the state ---
+    # --- checkpoints ---
 
     def _variables(self):
         optimizers = [v for player in self.players for v in player.optimizer.variables]
         variables = {"model": [*self.model.variables, *self.model.metrics_variables], "optimizer": optimizers}
-        saved = {name: [part for v in group for part in adapters.parts(v)] for name, group in variables.items()}
-        return {**saved, "outside": self.outside}
+        saved = {name: [part for v in group for part in adapters.replica_variables(v)] for name, group in variables.items()}
+        return {**saved, "outside": self.captured}
 
     def _save(self):
         host = self.trial.host
         state = {
-            "fit": {**vars(self.fit)},
+            "fit": {**vars(self.state)},
             "callbacks": [checkpoint.callback_state(c) for c in self.callbacks.callbacks],
             "trial": self.trial.state(),
-            "generators": draws.generators(),
-            "outside": len(self.outside),
+            "generators": draws.generator_states(),
+            "outside": len(self.captured),
         }
-        name = f"{self.stage.name}-finished" if self.fit.finished else self.stage.name
+        name = f"{self.stage.name}-finished" if self.state.finished else self.stage.name
         if host.writes:
-            checkpoint.save(host.folder, name, self.fit.batches, state, self._variables())
+            checkpoint.save(host.folder, name, self.state.batches, state, self._variables())
 
     def _load(self, name):
+        """Restore the newest checkpoint of this name. Returns whether there is one."""
         host, variables, state = self.trial.host, self._variables(), None
         if host.writes:
             state = checkpoint.restore(host.folder, name, variables, lambda text: host.report(warning=text))
-        (position,) = map(int, self.agree(-1 if state is None else state["fit"]["batches"]))
+        (position,) = map(int, self.broadcast(-1 if state is None else state["fit"]["batches"]))
         if position < 0:
             return False
         if not host.writes:
             state = checkpoint.restore_at(host.folder, name, position, variables)
-        if state["outside"] > len(self.outside):  # a finished stage, whose update is compiled to find them
+        if state["outside"] > len(self.captured):  # a finished stage: its update is compiled to find the captured variables
             self._compile()
             checkpoint.restore_at(host.folder, name, position, self._variables())
-        vars(self.fit).update(state["fit"])
+        vars(self.state).update(state["fit"])
         for callback, saved in zip(self.callbacks.callbacks, state["callbacks"], strict=True):
             vars(callback).update(saved or {})
-        draws.restore_generators(state["generators"])
+        draws.restore_generator_states(state["generators"])
         self.trial.resume(state["trial"])
-        self.model.stop_training = self.fit.stopped
+        self.model.stop_training = self.state.stopped
         return True

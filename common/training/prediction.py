@@ -1,4 +1,4 @@
-"""Predictions in inference mode, and the batch-norm statistics they need."""
+"""Predictions in inference mode, and re-estimated batch-norm statistics for them."""
 
 import hashlib
 from collections.abc import Callable, Iterable
@@ -15,23 +15,23 @@ CHUNK = 500
 
 
 def output_shape(model: keras.Model, image_shape: tuple[int, ...]):
-    """A model's output shape, that of each of several outputs; also of a model that is a class of its own."""
+    """A model's output shape, or those of its outputs, also of a subclassed model without `output_shape`."""
     if hasattr(model, "output_shape"):
         return model.output_shape
-    given = keras.KerasTensor((None, *image_shape), "float32")
-    return keras.tree.map_structure(lambda tensor: tuple(tensor.shape), model.compute_output_spec(given))
+    images = keras.KerasTensor((None, *image_shape), "float32")
+    return keras.tree.map_structure(lambda tensor: tuple(tensor.shape), model.compute_output_spec(images))
 
 
-def sees_images(model: keras.Model, image_shape: tuple[int, ...]) -> bool:
-    """Whether a model takes one batch of images of a shape; sides of its own that it leaves open fit any."""
+def takes_images(model: keras.Model, image_shape: tuple[int, ...]) -> bool:
+    """Whether a model has one input, for images of this shape; dimensions None of its input shape match any size."""
     shape = getattr(model, "input_shape", (None, *image_shape))
     if not isinstance(shape, tuple) or len(shape) != len(image_shape) + 1:
         return False
-    return all(own in (None, side) for own, side in zip(shape[1:], image_shape, strict=True))
+    return all(expected in (None, size) for expected, size in zip(shape[1:], image_shape, strict=True))
 
 
-def _images_of(model: keras.Model, image_shape: tuple[int, ...]) -> tf.TensorSpec:
-    """What a compiled function of a model takes."""
+def _images_spec(model: keras.Model, image_shape: tuple[int, ...]) -> tf.TensorSpec:
+    """Input signature of a compiled function of a model."""
     return tf.TensorSpec((None, *(model.input_shape[1:] if hasattr(model, "input_shape") else image_shape)), tf.uint8)
 
 
@@ -39,36 +39,36 @@ def compiled(model: keras.Model, image_shape: tuple[int, ...] = ()) -> tf.types.
     """Compile a model for inference: images uint8 [n, h, w, c] -> float32 outputs [n, …].
 
     Args:
-        image_shape: needed for a model that is a class of its own, and knows no input shape.
+        image_shape: (height, width, channels), for a subclassed model without `input_shape`.
     """
 
-    @tf.function(input_signature=[_images_of(model, image_shape)])
+    @tf.function(input_signature=[_images_spec(model, image_shape)])
     def call(images):
         return tf.cast(model(tf.cast(images, tf.float32), training=False), tf.float32)
 
-    graphs.refuse_chance(call)
+    graphs.refuse_unseeded_randomness(call)
     return call
 
 
 def forward(model: keras.Model, image_shape: tuple[int, ...] = ()) -> Callable[[np.ndarray], np.ndarray]:
-    """What `compiled` gives, as a function that returns arrays."""
+    """Like `compiled`, but returns NumPy arrays."""
     call = compiled(model, image_shape)
     return lambda images: call(images).numpy()
 
 
 def predict(call: Callable[[np.ndarray], np.ndarray], split) -> np.ndarray:
-    """Scores [n, classes] of every example of a `data.split.Split`, each exactly once, in order."""
+    """Outputs [n, classes] of a compiled model for all examples of a `Split`, in order, in chunks of `CHUNK` images."""
     parts = [call(split.batch(np.arange(first, min(first + CHUNK, len(split))))) for first in range(0, len(split), CHUNK)]
     scores = np.concatenate(parts)
     if scores.ndim != 2 or len(scores) != len(split):
-        raise Misuse(f"a predictor returns scores [{len(split)}, classes]. Received: {scores.shape}")
+        raise Misuse(f"a predictor must return scores of shape ({len(split)}, classes). Received: {scores.shape}")
     return scores
 
 
 def added_losses(model: keras.Model, split, batch_size: int) -> float:
-    """What a model adds to its loss in inference mode, penalties on weights and activities: the mean over batches of a split."""
+    """Mean over a split of a model's added losses in inference mode: penalties on weights and activities, and `add_loss`."""
 
-    @tf.function(input_signature=[_images_of(model, split.batch(np.arange(1)).shape[1:])])
+    @tf.function(input_signature=[_images_spec(model, split.batch(np.arange(1)).shape[1:])])
     def total(images):
         model(tf.cast(images, tf.float32), training=False)
         return tf.add_n([tf.cast(loss, tf.float32) for loss in model.losses])
@@ -80,8 +80,8 @@ def added_losses(model: keras.Model, split, batch_size: int) -> float:
     return summed / len(split)
 
 
-def statistics(model: keras.Model) -> list[keras.Variable]:
-    """The batch-norm statistics of a model that are re-estimated: frozen layers keep theirs."""
+def batch_norm_statistics(model: keras.Model) -> list[keras.Variable]:
+    """Moving mean and variance of all batch-norm layers that are not frozen: the statistics that are re-estimated."""
     return [variable for layer in _norms(model) for variable in (layer.moving_mean, layer.moving_variance)]
 
 
@@ -89,33 +89,33 @@ def _norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
     return [v for v in seeding.layers_of(model) if isinstance(v, keras.layers.BatchNormalization) and v.trainable]
 
 
-def determines(model: keras.Model) -> str:
-    """A hash of all values in a model from which re-estimated statistics follow, and of which ones they are."""
-    follow, digest = {id(variable) for variable in statistics(model)}, hashlib.blake2b()
+def statistics_key(model: keras.Model) -> str:
+    """Hash of all that re-estimated statistics depend on: the model's other variables, and which layers are frozen."""
+    statistics, digest = {id(variable) for variable in batch_norm_statistics(model)}, hashlib.blake2b()
     for variable in model.variables:
-        digest.update(b"statistic" if id(variable) in follow else keras.ops.convert_to_numpy(variable).tobytes())
+        digest.update(b"statistic" if id(variable) in statistics else keras.ops.convert_to_numpy(variable).tobytes())
     return digest.hexdigest()
 
 
 def reestimate_batch_norm(model: keras.Model, split, order: np.ndarray, batch_size: int) -> None:
-    """Replace moving averages by the mean and variance of the whole train split under the final weights.
+    """Replace the moving averages by mean and variance over the whole train split under the present weights.
 
-    Precise batch norm (Wu & Johnson 2021, section 3): batches are normalised by their own statistics, dropout is off, and
-    the population variance follows from the batches by the law of total variance. Frozen layers keep theirs.
+    Precise batch norm (Wu & Johnson 2021, section 3): each batch is normalised by its own mean and variance, dropout is off,
+    and the variance over the split follows from those of the batches by the law of total variance. Frozen layers are unchanged.
 
     Args:
-        order: int [n], the order in which the split is batched; a last batch of fewer than half is left out.
+        order: int [n], order of the examples; a last batch of less than half the batch size is left out.
     """
     norms = _norms(model)
     if not norms:
         return
-    kept = [(layer, layer.momentum, layer.call) for layer in norms]
-    for layer, _, call in kept:
-        layer.momentum = 0.0  # the moving averages become the last batch's
+    originals = [(layer, layer.momentum, layer.call) for layer in norms]
+    for layer, _, call in originals:
+        layer.momentum = 0.0  # the moving averages become the statistics of the last batch
         layer.call = _always_training(call)
     try:
 
-        @tf.function(input_signature=[_images_of(model, split.batch(np.arange(1)).shape[1:])])
+        @tf.function(input_signature=[_images_spec(model, split.batch(np.arange(1)).shape[1:])])
         def pass_through(images):
             model(tf.cast(images, tf.float32), training=False)
 
@@ -133,7 +133,7 @@ def reestimate_batch_norm(model: keras.Model, split, order: np.ndarray, batch_si
             layer.moving_mean.assign(first / seen)
             layer.moving_variance.assign(second / seen - (first / seen) ** 2)
     finally:
-        for layer, momentum, call in kept:
+        for layer, momentum, call in originals:
             layer.momentum, layer.call = momentum, call
 
 

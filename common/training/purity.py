@@ -1,4 +1,7 @@
-"""What Python holds while an update is compiled: it is called once, so what it draws or counts then stays as it was."""
+"""Checks that tracing an update neither draws from Python's generators nor changes Python state.
+
+An update is traced once, so such a draw or count would have the same value in all updates.
+"""
 
 import contextlib
 import functools
@@ -14,100 +17,100 @@ from common.training import adapters, draws, seeding
 from common.training.stage import Stage
 
 COUNTERS = (int, float, np.random.Generator, np.random.RandomState, random.Random)
-"""What is looked for among the names of a user's module."""
+"""Types of global variables, in the module of a user's function, that are compared."""
 LARGE = 1_000_000
-"""Bytes of an array that is too large to be a counter."""
+"""Size in bytes above which arrays are not compared."""
 
 
 @contextlib.contextmanager
-def unchanged(stage: Stage) -> Iterator[None]:
-    """Raises `Misuse` where tracing a stage within draws from a generator of Python, or changes what its parts hold."""
-    before, drawn = _held(stage), draws.generators()
-    with draws.seeds_drawn_apart():
+def check_purity(stage: Stage) -> Iterator[None]:
+    """Context manager that raises `Misuse` if tracing a stage within draws from a Python generator or changes Python state."""
+    before, drawn = _python_state(stage), draws.generator_states()
+    with draws.isolated_layer_seeds():
         yield
-        now = draws.generators()
+        now = draws.generator_states()
     for name, old, new in zip(("numpy.random", "random", "tf.random"), drawn, now, strict=False):
         if repr(old) != repr(new) or (name == "numpy.random" and not np.array_equal(old[1], new[1])):
             raise Misuse(
-                "an update is compiled once, and what Python draws meanwhile would be the same number in all updates: draw by "
-                "tf.random.stateless_* from the step's seed or an augmentation's uniforms, or in a layer by keras.random from a "
-                f"keras.random.SeedGenerator of its own. Received: a draw from {name}"
+                "an update is compiled once, so a number drawn by Python would be the same in all updates: draw by "
+                "tf.random.stateless_* from the step's seed or an augmentation's uniforms, or in a layer by keras.random with "
+                f"the layer's keras.random.SeedGenerator. Received: a draw from {name}"
             )
-    after = _held(stage)
+    after = _python_state(stage)
     for name in before.keys() & after.keys():
         if before[name] != after[name]:
             raise Misuse(
-                "an update is compiled once, so that what Python counts or draws in it stays as it was then: hold it in a "
+                "an update is compiled once, so Python state that it changes would have the same value in all updates: use a "
                 f"variable (self.add_weight, in an optimizer self.add_variable). Received: {name}, which changed"
             )
 
 
-def _held(stage: Stage) -> dict[str, object]:
-    """Numbers and states of generators that the user's layers, optimizers and functions hold, by where they are."""
-    found: dict[str, object] = {}
+def _python_state(stage: Stage) -> dict[str, object]:
+    """Numbers and generator states that the user's layers, optimizers and functions refer to, by a description of their place."""
+    state: dict[str, object] = {}
     seen: set[int] = set()
     optimizers = (inner for outer in stage.optimizers.values() for inner in adapters.optimizers_in(outer))
     for kind, one in (*(("layer", v) for v in seeding.layers_of(stage.model)), *(("optimizer", v) for v in optimizers)):
         for name, value in _fields(one).items():
-            _look(value, f"`{name}` of the {kind} {one.name}", found, seen)
+            _collect(value, f"`{name}` of the {kind} {one.name}", state, seen)
     for function in (stage.step, stage.loss, *stage.augment):
-        _look(function, getattr(function, "__name__", type(function).__name__), found, seen)
-    return found
+        _collect(function, getattr(function, "__name__", type(function).__name__), state, seen)
+    return state
 
 
 def _fields(one) -> dict:
-    """What a user's class gives to a layer or an optimizer, methods included; nothing where the class is Keras' own."""
+    """Attributes and methods of a layer or an optimizer that a user's class defines; empty for classes of Keras."""
     kinds = [kind for kind in reversed(type(one).__mro__) if not _of_a_library(kind)]
-    return {name: value for kind in kinds for name, value in vars(kind).items()} | adapters.own_fields(one) if kinds else {}
+    return {name: value for kind in kinds for name, value in vars(kind).items()} | adapters.custom_fields(one) if kinds else {}
 
 
 def _of_a_library(kind: type | Callable) -> bool:
     return (kind.__module__ or "").split(".")[0] in ("builtins", "keras", "tensorflow", "numpy")
 
 
-def _look(value, where: str, found: dict[str, object], seen: set[int]) -> None:
-    """Add what a value holds, within containers and functions too."""
+def _collect(value, where: str, state: dict[str, object], seen: set[int]) -> None:
+    """Add the numbers and generator states in a value to `state`, also those in containers and functions."""
     if isinstance(value, bool | int | float | complex | np.generic):
-        found[where] = repr(value)  # of which that of nan is equal to itself
+        state[where] = repr(value)  # nan != nan, but their repr are equal
         return
     if id(value) in seen:
         return
     seen.add(id(value))
     if isinstance(value, np.ndarray):
         if value.nbytes <= LARGE:
-            found[where] = value.tobytes()
+            state[where] = value.tobytes()
     elif isinstance(value, np.random.Generator):
-        found[where] = repr(value.bit_generator.state)
+        state[where] = repr(value.bit_generator.state)
     elif isinstance(value, np.random.RandomState):
-        found[where] = repr(value.get_state(legacy=False)["state"]["key"].tolist()) + repr(value.get_state()[2:])
+        state[where] = repr(value.get_state(legacy=False)["state"]["key"].tolist()) + repr(value.get_state()[2:])
     elif isinstance(value, random.Random):
-        found[where] = value.getstate()
+        state[where] = value.getstate()
     elif isinstance(value, list | tuple):
         for i, one in enumerate(value):
-            _look(one, f"{where}[{i}]", found, seen)
+            _collect(one, f"{where}[{i}]", state, seen)
     elif isinstance(value, dict):
         for key, one in value.items():
-            _look(one, f"{where}[{key!r}]", found, seen)
+            _collect(one, f"{where}[{key!r}]", state, seen)
     elif isinstance(value, functools.partial):
         for one in (value.func, value.args, value.keywords):
-            _look(one, where, found, seen)
+            _collect(one, where, state, seen)
     elif inspect.ismethod(value):
         if isinstance(value.__self__, keras.losses.Loss):
-            _look(vars(value.__self__), f"the loss {value.__self__.name}", found, seen)
-        _look(value.__func__, where, found, seen)
+            _collect(vars(value.__self__), f"the loss {value.__self__.name}", state, seen)
+        _collect(value.__func__, where, state, seen)
     elif inspect.isfunction(value):
-        _look_into(value, where, found, seen)
+        _collect_from_function(value, where, state, seen)
 
 
-def _look_into(function: Callable, where: str, found: dict[str, object], seen: set[int]) -> None:
-    """Add what a function closes over, its defaults, and the generators and functions of its module that it names."""
+def _collect_from_function(function: Callable, where: str, state: dict[str, object], seen: set[int]) -> None:
+    """Add a function's closure and defaults, and the numbers, generators and functions of its module that it uses."""
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-        with contextlib.suppress(ValueError):  # not yet filled
-            _look(cell.cell_contents, f"`{name}` in {function.__qualname__}", found, seen)
-    _look(function.__defaults__ or (), f"defaults of {function.__qualname__}", found, seen)
+        with contextlib.suppress(ValueError):  # an empty cell
+            _collect(cell.cell_contents, f"`{name}` in {function.__qualname__}", state, seen)
+    _collect(function.__defaults__ or (), f"defaults of {function.__qualname__}", state, seen)
     if _of_a_library(function) or (function.__module__ or "").startswith("common."):
         return
     for name in function.__code__.co_names:
-        held = function.__globals__.get(name)
-        if isinstance(held, COUNTERS) or inspect.isfunction(held):
-            _look(held, f"`{name}` in {function.__module__}", found, seen)
+        value = function.__globals__.get(name)
+        if isinstance(value, COUNTERS) or inspect.isfunction(value):
+            _collect(value, f"`{name}` in {function.__module__}", state, seen)

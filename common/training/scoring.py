@@ -1,4 +1,4 @@
-"""What a row says of the predictor that `train` returned, on splits that `train` never saw whole."""
+"""Scores the predictor that `train` returned, on train, val and test."""
 
 import pathlib
 
@@ -10,23 +10,25 @@ from common.data.corruptions import LEVELS, SHIFTS, shifted
 from common.data.split import Split
 from common.errors import Misuse
 from common.training import prediction, probes, seeding
-from common.training.stage import Fit
+from common.training.stage import StageState
 from common.training.trial import Trial
 
 
 def score(
-    trial: Trial, predictor, fit: Fit | None, *, test: Split | None, keep: pathlib.Path | None = None, shifts: bool = False
+    trial: Trial, predictor, fit: StageState | None, *, test: Split | None, keep: pathlib.Path | None = None, shifts: bool = False
 ) -> tuple[dict, dict]:
-    """Scores by column, and the outputs of each split. Without a predictor (diverged) those of the best constant prediction.
-
-    A predictor with an output that is not finite has diverged too, which the columns `status` and `reason` then say.
-
-    A search's trial has no test split, so that nothing can be chosen on it. Train and test labels are the clean ones.
+    """Score a predictor with clean train and test labels.
 
     Args:
-        fit: which the predictor comes from: its best validation epoch is scored as well.
-        keep: where the model is saved as it was scored, batch-norm statistics included.
-        shifts: whether shifted test images are scored as well, as measures of the trial.
+        predictor: None for a trial that diverged, which is scored with the best constant prediction. A predictor with outputs
+            that are not finite counts as diverged, too.
+        fit: state of the stage that trained the predictor, whose best validation epoch is scored as well.
+        test: None in trials of a search, so that nothing is chosen on the test split.
+        keep: path to save the model to, with the batch-norm statistics that it is scored with.
+        shifts: whether to record scores on shifted test images as measures.
+
+    Returns:
+        Columns of the row, with `status` and `reason` if the outputs are not finite, and the outputs of each split.
     """
     task = trial.task
     splits = {"train": trial.train, "val": trial.val} | ({"test": test} if test else {})
@@ -34,22 +36,22 @@ def score(
     constant = {name: task.constant(trial.train.labels, trial.classes, len(split)) for name, split in splits.items()}
     outputs, status = constant if predictor is None else _outputs(trial, predictor, splits), {}
     if predictor is not None:
-        spoilt = [name for name, values in outputs.items() if not np.isfinite(values).all()]
-        if spoilt:
-            status = {"status": "diverged", "reason": f"the outputs on {spoilt[0]} are not finite"}
+        not_finite = [name for name, values in outputs.items() if not np.isfinite(values).all()]
+        if not_finite:
+            status = {"status": "diverged", "reason": f"the outputs on {not_finite[0]} are not finite"}
             predictor, outputs = None, constant
         elif task.logits:
             _refuse_probabilities(outputs["train"])
     if keep and isinstance(predictor, keras.Model):
         keep.parent.mkdir(parents=True, exist_ok=True)
-        seeding.name_plainly(predictor)
+        seeding.use_plain_names(predictor)
         predictor.save(keep)
-    # A trial that diverged has no gap between train and test.
+    # A trial that diverged has no generalisation gap, hence no train scores.
     scored = [name for name in splits if predictor is not None or name != "train"]
     row = {f"{name}_{score}": value for name in scored for score, value in task.scores(outputs[name], labels[name]).items()}
-    floors = {name: task.scores(constant[name], labels[name])[task.metric] for name in ("train", "val")}
-    row["trained"] = predictor is not None and task.trained(row[f"train_{task.metric}"], floors["train"])
-    row["val_constant"] = floors["val"]
+    constant_scores = {name: task.scores(constant[name], labels[name])[task.metric] for name in ("train", "val")}
+    row["trained"] = predictor is not None and task.trained(row[f"train_{task.metric}"], constant_scores["train"])
+    row["val_constant"] = constant_scores["val"]
     if test and task is tasks.classification:
         row |= _class_scores(outputs["test"], test.labels, trial.classes)
     if predictor is not None:
@@ -62,9 +64,9 @@ def score(
 
 
 def _refuse_probabilities(outputs: np.ndarray) -> None:
-    """Raises `Misuse` for what only another softmax could be taken of."""
-    if probes.are_shares(outputs) and (outputs != outputs[0]).any():
-        raise Misuse("predictions are logits: return the logarithm of probabilities. Received: probabilities, which sum to 1")
+    """Raise `Misuse` for outputs that are probabilities."""
+    if probes.are_probabilities(outputs) and (outputs != outputs[0]).any():
+        raise Misuse("predictions must be logits: return the logarithm of probabilities. Received: probabilities, which sum to 1")
 
 
 def _class_scores(logits: np.ndarray, labels: np.ndarray, classes: int) -> dict[str, float]:
@@ -72,8 +74,10 @@ def _class_scores(logits: np.ndarray, labels: np.ndarray, classes: int) -> dict[
     return {"test_precision": precision, "test_recall": recall, "test_f1": f1, "test_ece": metrics.ece(logits, labels)}
 
 
-def _best_scores(trial: Trial, predictor, fit: Fit | None, splits: dict[str, Split], outputs: dict, constant: dict) -> dict:
-    """Scores with the weights of the best validation epoch; none where there is no such epoch."""
+def _best_scores(
+    trial: Trial, predictor, fit: StageState | None, splits: dict[str, Split], outputs: dict, constant: dict
+) -> dict:
+    """Scores with the weights of the best validation epoch; empty if there is no such epoch."""
     task, row = trial.task, {}
     splits = {name: split for name, split in splits.items() if name != "train"}
     if predictor is not None:
@@ -96,16 +100,16 @@ def _best_scores(trial: Trial, predictor, fit: Fit | None, splits: dict[str, Spl
 
 
 def _measure_memorised(trial: Trial, outputs: np.ndarray) -> None:
-    """The share of wrong training labels that were learned by heart, where there are any."""
+    """Record the fraction of wrong training labels that are predicted, if there are wrong labels."""
     wrong = trial.train.labels != trial.train.clean_labels
     if wrong.any() and trial.task is tasks.classification:
         trial.record("memorised", float((outputs.argmax(axis=1) == trial.train.labels)[wrong].mean()), "of wrong labels")
 
 
 def _measure_estimate(trial: Trial, truth: float) -> None:
-    """How far off the measure `estimated_<metric>` is, where `train` has recorded one, which never sees the truth.
+    """Record the error of each measure `estimated_<metric>` that `train` has recorded without knowing the test score.
 
-    `estimate_bias` is the estimate less the score on the test split, `estimate_error` its absolute value.
+    `estimate_bias` is the estimate minus the test score, `estimate_error` its absolute value.
     """
     for estimate in [value for name, value, _ in trial.measures if name == f"estimated_{trial.task.metric}"]:
         trial.record("estimate_bias", estimate - truth)
@@ -113,7 +117,7 @@ def _measure_estimate(trial: Trial, truth: float) -> None:
 
 
 def _measure_shifted(trial: Trial, test: Split, predictor) -> None:
-    """Measures `<shift>_accuracy <level>`, their mean over levels `<shift>_accuracy`, and that over all, `shifted_accuracy`."""
+    """Record `<shift>_accuracy <level>`, the mean over levels `<shift>_accuracy`, and the mean over shifts `shifted_accuracy`."""
     metric, means = trial.task.metric, []
     call = _call(trial, predictor)
     for shift in SHIFTS:
@@ -131,11 +135,11 @@ def _measure_shifted(trial: Trial, test: Split, predictor) -> None:
 
 
 def _outputs(trial: Trial, predictor, splits: dict[str, Split]) -> dict[str, np.ndarray]:
-    """Outputs for each split, after the batch-norm statistics of the models at work have been re-estimated."""
+    """Outputs for each split, after the batch-norm statistics of the predictor's models are re-estimated."""
     models = [predictor] if isinstance(predictor, keras.Model) else trial.models.values()
     for model in models:
-        if prediction.sees_images(model, trial.input_shape) and trial.settles(model):
-            trial.settle(model)
+        if prediction.takes_images(model, trial.input_shape) and trial.reestimates_statistics(model):
+            trial.set_scoring_statistics(model)
     call = _call(trial, predictor)
     return {name: prediction.predict(call, split) for name, split in splits.items()}
 

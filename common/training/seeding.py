@@ -1,4 +1,4 @@
-"""Initial weights and noise that depend on the seed and the layer alone, also where replicas share a batch."""
+"""Seeds initial weights and the noise of random layers, so that they depend only on the trial's seed and the layer."""
 
 import collections
 import contextlib
@@ -28,105 +28,106 @@ from common.errors import Misuse
 from common.training import draws
 
 
-class _Drawn(int):
-    """A seed that Keras has drawn for an initialiser. Whoever copies the seed copies also that the caller did not choose it."""
+class _AutomaticSeed(int):
+    """A seed that Keras drew for an initialiser. The type marks it, also in copies, as not chosen by the caller."""
 
 
-class _Automatic(str):
-    """A name that Keras has made of a class, and of the number of such names before it in the trial."""
+class _AutomaticName(str):
+    """A name that Keras made of a class name and the number of such names before it in the trial, such as "dense_1"."""
 
     base: str
     number: int
 
 
 _automatic_names: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
-"""How many automatic names there are so far of each class, by the streams of a trial."""
+"""Number of automatic names of each class so far, by the `Streams` of the trial."""
 
 
 @contextlib.contextmanager
 def seeded_weights(streams: Streams) -> Iterator[None]:
-    """Within: a layer's initial weights depend on (seed, layer path, weight name, shape) alone.
+    """Context manager in which a layer's initial weights depend only on (seed, layer path, weight name, shape).
 
-    Keras draws the seeds of its initialisers in construction order, so one more layer changes the weights of all
-    later ones. An initialiser whose seed the caller chose is left alone. The path is that below the model in which the
-    layer is built; automatic names of models are left out. `refuse_shared_names` finds the layers that would share a
-    path, and those whose automatic name counts the layers of other models.
+    Keras draws the seeds of initialisers in construction order, so one more layer would change the weights of all later ones. An
+    initialiser with a seed of the caller is left as it is. The path is relative to the model in which the layer is built,
+    without automatic names of models. `refuse_shared_names` refuses layers with the same path, and automatic names that count
+    layers of other models.
 
-    The same holds for a `keras.Variable` that a layer's `build` makes, of an initialiser or of an array drawn there. An
-    initialiser that is called elsewhere draws as `keras.random` does, see `draws`.
+    The same holds for a `keras.Variable` that a layer creates in `build`, from an initialiser or from an array drawn there.
+    Initialisers that are called elsewhere draw as `keras.random` does, see `draws`.
 
     Raises:
-        Misuse: an initialiser that draws from a `SeedGenerator` with a seed, or for a variable outside of a `build`.
+        Misuse: an initialiser with a seeded `SeedGenerator`, or a random variable of a layer created outside of `build`.
     """
-    original, made, initialised = keras.layers.Layer.add_weight, keras.layers.Layer.__new__, Variable.__init__
-    alike: collections.Counter = collections.Counter()  # weights of one layer that share name and shape are told apart
+    original_add_weight, original_new = keras.layers.Layer.add_weight, keras.layers.Layer.__new__
+    original_init = Variable.__init__
+    repeats: collections.Counter = collections.Counter()  # counts weights of one layer with the same name and shape
     paths: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
-    def seeded(layer, wanted, shape, name):
-        """An initialiser that draws by a layer's seed where it draws, and by what the weight is known, None for a constant."""
+    def seeded(layer, initializer, shape, name):
+        """The initialiser with the layer's seed, and the key that identifies the weight; None for constants."""
         path = paths.setdefault(layer, _path_when_built(layer))
         weight = (path, name or "", str(tuple(shape or ())))
-        seed = streams.key("init", *weight, alike[layer, weight])
-        initializer, draws_one = _seeded(wanted, seed, shape or ())
-        if not draws_one:
+        seed = streams.key("init", *weight, repeats[layer, weight])
+        initializer, is_random = _seeded(initializer, seed, shape or ())
+        if not is_random:
             return initializer, None
-        alike[layer, weight] += 1
-        return initializer, (*weight, alike[layer, weight] - 1)
+        repeats[layer, weight] += 1
+        return initializer, (*weight, repeats[layer, weight] - 1)
 
     def add_weight(layer, *args, shape=None, initializer=None, dtype=None, name=None, **kwargs):
         names = ("shape", "initializer", "dtype")
-        given = {"shape": shape, "initializer": initializer, "dtype": dtype, **dict(zip(names, args, strict=False))}
-        wanted = keras.initializers.get(given["initializer"])
-        if wanted is None and "float" in keras.backend.standardize_dtype(given["dtype"] or layer.variable_dtype):
-            wanted = keras.initializers.GlorotUniform()  # what Keras takes when none is named
-        given["initializer"], known_by = seeded(layer, wanted, given["shape"], name)
+        options = {"shape": shape, "initializer": initializer, "dtype": dtype, **dict(zip(names, args, strict=False))}
+        initializer = keras.initializers.get(options["initializer"])
+        if initializer is None and "float" in keras.backend.standardize_dtype(options["dtype"] or layer.variable_dtype):
+            initializer = keras.initializers.GlorotUniform()  # Keras' default
+        options["initializer"], weight_key = seeded(layer, initializer, options["shape"], name)
         adding.append(layer)
         try:
-            variable = original(layer, *args[len(names) :], **given, name=name, **kwargs)
+            variable = original_add_weight(layer, *args[len(names) :], **options, name=name, **kwargs)
         finally:
             adding.pop()
-        if known_by:
-            variable._known_by, variable._drawn_by = known_by, given["initializer"]
+        if weight_key:
+            variable._weight_key, variable._seeded_initializer = weight_key, options["initializer"]
         return variable
 
     adding: list[keras.layers.Layer] = []
 
     def initialise(variable, initializer, shape=None, *args, name=None, **kwargs):
-        known_by = None
+        weight_key = None
         if not adding and (
             isinstance(initializer, str | keras.Initializer) or (callable(initializer) and not _of_keras(initializer))
         ):
-            wanted = keras.initializers.get(initializer)
+            requested = keras.initializers.get(initializer)
             scopes = get_global_attribute("name_scope_stack") or []
             layer = scopes[-1].caller if scopes else None
             if isinstance(layer, keras.Layer):
-                initializer, known_by = seeded(layer, wanted, shape, name)
-            elif _seeded(wanted, 0, shape or ())[1]:
+                initializer, weight_key = seeded(layer, requested, shape, name)
+            elif _seeded(requested, 0, shape or ())[1]:
                 raise Misuse(
-                    "random variables of a layer are made in its build, by self.add_weight, where they do not depend on the "
-                    "layers before; elsewhere give the initializer a seed. Received: a keras.Variable of "
-                    f"{getattr(wanted, '__name__', type(wanted).__name__)}, shape {tuple(shape or ())}"
+                    "random variables of a layer must be created in its build, by self.add_weight, so that they do not depend on "
+                    "other layers; elsewhere give the initializer a seed. Received: a keras.Variable of "
+                    f"{getattr(requested, '__name__', type(requested).__name__)}, shape {tuple(shape or ())}"
                 )
-        initialised(variable, initializer, shape, *args, name=name, **kwargs)
-        if known_by:
-            variable._known_by, variable._drawn_by = known_by, initializer
+        original_init(variable, initializer, shape, *args, name=name, **kwargs)
+        if weight_key:
+            variable._weight_key, variable._seeded_initializer = weight_key, initializer
 
     def make(cls, *args, **kwargs):
-        layer = made(cls, *args, **kwargs)
+        layer = original_new(cls, *args, **kwargs)
         if not _of_keras(cls) and not is_default(layer.build):
             layer.build = _built_by_path(layer, layer.build, streams)
         return layer
 
     def draw_seed(seed):
-        return seed_generator.draw_seed(None if isinstance(seed, _Drawn) and not _instead else seed)
+        return seed_generator.draw_seed(None if isinstance(seed, _AutomaticSeed) and not _seed_override else seed)
 
     def automatic_name(prefix):
-        name = _Automatic(naming.auto_name(prefix))
+        name = _AutomaticName(naming.auto_name(prefix))
         name.base = naming.to_snake_case(prefix)
         name.number = int(name.removeprefix(name.base)[1:] or 0)
         return name
 
-    counted = get_global_attribute("object_name_uids")
+    name_counts = get_global_attribute("object_name_uids")
     set_global_attribute("object_name_uids", _automatic_names.setdefault(streams, collections.defaultdict(int)))
     keras.layers.Layer.add_weight, keras.layers.Layer.__new__, Variable.__init__ = add_weight, make, initialise
     tensorflow_random.draw_seed = draw_seed
@@ -138,70 +139,71 @@ def seeded_weights(streams: Streams) -> Iterator[None]:
         del RandomInitializer.seed
         operations.auto_name = naming.auto_name
         tensorflow_random.draw_seed = seed_generator.draw_seed
-        keras.layers.Layer.add_weight, keras.layers.Layer.__new__, Variable.__init__ = original, made, initialised
-        set_global_attribute("object_name_uids", counted)
+        keras.layers.Layer.add_weight, keras.layers.Layer.__new__ = original_add_weight, original_new
+        Variable.__init__ = original_init
+        set_global_attribute("object_name_uids", name_counts)
 
 
-def as_drawn(variable: keras.Variable) -> bool:
-    """Whether a variable still has the random values that it was made with."""
-    draw = getattr(variable, "_drawn_by", None)
+def has_initial_values(variable: keras.Variable) -> bool:
+    """Whether a variable still has its random initial values."""
+    draw = getattr(variable, "_seeded_initializer", None)
     return draw is not None and np.array_equal(variable, draw(variable.shape, dtype=variable.dtype))
 
 
-_instead: list[int] = []
-"""The seed that is taken instead of drawn ones while an initialiser runs that calls others."""
+_seed_override: list[int] = []
+"""Stack of seeds that replace automatic seeds while an initialiser calls other initialisers."""
 
 
 def _seed_of(initializer: RandomInitializer):
-    """The seed of an initialiser, marked where Keras has drawn it."""
+    """The seed of an initialiser, as `_AutomaticSeed` if Keras drew it."""
     seed = vars(initializer)["seed"]
-    return _Drawn(_instead[-1] if _instead else seed) if initializer._init_seed is None else seed
+    return _AutomaticSeed(_seed_override[-1] if _seed_override else seed) if initializer._init_seed is None else seed
 
 
 def _of_keras(one: type | Callable) -> bool:
-    """Whether a class, a function or an object is Keras' own."""
+    """Whether a class, a function or an object is defined in Keras."""
     return (getattr(one, "__module__", None) or "").split(".")[0] == "keras"
 
 
 def _built_by_path(layer: keras.layers.Layer, build: Callable, streams: Streams) -> Callable:
-    """A layer's `build`, within which the global generators draw by the layer's path alone."""
+    """Wrap a layer's `build` so that draws from the global generators within depend only on the seed and the layer's path."""
 
     @functools.wraps(build)
     def call(*args, **kwargs):
         path = _path_when_built(layer, f"{current_path()}/{layer.name}".lstrip("/"))
-        with draws.global_seeds(streams.key("init", path, "build")):
-            before = draws.generators()  # that of Keras is not there yet
+        with draws.temporary_global_seed(streams.key("init", path, "build")):
+            before = draws.generator_states()  # without that of Keras, which is created when it is used
             build(*args, **kwargs)
-            drew = tf.executing_eagerly() and repr(draws.generators()) != repr(before)
-        for i, variable in enumerate([*layer._trainable_variables, *layer._non_trainable_variables] if drew else ()):
-            if not hasattr(variable, "_known_by"):
-                variable._known_by = (path, i, "drawn")
+            has_drawn = tf.executing_eagerly() and repr(draws.generator_states()) != repr(before)
+        for i, variable in enumerate([*layer._trainable_variables, *layer._non_trainable_variables] if has_drawn else ()):
+            if not hasattr(variable, "_weight_key"):
+                variable._weight_key = (path, i, "drawn")
 
     return call
 
 
 def _path_when_built(layer: keras.layers.Layer, path: str | None = None) -> str:
-    """A layer's path below the model that is being built, without automatic names of models."""
+    """A layer's path relative to the model that is being built, without automatic names of models."""
     models = [scope.caller for scope in get_global_attribute("name_scope_stack") or [] if isinstance(scope.caller, keras.Model)]
     parts = (path or layer.path or ("" if isinstance(layer, keras.Model) else layer.name)).split("/")
     for model in models:
-        if model.name in parts and (model is models[0] or isinstance(model.name, _Automatic)):
+        if model.name in parts and (model is models[0] or isinstance(model.name, _AutomaticName)):
             parts.remove(model.name)
     return "/".join(parts)
 
 
 def _seeded(initializer, seed: int, shape) -> tuple[Callable | None, bool]:
-    """An initialiser that draws by a seed, unless the caller chose one, and whether it does."""
+    """An initialiser with this seed, unless the caller chose another one, and whether it is random with this seed."""
     if isinstance(initializer, RandomInitializer):
         chosen = initializer.seed
         if isinstance(chosen, keras.random.SeedGenerator):
             chosen = chosen._initial_seed
             if chosen is not None:
                 raise Misuse(
-                    "an initializer that draws from a SeedGenerator gives weights that depend on the layers built before: take "
-                    f"an integer as its seed, or none. Received: {type(initializer).__name__}(seed=SeedGenerator({chosen}))"
+                    "the seed of an initializer must be an integer or None, since draws from a SeedGenerator depend on the "
+                    f"layers built before. Received: {type(initializer).__name__}(seed=SeedGenerator({chosen}))"
                 )
-        elif not isinstance(chosen, _Drawn):
+        elif not isinstance(chosen, _AutomaticSeed):
             return initializer, False
         initializer = copy.copy(initializer)
         initializer.seed = initializer._init_seed = seed
@@ -213,174 +215,177 @@ def _seeded(initializer, seed: int, shape) -> tuple[Callable | None, bool]:
         initializer = type(initializer).from_config({**config, "seed": seed})
 
     def draw(shape, dtype=None, seed=seed):
-        _instead.append(seed)
+        _seed_override.append(seed)
         try:
-            with draws.global_seeds(seed):
+            with draws.temporary_global_seed(seed):
                 return initializer(shape, dtype=dtype)
         finally:
-            _instead.pop()
+            _seed_override.pop()
 
     with tf.init_scope():
         first, second = (keras.ops.convert_to_numpy(draw(shape, "float32", seed=s)) for s in (seed, seed ^ 1))
     return draw, not np.array_equal(first, second)
 
 
-class _Place(NamedTuple):
-    """A layer, the path below the model that its noise is known by, the whole path below it, and the layer that holds it."""
+class _PlacedLayer(NamedTuple):
+    """A layer with its place in a model.
+
+    `path` seeds its noise; `full_path` contains automatic names as well; `parent` is the layer or model that contains it.
+    """
 
     layer: keras.layers.Layer
     path: str
-    whole: str
-    holder: keras.layers.Layer | None
+    full_path: str
+    parent: keras.layers.Layer | None
 
     @property
     def weights(self) -> list[keras.Variable]:
-        """Its own."""
+        """The layer's weights, without those of the layers in it."""
         return [*self.layer._trainable_variables, *self.layer._non_trainable_variables]
 
     def automatic(self) -> tuple[str, int] | None:
-        """Class and number of an automatic name. A layer in `Bidirectional` is called after the one that it is a copy of."""
+        """Class and number of an automatic name, else None. Layers in `Bidirectional` have the name of the layer they copy."""
         name = self.layer.name
-        if isinstance(name, _Automatic):
+        if isinstance(name, _AutomaticName):
             return name.base, name.number
         base = naming.to_snake_case(type(self.layer).__name__)
         copied = re.fullmatch(rf"(?:forward|backward)_{base}(?:_(\d+))?", name)
-        return (base, int(copied[1] or 0)) if copied and isinstance(self.holder, keras.layers.Bidirectional) else None
+        return (base, int(copied[1] or 0)) if copied and isinstance(self.parent, keras.layers.Bidirectional) else None
 
 
-def _places(model: keras.Model) -> list[_Place]:
-    """The model and all layers within it, each once, at the first place where it is held.
+def _placed_layers(model: keras.Model) -> list[_PlacedLayer]:
+    """The model and all layers in it, at any depth, each once.
 
-    Left out of a path are automatic names of models; such a name of a layer within a layer, which its user may not be able
-    to name, is replaced by its class and its number among the layers held there.
+    Paths leave out automatic names of models. The automatic name of a layer within a layer, which the user may not be able to
+    choose, is replaced by its class and its number among the layers there.
     """
-    found, places = set(), []
+    seen, places = set(), []
 
     def add(place):
-        found.add(id(place.layer))
+        seen.add(id(place.layer))
         places.append(place)
-        held: collections.Counter = collections.Counter()
+        counts: collections.Counter = collections.Counter()
         for layer in place.layer._layers:
             name = layer.name
-            if isinstance(name, _Automatic) and isinstance(layer, keras.Model):
+            if isinstance(name, _AutomaticName) and isinstance(layer, keras.Model):
                 name = ""
-            elif isinstance(name, _Automatic) and not isinstance(place.layer, keras.Model):
-                name = f"{layer.name.base}#{held[layer.name.base]}"
-                held[layer.name.base] += 1
-            if id(layer) not in found:
-                path, whole = ("/".join(filter(None, parts)) for parts in ((place.path, name), (place.whole, layer.name)))
-                add(_Place(layer, path, whole, place.layer))
+            elif isinstance(name, _AutomaticName) and not isinstance(place.layer, keras.Model):
+                name = f"{layer.name.base}#{counts[layer.name.base]}"
+                counts[layer.name.base] += 1
+            if id(layer) not in seen:
+                path, full = ("/".join(filter(None, parts)) for parts in ((place.path, name), (place.full_path, layer.name)))
+                add(_PlacedLayer(layer, path, full, place.layer))
 
-    add(_Place(model, "", "", None))
+    add(_PlacedLayer(model, "", "", None))
     return places
 
 
 def refuse_shared_names(model: keras.Model, earlier: Iterable[keras.Model]) -> None:
-    """Raises `Misuse` for layers of a model that would have equal weights or masks, or such as depend on another model.
+    """Raise `Misuse` for layers that would share initial weights or noise, or whose seeds depend on other models.
 
-    Two layers that are known by the same path start with the same weights and drop the same units. An automatic name counts
-    the layers before it, those of other models as well; layers of models that were trained earlier are as they are.
+    Layers with the same path have the same initial weights and dropout masks. An automatic name also counts the layers of models
+    built before; layers of `earlier` models, which earlier stages trained, are accepted.
     """
-    places = _places(model)
+    places = _placed_layers(model)
     weights, noises = {}, {}
     for place in places:
         for weight in place.weights:
-            other, twin = weights.setdefault(getattr(weight, "_known_by", id(weight)), (place, weight))
+            other, twin = weights.setdefault(getattr(weight, "_weight_key", id(weight)), (place, weight))
             if twin is not weight and np.array_equal(*map(keras.ops.convert_to_numpy, (weight, twin))):
                 raise Misuse(
-                    "two layers known by one name start with the same weights: give each a name of its own, or build the models "
-                    f"that hold them each within a keras.name_scope. Received: {other.whole} and {place.whole}"
+                    "two layers with the same name would have the same initial weights: give them different names, or build the "
+                    f"models that contain them each within a keras.name_scope. Received: {other.full_path} and {place.full_path}"
                 )
         if place.layer._seed_generators and noises.setdefault(place.path, place) is not place:
             raise Misuse(
-                "two layers known by one name draw the same noise: give each, or the layers and models that hold them, a name "
-                f"of its own. Received: {noises[place.path].whole} and {place.whole}"
+                "two layers with the same name would draw the same noise: give them, or the layers and models that contain them, "
+                f"different names. Received: {noises[place.path].full_path} and {place.full_path}"
             )
     numbers = collections.defaultdict(set)
     for place in places:
         if place.automatic():
             numbers[place.automatic()[0]].add(place.automatic()[1])
-    settled = {id(place.layer) for other in earlier for place in _places(other)}
+    trained = {id(place.layer) for other in earlier for place in _placed_layers(other)}
     for place in places:
         name = place.automatic()
-        if not name or isinstance(place.layer, keras.Model) or id(place.layer) in settled:
+        if not name or isinstance(place.layer, keras.Model) or id(place.layer) in trained:
             continue
         if numbers[name[0]] != set(range(len(numbers[name[0]]))) and _depends_on_its_name(place):
             raise Misuse(
-                "a layer with weights or noise that comes after another model needs a name of its own: an automatic one counts "
-                f"the layers of both, and weights and noise depend on it. Received: {place.whole} ({type(place.layer).__name__})"
+                "a layer of a second model needs a name (name=…), since weights and noise depend on it, and an automatic name "
+                f"counts the layers of both models. Received: {place.full_path} ({type(place.layer).__name__})"
             )
 
 
-def _depends_on_its_name(place: _Place) -> bool:
-    """Whether initial weights, or noise, at or below a place depend on the layer's name."""
-    if any(hasattr(weight, "_known_by") for weight in place.layer.weights):
+def _depends_on_its_name(place: _PlacedLayer) -> bool:
+    """Whether initial weights, or noise, of a layer or of layers in it depend on its name."""
+    if any(hasattr(weight, "_weight_key") for weight in place.layer.weights):
         return True
     noisy = any(layer._seed_generators for layer in place.layer._flatten_layers())
-    return noisy and isinstance(place.holder, keras.Model)
+    return noisy and isinstance(place.parent, keras.Model)
 
 
-def name_plainly(model: keras.Model) -> None:
-    """Make automatic names of a model and its layers plain strings, as which alone HDF5 takes them."""
+def use_plain_names(model: keras.Model) -> None:
+    """Replace automatic names of a model and its layers by plain strings, since HDF5 does not accept subclasses of str."""
     for layer in layers_of(model):
         layer.name = str(layer.name)
 
 
 def layers_of(model: keras.Model) -> Iterator[keras.layers.Layer]:
-    """The model and all layers within it, at any depth."""
+    """The model and all layers in it, at any depth."""
     return model._flatten_layers()
 
 
 def seed_noise(model: keras.Model, streams: Streams, epochs: int) -> None:
-    """Give every dropout and other random layer a state that depends on the seed, the layer and the epochs before alone."""
-    for place in _places(model):
+    """Seed dropout and other random layers by the trial's seed, the layer's path and the epochs of earlier stages."""
+    for place in _placed_layers(model):
         for i, generator in enumerate(place.layer._seed_generators):
             generator.state.assign([streams.key("noise", epochs, place.path, i), 0])
 
 
 @contextlib.contextmanager
-def replicas_apart(model: keras.Model, streams: Streams, replicas: int) -> Iterator[None]:
-    """Within, while an update is traced, each replica draws noise of its own, and has its own list of penalties.
+def separate_replicas(model: keras.Model, streams: Streams, replicas: int) -> Iterator[None]:
+    """Context manager for tracing an update: each replica draws different noise, and has a separate list of added losses.
 
-    The replicas' threads take turns, and Keras would keep what their layers add in one list. The first replica draws what
-    it would draw alone.
+    Without it Keras would keep the added losses of all replicas, which are traced in turn in different threads, in one list. The
+    first replica draws the same noise as a single one.
 
     Raises:
-        Misuse: something draws noise that is no part of the model.
+        Misuse: a layer that is not part of the model draws noise.
     """
-    following = keras.random.SeedGenerator.next
+    original_next = keras.random.SeedGenerator.next
     known = {id(generator) for layer in layers_of(model) for generator in layer._seed_generators}
-    turns = [0] + [streams.key("noise", "replica", replica) for replica in range(1, replicas)]
-    kept, foreign = collections.defaultdict(list), []
+    masks = [0] + [streams.key("noise", "replica", replica) for replica in range(1, replicas)]
+    added_losses, foreign = collections.defaultdict(list), []
 
-    def own(generator, *args, **kwargs):
-        seed = following(generator, *args, **kwargs)
+    def next_seed(generator, *args, **kwargs):
+        seed = original_next(generator, *args, **kwargs)
         if generator is get_global_attribute("global_seed_generator"):
-            return seed  # see `draws.global_noise_refused`
+            return seed  # see `draws.forbid_global_noise`
         if id(generator) not in known:
             foreign.append(generator.state.path)
         replica = tf.distribute.get_replica_context()
         if replicas == 1 or replica is None:
             return seed
-        turn = tf.gather(tf.constant(turns, seed.dtype), replica.replica_id_in_sync_group)
-        return tf.bitwise.bitwise_xor(seed, tf.stack([turn, tf.zeros_like(turn)]))
+        mask = tf.gather(tf.constant(masks, seed.dtype), replica.replica_id_in_sync_group)
+        return tf.bitwise.bitwise_xor(seed, tf.stack([mask, tf.zeros_like(mask)]))
 
-    def penalties(layer):
-        return kept[id(layer), threading.get_ident()]
+    def losses(layer):
+        return added_losses[id(layer), threading.get_ident()]
 
-    keras.random.SeedGenerator.next = own
+    keras.random.SeedGenerator.next = next_seed
     if replicas > 1:
-        keras.layers.Layer._losses = property(penalties, lambda layer, value: vars(layer).update(_losses=value))
+        keras.layers.Layer._losses = property(losses, lambda layer, value: vars(layer).update(_losses=value))
     try:
         yield
     except Misuse as error:
-        raise Misuse(str(error).rsplit("Misuse: ", 1)[-1].strip()) from None  # TensorFlow has put the lines traced before it
+        raise Misuse(str(error).rsplit("Misuse: ", 1)[-1].strip()) from None  # without the traceback that TensorFlow adds
     finally:
-        keras.random.SeedGenerator.next = following
+        keras.random.SeedGenerator.next = original_next
         if replicas > 1:
             del keras.layers.Layer._losses
     if foreign:
         raise Misuse(
-            "a layer that is no part of the model draws noise in its update, which no seed of the trial decides and no "
-            f"checkpoint holds: make it a layer of the model. Received: {foreign[0]}"
+            "random layers must be part of the model, so that the trial seeds and saves their generators: add the layer to the "
+            f"model. Received: a draw from {foreign[0]}"
         )

@@ -1,4 +1,4 @@
-"""A stage: what one call of `Trial.fit` trains, and what it leaves behind."""
+"""`Stage`, the training that one call of `Trial.fit` describes, and `StageState`, its progress and results."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,16 +17,16 @@ Step = Callable[[keras.Model, tf.Tensor, tf.Tensor, tf.Tensor], tuple]
 
 @dataclass(frozen=True)
 class Stage:
-    """What to fit, and how.
+    """The arguments of one call of `Trial.fit`, checked and adapted.
 
     Args:
-        name: of the stage, and of its checkpoints.
-        optimizers: by the layer that each trains; None stands for the whole model.
-        loss: f(targets, outputs) -> losses [batch]; None where `step` has its own and no other can be meant.
-        outputs: how many numbers the model puts out per example.
-        epochs: its budget; earlier: epochs before it, so that it does not repeat their order, augmentation or masks.
-        class_weight: factor of each class' losses, float32 [classes].
-        sample_weight: factor of each train example's loss, float32 [n]; val_weight: of each val example's.
+        name: name of the stage, and of its checkpoints.
+        optimizers: optimizers by the name of the layer that each trains; None stands for the whole model.
+        loss: f(targets, outputs) -> losses [batch]; None if `step` computes the losses and there is no default loss.
+        outputs: number of outputs per example.
+        epochs: number of epochs; earlier: epochs of previous stages, by which data order, augmentation and noise continue.
+        class_weight: factor of the losses of each class, float32 [classes].
+        sample_weight: factor of the loss of each train example, float32 [n]; val_weight: of each val example.
     """
 
     name: str
@@ -46,44 +46,44 @@ class Stage:
     step: Step | None = None
 
     def targets(self, labels) -> tf.Tensor:
-        """Labels as losses take them: one-hot [batch, classes] where they are classes, else float32 [batch, outputs]."""
+        """Targets for losses: one-hot [batch, classes] for class labels, else the labels as float32 [batch, outputs]."""
         if self.train.classes is not None:
             return tf.one_hot(labels, self.outputs)
         return tf.reshape(labels, (-1, self.outputs))
 
     def prepare(self, images, labels, uniforms) -> tuple[tf.Tensor, tf.Tensor]:
-        """A batch as the model sees it: float32 images 0 … 255, and targets."""
+        """Convert and augment a batch: images float32 0 … 255 [batch, height, width, channels], and targets."""
         targets = self.targets(labels)
         return augmentation.apply(self.augment, tf.cast(images, tf.float32), targets, uniforms)
 
     def losses(self, images, targets, seed) -> tuple:
-        """Losses [batch] (or a dict of them) and outputs. Raises `Misuse` for a step that returns something else."""
+        """Losses [batch], or a dict of them, and outputs. Raises `Misuse` if `step` returns something else."""
         if self.step:
             returned = self.step(self.model, images, targets, seed)
             if not isinstance(returned, tuple | list) or len(returned) != 2:
-                raise Misuse(f"a step returns (losses [batch], outputs or None). Received: {type(returned).__name__}")
+                raise Misuse(f"a step must return (losses [batch], outputs or None). Received: {type(returned).__name__}")
             return returned
         outputs = tf.cast(self.model(images, training=True), tf.float32)
         return self.loss(targets, outputs), outputs
 
-    def factors(self, targets, own=None) -> tf.Tensor | None:
-        """By what losses are multiplied, [batch]: the weights of the classes and the examples' own; None without any."""
+    def loss_weights(self, targets, sample_weight=None) -> tf.Tensor | None:
+        """Factors of the losses, [batch]: class weight · sample weight; None if there are neither."""
         by_class = None if self.class_weight is None else tf.linalg.matvec(targets, tf.constant(self.class_weight))
-        return own if by_class is None else by_class if own is None else by_class * own
+        return sample_weight if by_class is None else by_class if sample_weight is None else by_class * sample_weight
 
 
 @dataclass
-class Fit:
-    """What a stage leaves behind, and all of its state that is not a Keras variable."""
+class StageState:
+    """Progress and results of a stage: all of its state that is not in Keras variables."""
 
     epoch: int = 0
-    """Epochs finished."""
+    """Finished epochs."""
     batches: int = 0
-    """Batches seen: how far the training is."""
+    """Batches so far, the position within the stage."""
     steps: int = 0
-    """Updates of the weights: one for each batch, but for those whose gradient overflowed under a loss scale (float16 alone)."""
+    """Updates so far: one per batch, except batches whose gradient overflowed under loss scaling (float16)."""
     sums: list[float] = field(default_factory=lambda: [0.0] * 5)
-    """Within the epoch: examples, loss · examples, correct examples, gradient norm · updates, updates."""
+    """Sums over the current epoch: examples, loss · examples, correct examples, gradient norms, updates."""
     epoch_seconds: float = 0.0
     history: list[dict] = field(default_factory=list)
     best: dict | None = None
@@ -91,12 +91,12 @@ class Fit:
     stopped: bool = False
     finished: bool = False
     first_rate: float | None = None
-    """The learning rate at the start, of the first optimizer of several."""
+    """Initial learning rate of the first optimizer, if there are several."""
     norms: list[float] = field(default_factory=list)
-    """Norm of the gradient of each update, before any clipping."""
+    """Gradient norm of each update, before clipping."""
 
     def count(self, examples: int, loss: float, accuracy: float, norm: float, updated: bool) -> None:
-        """Add a batch."""
+        """Add a batch to the counts and sums."""
         self.batches += 1
         if updated:
             self.steps += 1
@@ -105,6 +105,6 @@ class Fit:
         self.sums = [a + b for a, b in zip(self.sums, terms, strict=True)]
 
     def end_epoch(self) -> None:
-        """Begin to count anew."""
+        """Count the epoch and reset the sums."""
         self.epoch += 1
         self.sums, self.epoch_seconds = [0.0] * 5, 0.0

@@ -1,4 +1,4 @@
-"""`Trial`: what an experiment's `train` is handed, and `Trial.fit`, the only way to train."""
+"""`Trial`, the argument of an experiment's `train`, and `Trial.fit`, the only way to train."""
 
 import contextlib
 import pathlib
@@ -18,18 +18,18 @@ from common.training import adapters, arguments, checkpoint, prediction, probes,
 from common.training.adapters import per_example
 from common.training.augmentation import Augmentation
 from common.training.loop import Loop
-from common.training.stage import Fit, Stage, Step
+from common.training.stage import Stage, StageState, Step
 
 
 @dataclass(frozen=True)
 class Examples:
-    """What a trial learns from.
+    """The examples of a trial.
 
     Args:
-        classes: how many are kept.
-        official_size: examples in the dataset's train split, by their positions in which all are named.
-        others: the train examples of classes that are not kept.
-        full_size: examples there are for training, of which `train` may be a part.
+        classes: number of classes that are kept.
+        official_size: number of examples in the dataset's train split; an example's id is its position in it.
+        others: train examples of the classes that are not kept.
+        full_size: number of examples available for training, of which `train` may be a subset.
     """
 
     train: Split
@@ -42,14 +42,14 @@ class Examples:
 
 @dataclass(frozen=True)
 class Host:
-    """The process that a trial runs in, as far as the trial knows it.
+    """Settings of the process that runs a trial.
 
     Args:
-        folder: of the trial's checkpoints, saved after each epoch.
-        strategy: devices; by default the first CPU.
-        checkpoint_steps: updates between checkpoints within an epoch.
-        writes: whether it saves checkpoints, or reads those of the chief alone.
-        report: takes progress as keywords.
+        folder: folder of the trial's checkpoints, which are saved after each epoch.
+        strategy: distribution strategy; by default the first CPU.
+        checkpoint_steps: updates between further checkpoints within an epoch; None for no others.
+        writes: whether the process saves checkpoints; if not, it only reads those of the chief.
+        report: f(**progress), called during training.
     """
 
     folder: pathlib.Path
@@ -60,24 +60,25 @@ class Host:
 
 
 class Trial:
-    """One training: what `train` may know and use. It holds no test image.
+    """One training with one arm and one seed: data, settings and methods for `train`. It holds no test images.
 
     Attributes:
-        seed: of every stream that varies between trials.
-        epochs, batch_size: the setting's, overrides included.
-        steps_per_epoch, steps: updates in an epoch and in the whole budget.
-        input_shape: (height, width, channels); classes: the number of a model's outputs.
+        seed: seed of all random streams that vary between trials.
+        epochs, batch_size: as in the setting, with the user's overrides.
+        steps_per_epoch, steps: number of updates in an epoch, and in all epochs.
+        input_shape: (height, width, channels); classes: number of outputs of a model.
         train, val: `Split`; others, full_size, official_size: see `Examples`.
-        task: what is learned.
-        host: see `Host`; strategy: its devices.
-        replicas: devices that share a batch; workers: machines that they are on.
-        streams: for an experiment that draws something itself.
-        distinct_devices: whether each replica has a device of its own.
+        task: the learning task, see `common.tasks`.
+        host: see `Host`; strategy: its distribution strategy.
+        replicas: devices that share each batch; workers: processes with these devices, one per machine.
+        streams: source of random generators, for experiments that draw random numbers themselves.
+        distinct_devices: whether each replica has a separate device, rather than sharing the CPU or a GPU.
         xla: whether updates are compiled by XLA.
-        fits, models, trains: what each stage has left behind, its model, and the examples it was trained on.
-        measures: what was recorded; samples: training images as a model sees them.
-        clocks: seconds of compilation, input, training, evaluation and all; timed_images: those trained on in `train` seconds.
-        resumes: times it went on after a kill.
+        fits, models, train_splits: state, model and training examples of each stage, by its name.
+        measures: recorded (name, value, unit); samples: augmented training images, uint8 [n, height, width, channels].
+        clocks: seconds of compilation, input, training, evaluation and in total.
+        timed_images: number of images that were trained on in the seconds of the clock `train`.
+        resumes: number of times the trial was resumed after a kill.
     """
 
     def __init__(
@@ -104,29 +105,29 @@ class Trial:
         jobs = resolver.cluster_spec().as_dict() if resolver else {}
         self.workers = max(1, sum(map(len, jobs.values())))
         self.distinct_devices = self.replicas <= max(len(tf.config.list_physical_devices("GPU")), 1) * self.workers
-        self.fits: dict[str, Fit] = {}
+        self.fits: dict[str, StageState] = {}
         self.models: dict[str, keras.Model] = {}
-        self.trains: dict[str, Split] = {}
+        self.train_splits: dict[str, Split] = {}
         self.measures: list[tuple[str, float, str]] = []
         self.samples: np.ndarray | None = None
         self.clocks = dict.fromkeys(("compile", "input", "train", "eval", "total"), 0.0)
         self.timed_images = 0
         self.resumes = 0
-        self._calls: dict[int, tuple[Callable, keras.Model]] = {}
-        self._settled: dict[int, tuple[keras.Model, Split, str, list[np.ndarray]]] = {}
+        self._compiled: dict[int, tuple[Callable, keras.Model]] = {}
+        self._statistics_cache: dict[int, tuple[keras.Model, Split, str, list[np.ndarray]]] = {}
         self._since = time.perf_counter()
 
     @staticmethod
     def unsaved(callback: keras.callbacks.Callback) -> keras.callbacks.Callback:
-        """Declare that a callback holds nothing that must survive a kill. Returns it."""
+        """Declare that a callback's attributes need not be saved in checkpoints. Returns the callback."""
         return checkpoint.unsaved(callback)
 
     def folds(self, count: int, repeat: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Positions in `train` to fit on and to hold out, one pair per fold, in one of several partitions. See `split.folds`."""
+        """Positions in `train` to train on and to hold out, a pair for each of `count` folds; `repeat` numbers the partition."""
         return folds(len(self.train), count, self.streams, repeat)
 
     def record(self, name: str, value: float, unit: str = "") -> None:
-        """Keep a number that the rows do not have, in `…_measures.csv`."""
+        """Record a number that is not a column of the rows; it is written to `…_measures.csv`."""
         self.measures.append((name, float(value), unit))
 
     def fit(
@@ -145,59 +146,61 @@ class Trial:
         on: Split | None = None,
         validate: Split | None = None,
     ) -> keras.Model:
-        """Train a model on `train`, validating on `val` after each epoch. Returns it.
+        """Train a model on `train`, validating on `val` after each epoch. Returns the model.
 
-        The gradient of each update is that of (mean loss over the examples in the batch) + (the model's penalties); what a
-        layer adds by `add_loss` is one number, the mean over the examples that it sees.
+        Each update minimises the mean loss over the examples in the batch plus the model's penalties. A loss that a layer adds by
+        `add_loss` must be a scalar, the mean over its inputs.
 
         Args:
-            model: emits logits, [batch, classes]; neither compiled nor with a training step of its own.
-            optimizer: made afresh. A dict of several where `step` plays several losses against each other.
-            loss: a `keras.losses.Loss` on logits, or f(targets, logits) -> losses [batch], with one-hot targets [batch,
-                classes]; integer labels for `SparseCategoricalCrossentropy`. By default cross-entropy. Where the task is no
-                classification, targets are its labels, and a loss must be given.
-            callbacks: whose fields are plain values, or `trial.unsaved(callback)`.
-            class_weight: factor of each class' losses; a list, or a dict in which classes may be missing, whose factor is 1.
-            sample_weight: factor of each example's loss: numbers [n], finite and at least 0, aligned with the examples that are
-                trained on; or f(split) that returns them, which weighs `val_loss` too. The gradient is that of
-                Σ weight · class weight · loss / (examples in the batch): weights of mean 1 leave the rate as it is.
+            model: an uncompiled Keras model with outputs logits [batch, classes], without a custom `train_step`.
+            optimizer: a new optimizer; with a `step` that returns several losses, a dict of optimizers by layer name.
+            loss: a `keras.losses.Loss` on logits, or f(targets, logits) -> losses [batch]. Targets are one-hot [batch, classes];
+                `SparseCategoricalCrossentropy` gets integer labels. By default cross-entropy; other tasks than classification
+                have their labels as targets and need a loss.
+            callbacks: Keras callbacks; their attributes are plain values or arrays, or they are wrapped in `trial.unsaved(…)`.
+            class_weight: factor of the losses of each class: a list, or a dict in which missing classes have factor 1.
+            sample_weight: factor of the loss of each example: numbers [n], finite and at least 0, in the order of the training
+                examples; or f(split) that returns them, which weights `val_loss` as well. The batch's loss is
+                Σ sample weight · class weight · loss / (examples in the batch): with mean weight 1 the learning rate need not
+                change.
             augment: augmentations (see `common.augment`), applied in order.
-            stage: names the call; a second call needs a name of its own. A finished stage is loaded after a kill.
-            epochs: by default the setting's.
-            step: f(model, images, targets, seed) -> (losses [batch], outputs or None), in place of loss(targets, model(images));
-                seed int32 [2] is for `tf.random.stateless_*` and `keras.random`, another one in each update. What was trained
-                before and has no weight in common with the model, a teacher, has the batch-norm statistics it is scored with.
-                Where `optimizer` is a dict, losses is a dict with the same names; each trains the layer of that name.
-                `val_loss` is then that of `loss`.
-            on, validate: other examples in the place of `train` and `val`.
+            stage: name of this call, different for each call. After a kill a finished stage is loaded, not repeated.
+            epochs: number of epochs; by default the setting's.
+            step: f(model, images, targets, seed) -> (losses [batch], outputs or None), replaces loss(targets, model(images)).
+                `seed`, int32 [2], is for `tf.random.stateless_*` and `keras.random`, and different in each update. Models of
+                earlier stages that share no weights with `model`, such as a teacher, have re-estimated batch-norm statistics.
+                If `optimizer` is a dict, losses are a dict with the same names, each for the layer of that name. `val_loss` is
+                computed from `loss`.
+            on, validate: splits to train and validate on instead of `train` and `val`.
 
         Raises:
-            Misuse: an argument of another kind, or that would be ignored (see `arguments`), what would train wrongly (see
-                `probes`), a callback that cannot be saved, layers that share a name.
-            Diverged: loss or weights became infinite or NaN.
+            Misuse: an argument is invalid or would be ignored (see `arguments`), a loss or augmentation does not fit the task
+                (see `probes`), a callback cannot be saved, or layers share a name.
+            Diverged: the loss, the weights or the gradients became infinite or NaN.
         """
         if stage in self.fits:
-            raise Misuse(f"each fit of a trial needs a stage name of its own. Received: stage={stage!r} twice")
+            raise Misuse(f"each call of trial.fit needs a different stage name: stage=…. Received: stage={stage!r} twice")
         if loss is None and step is None and self.task is not classification:
-            raise Misuse(f"the task {self.task.name} needs a loss of its own. Received: loss=None")
+            raise Misuse(f"the task {self.task.name} needs a loss: loss=…. Received: loss=None")
         train, val = arguments.splits(self, on, validate)
         arguments.check_model(model, train, images=step is None)
-        arguments.check_own_training(model, list(self.models.values()))
+        arguments.check_keras_training(model, list(self.models.values()))
         players = arguments.optimizers(optimizer, step)
         arguments.check_callbacks(callbacks, len(players))
         arguments.check_augmentations(augment)
         outputs = self.task.outputs(train.classes) if train.classes else self.classes
-        what = Stage(
+        checked = Stage(
             name=stage,
             model=model,
-            optimizers={name: adapters.scaled(one, model) for name, one in players.items()},
+            optimizers={name: adapters.with_loss_scaling(one, model) for name, one in players.items()},
             loss=None if loss is None and self.task is not classification else per_example(loss),
             train=train,
             val=val,
             outputs=outputs,
             epochs=self.epochs if epochs is None else arguments.epochs(epochs),
-            # The stage `fit` sees what it would see without others, so that arms with and without another one stay paired.
-            earlier=0 if stage == "fit" else sum(fit.epoch for fit in self.fits.values()),
+            # Data order and augmentation of the stage "fit" do not depend on earlier stages, so that arms with and without
+            # pretraining stay paired.
+            earlier=0 if stage == "fit" else sum(state.epoch for state in self.fits.values()),
             callbacks=callbacks,
             class_weight=arguments.class_weights(class_weight, train, outputs),
             sample_weight=arguments.sample_weights(sample_weight, train, "train"),
@@ -205,91 +208,93 @@ class Trial:
             augment=tuple(augment),
             step=step,
         )
-        probes.check_targets(what, loss, self.task.orientation)
-        loop = Loop(self, what)
+        probes.check_targets(checked, loss, self.task.orientation)
+        loop = Loop(self, checked)
         seeding.refuse_shared_names(model, self.models.values())
-        ours = {id(variable) for variable in model.variables}
-        earlier = {id(one): one for one in self.models.values() if prediction.sees_images(one, self.input_shape)} if step else {}
-        apart = [one for one in earlier.values() if not ours & {id(variable) for variable in one.variables}]
-        self.models[stage], self.fits[stage], self.trains[stage] = model, loop.fit, train
+        trained = {id(variable) for variable in model.variables}
+        earlier = {id(one): one for one in self.models.values() if prediction.takes_images(one, self.input_shape)} if step else {}
+        teachers = [one for one in earlier.values() if not trained & {id(variable) for variable in one.variables}]
+        self.models[stage], self.fits[stage], self.train_splits[stage] = model, loop.state, train
         if self.samples is None:
             self.samples = loop.samples()
-        with contextlib.ExitStack() as teachers:
-            for one in apart:
-                teachers.enter_context(self.settled(one))
+        with contextlib.ExitStack() as stack:
+            for teacher in teachers:
+                stack.enter_context(self.scoring_statistics(teacher))
             loop.run()
         return model
 
     def predict(self, model: keras.Model, images: np.ndarray | Split) -> np.ndarray:
-        """Outputs float32 [n, outputs] in inference mode, for images uint8 [n, height, width, channels] or a split.
+        """Outputs float32 [n, outputs] of a model in inference mode, with re-estimated batch-norm statistics as in scoring.
 
-        Batch-norm statistics are re-estimated for it, as they are when the trial is scored.
+        Args:
+            images: uint8 [n, height, width, channels], or a split.
 
         Raises:
-            Misuse: no images, or of a shape that the model does not take.
+            Misuse: there are no images, or their shape is not the model's input shape.
         """
         split = images if isinstance(images, Split) else Split.of(images, np.zeros(len(images), np.int64), None)
         arguments.check_images(model, split, self.input_shape)
-        if id(model) not in self._calls:
-            self._calls[id(model)] = prediction.forward(model, self.input_shape), model  # kept, so that no other takes its number
-        with self.settled(model):
-            return prediction.predict(self._calls[id(model)][0], split)
+        if id(model) not in self._compiled:  # keeps the model too, so that no other model gets its id
+            self._compiled[id(model)] = prediction.forward(model, self.input_shape), model
+        with self.scoring_statistics(model):
+            return prediction.predict(self._compiled[id(model)][0], split)
 
     @contextlib.contextmanager
-    def settled(self, model: keras.Model) -> Iterator[None]:
-        """Within: a model's batch-norm statistics are re-estimated on what it was trained on, as they are when it is scored."""
-        if not self.settles(model):
+    def scoring_statistics(self, model: keras.Model) -> Iterator[None]:
+        """Context manager in which a model has its batch-norm statistics for scoring, re-estimated on its train split."""
+        if not self.reestimates_statistics(model):
             yield
             return
-        statistics = prediction.statistics(model)
+        statistics = prediction.batch_norm_statistics(model)
         before = [np.array(variable) for variable in statistics]
         try:
-            self.settle(model)
+            self.set_scoring_statistics(model)
             yield
         finally:
             for variable, value in zip(statistics, before, strict=True):
                 variable.assign(value)
 
-    def settle(self, model: keras.Model) -> None:
-        """Re-estimate a model's batch-norm statistics on what it was trained on, once for the same weights.
+    def set_scoring_statistics(self, model: keras.Model) -> None:
+        """Re-estimate a model's batch-norm statistics on its train split; cached for the same weights.
 
         Raises:
-            Misuse: it does not take images of that shape.
+            Misuse: the model does not take images of that shape.
         """
-        statistics, train = prediction.statistics(model), self.trained_on(model)
+        statistics, train = prediction.batch_norm_statistics(model), self.trained_on(model)
         if not statistics:
             return
-        key = prediction.determines(model)
-        kept = self._settled.get(id(model))
-        if kept and kept[1] is train and kept[2] == key:
-            for variable, value in zip(statistics, kept[3], strict=True):
+        key = prediction.statistics_key(model)
+        cached = self._statistics_cache.get(id(model))
+        if cached and cached[1] is train and cached[2] == key:
+            for variable, value in zip(statistics, cached[3], strict=True):
                 variable.assign(value)
             return
         arguments.check_model(model, train, images=True)
         prediction.reestimate_batch_norm(model, train, self.scoring_order(train), self.batch_size)
-        self._settled[id(model)] = model, train, key, [np.array(variable) for variable in statistics]
+        self._statistics_cache[id(model)] = model, train, key, [np.array(variable) for variable in statistics]
 
-    def settles(self, model: keras.Model) -> bool:
-        """Whether a model's batch-norm statistics are re-estimated: something of it was trained here, or it is like one that was.
+    def reestimates_statistics(self, model: keras.Model) -> bool:
+        """Whether a model's batch-norm statistics are re-estimated for scoring.
 
-        The latter, with weights of the same shapes, is an average of trained models, say. A pretrained one keeps its statistics.
+        They are if the trial trained one of its weights, or a model with weights of the same shapes: it may be an average of
+        trained models. Other models are pretrained, and keep their statistics.
         """
         fitted = {id(variable) for one in self.models.values() for variable in one.variables}
         alike = any(_shapes(one) == _shapes(model) for one in self.models.values())
         return alike or bool(fitted & {id(variable) for variable in model.variables})
 
     def trained_on(self, model: keras.Model) -> Split:
-        """The examples of a model's last stage; `train` for one that was not trained as it is."""
+        """The train split of the last stage that trained a model; `train` for a model that no stage trained."""
         stages = [stage for stage, one in self.models.items() if one is model]
-        return self.trains[stages[-1]] if stages else self.train
+        return self.train_splits[stages[-1]] if stages else self.train
 
     def scoring_order(self, train: Split) -> np.ndarray:
-        """In which examples are batched to re-estimate batch-norm statistics: int [n]."""
+        """Order of the examples for re-estimating batch-norm statistics, int [n]."""
         return self.streams.generator("order", "scoring").permutation(len(train))
 
     @contextlib.contextmanager
     def clock(self, name: str, images: int = 0) -> Iterator[None]:
-        """Add what is done within to one of the clocks, and images to those that were timed."""
+        """Context manager that adds its duration to a clock, and `images` to `timed_images`."""
         start = time.perf_counter()
         yield
         self.clocks[name] += time.perf_counter() - start
@@ -300,17 +305,17 @@ class Trial:
         return self.clocks["total"] + time.perf_counter() - self._since
 
     def lap(self) -> None:
-        """Bring the clock `total` up to now."""
+        """Update the clock `total`."""
         self.clocks["total"] = self.seconds()
         self._since = time.perf_counter()
 
     def state(self) -> dict:
-        """What must survive a kill, besides its stages: plain values."""
+        """The part of the trial's state that checkpoints save, besides that of its stages, as plain values."""
         self.lap()
         return {name: getattr(self, name) for name in ("clocks", "timed_images", "resumes", "measures")}
 
     def resume(self, state: dict) -> None:
-        """Go on from what `state` gave before a kill."""
+        """Restore a state that `state` returned, and count a resume."""
         vars(self).update(state)
         self.resumes += 1
 

@@ -1,4 +1,4 @@
-"""One update of a model as a compiled graph: losses, gradients summed over replicas, and new weights."""
+"""One update of a model as a compiled function: losses, gradients summed over replicas, application to the weights."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from common.training.stage import Stage
 
 
 class Player(NamedTuple):
-    """An optimizer, what it trains, and the name of its losses where there are several."""
+    """An optimizer, the variables that it trains, and the name of its layer and losses if there are several optimizers."""
 
     optimizer: keras.optimizers.Optimizer
     variables: list[keras.Variable]
@@ -22,56 +22,59 @@ class Player(NamedTuple):
 
 
 def players(stage: Stage) -> list[Player]:
-    """The optimizers of a stage and the variables of each. Raises `Misuse` where there is nothing to train."""
-    names, found = [layer.name for layer in stage.model.layers], []
+    """The optimizers of a stage with the variables of each. Raises `Misuse` if one has no variables to train."""
+    names, result = [layer.name for layer in stage.model.layers], []
     for name, optimizer in stage.optimizers.items():
         if name is not None and name not in names:
             raise Misuse(
-                f"a dict of optimizers names layers of the model: take some of {', '.join(names)}. "
+                f"a dict of optimizers must name layers of the model: {', '.join(names)}. "
                 f"Received: {name!r}{did_you_mean(name, names)}"
             )
         trained = stage.model if name is None else stage.model.get_layer(name)
         if not trained.trainable_variables:
             raise Misuse(
-                "there is nothing to train: leave some weights trainable, or the fit out (train may return a pretrained model). "
-                f"Received: {type(trained).__name__} {trained.name!r}, without trainable weights"
+                "a model to train needs trainable weights: unfreeze some, or leave trial.fit out (train may return a pretrained "
+                f"model). Received: {type(trained).__name__} {trained.name!r}, without trainable weights"
             )
-        found.append(Player(optimizer, trained.trainable_variables, name))
-    return found
+        result.append(Player(optimizer, trained.trainable_variables, name))
+    return result
 
 
 def compiled(trial, stage: Stage, players: list[Player]) -> tf.types.experimental.PolymorphicFunction:
-    """The compiled update: images, labels, uniforms, count, number, bounds, the examples' own weights where there are any
-    -> loss, accuracy, norm, updated, finite, lengths, which `results` reads.
+    """Compile the update: (images, labels, uniforms, count, number, bounds, sample weights if any) -> see `results`.
 
-    Updated and finite say whether gradients were applied (a `LossScaleOptimizer` leaves out those that overflowed) and whether
-    the weights are finite; lengths, int32 [replicas, …], how many examples each replica had, losses for each player, and outputs.
+    Each replica takes its part of the batch; the gradients of all replicas are summed, then clipped, then applied once.
 
-    Each replica takes its part, between two bounds, of the whole batch; count is by what its losses are divided, number
-    that of the update. The replicas' gradients are summed, then clipped, then applied once.
+    Inputs: images uint8 [batch, height, width, channels], labels [batch, …] and uniforms [batch, augmentations, 8] of the whole
+    batch; bounds int32 [2, replicas] of the replicas' parts and count, the divisor of summed losses (see `adapters.split_batch`);
+    number of the update.
+
+    Outputs: loss, accuracy, gradient norm; updated, whether gradients were applied (`LossScaleOptimizer` leaves out those that
+    overflowed); finite, whether the weights are; lengths int32 [replicas, …], the numbers of each replica's examples, of its
+    losses for each player, and of its outputs.
     """
     noise = trial.streams.key("noise", stage.earlier, "step")
 
-    def update(images, labels, uniforms, count, number, bounds, own=None):
+    def update(images, labels, uniforms, count, number, bounds, sample_weight=None):
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         if trial.replicas > 1:
             first, last = bounds[0, replica], bounds[1, replica]
             images, labels, uniforms = images[first:last], labels[first:last], uniforms[first:last]
-            own = None if own is None else own[first:last]
+            sample_weight = None if sample_weight is None else sample_weight[first:last]
         images, targets = stage.prepare(images, labels, uniforms)
         seed = tf.stack([noise, number * trial.replicas + replica])
         with tf.GradientTape(persistent=len(players) > 1 or stage.step is not None) as tape:
             losses, outputs = stage.losses(images, targets, seed)
-            losses = _of_players(losses, players)
+            losses = _player_losses(losses, players)
             share = tf.cast(tf.shape(images)[0], tf.float32) / count
             penalty = adapters.penalty(stage.model, share, trial.replicas)
-            factors = stage.factors(targets, own)
-            if stage.step and factors is not None:  # losses of another length are left to `results`
+            factors = stage.loss_weights(targets, sample_weight)
+            if stage.step and factors is not None:  # `results` raises for losses of another length
                 factors = tf.gather(factors, tf.range(tf.shape(losses[0])[0]) % tf.shape(factors)[0])
             totals = [_total(player, values, factors, count, penalty) for player, values in zip(players, losses, strict=True)]
         squares, applied = [], []
         for player, values, (total, scaled) in zip(players, losses, totals, strict=True):
-            if stage.step and stage.model.losses:  # penalties have a gradient of their own
+            if stage.step and stage.model.losses:  # the total has a gradient through the penalties anyway
                 _check_dependence(tape.gradient(values, player.variables), player)
             gradients, norms, overflowed = _gradients(tape, player, total, scaled, trial.replicas)
             squares += norms
@@ -80,16 +83,16 @@ def compiled(trial, stage: Stage, players: list[Player]) -> tf.types.experimenta
         correct = _accuracy(stage, outputs, targets, count)
         loss = tf.add_n([total for total, _ in totals])
         if len(players) > 1:
-            loss -= (len(players) - 1) * penalty  # which is part of each player's total
-        loss, correct = adapters.sums([loss, correct], trial.replicas)
+            loss -= (len(players) - 1) * penalty  # the total of each player includes the penalty
+        loss, correct = adapters.all_reduce_sums([loss, correct], trial.replicas)
         finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(v.value)) for v in stage.model.trainable_variables])
-        judged = [] if outputs is None or stage.train.classes is None else [outputs]
-        lengths = tf.stack([tf.shape(one)[0] for one in (images, *losses, *judged)])
+        classified = [] if outputs is None or stage.train.classes is None else [outputs]
+        lengths = tf.stack([tf.shape(one)[0] for one in (images, *losses, *classified)])
         return loss, correct, tf.sqrt(tf.add_n(squares)), tf.reduce_any(applied), finite, lengths
 
     for player in players if trial.replicas > 1 else ():
-        adapters.expect_sums(player.optimizer)
-    # One signature: machines that traced at different updates would number their collectives differently.
+        adapters.disable_gradient_sums(player.optimizer)
+    # One signature: workers that traced at different updates would number their collectives differently.
     run = tf.function(update, jit_compile=True) if trial.xla else update
 
     def call(*batch):
@@ -97,45 +100,51 @@ def compiled(trial, stage: Stage, players: list[Player]) -> tf.types.experimenta
         return [*(results[0] for results in firsts), tf.stack(lengths)]
 
     compiled_call = tf.function(call, input_signature=_signature(trial, stage))
-    with seeding.replicas_apart(stage.model, trial.streams, trial.replicas):
+    with seeding.separate_replicas(stage.model, trial.streams, trial.replicas):
         compiled_call.get_concrete_function()
     return compiled_call
 
 
 def results(update: Callable, arguments: tuple) -> list[np.generic]:
-    """Loss, accuracy, norm, updated and finite of an update. Raises `Misuse` for other than one loss for each example."""
-    *found, lengths = (value.numpy() for value in update(*arguments))
+    """Run a compiled update. Returns its loss, accuracy, gradient norm, updated and finite.
+
+    Raises:
+        Misuse: a step returned another number of losses or outputs than examples.
+    """
+    *values, lengths = (value.numpy() for value in update(*arguments))
     for examples, *others in lengths.tolist():
         wrong = [length for length in others if length != examples]
         if wrong:
             raise Misuse(
-                "a step returns one loss, and one row of outputs, for each image: take the mean of several for one image, and "
-                f"leave reduce_mean over images out. Received: {wrong[0]} for {examples} images"
+                "a step must return one loss, and one row of outputs, for each image: take the mean of several for one image, "
+                f"and leave reduce_mean over images out. Received: {wrong[0]} for {examples} images"
             )
-    return found
+    return values
 
 
-def _of_players(losses, players) -> list[tf.Tensor]:
-    """The losses [batch] of each player. Raises `Misuse` for what are none."""
+def _player_losses(losses, players) -> list[tf.Tensor]:
+    """The losses [batch] of each player. Raises `Misuse` if names are missing or a loss is not of shape [batch]."""
     if players[0].name is not None:
         names = [player.name for player in players]
         if not isinstance(losses, dict) or set(losses) != set(names):
-            given = list(losses) if isinstance(losses, dict) else type(losses).__name__
-            raise Misuse(f"a step returns losses for each optimizer, a dict with the names {names}. Received: {given}")
+            received = list(losses) if isinstance(losses, dict) else type(losses).__name__
+            raise Misuse(
+                f"with several optimizers a step must return a dict of losses with the names {names}. Received: {received}"
+            )
     elif isinstance(losses, dict):
-        raise Misuse(f"a step returns one tensor of losses where there is one optimizer. Received: {list(losses)}")
-    found = [tf.cast(losses if player.name is None else losses[player.name], tf.float32) for player in players]
-    for values in found:
+        raise Misuse(f"with one optimizer a step must return one tensor of losses. Received: a dict with {list(losses)}")
+    result = [tf.cast(losses if player.name is None else losses[player.name], tf.float32) for player in players]
+    for values in result:
         if values.shape.rank not in (1, None):
             raise Misuse(
-                "losses are one number for each example, [batch], whose mean is taken afterwards: leave reduce_mean out. "
+                "losses must have shape [batch], one number for each example: leave reduce_mean out, it is taken afterwards. "
                 f"Received: a tensor of shape {values.shape}"
             )
-    return found
+    return result
 
 
 def _total(player, values, factors, count, penalty) -> tuple[tf.Tensor, tf.Tensor]:
-    """A player's mean loss with penalties, and the same scaled as its precision asks for."""
+    """A replica's part of a player's mean loss plus penalties, and the same multiplied by the loss scale."""
     if factors is not None:
         values *= factors
     total = tf.reduce_sum(values) / count + penalty
@@ -143,33 +152,33 @@ def _total(player, values, factors, count, penalty) -> tuple[tf.Tensor, tf.Tenso
 
 
 def _check_dependence(gradients, player) -> None:
-    """Raises `Misuse` where losses have no gradient with respect to what is trained."""
+    """Raise `Misuse` if losses have no gradient with respect to the player's variables."""
     if all(gradient is None for gradient in gradients):
         raise Misuse(
-            "losses must depend on the weights that are trained: compute them from the model that the step is handed. "
+            "losses must depend on the weights that are trained: compute them from the argument `model` of the step. "
             f"Received: losses without a gradient for any weight of {player.name or 'the model'}"
         )
 
 
 def _gradients(tape, player, total, scaled, replicas) -> tuple[list, list[tf.Tensor], tf.Tensor]:
-    """A player's gradients, summed over replicas, their squared norms, free of the scale, and whether they overflowed under it.
+    """Gradients of a player, summed over replicas; their squared norms without the loss scale; and whether they overflowed.
 
-    The norms of gradients that did are 0, since they are not applied.
+    Gradients that overflowed are not applied, so their norms count as 0.
     """
     gradients = tape.gradient(scaled, player.variables)
     _check_dependence(gradients, player)
-    gradients = adapters.sums(gradients, replicas)
+    gradients = adapters.all_reduce_sums(gradients, replicas)
     scale = 1.0 if scaled is total else player.optimizer.scale_loss(tf.constant(1.0))
-    there = [gradient for gradient in gradients if gradient is not None]
-    squares = [tf.reduce_sum(tf.square(tf.cast(gradient, tf.float32) / scale)) for gradient in there]
+    present = [gradient for gradient in gradients if gradient is not None]
+    squares = [tf.reduce_sum(tf.square(tf.cast(gradient, tf.float32) / scale)) for gradient in present]
     if not isinstance(player.optimizer, keras.optimizers.LossScaleOptimizer):
         return gradients, squares, tf.constant(False)
-    overflowed = tf.logical_not(player.optimizer.check_finite(there))
+    overflowed = tf.logical_not(player.optimizer.check_finite(present))
     return gradients, [tf.where(overflowed, 0.0, square) for square in squares], overflowed
 
 
 def _accuracy(stage, outputs, targets, count) -> tf.Tensor:
-    """Share of the examples that are classified rightly; 0 where there are no classes."""
+    """A replica's part of the fraction of correctly classified examples; 0 for tasks without classes."""
     if outputs is None or stage.train.classes is None:
         return tf.constant(0.0)
     hits = tf.argmax(outputs, axis=-1) == tf.argmax(targets, axis=-1)

@@ -32,7 +32,7 @@ RATE = 0.05
 
 
 def network(trial, **options):
-    """The network of all cases that name no other."""
+    """The default network of the cases."""
     return models.small_cnn(trial, **{"widths": (4,), **options})
 
 
@@ -47,7 +47,7 @@ def case(**options):
 
 
 def optimized(make, **options):
-    """A case whose optimizer is made afresh by make(trial)."""
+    """A case whose optimizer is created by make(trial)."""
     return lambda trial: fit(trial, optimizer=make(trial), **options)
 
 
@@ -67,7 +67,7 @@ def shaped(**options):
 
 
 def prepared(layer, **options):
-    """A case of a network behind the preprocessing that layer(trial) makes."""
+    """A case of a network with the preprocessing layer(trial)."""
     return case(build=lambda trial: network(trial, preprocessing=layer(trial)), **options)
 
 
@@ -87,7 +87,7 @@ def class_counts(trial):
 
 
 def centred(trial):
-    """Cross-entropy and the centre loss, in a step of its own, as in Exp 26."""
+    """Cross-entropy and the centre loss, in a step, as in experiment 26."""
     network_ = network(trial, dense=(8,))
     features = network_.get_layer("dense_activation1").output
     both = keras.Model(network_.input, [features, network_.output])
@@ -103,7 +103,7 @@ def centred(trial):
 
 
 def related(trial):
-    """A second loss that is half as strong as the first before training."""
+    """A second loss that is initially half as large as the first."""
     model, entropy = network(trial), keras.losses.CategoricalCrossentropy(from_logits=True)
     weight = 0.5 * losses.starting_ratio(trial, model, entropy.call, losses.softmax_squared_error)
     trial.record("weight", weight)
@@ -157,7 +157,7 @@ def distilled(trial):
 
 
 def pruned(trial):
-    """A network without four fifths of its weights, trained on."""
+    """A network that is pruned to a fifth of its weights and fine-tuned."""
     model = fit(trial, build=lambda trial: network(trial, dense=(16,)), stage="teacher")
     inference.prune(model, 0.8)
     trial.record("sparsity", inference.sparsity_of(model))
@@ -198,7 +198,7 @@ def measured_gradients(trial):
 
 
 def profiled(trial):
-    """A network of which is recorded what it was really trained with."""
+    """A network whose precision, compiler and batch size are measured."""
     watch = profiling.Watch()
     model = fit(trial, callbacks=[watch])
     profiling.record(trial, model, watch)
@@ -248,7 +248,7 @@ ADAPTIVE = {
     **{"Adadelta": 1.0, "Adagrad": 0.01, "Adam": 0.01, "AdamW": 0.01, "Lion": 0.001, "Muon": 0.01, "Nadam": 0.01},
     **{"RMSprop": 0.001},
 }
-"""Rate of each optimizer of the catalogue, SGD apart."""
+"""Learning rate of each optimizer of the experiments, except SGD."""
 OPTIMIZERS = {
     "keras.optimizers.SGD": optimized(lambda _: SGD(RATE)),
     "keras.optimizers.SGD, Nesterov": sgd(nesterov=True),
@@ -329,7 +329,7 @@ FINISHED = {
     **{f"inference.deployed, {precision}": deployed(precision) for precision in inference.PRECISIONS},
     "profiling.record": profiled,
 }
-"""What is done with a network once it is trained, or measured of it."""
+"""Cases that process or measure a trained network."""
 FEATURES = {
     "features.hog_svm": linear(features.hog_svm),
     "features.pixel_regression": linear(features.pixel_regression),
@@ -369,7 +369,7 @@ FIELDS = {
     "preprocessing.grey": {"colour": "rgb"},
     "transfer.pretrained": {"classes": [0, 1, 2, 3, 4]},
     "transfer.freeze": {"classes": [0, 1, 2, 3, 4]},
-    # Seeds at which one strength of the penalty leads on val by two or five images, so that all processors choose it.
+    # Seeds for which the best penalty leads by two or five val images, so that all processors choose the same.
     "features.hog_svm": {"train_size": 100, "seed_offset": 1},
     "features.pixel_regression": {"seed_offset": 3},
     "wrong labels": {"label_noise": 0.4},
@@ -381,7 +381,7 @@ FIELDS = {
     "replicas": {"replicas": 2},
     "replicas, all that they share": {"replicas": 2},
 }
-"""Fields of the setting that a case changes."""
+"""Fields of the setting that cases change."""
 
 
 def train(trial, *, case):

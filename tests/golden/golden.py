@@ -1,4 +1,4 @@
-"""Golden values of training: what short trainings came to when `make golden` last ran, in `golden.json`.
+"""Golden values: results of short trainings, recorded in `golden.json` by `make golden`.
 
 They show that the bits of a training have changed, so that PROTOCOL, which is part of every row's fingerprint, is raised in
 the same commit. The cases are the arms of the scripts beside this file. Bits depend on the kind of processor (see
@@ -23,15 +23,15 @@ HERE = pathlib.Path(__file__).resolve().parent
 FILE = HERE / "golden.json"
 SCRIPTS = tuple(HERE / name for name in ("classification.py", "tiles.py", "rotated.py"))
 SHARES = ((1, 0, 2), (1, 1, 2), (2, 0, 1))
-"""Of each process, the replicas of its cases and which part of them it trains: two cores halve the time."""
+"""For each process (replicas of its cases, index of its part, number of parts), to use two cores."""
 TOLERANCE = 1e-3
-"""Relative, between kinds of processors."""
+"""Relative tolerance between kinds of processors."""
 TOLERANCES = {"bfloat16": 1e-2, "inference.deployed, int8": 1e-2, "features.pixel_regression": 1e-2}
-"""Of single cases: bfloat16 has 8 significant bits, as has int8; the regression ends by a tolerance of its own."""
+"""Relative tolerances of single cases: bfloat16 and int8 have 8 significant bits; the regression stops at a tolerance."""
 
 
 def measured(*scripts: pathlib.Path) -> dict:
-    """Train all cases of some scripts in processes of their own.
+    """Train all cases of some scripts in separate processes.
 
     Returns:
         `protocol`, `kind` of processor, `versions` of the packages, and `cases`: name -> values.
@@ -53,11 +53,11 @@ def measured(*scripts: pathlib.Path) -> dict:
         parts = [json.loads((folder / "cases.json").read_text()) for folder in folders.values()]
     cases = dict(sorted((name, values) for part in parts for name, values in part.items()))
     where = {name: {values.pop(name) for values in cases.values()} for name in ("kind", "versions")}
-    return {"protocol": PROTOCOL, **{name: ", ".join(found) for name, found in where.items()}, "cases": cases}
+    return {"protocol": PROTOCOL, **{name: ", ".join(values) for name, values in where.items()}, "cases": cases}
 
 
 def _start(share: tuple[int, int, int], scripts: tuple[pathlib.Path, ...], folder: pathlib.Path) -> subprocess.Popen:
-    """Start a process for some cases, in a folder of its own."""
+    """Start a process that trains a share of the cases in a folder."""
     folder.mkdir()
     arguments = [sys.executable, HERE / "train_cases.py", folder / "cases.json", *map(str, share), *scripts]
     with (folder / "log").open("w") as log:
@@ -67,7 +67,7 @@ def _start(share: tuple[int, int, int], scripts: tuple[pathlib.Path, ...], folde
 
 
 def _environment(folder: pathlib.Path) -> dict[str, str]:
-    """That of a worker, but with its own copy of the data."""
+    """Environment variables of a worker, with a separate data cache."""
     paths = {"PYTHONPATH": str(PROJECT), "CACHE_DIR": str(folder / "cache")}
     return {**environment((1, 1, 1, True), [], folder), **paths}
 
@@ -78,12 +78,12 @@ def read() -> dict:
 
 
 def known(golden: dict) -> set[str]:
-    """The cases of all kinds of processors."""
+    """Names of the cases of all kinds of processors."""
     return {name for entry in golden["kinds"].values() for name in entry["cases"]}
 
 
 def differences(golden: dict, now: dict) -> dict[str, str]:
-    """How the cases of now differ from the golden ones, in words.
+    """Describe the cases that differ from the golden values.
 
     In any bit from those of the same kind of processor; where this kind has no such case, beyond the tolerance from those of any
     other kind.
@@ -101,7 +101,7 @@ def _difference(kinds: dict, kind: str, name: str, after: dict) -> str:
 
 
 def change(before: dict, after: dict, tolerance: float | None) -> str:
-    """Which of a case's values differ, and how; blank where none does. Without a tolerance bits count, those of weights too."""
+    """Describe the values of a case that differ; empty if none does. With tolerance None, bits and weights are compared."""
     names = ("loss", "norm", "measures", "score", *(["weights"] if tolerance is None else []))
     pairs = {name: (before.get(name, []), after.get(name, [])) for name in names}  # most cases have no measures
     return ", ".join(f"{name} {old} → {new}" for name, (old, new) in pairs.items() if not _equal(old, new, tolerance))
@@ -114,12 +114,12 @@ def _equal(before, after, tolerance: float | None) -> bool:
 
 
 def updated(golden: dict, now: dict) -> dict:
-    """The golden values with those of now as the entry of their kind of processor.
+    """The golden values with `now` as the entry of its kind of processor.
 
-    Entries of other kinds stay under the same protocol, without the cases that are gone.
+    Under the same protocol, entries of other kinds are kept, without deleted cases.
 
     Raises:
-        Misuse: values have changed and the protocol has not; cases that are new or gone change none.
+        Misuse: values have changed but the protocol has not. New and deleted cases are not changes.
     """
     if golden["protocol"] != now["protocol"]:
         golden = {"kinds": {}}
@@ -129,17 +129,17 @@ def updated(golden: dict, now: dict) -> dict:
             "the bits of training have changed: raise PROTOCOL in common/running/fingerprint.py, then make golden. "
             f"Received: PROTOCOL = {PROTOCOL} and {len(changed)} changed cases, {next(iter(changed))} …"
         )
-    kinds = {kind: {**entry, "cases": _still_there(entry["cases"], now)} for kind, entry in golden["kinds"].items()}
+    kinds = {kind: {**entry, "cases": _without_deleted(entry["cases"], now)} for kind, entry in golden["kinds"].items()}
     kinds[now["kind"]] = {name: now[name] for name in ("versions", "cases")}
     return {"protocol": now["protocol"], "kinds": dict(sorted(kinds.items()))}
 
 
-def _still_there(cases: dict, now: dict) -> dict:
+def _without_deleted(cases: dict, now: dict) -> dict:
     return {name: values for name, values in cases.items() if name in now["cases"]}
 
 
 def text(golden: dict) -> str:
-    """As JSON with a line for each case, so that a commit shows which of them have changed."""
+    """The golden values as JSON with one line per case, so that diffs show the changed cases."""
     kinds = ",\n".join(f"  {json.dumps(kind)}: {_entry_text(**entry)}" for kind, entry in golden["kinds"].items())
     return f'{{\n "protocol": {golden["protocol"]},\n "kinds": {{\n{kinds}\n }}\n}}\n'
 

@@ -1,4 +1,4 @@
-"""Mistakes in the mechanism of training: each arm trains a case of `classification.py` while one is in force. See `golden.py`."""
+"""Arms that train a case of `classification.py` with a deliberate mistake in the training code. See `golden.py`."""
 
 import pathlib
 from unittest import mock
@@ -17,7 +17,7 @@ squared_error, draws, generator = losses.softmax_squared_error, augmentation.dra
 
 
 def weighted_loss(targets, logits):
-    """A loss 2 % larger."""
+    """The loss multiplied by 1.02."""
     return 1.02 * squared_error(targets, logits)
 
 
@@ -27,7 +27,7 @@ def later_draws(streams, epoch, augmentations, examples):
 
 
 def clip_each(optimizer, gradients):
-    """Each variable's gradient clipped for itself, to what all together should be clipped to."""
+    """Clip the gradient of each variable, instead of all together, to the global norm."""
     return [tf.clip_by_norm(gradient, optimizer.global_clipnorm) for gradient in gradients]
 
 
@@ -52,13 +52,13 @@ CASES = {
     "shuffle": "keras.optimizers.SGD",
     "dropout": "models.small_cnn, dropout",
 }
-"""The case that each mutation concerns."""
+"""The case that each mutation affects."""
 
 
 def train(trial, *, mutation, case):
-    """Train the case while the mutation is in force."""
+    """Train the case with the mutation."""
     with MUTATIONS[mutation]:
-        # Loaded anew, so that its table holds what is changed.
+        # Loaded again, so that its cases contain the mutated functions.
         return load_script(CLASSIFICATION).train(trial, case=case)
 
 

@@ -1,4 +1,4 @@
-"""Training gives the values of `golden.json`, every part has a case, and a changed mechanism is noticed."""
+"""Training gives the values of `golden.json`, every public part has a case, and changes of the training are detected."""
 
 import ast
 import inspect
@@ -33,7 +33,7 @@ MODULES = [
     *[augment, calibration, features, gan, gradients, inference, losses, models, optimizers, preprocessing, profiling, tasks],
     *[transfer],
 ]
-"""Those of which a trial may be made."""
+"""Modules whose public functions and classes need a case."""
 PARTS = {
     "augment.symmetric_beta": "augment.mixup",
     "augment.apply_operation": "augment.rand_augment",
@@ -58,14 +58,14 @@ PARTS = {
     "tasks.classification": "keras.losses.CategoricalCrossentropy",
     "transfer.copy_weights": "transfer.pretrained",
 }
-"""Public names that the case of another one trains with."""
+"""Public names that the case of another name covers."""
 DOWNLOADED = {"transfer.mobile_net", "transfer.imagenet_weights"}
 """Public names without a case: their weights are downloaded."""
 
 
 @pytest.fixture(scope="module")
 def trained():
-    """The values of now, those of the mutations among the others."""
+    """The values of all cases, with those of the mutations."""
     return golden.measured(*golden.SCRIPTS, MUTATIONS)
 
 
@@ -82,24 +82,24 @@ def now(trained, mutated):
 
 @pytest.fixture(scope="module")
 def names(now):
-    """Of cases, without what tells several cases of a name apart."""
+    """Names of the cases, without the part after a comma."""
     return {name.partition(",")[0] for name in now["cases"]}
 
 
-def test_the_file_is_of_this_protocol():
+def test_the_golden_file_has_this_protocol():
     assert golden.read()["protocol"] == PROTOCOL, "run `make golden` in the commit that changes PROTOCOL"
 
 
 def test_training_gives_the_golden_values(now):
     recorded = golden.read()
     changed = golden.differences(recorded, now)
-    kinds = {**{f"file: {kind}": entry for kind, entry in recorded["kinds"].items()}, f"here: {now['kind']}": now}
+    kinds = {**{f"file: {kind}": entry for kind, entry in recorded["kinds"].items()}, f"this machine: {now['kind']}": now}
     where = "\n".join(f"{name}, {entry['versions']}" for name, entry in kinds.items())
     listed = "\n".join(f"{name}: {what}" for name, what in changed.items())
     assert not changed, f"the bits of training have changed: {REMEDY}\n{where}\n{listed}"
 
 
-def test_every_case_is_in_the_file(now):
+def test_every_case_is_in_the_golden_file(now):
     assert set(now["cases"]) == golden.known(golden.read()), "run `make golden`"
 
 
@@ -134,7 +134,7 @@ def words_of(path):
     yield from (node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str))
 
 
-def test_a_case_trained_again_comes_to_the_same(trained, mutated):
+def test_a_case_trained_again_gives_the_same_values(trained, mutated):
     case = mutated["no mutation"]["case"]
     assert not golden.change(trained["cases"][case], trained["cases"]["no mutation"], tolerance=None)
 
@@ -163,17 +163,17 @@ BEFORE = {"loss": [2.0, 1.0], "norm": [0.5, 0.5], "score": 1.0, "weights": "a"}
         ({"measures": [3.0]}, 1e-3, "measures [] → [3.0]"),
     ],
 )
-def test_bits_count_on_one_kind_of_processor_and_three_digits_between_kinds(after, tolerance, what):
+def test_values_are_compared_exactly_on_one_kind_of_processor_and_to_three_digits_between_kinds(after, tolerance, what):
     assert golden.change(BEFORE, BEFORE | after, tolerance) == what
 
 
 OTHER = BEFORE | {"weights": "b"}
-"""Differs in bits alone."""
+"""Differs from `BEFORE` only in bits."""
 FAR = BEFORE | {"score": 1.002, "weights": "c"}
 
 
-def here(protocol=1, kind="k", **cases):
-    """What a machine has trained."""
+def measured(protocol=1, kind="k", **cases):
+    """Results that `golden.measured` could return."""
     return {"protocol": protocol, "kind": kind, "versions": "v", "cases": cases}
 
 
@@ -194,35 +194,35 @@ def file(protocol=1, **kinds):
         (file(k={"b": BEFORE}), []),  # a new case
     ],
 )
-def test_a_case_is_compared_with_its_own_kind_or_loosely_with_all_others(recorded, changed):
-    assert list(golden.differences(recorded, here(a=OTHER))) == changed
+def test_a_case_is_compared_with_the_same_kind_or_with_all_others_up_to_a_tolerance(recorded, changed):
+    assert list(golden.differences(recorded, measured(a=OTHER))) == changed
 
 
 def test_a_difference_between_kinds_names_the_other_one():
-    assert golden.differences(file(other={"a": FAR}), here(a=BEFORE)) == {"a": "score 1.002 → 1.0 (of other)"}
+    assert golden.differences(file(other={"a": FAR}), measured(a=BEFORE)) == {"a": "score 1.002 → 1.0 (of other)"}
 
 
 @pytest.mark.parametrize(
     "recorded",
     [file(k={"a": BEFORE, "b": BEFORE}), file(other={"a": FAR}), file(k={"b": BEFORE}, other={"a": FAR, "b": BEFORE})],
 )
-def test_golden_values_of_a_protocol_stand(recorded):
+def test_changed_values_under_the_same_protocol_are_refused(recorded):
     with pytest.raises(Misuse, match=r"raise PROTOCOL in common/running/fingerprint\.py.*1 changed cases, a"):
-        golden.updated(recorded, here(a=OTHER, b=BEFORE))
+        golden.updated(recorded, measured(a=OTHER, b=BEFORE))
 
 
-def test_a_kind_replaces_its_entry_and_keeps_the_others_of_this_protocol():
+def test_updating_replaces_the_entry_of_this_kind_and_keeps_others_of_this_protocol():
     same = {"a": BEFORE}
-    assert golden.updated(file(k=same), here(a=BEFORE, b=OTHER)) == file(k={"a": BEFORE, "b": OTHER})
-    assert golden.updated(file(k=same), here(kind="other", a=OTHER)) == file(k=same, other={"a": OTHER})
-    assert golden.updated(file(k=same, other={"a": OTHER}), here(a=BEFORE)) == file(k=same, other={"a": OTHER})
-    assert golden.updated(file(k=same, other=same), here(2, a=FAR)) == file(2, k={"a": FAR})
-    assert golden.updated({"protocol": None, "kinds": {}}, here(a=BEFORE)) == file(k=same)
+    assert golden.updated(file(k=same), measured(a=BEFORE, b=OTHER)) == file(k={"a": BEFORE, "b": OTHER})
+    assert golden.updated(file(k=same), measured(kind="other", a=OTHER)) == file(k=same, other={"a": OTHER})
+    assert golden.updated(file(k=same, other={"a": OTHER}), measured(a=BEFORE)) == file(k=same, other={"a": OTHER})
+    assert golden.updated(file(k=same, other=same), measured(2, a=FAR)) == file(2, k={"a": FAR})
+    assert golden.updated({"protocol": None, "kinds": {}}, measured(a=BEFORE)) == file(k=same)
 
 
-def test_a_case_that_is_gone_leaves_all_entries():
+def test_updating_removes_deleted_cases_from_all_entries():
     both = {"a": BEFORE, "b": BEFORE}
-    assert golden.updated(file(k=both, other=both), here(a=BEFORE)) == file(k={"a": BEFORE}, other={"a": BEFORE})
+    assert golden.updated(file(k=both, other=both), measured(a=BEFORE)) == file(k={"a": BEFORE}, other={"a": BEFORE})
 
 
 def test_the_file_has_a_line_for_each_case(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Golden cases of the task `tiles`, several labels an image. See `golden.py`."""
+"""Golden cases of the task `tiles`, multi-label. See `golden.py`."""
 
 import keras
 from keras.optimizers import SGD

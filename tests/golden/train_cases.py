@@ -1,7 +1,7 @@
-"""A process that trains golden cases as a worker trains a trial: `train_cases.py OUTPUT REPLICAS PART PARTS SCRIPT …`.
+"""Trains golden cases as a worker trains a trial: `train_cases.py OUTPUT REPLICAS PART PARTS SCRIPT …`.
 
-Of the arms of these scripts that have so many replicas it trains one in PARTS, the first of them at PART, and writes what they
-came to as JSON: name -> values.
+Of the arms of the scripts with REPLICAS replicas it trains every PARTS-th, starting at PART, and writes their results as JSON:
+name -> values.
 """
 
 import gc
@@ -20,19 +20,19 @@ from common.training.job import Job
 
 
 def setting_of(experiment: Experiment, arm: str) -> Setting:
-    """What a case is trained under."""
+    """The setting of a case."""
     declared = experiment.select("full")
     return experiment.arm_setting(arm, declared.setting, declared)
 
 
 def values(script: pathlib.Path, arm: str, strategy: tf.distribute.Strategy) -> dict:
-    """What a case comes to.
+    """Train a case and return its results.
 
     Returns:
-        `loss` and `norm` of the gradient, in each epoch of each stage; `measures` that have no unit, where there are any (those
-        with one are times, sizes of files and what follows from others); `score`, the NLL (of the task `rotated` the error) on
-        val of the predictor that `train` returned; `weights`, the hash of its weights, blank where it is no Keras model;
-        `kind` of processor and `versions` of the packages.
+        `loss` and gradient `norm` of each epoch of each stage; `measures` without a unit, if any (those with one are times, file
+        sizes and derived numbers); `score`, the NLL (in the task `rotated` the error) on val of the predictor that `train`
+        returned; `weights`, the hash of its weights, empty unless it is a Keras model; `kind` of processor; `versions` of the
+        packages.
     """
     experiment = execution.load_script(script)
     setting = setting_of(experiment, arm)
@@ -42,7 +42,7 @@ def values(script: pathlib.Path, arm: str, strategy: tf.distribute.Strategy) -> 
         arguments=experiment.arguments(arm),
         setting=setting,
         dataset=load(setting.dataset, setting.image_size, setting.colour),
-        folder=script.parent,  # nothing is written
+        folder=script.parent,  # not written to
         keep=None,
         checkpoint_steps=None,
         writes=False,
@@ -70,7 +70,7 @@ def main() -> None:
     output, *numbers = sys.argv[1:5]
     replicas, part, parts = map(int, numbers)
     strategy = execution.start(1, replicas, 1, True)
-    gc.freeze()  # what the imports made is not looked through after each trial, which would take as long as its training
+    gc.freeze()  # the garbage collector skips objects of the imports, which would take as long as training a case
     arms = []
     for script in map(pathlib.Path, sys.argv[5:]):
         experiment = execution.load_script(script)

@@ -128,8 +128,11 @@ SAID = {
     "tape": ("an optimizer is applied by trial.fit alone; .* trial.fit(model, step=…)", "].apply("),
     "tape by hand": ("a model that trial.fit has trained; .* trial.fit(model, step=…). Received: Functional 'small_cnn'", ""),
     "model.fit": ("a model is trained by trial.fit alone; .* Received: fit of Functional 'small_cnn'", "model.fit("),
-    "other model": ("loaded or set (set_weights). Received: Functional 'small_cnn', whose conv1_1/kernel is as it was drawn", ""),
-    "embedding": ("must put out 10 numbers per image: (None, 10). Received: (None, 12) (", "trial.fit(wide"),
+    "other model": (
+        "loaded or set (set_weights). Received: Functional 'small_cnn', whose conv1_1/kernel has its random initial values",
+        "",
+    ),
+    "embedding": ("output shape must be (None, 10): use Dense(10). Received: (None, 12) (", "trial.fit(wide"),
     "breakpoint": ("need a terminal, .* make exp-NN DEBUG=1", "breakpoint()"),
     "pdb": ("need a terminal, .* make exp-NN DEBUG=1", 'if what == "input"'),
     "input": ("need a terminal, .* make exp-NN DEBUG=1", 'input("'),

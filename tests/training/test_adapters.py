@@ -3,14 +3,14 @@ import numpy as np
 from keras import layers
 
 from common.data.streams import Streams
-from common.training.adapters import shares
+from common.training.adapters import split_batch
 from common.training.seeding import seeded_weights
 
 
-def test_a_batch_is_shared_evenly_and_one_too_small_is_taken_by_all():
-    bounds, count = shares(7, 3)
+def test_a_batch_is_split_evenly_and_a_small_one_goes_to_every_replica():
+    bounds, count = split_batch(7, 3)
     assert (bounds.tolist(), count) == ([[0, 3, 5], [3, 5, 7]], 7)
-    bounds, count = shares(2, 4)
+    bounds, count = split_batch(2, 4)
     assert (bounds.tolist(), count) == ([[0] * 4, [2] * 4], 8)
 
 
@@ -23,7 +23,7 @@ def _net(dropout, width=4):
         return keras.Model(inputs, layers.Dense(3, name="logits")(x))
 
 
-def test_a_dropout_layer_moves_no_other_layers_weights():
+def test_a_dropout_layer_does_not_change_the_weights_of_other_layers():
     plain, dropped = _net(False), _net(True)
     for name in ("hidden", "logits"):
         for a, b in zip(plain.get_layer(name).get_weights(), dropped.get_layer(name).get_weights(), strict=True):
@@ -40,7 +40,7 @@ def test_initial_weights_depend_on_seed_layer_and_shape():
     assert not np.array_equal(other.get_weights()[0], hidden)
 
 
-def test_weights_of_one_layer_are_told_apart_also_without_names():
+def test_unnamed_weights_of_one_layer_differ():
     class Two(layers.Layer):
         def build(self, _):
             self.a, self.b = self.add_weight(shape=(3, 3)), self.add_weight(shape=(3, 3))
@@ -53,7 +53,7 @@ def test_weights_of_one_layer_are_told_apart_also_without_names():
     assert np.array_equal(first.a, second.a)
 
 
-def test_an_initialisers_own_seed_is_respected_and_the_hook_is_removed():
+def test_an_explicit_seed_of_an_initialiser_is_used_and_keras_is_restored_afterwards():
     def kernel():
         layer = layers.Dense(4, kernel_initializer=keras.initializers.GlorotUniform(seed=11), name="hidden")
         layer.build((None, 6))

@@ -1,4 +1,4 @@
-"""What `Trial.fit` cannot be given is one line, before anything is trained."""
+"""Invalid arguments of `Trial.fit` are refused in one line, before training starts."""
 
 import types
 
@@ -16,7 +16,7 @@ from common.models import small_cnn
 
 
 class Net(keras.Model):
-    """Subclassed."""
+    """A subclassed model."""
 
     def __init__(self):
         super().__init__()
@@ -55,11 +55,11 @@ WRONG = {
     "two outputs": (lambda _: {"model": two_outputs()}, "Received: 1 inputs and 2 outputs"),
     "other images": (
         lambda _: {"model": for_colours()},
-        r"there are, \(28, 28, 1\): .*Input\(trial.input_shape\). Received: \(32, 32, 3\)",
+        r"of the images, \(28, 28, 1\): .*Input\(trial.input_shape\). Received: \(32, 32, 3\)",
     ),
     "no model": (lambda _: {"model": small_cnn}, "model must be a keras.Model. Received: function small_cnn"),
-    "a name of an optimizer": (lambda _: {"optimizer": "adam"}, "made in train.* Received: 'adam'"),
-    "a class of optimizers": (lambda _: {"optimizer": optimizers.SGD}, "made in train.* Received: <class"),
+    "a name of an optimizer": (lambda _: {"optimizer": "adam"}, "created in train.* Received: 'adam'"),
+    "a class of optimizers": (lambda _: {"optimizer": optimizers.SGD}, "created in train.* Received: <class"),
     "a Keras layer": (
         lambda _: {"augment": [layers.RandomFlip(name="flip")]},
         "put it into the model instead. Received: RandomFlip 'flip'",
@@ -68,7 +68,7 @@ WRONG = {
     "no augmentation": (lambda _: {"augment": None}, "augment must be a list: .* Received: None"),
     "one not called": (lambda _: {"augment": [augment.flip]}, r"augment=\[flip\(\)\]. Received: flip itself"),
     "one of images alone": (lambda _: {"augment": [lambda images: images]}, "Received: function <lambda>"),
-    "one without a name": (lambda _: {"augment": [Unnamed()]}, "a function, with a name, .* Received: .* Unnamed"),
+    "one without a name": (lambda _: {"augment": [Unnamed()]}, "a named function .* Received: .* Unnamed"),
     "a callback alone": (lambda _: {"callbacks": callbacks.EarlyStopping()}, "must be a list: .* Received: keras EarlyStopping"),
     "a function alone": (lambda _: {"callbacks": print}, "must be a list: .* Received: function print"),
     "a generator of callbacks": (
@@ -85,17 +85,17 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize(("given", "said"), WRONG.values(), ids=WRONG.keys())
-def test_what_fit_cannot_be_given_is_named(make_trial, given, said):
+@pytest.mark.parametrize(("options", "message"), WRONG.values(), ids=WRONG.keys())
+def test_invalid_arguments_of_fit_are_refused_by_name(make_trial, options, message):
     trial = make_trial()
     right = {"model": small_cnn(trial, widths=(4,)), "optimizer": optimizers.SGD(0.1)}
-    with pytest.raises(Misuse, match=said) as refused:
-        trial.fit(**right | given(trial))
+    with pytest.raises(Misuse, match=message) as refused:
+        trial.fit(**right | options(trial))
     assert "\n" not in str(refused.value)
     assert trial.fits == {}
 
 
-def test_what_a_refusal_recommends_is_taken(make_trial):
+def test_the_remedies_of_error_messages_work(make_trial):
     trial = make_trial(epochs=1)
     inputs = keras.Input(trial.input_shape)
     wrapped = keras.Model(inputs, Net()(layers.RandomFlip(name="flip")(inputs)))
@@ -105,10 +105,10 @@ def test_what_a_refusal_recommends_is_taken(make_trial):
     assert trial.fits["fit"].steps == 2
 
 
-def test_class_weights_that_name_no_class_are_refused(make_trial):
+def test_invalid_class_weights_are_refused(make_trial):
     trial = make_trial(train_size=32, epochs=1)
-    for given, said in (
-        ({"3": 2.0}, "names a class that is not there: write a list of 10 weights.* Received: '3'"),
+    for given, message in (
+        ({"3": 2.0}, "has an unknown class: write a list of 10 weights.* Received: '3'"),
         ({10: 2.0}, "Received: 10"),
         ({True: 2.0}, "Received: True"),
         ([1.0] * 9, r"one weight for each class.* Received: shape \(9,\)"),
@@ -118,14 +118,14 @@ def test_class_weights_that_name_no_class_are_refused(make_trial):
         ([0.0] * 10, "not all 0. Received: 0"),
         (["a"] * 10, "must be numbers"),
     ):
-        refused(trial, said, class_weight=given)
+        refused(trial, message, class_weight=given)
     for task, loss in ((tasks.tiles, BINARY), (tasks.rotated, losses.MeanSquaredError())):
-        refused(as_task(make_trial(train_size=32), task), "needs one class per image", class_weight=[1.0] * 10, loss=loss)
+        refused(as_task(make_trial(train_size=32), task), "one class per image", class_weight=[1.0] * 10, loss=loss)
 
 
-def test_sample_weights_that_fit_no_example_are_refused(make_trial):
+def test_invalid_sample_weights_are_refused(make_trial):
     trial = make_trial(train_size=32, epochs=1)
-    for given, said in (
+    for given, message in (
         (np.ones(31), r"each of the 32 examples of train. Received: \(31,\)"),
         (lambda split: np.ones(3), r"Received: \(3,\)"),
         (-np.ones(32), "Received: -1.0"),
@@ -136,7 +136,7 @@ def test_sample_weights_that_fit_no_example_are_refused(make_trial):
         (lambda split: np.ones(32) if len(split) == 32 else None, "sample_weight of val must be numbers. Received: None"),
         (lambda split: np.ones(32), r"examples of val. Received: \(32,\)"),
     ):
-        refused(trial, said, sample_weight=given)
+        refused(trial, message, sample_weight=given)
 
 
 class Stepping(Subclass):
@@ -144,7 +144,7 @@ class Stepping(Subclass):
         return {}
 
 
-def test_a_model_that_wants_to_be_trained_in_its_own_way_is_refused(make_trial):
+def test_custom_training_methods_and_compiled_models_are_refused(make_trial):
     trial = make_trial(train_size=32, epochs=1)
 
     def compiled(*, named=None, **options):
@@ -160,41 +160,41 @@ def test_a_model_that_wants_to_be_trained_in_its_own_way_is_refused(make_trial):
         model.compute_loss = lambda **_: 0.0
         return model
 
-    refused(trial, "own train_step would be ignored.* Received: Stepping", lambda trial: Stepping(10))
-    refused(trial, "own compute_loss would be ignored", patched)
+    refused(trial, "train_step of a model would be ignored.* Received: Stepping", lambda trial: Stepping(10))
+    refused(trial, "compute_loss of a model would be ignored", patched)
     refused(trial, r"leave compile\(\) out.*: loss, metrics", compiled(optimizer="adam", loss="mse", metrics=["accuracy"]))
     refused(trial, r"leave compile\(\) out", compiled(optimizer="adam"))
     refused(trial, "leave batch_size out.* Received: batch_size=16", lambda trial: network(trial, batch_size=16))
     nine = types.SimpleNamespace(input_shape=trial.input_shape, classes=9)
-    refused(trial, r"put out 10 numbers per image.* Received: \(None, 9\)", lambda _: network(nine))
+    refused(trial, r"output shape must be \(None, 10\).* Received: \(None, 9\)", lambda _: network(nine))
 
 
-def test_optimizers_are_made_anew_for_each_fit(make_trial):
+def test_optimizers_must_be_new_for_each_fit(make_trial):
     trial = make_trial(train_size=32, epochs=1)
     used = optimizers.SGD(0.1)
     trial.fit(network(trial), optimizer=used, stage="first")
     built, wrapped = optimizers.SGD(0.1), optimizers.SGD(0.1)
     for one in (built, wrapped):
         one.build(network(trial).trainable_variables)
-    for given, said in (
+    for given, message in (
         ("adam", "Received: 'adam'"),
-        (optimizers.Adam, "an object made in train"),
-        (used, "made anew for each fit: this one has been built before. Received: sgd"),
-        (built, "this one has been built before"),
-        (optimizers.LossScaleOptimizer(wrapped), "this one has been built before"),
+        (optimizers.Adam, "an instance created in train"),
+        (used, "needs a new optimizer, but this one is already built. Received: sgd"),
+        (built, "this one is already built"),
+        (optimizers.LossScaleOptimizer(wrapped), "this one is already built"),
         ({"logits": optimizers.SGD(0.1)}, "needs a step"),
     ):
-        refused(trial, said, optimizer=given)
+        refused(trial, message, optimizer=given)
     one = optimizers.SGD(0.1)
     step = lambda model, images, targets, seed: None  # noqa: E731
-    refused(trial, "an optimizer of its own", optimizer={"logits": one, "flatten": one}, step=step)
+    refused(trial, "a separate optimizer", optimizer={"logits": one, "flatten": one}, step=step)
     for count in (0, 1.5, True):
         refused(trial, "epochs must be a whole number", epochs=count)
 
 
-def test_callbacks_that_could_do_nothing_are_refused(make_trial):
+def test_callbacks_without_effect_are_refused(make_trial):
     trial = make_trial(train_size=32, epochs=1)
-    refused(trial, "watches what no epoch measures.*val_accuracy.*'val_acc'", callbacks=[callbacks.EarlyStopping("val_acc")])
+    refused(trial, "EarlyStopping must monitor one of .*val_accuracy.*'val_acc'", callbacks=[callbacks.EarlyStopping("val_acc")])
     averaged = optimizers.SGD(0.1, use_ema=True)
     refused(trial, "leave SwapEMAWeights out", optimizer=averaged, callbacks=[callbacks.SwapEMAWeights()])
     players = {name: optimizers.SGD(0.1) for name in ("up", "down")}
@@ -202,11 +202,11 @@ def test_callbacks_that_could_do_nothing_are_refused(make_trial):
     refused(trial, "one optimizer of several", two_players, optimizer=players, step=against, callbacks=[rates], loss=None)
 
 
-def test_images_and_labels_of_ones_own_are_checked():
+def test_images_and_labels_of_a_user_are_checked():
     images, labels = np.zeros((4, 8, 8, 1), np.uint8), np.arange(4)
     assert Split.of(images, labels.astype(np.int32), 4).labels.dtype == np.int64
     assert Split.of(images, labels, None).labels.dtype == np.float32
-    for wrong, said in (
+    for wrong, message in (
         ((images / 255.0, labels, 4), r"np.round\(255 \* images\).* Received: float64"),
         ((images[..., 0], labels, 4), r"\[n, height, width, channels\].* Received: uint8 \(4, 8, 8\)"),
         ((images, labels, 3), "of 3 classes are 0 … 2. Received: 3"),
@@ -215,7 +215,7 @@ def test_images_and_labels_of_ones_own_are_checked():
         ((images, labels[:3], 4), "4 images and 3 labels"),
         ((images, np.array([0, 1, 2, np.nan]), None), "finite numbers"),
     ):
-        with pytest.raises(Misuse, match=said):
+        with pytest.raises(Misuse, match=message):
             Split.of(*wrong)
     split = Split.of(images, labels, 4)
     with pytest.raises(Misuse, match="Received: float64"):
@@ -226,18 +226,18 @@ def test_images_and_labels_of_ones_own_are_checked():
         split.relabelled(labels[:3])
 
 
-def test_other_examples_must_fit_the_trial(make_trial):
+def test_other_splits_must_fit_the_trial(make_trial):
     trial = make_trial(train_size=32, epochs=1)
     wide = Split.of(np.zeros((4, 8, 9, 1), np.uint8), np.arange(4), 10)
-    refused(trial, r"of the trial's shape .* Received: \(8, 9, 1\) to train on", on=wide)
+    refused(trial, r"the trial's shape .* Received: \(8, 9, 1\) in the train split", on=wide)
     few = trial.train.relabelled(trial.train.labels % 5, classes=5)
     refused(trial, "the same classes. Received: 5 and 10", on=few)
-    refused(trial, "no example to val on", validate=trial.val.take(np.arange(0)))
+    refused(trial, "the val split must not be empty", validate=trial.val.take(np.arange(0)))
     with pytest.raises(Misuse, match="Received: float64"):
         trial.predict(network(trial), trial.val.images / 255.0)
 
 
-def test_what_is_drawn_of_a_sorted_folder_is_of_all_classes(make_trial):
+def test_samples_of_a_sorted_split_are_stratified(make_trial):
     trial = make_trial(train_size=100)
     by_class = trial.train.take(np.argsort(trial.train.labels, kind="stable"))
     drawn = by_class.drawn(20, trial.streams, "x")

@@ -8,7 +8,7 @@ from common.training.augmentation import apply, draws
 ALL = [augment.flip(), augment.rotation(), augment.translation(), augment.crop()]
 
 
-def test_draws_belong_to_the_example_whatever_the_arm():
+def test_draws_depend_on_the_example_and_not_on_other_augmentations():
     alone = draws(Streams(1), 2, [ALL[0]], 100)
     among = draws(Streams(1), 2, ALL, 100)
     assert np.array_equal(alone[:, 0], among[:, 0])
@@ -19,12 +19,12 @@ def test_draws_belong_to_the_example_whatever_the_arm():
     assert 0 <= among.min() <= among.max() < 1
 
 
-def test_the_same_augmentation_twice_draws_twice():
+def test_the_same_augmentation_applied_twice_has_different_draws():
     twice = draws(Streams(0), 0, [ALL[2], ALL[2]], 10)
     assert not np.array_equal(twice[:, 0], twice[:, 1])
 
 
-def test_an_example_is_changed_alike_in_any_batch():
+def test_augmentation_of_an_example_does_not_depend_on_its_batch():
     images = np.random.default_rng(0).uniform(0, 255, (6, 8, 8, 3)).astype(np.float32)
     uniforms = draws(Streams(0), 0, ALL, 6)
     together, _ = apply(ALL, tf.constant(images), tf.zeros((6, 2)), tf.constant(uniforms))

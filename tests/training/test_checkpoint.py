@@ -12,7 +12,7 @@ class Counting(keras.callbacks.Callback):
         self.field = field
 
 
-def test_values_come_back_exactly():
+def test_values_are_restored_exactly():
     value = {
         "floats": [0.1, float("inf"), np.float32(1 / 3), np.int64(2**60)],
         "nested": {"tuple": (1, "a", None, True)},
@@ -30,16 +30,16 @@ def test_values_come_back_exactly():
 
 @pytest.mark.parametrize("field", [{1, 2}, object(), np.random.default_rng(0)], ids=["set", "object", "generator"])
 def test_a_callback_that_cannot_be_saved_is_named(field):
-    with pytest.raises(Misuse, match="Counting holds `field`.*unsaved") as caught:
+    with pytest.raises(Misuse, match="unsaved.* Received: `field` of Counting, of type") as caught:
         checkpoint.callback_state(Counting(field))
     assert "\n" not in str(caught.value)
     assert checkpoint.callback_state(checkpoint.unsaved(Counting(field))) is None
 
 
-def test_functions_may_be_held_unless_they_close_over_changing_state():
+def test_functions_that_close_over_mutable_state_are_refused():
     seen = []
     assert "field" not in checkpoint.callback_state(Counting(lambda epoch: 0.1 / (1 + epoch)))
-    with pytest.raises(Misuse, match="Counting holds `field`"):
+    with pytest.raises(Misuse, match="Received: `field` of Counting"):
         checkpoint.callback_state(Counting(lambda epoch: seen.append(epoch)))
 
 
@@ -65,8 +65,8 @@ def save(folder, variable, value, position):
 
 
 def restore(folder, variable):
-    said = []
-    return checkpoint.restore(folder, "fit", {"model": [variable]}, said.append), said
+    warnings = []
+    return checkpoint.restore(folder, "fit", {"model": [variable]}, warnings.append), warnings
 
 
 def test_the_newest_of_two_generations_is_restored(tmp_path, variable):
@@ -79,7 +79,7 @@ def test_the_newest_of_two_generations_is_restored(tmp_path, variable):
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "other model"])
-def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, variable, damage):
+def test_the_previous_checkpoint_replaces_a_damaged_one(tmp_path, variable, damage):
     save(tmp_path, variable, 1.0, 1)
     save(tmp_path, variable, 2.0, 2)
     path = tmp_path / "fit-000000002.npz"
@@ -92,11 +92,11 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, variable, d
     else:
         checkpoint.save(tmp_path, "fit", 2, {"value": 2.0}, {"model": [keras.Variable(np.zeros(7))]})
     variable.assign(np.zeros(4))
-    state, said = restore(tmp_path, variable)
+    state, warnings = restore(tmp_path, variable)
     assert state == {"value": 1.0}
     assert np.array_equal(variable.numpy(), np.full(4, 1.0))
-    assert len(said) == 1
-    assert "fit-000000002.npz is damaged" in said[0]
+    assert len(warnings) == 1
+    assert "fit-000000002.npz is damaged" in warnings[0]
 
 
 def test_nothing_to_restore(tmp_path, variable):

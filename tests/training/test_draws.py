@@ -1,4 +1,4 @@
-"""What `train` and callbacks draw from global generators follows the seed alone, and goes on after a kill."""
+"""Draws of `train` and callbacks from global generators depend only on the seed, and are resumed after a kill."""
 
 import keras
 import numpy as np
@@ -44,7 +44,7 @@ def draws():
 
 
 class Shake(callbacks.Callback):
-    """Moves a bias by all that is drawn as an epoch begins; dies in the second update of the second epoch, if it is to."""
+    """Adds draws to a bias at the start of each epoch; kills the process in the second update of the second epoch if `kill`."""
 
     def __init__(self, kill):
         super().__init__()
@@ -83,7 +83,7 @@ experiment = Experiment(train, arms=ARMS, setting=Setting("digits", epochs=3, ba
 '''
 
 
-def test_draws_follow_the_seed_alone_also_after_a_kill(tmp_path):
+def test_global_draws_depend_only_on_the_seed_also_after_a_kill(tmp_path):
     script, options = write(tmp_path, SCRIPT), ["--results", tmp_path / "out", "--jobs", "1", "--checkpoint-steps", "1"]
     for _ in range(2):
         done = run_script(script, options)
@@ -104,13 +104,13 @@ def test_draws_follow_the_seed_alone_also_after_a_kill(tmp_path):
 
 @pytest.mark.parametrize("before", [0, 2])
 def test_the_first_draws_are_those_of_freshly_seeded_generators(before):
-    """Got in another way: NumPy's own generator at the same seed, and Keras' at the state that its seed begins with."""
+    """Reference: a generator of NumPy with the same seed, and the first state of a `SeedGenerator` of Keras."""
     streams = Streams(4)
     seed = streams.key("init", "global")
     with seeded_weights(streams), seeded_draws(streams):
         for _ in range(before):
             keras.layers.Dropout(0.5)
         assert np.random.normal() == np.random.RandomState(seed).normal()
-        own = keras.random.normal((3,))
+        drawn = keras.random.normal((3,))
     state = keras.random.SeedGenerator(seed).next(ordered=False)
-    assert np.array_equal(own, keras.src.backend.random.tf.random.stateless_normal((3,), seed=state))
+    assert np.array_equal(drawn, keras.src.backend.random.tf.random.stateless_normal((3,), seed=state))

@@ -17,7 +17,7 @@ from common.training.seeding import seeded_weights
 
 
 def linear(trial, **options):
-    """Softmax regression: small enough for NumPy."""
+    """Softmax regression, which NumPy can reproduce."""
     inputs = keras.Input(trial.input_shape)
     x = layers.Flatten(name="flatten")(layers.Rescaling(1 / 255, name="rescale")(inputs))
     return keras.Model(inputs, layers.Dense(trial.classes, name="logits", **options)(x))
@@ -49,7 +49,7 @@ def test_one_batch_can_be_overfitted(make_trial):
 
 
 def numpy_epoch(trial, weights, bias, rate, l2=0.0, momentum=0.0, clip=None, class_weight=None):
-    """Softmax regression trained for an epoch, with the mean loss + l2·Σw² and Keras' momentum; also the mean gradient norm."""
+    """Reference in NumPy: one epoch of softmax regression. Returns weights, bias, mean loss with penalty, mean gradient norm."""
     x_all = trial.train.images.reshape(len(trial.train), -1) / 255
     y_all = np.eye(trial.classes)[trial.train.labels]
     factor = np.ones(trial.classes) if class_weight is None else np.asarray(class_weight)
@@ -87,7 +87,7 @@ def numpy_epoch(trial, weights, bias, rate, l2=0.0, momentum=0.0, clip=None, cla
     ids=["plain", "l2", "momentum", "clipped", "class weights", "sparse labels"],
 )
 def test_an_epoch_agrees_with_numpy(make_trial, options, fit_options, reference):
-    trial = make_trial(train_size=50, batch_size=16, epochs=1)  # the last batch has 2 examples, and counts by them
+    trial = make_trial(train_size=50, batch_size=16, epochs=1)  # the last batch has 2 examples
     model = seeded(trial, linear, **options)
     weights, bias = model.get_weights()
     made = {key: value() if key == "optimizer" else value for key, value in fit_options.items()}
@@ -128,7 +128,7 @@ def test_dropout_masks_follow_the_seed_and_the_layer_not_the_construction_order(
     assert not np.array_equal(weights[0], weights[2])
 
 
-def test_epochs_are_shuffled_anew_and_by_seed(make_trial):
+def test_each_epoch_has_another_order(make_trial):
     trial = make_trial()
     orders = [trial.streams.generator("order", epoch).permutation(64) for epoch in (0, 1)]
     assert not np.array_equal(*orders)
@@ -155,7 +155,7 @@ def test_callbacks_work_as_in_keras(make_trial, tmp_path):
             keras.callbacks.TensorBoard(tmp_path / "board"),
         ],
     )
-    assert rates == [0.1, 0.05, 0.025]  # the first epoch always improves, then two that do not
+    assert rates == [0.1, 0.05, 0.025]  # the first epoch always improves, the next two do not
     assert done.epoch == 3
     assert list((tmp_path / "board").rglob("events*"))
     assert arrays_equal(model.get_weights(), stop.best_weights)
@@ -179,7 +179,7 @@ def test_a_schedule_ends_with_the_run(make_trial):
 
 
 @pytest.mark.parametrize(
-    ("loss", "said"),
+    ("loss", "message"),
     [
         ("categorical_crossentropy", "Received: 'categorical_crossentropy'"),
         (losses.CategoricalCrossentropy(), "Received: CategoricalCrossentropy"),
@@ -190,13 +190,13 @@ def test_a_schedule_ends_with_the_run(make_trial):
         (losses.MeanSquaredError(reduction="sum"), "reduction='sum'"),
     ],
 )
-def test_a_loss_that_would_train_wrongly_is_refused(make_trial, loss, said):
+def test_a_loss_that_would_train_wrongly_is_refused(make_trial, loss, message):
     trial = make_trial()
-    with pytest.raises(Misuse, match=said):
+    with pytest.raises(Misuse, match=message):
         trial.fit(linear(trial), optimizer=optimizers.SGD(), loss=loss)
 
 
-def test_a_function_that_was_told_to_take_logits_is_a_loss(make_trial):
+def test_a_loss_function_with_from_logits_bound_to_true_is_accepted(make_trial):
     trial = make_trial()
     loss = functools.partial(losses.categorical_crossentropy, from_logits=True)
     assert fit(trial, seeded(trial, linear), loss=loss).history[0]["train_loss"] < 4
@@ -225,7 +225,7 @@ def test_the_best_epoch_is_the_one_of_highest_val_accuracy_then_lowest_nll(make_
     assert done.best["epoch"] == ranked[0]["epoch"]
 
 
-def test_stages_need_names_of_their_own(make_trial):
+def test_stages_need_different_names(make_trial):
     trial = make_trial(epochs=1)
     model = seeded(trial, linear)
     fit(trial, model, stage="first")
@@ -253,7 +253,7 @@ class Interrupted(Exception):
 
 
 @pytest.mark.parametrize("at", [3, 6, 8, 11])
-def test_interrupted_within_an_epoch_it_goes_on_bit_for_bit(make_trial, tmp_path, at):
+def test_a_trial_interrupted_within_an_epoch_resumes_bit_for_bit(make_trial, tmp_path, at):
     """Dropout, augmentation, batch norm, callbacks with state and a step that draws noise; 4 updates an epoch."""
 
     def run(folder, stop_at=None):
@@ -352,12 +352,12 @@ def test_mixed_precision_trains_float32_weights_to_about_the_same_losses(make_tr
     assert model.compute_dtype == precision.removeprefix("mixed_")
     assert model.get_weights()[0].dtype == np.float32
     for exact, rounded in zip(*histories, strict=True):
-        for name in ("train_loss", "val_nll", "gradient_norm"):  # unscaled, where the loss is scaled
+        for name in ("train_loss", "val_nll", "gradient_norm"):  # without the loss scale
             assert rounded[name] == pytest.approx(exact[name], rel=0.03)
     assert histories[0][0]["train_loss"] != histories[1][0]["train_loss"]
 
 
-def test_stages_do_not_repeat_each_others_order_or_masks(make_trial):
+def test_stages_have_different_orders_and_masks(make_trial):
     trial = make_trial(epochs=1)
     asked = []
     original = trial.streams.generator
@@ -398,7 +398,7 @@ def test_a_stage_may_train_and_validate_on_other_examples(make_trial):
     assert np.array_equal(trial.predict(model, rest.images), outputs)
 
 
-def test_the_last_stage_sees_what_it_would_see_without_another(make_trial, tmp_path):
+def test_the_stage_fit_has_the_same_batches_with_and_without_an_earlier_stage(make_trial, tmp_path):
     alone, after = (make_trial(folder=tmp_path / name, epochs=2) for name in ("alone", "after"))
     fit(after, seeded(after, linear), stage="pretrain", on=after.val)
     noisy = functools.partial(models.small_cnn, widths=(4,), dropout=0.5)
@@ -407,7 +407,7 @@ def test_the_last_stage_sees_what_it_would_see_without_another(make_trial, tmp_p
     assert [row["train_loss"] for row in first] == [row["train_loss"] for row in second]
 
 
-def test_the_norm_of_each_update_is_kept(make_trial):
+def test_the_gradient_norm_of_each_update_is_recorded(make_trial):
     trial = make_trial(train_size=64, batch_size=16, epochs=2)
     done = fit(trial, seeded(trial, linear))
     assert len(done.norms) == done.steps == 8
@@ -446,7 +446,7 @@ def test_two_players_each_train_their_own_layers(make_trial):
     # The bias' gradient is −1 or +1 in each of the 4 updates.
     assert model.get_layer("up").get_weights()[1] == pytest.approx([0.4])
     assert model.get_layer("down").get_weights()[1] == pytest.approx([-0.4])
-    assert "val_accuracy" not in history[0]  # it is no predictor
+    assert "val_accuracy" not in history[0]  # the model is not a predictor
 
 
 def test_batch_norm_statistics_are_those_of_the_train_split(make_trial):
@@ -471,19 +471,19 @@ def test_frozen_batch_norm_keeps_its_statistics(make_trial):
     assert np.array_equal(model.get_layer("norm1_1").moving_mean, np.zeros(4))
 
 
-def test_a_callback_of_ones_own_cannot_move_one_rate_of_two(make_trial):
+def test_a_callback_that_changes_one_of_two_learning_rates_is_refused(make_trial):
     class Halve(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
             self.model.optimizer.learning_rate = 0.05
 
     trial = make_trial(train_size=32, epochs=2)
     players = {name: optimizers.SGD(0.1) for name in ("up", "down")}
-    with pytest.raises(Misuse, match="rate of one optimizer of several.* Received: 0.1, then 0.05"):
+    with pytest.raises(Misuse, match="no callback may change a learning rate.* Received: 0.1, then 0.05"):
         trial.fit(two_players(trial), optimizer=players, step=against, callbacks=[Halve()])
 
 
 class Moved(keras.callbacks.Callback):
-    """Changes the rate within an epoch, then dies if it is to."""
+    """Changes the learning rate within an epoch, then raises `Interrupted` if `dies`."""
 
     def __init__(self, at, dies):
         super().__init__()
@@ -498,18 +498,18 @@ class Moved(keras.callbacks.Callback):
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.0])
-def test_a_rate_that_one_of_two_optimizers_started_with_is_known_after_a_kill(make_trial, rate):
+def test_a_change_of_one_of_two_learning_rates_is_refused_after_a_kill_too(make_trial, rate):
     for dies, raised in ((True, Interrupted), (False, Misuse)):
         trial = make_trial(train_size=64, epochs=1, checkpoint_steps=1)
         players = {name: optimizers.SGD(rate) for name in ("up", "down")}
-        with pytest.raises(raised, match=None if dies else f"of several.* Received: {rate:g}, then 0.05"):
+        with pytest.raises(raised, match=None if dies else f"several optimizers.* Received: {rate:g}, then 0.05"):
             trial.fit(two_players(trial), optimizer=players, step=against, callbacks=[trial.unsaved(Moved(1, dies))])
     assert trial.resumes == 1
-    assert trial.fits["fit"].batches == 1  # it is refused at once, not after another epoch
+    assert trial.fits["fit"].batches == 1  # it is refused after the first update
 
 
 class Running:
-    """Cross-entropies times 1 + their running mean, which is a variable made when it is first needed, or at once."""
+    """Cross-entropy times 1 + its running mean, a variable that is created at once, or in the first call if `late`."""
 
     __name__ = "running"
 
@@ -525,7 +525,7 @@ class Running:
 
 
 @pytest.mark.parametrize("late", [False, True])
-def test_a_loss_that_keeps_a_running_mean_counts_updates_alone(make_trial, late):
+def test_a_running_mean_in_a_loss_is_changed_by_updates_only(make_trial, late):
     trial = make_trial(train_size=40, batch_size=40, epochs=3)
     model, loss, seen = seeded(trial, linear), Running(late), tf.Variable(0)
 
@@ -548,27 +548,27 @@ def test_a_loss_that_keeps_a_running_mean_counts_updates_alone(make_trial, late)
     assert int(seen) == 3
 
 
-def test_a_loss_is_validated_with_what_its_step_holds_and_leaves_it(make_trial):
-    """A loss that the step does not call: what it writes in validation, the step would read."""
-    held = tf.Variable(0.0)
+def test_validation_restores_variables_that_a_loss_writes(make_trial):
+    """The step reads a variable that only the loss writes, in validation."""
+    count = tf.Variable(0.0)
 
     def loss(targets, logits):
-        held.assign_add(1.0)
-        return tf.nn.softmax_cross_entropy_with_logits(targets, logits) + held
+        count.assign_add(1.0)
+        return tf.nn.softmax_cross_entropy_with_logits(targets, logits) + count
 
     def step(model, images, targets, seed):
         logits = model(images, training=True)
-        return tf.nn.softmax_cross_entropy_with_logits(targets, logits) + 100 * held, logits
+        return tf.nn.softmax_cross_entropy_with_logits(targets, logits) + 100 * count, logits
 
     trial = make_trial(epochs=3)
     history = fit(trial, seeded(trial, linear), loss=loss, step=step).history
-    assert float(held) == 0
+    assert float(count) == 0
     assert all(row["train_loss"] < 5 for row in history)
     assert [row["val_loss"] - row["val_nll"] for row in history] == pytest.approx([1, 1, 1], abs=1e-5)
 
 
 class Calls(layers.Layer):
-    """Counts its calls, in a weight of its own and in a variable of the script's."""
+    """Counts its calls in a weight and in a variable of the script."""
 
     def __init__(self, shared, **options):
         super().__init__(**options)
@@ -583,7 +583,7 @@ class Calls(layers.Layer):
         return x
 
 
-def test_validation_and_the_look_at_the_head_leave_what_a_layer_counts(make_trial):
+def test_validation_and_probes_restore_the_counters_of_layers(make_trial):
     trial, shared = make_trial(train_size=64, batch_size=16, epochs=2), tf.Variable(0)
     inputs = keras.Input(trial.input_shape)
     x = Calls(shared, name="calls")(layers.Flatten(name="flatten")(inputs))
@@ -602,6 +602,6 @@ def test_a_loss_that_writes_to_a_table_is_refused(make_trial):
         return tf.nn.softmax_cross_entropy_with_logits(targets, logits)
 
     trial = make_trial()
-    with pytest.raises(Misuse, match="hold variables. Received: a lookup table or a queue"):
+    with pytest.raises(Misuse, match="use tf.Variable. Received: a lookup table or a queue"):
         fit(trial, seeded(trial, linear), loss=loss)
     assert int(table.size()) == 0

@@ -1,4 +1,4 @@
-"""What is measured is what is returned: curves, best epochs, losses and rates, each against another way to the same number."""
+"""Curves, best epochs, losses and learning rates agree with other computations from the returned models."""
 
 import keras
 import numpy as np
@@ -27,7 +27,7 @@ def of_val(trial, model):
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
-def test_with_moving_averages_curves_and_best_weights_are_those_of_the_averages(make_trial, precision):
+def test_with_moving_averages_curves_and_best_weights_use_the_averages(make_trial, precision):
     keras.config.set_dtype_policy(precision)
     try:
         trial = make_trial(epochs=3)
@@ -45,7 +45,7 @@ def test_with_moving_averages_curves_and_best_weights_are_those_of_the_averages(
     assert of_val(trial, model)[0] == done.best["val_accuracy"]
 
 
-def test_the_last_point_of_the_curves_is_what_training_returns_and_raw_weights_go_on(make_trial, tmp_path):
+def test_the_last_validation_is_that_of_the_returned_weights_and_averages_do_not_change_updates(make_trial, tmp_path):
     ends = []
     for average in (True, False):
         trial = make_trial(folder=tmp_path / str(average), epochs=2)
@@ -73,7 +73,7 @@ class Adding(layers.Layer):
         return x
 
 
-def test_val_loss_holds_weights_of_classes_and_examples_and_all_penalties(make_trial):
+def test_val_loss_includes_class_weights_sample_weights_and_penalties(make_trial):
     trial = make_trial(train_size=30, epochs=1, batch_size=7)
     inputs = keras.Input(trial.input_shape)
     x = layers.Flatten()(Adding(name="adding")(inputs))
@@ -81,22 +81,22 @@ def test_val_loss_holds_weights_of_classes_and_examples_and_all_penalties(make_t
     model = keras.Model(inputs, layers.Dense(10, kernel_regularizer=keras.regularizers.L2(0.1), name="logits")(x))
     factors = np.arange(10) / 3
 
-    def own(split):
+    def sample_weight(split):
         return 1 + split.ids % 3
 
-    # A rate that changes nothing: train_loss is then that of the same weights.
-    row = fit(trial, model, optimizer=optimizers.SGD(0.0), class_weight=factors, sample_weight=own).history[-1]
+    # With learning rate 0, train_loss and val_loss are those of the same weights.
+    row = fit(trial, model, optimizer=optimizers.SGD(0.0), class_weight=factors, sample_weight=sample_weight).history[-1]
     hidden = keras.Model(inputs, [model.get_layer("hidden").output, model.output])
-    for split, found in ((trial.train, row["train_loss"]), (trial.val, row["val_loss"])):
+    for split, measured in ((trial.train, row["train_loss"]), (trial.val, row["val_loss"])):
         images = split.images.astype(np.float32)
         inner, logits = (np.asarray(value, np.float64) for value in hidden(images))
         nll = -metrics.log_softmax(logits)[np.arange(len(split)), split.labels]
-        expected = (factors[split.labels] * own(split) * nll).mean() + 0.01 * images.mean()
+        expected = (factors[split.labels] * sample_weight(split) * nll).mean() + 0.01 * images.mean()
         expected += 1e-6 * (inner**2).sum(axis=1).mean() + 0.1 * (model.get_layer("logits").get_weights()[0] ** 2).sum()
-        assert found == pytest.approx(expected, rel=1e-4)
+        assert measured == pytest.approx(expected, rel=1e-4)
 
 
-def test_a_step_on_labels_that_are_no_classes_has_no_val_loss_of_its_own(make_trial):
+def test_a_step_of_a_regression_without_loss_has_no_val_loss(make_trial):
     trial = make_trial(train_size=32, epochs=1)
     trial.task, trial.classes = tasks.rotated, 1
     trial.train, trial.val = (tasks.rotated.change(s, np.random.default_rng(0)) for s in (trial.train, trial.val))
@@ -111,7 +111,7 @@ def test_a_step_on_labels_that_are_no_classes_has_no_val_loss_of_its_own(make_tr
 
 
 @pytest.mark.parametrize("as_function", [False, True])
-def test_weights_of_examples_make_the_gradient_of_the_weighted_mean(make_trial, as_function):
+def test_sample_weights_give_the_gradient_of_the_weighted_mean(make_trial, as_function):
     trial = make_trial(train_size=50, batch_size=50, epochs=1)
     weights = np.random.default_rng(0).uniform(0, 2, 50)
     with seeded_weights(trial.streams):
@@ -128,7 +128,7 @@ def test_weights_of_examples_make_the_gradient_of_the_weighted_mean(make_trial, 
     assert np.allclose(model.get_weights()[1], bias - 0.1 * d.sum(axis=0), atol=2e-6)
 
 
-def test_an_example_of_weight_two_is_one_that_is_there_twice(make_trial, tmp_path):
+def test_sample_weight_two_equals_two_copies_of_the_example(make_trial, tmp_path):
     results = []
     for twice in (False, True):
         trial = make_trial(folder=tmp_path / str(twice), train_size=10, batch_size=100, epochs=3)
@@ -142,7 +142,7 @@ def test_an_example_of_weight_two_is_one_that_is_there_twice(make_trial, tmp_pat
     assert all(np.allclose(a, b, atol=1e-6) for a, b in zip(*results, strict=True))
 
 
-def test_the_rate_of_an_epoch_is_the_one_of_its_last_update(make_trial):
+def test_the_learning_rate_of_an_epoch_is_that_of_its_last_update(make_trial):
     class Lower(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
             if batch == 3:
@@ -166,7 +166,7 @@ def test_a_penalty_counts_once_for_all_players(make_trial):
     assert reported == pytest.approx([0.0, 0.5 * squares], abs=1e-4)
 
 
-def test_predictions_within_train_are_those_that_are_scored(make_trial):
+def test_predictions_in_train_equal_those_of_scoring(make_trial):
     trial = make_trial(train_size=100, epochs=4)
     with seeded_weights(trial.streams):
         model = models.small_cnn(trial, widths=(4,), normalization="batch")
@@ -176,7 +176,7 @@ def test_predictions_within_train_are_those_that_are_scored(make_trial):
     small = inference.deployed(trial, model)
     assert arrays_equal(before, model.get_weights())
     raw = model(trial.val.images.astype(np.float32), training=False)
-    assert not np.allclose(raw, within, atol=0.1)  # the moving averages have not settled
+    assert not np.allclose(raw, within, atol=0.1)  # the moving averages have not converged
     _, outputs = score(trial, model, trial.fits["fit"], test=None)
     assert np.allclose(outputs["val"], within, atol=1e-5)
     assert tempered.temperature == calibration.best_temperature(within, trial.val.labels)
@@ -191,7 +191,7 @@ def test_statistics_are_reestimated_once_for_the_same_weights(make_trial, monkey
         model = models.small_cnn(trial, widths=(4, 4), normalization="batch")
 
     def by_hand():
-        """As if nothing had been kept."""
+        """Predictions without the cache."""
         kept = model.get_weights()
         estimate(model, trial.trained_on(model), trial.scoring_order(trial.trained_on(model)), trial.batch_size)
         outputs = prediction.predict(prediction.forward(model), trial.val)
@@ -218,7 +218,7 @@ def test_statistics_are_reestimated_once_for_the_same_weights(make_trial, monkey
     assert len(passes) == 6
 
 
-def test_what_a_model_cannot_be_run_on_is_one_line(make_trial):
+def test_invalid_arguments_of_predict_give_one_line(make_trial):
     trial = make_trial(epochs=1)
     fit(trial, network(trial), stage="first")
     head = keras.Sequential([keras.Input((5,)), layers.Dense(10)])
@@ -235,18 +235,18 @@ def test_what_a_model_cannot_be_run_on_is_one_line(make_trial):
         if isinstance(layer, layers.BatchNormalization):
             break
     other = keras.Model(inputs, layers.Dense(10)(layers.GlobalAveragePooling2D()(x)))
-    for model, given, said in (
-        (head, trial.val, r"must take images of the shape .* Received: \(5,\)"),
+    for model, given, message in (
+        (head, trial.val, r"must be that of the images, .* Received: \(5,\)"),
         (head, np.zeros((3, 5)), "images are uint8 .* Received: float64"),
-        (words, trial.val, r"must take images of the shape .* Received: \(7,\)"),
+        (words, trial.val, r"must be that of the images, .* Received: \(7,\)"),
         (both, trial.val, "Received: 1 inputs and 2 outputs"),
-        (network(trial), large, r"must take images of the shape .* Received: "),
+        (network(trial), large, r"must be that of the images, .* Received: "),
         (Subclass(10), large, r"of the trial's shape .* Received: \(40, 40, 1\)"),
-        (network(trial), trial.val.take(np.arange(0)), "no image to predict. Received: 0 images"),
-        (other, large, r"must take images of the shape .* Received: \(40, 40, 1\)"),  # with statistics of smaller images?
-        (keras.Model(images, 1.0 * images), trial.val, "returns scores"),
+        (network(trial), trial.val.take(np.arange(0)), "predict needs at least one image. Received: 0 images"),
+        (other, large, r"must be that of the images, .* Received: \(40, 40, 1\)"),
+        (keras.Model(images, 1.0 * images), trial.val, "must return scores"),
     ):
-        with pytest.raises(Misuse, match=said) as caught:
+        with pytest.raises(Misuse, match=message) as caught:
             trial.predict(model, given)
         assert "\n" not in str(caught.value)
     anywhere = keras.Input((None, None, 1))
@@ -254,7 +254,7 @@ def test_what_a_model_cannot_be_run_on_is_one_line(make_trial):
     assert trial.predict(sums, large + np.uint8(3)).tolist() == [[3.0]] * 3
 
 
-def test_a_fold_is_judged_with_statistics_of_what_it_was_trained_on(make_trial):
+def test_batch_norm_statistics_come_from_the_split_that_a_stage_trained_on(make_trial):
     trial = make_trial(epochs=1)
     model = models.small_cnn(trial, widths=(4,), normalization="batch")
     half = trial.train.take(np.arange(32))
@@ -269,18 +269,18 @@ def test_int8_of_a_sorted_folder_is_calibrated_on_all_classes(make_trial):
     inputs = keras.Input((8, 8, 1))
     x = layers.Flatten()(layers.Rescaling(1 / 255)(inputs))
     model = keras.Model(inputs, layers.Dense(2, kernel_initializer="ones")(x))
-    found = inference.Converted(inference.convert(model, "int8", images)).predict(images)
-    assert found[-1, 0] == pytest.approx(64, rel=0.05)
+    outputs = inference.Converted(inference.convert(model, "int8", images)).predict(images)
+    assert outputs[-1, 0] == pytest.approx(64, rel=0.05)
 
 
 class Exploding(Subclass):
-    """Finite weights, outputs that are not."""
+    """A model with finite weights but infinite outputs."""
 
     def call(self, images, training=None):
         return super().call(images) / (0.0 if not training else 1.0)
 
 
-def test_outputs_that_are_not_finite_are_a_divergence_and_never_the_best(make_trial):
+def test_outputs_that_are_not_finite_count_as_divergence_and_never_as_best_epoch(make_trial):
     trial = make_trial(train_size=32, epochs=2)
     model = Exploding(10)
     stop = callbacks.EarlyStopping("val_nll", patience=0)
@@ -295,7 +295,7 @@ def test_outputs_that_are_not_finite_are_a_divergence_and_never_the_best(make_tr
     assert "train_accuracy" not in row
 
 
-def test_finite_outputs_leave_the_status_as_it_is(make_trial):
+def test_finite_outputs_do_not_set_the_status(make_trial):
     trial = make_trial(train_size=32, epochs=1)
     model = network(trial)
     row, _ = score(trial, model, fit(trial, model), test=None)
@@ -309,13 +309,13 @@ def metrics_of(trial, model, images):
     return np.exp(metrics.log_softmax(trial.predict(model, images)))
 
 
-def test_what_is_not_a_number_never_wins_a_search():
+def test_a_nan_score_never_wins_a_search():
     scores = [Score(float("nan"), 0.1), Score(0.2, float("nan")), Score(0.2, 3.0), Score(0.1, 0.1)]
     for order in (scores, scores[::-1]):
         assert max(order, key=lambda one: one.rank) == Score(0.2, 3.0)
 
 
-def test_a_subclass_trains_as_the_same_network_in_keras_functions(make_trial, tmp_path):
+def test_a_subclassed_model_trains_like_the_same_functional_model(make_trial, tmp_path):
     ends = []
     for i, build in enumerate((network, lambda trial: Subclass(trial.classes))):
         trial = make_trial(folder=tmp_path / str(i), epochs=2)

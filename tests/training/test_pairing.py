@@ -1,4 +1,4 @@
-"""Weights and noise that depend on the seed and the layer alone, or are refused."""
+"""Initial weights and noise depend only on the seed and the layer, or are refused."""
 
 import inspect
 import random
@@ -44,7 +44,7 @@ KNOWN = {
     "TimeDistributed": lambda: layers.TimeDistributed(layers.Dense(2, name="inner"), name="made"),
     "Wrapper": lambda: layers.Wrapper(layers.Dense(2, name="inner"), name="made"),
 }
-"""What the layers of Keras are made of, where two numbers, or one, will not do."""
+"""Arguments of those Keras layers that cannot be made with one or two numbers."""
 FOREIGN = {"TFSMLayer", "FlaxLayer", "JaxLayer", "TorchModuleWrapper", "Layer"}
 SHAPES = [(2, 4), (2, 5, 4), (2, 8, 8, 4), (2, 8, 8, 8, 4), (2, 3, 8, 4), (2, 3, 8, 8, 4), (2, 3, 8, 8, 8, 4)]
 KINDS = sorted(
@@ -55,7 +55,7 @@ KINDS = sorted(
 
 
 def made(name):
-    """A layer of Keras, unbuilt."""
+    """A Keras layer that is not built."""
     kind, known = getattr(layers, name), KNOWN.get(name)
     if callable(known):
         return known()
@@ -68,19 +68,19 @@ def made(name):
 
 
 def built(layer):
-    """Its weights after being built for the first shape that suits it."""
+    """Paths and values of a layer's weights after building it with the first shape in `SHAPES` that it accepts."""
     for shape in SHAPES:
         for given in ([shape], [shape, shape], [[shape, shape]]):
             try:
                 layer.build(*given)
-            except Exception:  # whatever a layer makes of a shape that does not suit it
+            except Exception:  # another shape
                 continue
             return [(weight.path, keras.ops.convert_to_numpy(weight)) for weight in layer.weights]
     raise AssertionError(type(layer).__name__)
 
 
 def initial(name, before):
-    """The initial weights of a layer of Keras that comes after so many random layers."""
+    """Initial weights of a Keras layer that is built after `before` random layers."""
     random.seed(0)
     with seeded_weights(Streams(4)):
         for _ in range(before):
@@ -89,7 +89,7 @@ def initial(name, before):
         return built(made(name))
 
 
-def test_the_initial_weights_of_no_layer_of_keras_depend_on_those_before():
+def test_initial_weights_of_keras_layers_do_not_depend_on_earlier_layers():
     weighty = 0
     for name in KINDS:
         one, other = initial(name, 0), initial(name, 2)
@@ -101,7 +101,7 @@ def test_the_initial_weights_of_no_layer_of_keras_depend_on_those_before():
 
 
 def kernel(initializer, before, *, layer=layers.Dense, name="hidden", which=0):
-    """A weight that an initializer makes after so many random layers."""
+    """A weight that an initializer makes after `before` random layers."""
     random.seed(0)
     with seeded_weights(Streams(4)):
         for _ in range(before):
@@ -119,7 +119,7 @@ class Plain(initializers.Initializer):
 
 
 class Halved(initializers.HeNormal):
-    """Takes no seed, and has none in its config."""
+    """An initializer without seed, also in its config."""
 
     def __init__(self):
         super().__init__()
@@ -144,14 +144,14 @@ INITIALIZERS = {
 
 
 @pytest.mark.parametrize("initializer", INITIALIZERS.values(), ids=INITIALIZERS)
-def test_every_kind_of_initializer_draws_by_layer_alone(initializer):
+def test_initial_weights_depend_only_on_the_layer_for_every_kind_of_initializer(initializer):
     first = kernel(initializer, 0)
     assert np.array_equal(first, kernel(initializer, 2))
     assert not np.array_equal(first, kernel(initializer, 0, name="other"))
     assert seeding.get_global_attribute("global_seed_generator") is None
 
 
-def test_an_initializer_that_two_layers_share_gives_each_weights_of_its_own():
+def test_an_initializer_shared_by_two_layers_gives_them_different_weights():
     shared = initializers.HeNormal()
     with seeded_weights(Streams(4)):
         both = [layers.Dense(4, kernel_initializer=shared, name=name) for name in ("first", "second")]
@@ -160,7 +160,7 @@ def test_an_initializer_that_two_layers_share_gives_each_weights_of_its_own():
     assert not np.array_equal(both[0].get_weights()[0], both[1].get_weights()[0])
 
 
-def test_a_seed_that_the_caller_chose_holds_also_where_keras_clones_it():
+def test_an_explicit_seed_is_used_also_in_copies_that_keras_makes():
     def made(before):
         return kernel(initializers.GlorotUniform(seed=11), before, layer=lambda n, **o: layers.MultiHeadAttention(n, 2, **o))
 
@@ -171,12 +171,12 @@ def test_a_seed_that_the_caller_chose_holds_also_where_keras_clones_it():
     assert np.array_equal(made(0), other.get_weights()[0])
 
 
-def test_a_generator_that_the_caller_seeded_is_refused():
-    with pytest.raises(Misuse, match=r"an integer as its seed, or none. Received: RandomNormal\(seed=SeedGenerator\(7\)\)"):
+def test_an_initializer_with_a_seeded_generator_is_refused():
+    with pytest.raises(Misuse, match=r"must be an integer or None, .* Received: RandomNormal\(seed=SeedGenerator\(7\)\)"):
         kernel(initializers.RandomNormal(seed=keras.random.SeedGenerator(7)), 0)
 
 
-def test_a_random_bias_beside_that_of_the_forget_gate_draws_by_layer_alone():
+def test_a_random_bias_of_an_lstm_depends_only_on_the_layer():
     def bias(before):
         random.seed(0)
         with seeded_weights(Streams(4)):
@@ -194,7 +194,7 @@ def test_a_random_bias_beside_that_of_the_forget_gate_draws_by_layer_alone():
 
 
 class Table(layers.Layer):
-    """Adds a variable that is made in one of several ways; `kept` is made before the layer is built."""
+    """Adds a variable made by make(layer); `kept` is created before the layer is built."""
 
     def __init__(self, make, kept=None, **options):
         super().__init__(**options)
@@ -229,7 +229,7 @@ BY_ARRAY = {
 
 
 def table(make, kept=None, before=0, name="made", seed=4):
-    """The variable of a layer that comes after so many random ones."""
+    """The variable of a layer that is built after `before` random layers."""
     with seeded_weights(Streams(seed)):
         for i in range(before):
             layers.Dropout(0.5)
@@ -240,7 +240,7 @@ def table(make, kept=None, before=0, name="made", seed=4):
 
 
 @pytest.mark.parametrize(("make", "kept"), BY_INITIALIZER.values(), ids=BY_INITIALIZER)
-def test_a_variable_of_an_initializer_has_the_values_of_add_weight(make, kept):
+def test_a_variable_made_from_an_initializer_has_the_values_of_add_weight(make, kept):
     def added(layer):
         return layer.add_weight(shape=(4,), initializer=initializers.RandomNormal(), name="table")
 
@@ -249,7 +249,7 @@ def test_a_variable_of_an_initializer_has_the_values_of_add_weight(make, kept):
 
 
 @pytest.mark.parametrize("make", BY_ARRAY.values(), ids=BY_ARRAY)
-def test_an_array_drawn_in_build_depends_on_the_layer_alone(make):
+def test_an_array_drawn_in_build_depends_only_on_the_layer(make):
     first = table(make)
     assert np.array_equal(first, table(make, before=2))
     assert not np.array_equal(first, table(make, name="other"))
@@ -293,7 +293,7 @@ def test_a_layer_that_draws_in_its_build_needs_a_name_after_another_model(make_t
     with seeded_weights(trial.streams):
         make = lambda layer: keras.Variable(np.random.normal(size=784).astype(np.float32))  # noqa: E731
         small(trial, Table(make))
-        with pytest.raises(Misuse, match=r"needs a name of its own: .*Received: table_1 \(Table\)"):
+        with pytest.raises(Misuse, match=r"needs a name \(name=…\), .*Received: table_1 \(Table\)"):
             fit(trial, small(trial, Table(make)))
 
 
@@ -301,7 +301,7 @@ def test_a_layer_that_draws_in_its_build_needs_a_name_after_another_model(make_t
 
 
 def small(trial, *middle, **options):
-    """Rows of zeros and ones through some layers to logits."""
+    """A model with some layers between its flattened images and its logits."""
     inputs = x = keras.Input(trial.input_shape)
     for layer in (layers.Rescaling(1 / 255, name="rescale"), layers.Flatten(name="flatten"), *middle):
         x = layer(x)
@@ -309,7 +309,7 @@ def small(trial, *middle, **options):
 
 
 class Block(layers.Layer):
-    """Holds a random layer, and one with weights, whose names every block has."""
+    """Contains a random layer and a dense layer, with the same names in every block."""
 
     def __init__(self, **options):
         super().__init__(**options)
@@ -324,15 +324,15 @@ class Block(layers.Layer):
 
 def states(model):
     """The state of each random layer."""
-    found = [layer._seed_generators for layer in model._flatten_layers()]
-    return [int(generator.state.numpy()[0]) for generators in found for generator in generators]
+    generators_of = [layer._seed_generators for layer in model._flatten_layers()]
+    return [int(generator.state.numpy()[0]) for generators in generators_of for generator in generators]
 
 
 def fit(trial, model, **options):
     return trial.fit(model, optimizer=optimizers.SGD(0.0), **options)
 
 
-def test_blocks_with_equal_inner_names_have_weights_and_masks_of_their_own(make_trial):
+def test_blocks_with_equal_inner_names_have_different_weights_and_masks(make_trial):
     trial = make_trial(train_size=16, epochs=1)
     with seeded_weights(trial.streams):
         model = small(trial, Block(name="first"), Block(name="second"))
@@ -344,7 +344,7 @@ def test_blocks_with_equal_inner_names_have_weights_and_masks_of_their_own(make_
 
 
 def member(trial, name):
-    """A model to be one of several in another, whose layers are called alike."""
+    """A model for an ensemble; its layers have the same names in every member."""
     inputs = keras.Input(trial.input_shape)
     x = layers.Dense(4, name="hidden")(layers.Flatten(name="flatten")(inputs))
     return keras.Model(inputs, layers.Dropout(0.5, name="drop")(x), name=name)
@@ -362,7 +362,7 @@ def ensemble(trial, members):
 
 
 @pytest.mark.parametrize("build", [member, stacked])
-def test_an_ensemble_of_one_network_is_refused_and_one_of_scopes_is_not(make_trial, build):
+def test_an_ensemble_of_equal_networks_is_refused_unless_built_in_name_scopes(make_trial, build):
     trial = make_trial(train_size=16, epochs=1)
     with seeded_weights(trial.streams):
         model = ensemble(trial, [build(trial, name) for name in ("a", "b")])
@@ -397,7 +397,7 @@ def test_layers_with_noise_that_share_a_name_are_refused(make_trial):
 
 
 @pytest.mark.parametrize("build", ["sequential", "subclass"])
-def test_the_name_of_the_model_is_no_part_of_a_layers(build):
+def test_the_name_of_the_model_is_not_part_of_a_layers_path(build):
     class Net(keras.Model):
         def __init__(self, **options):
             super().__init__(**options)
@@ -440,11 +440,11 @@ def test_an_automatic_name_after_another_model_is_refused(make_trial, kind):
         assert arrays_equal(teacher.get_weights(), only.get_weights())
         fit(after, teacher, stage="teacher")
         named = {"weights": r"dense_1 \(Dense\)", "noise": r"dropout_1 \(Dropout\)", "cells": r"both/forward_simple_rnn_1"}
-        with pytest.raises(Misuse, match=f"needs a name of its own: .*Received: {named[kind]}"):
+        with pytest.raises(Misuse, match=rf"needs a name \(name=…\), .*Received: {named[kind]}"):
             fit(after, student)
 
 
-def test_automatic_names_that_decide_nothing_and_layers_trained_before_are_taken(make_trial):
+def test_automatic_names_without_effect_and_layers_of_earlier_stages_are_accepted(make_trial):
     trial = make_trial(train_size=16, epochs=1)
     with seeded_weights(trial.streams):
         teacher = fit(
@@ -458,7 +458,7 @@ def test_automatic_names_that_decide_nothing_and_layers_trained_before_are_taken
     assert arrays_equal(before[:2], teacher.get_weights()[:2])
 
 
-def test_noise_within_a_layer_of_keras_does_not_depend_on_the_layers_before(make_trial):
+def test_noise_in_a_composite_layer_does_not_depend_on_earlier_layers(make_trial):
     def masks(before):
         trial = make_trial(train_size=16, epochs=1)
         with seeded_weights(trial.streams):
@@ -476,7 +476,7 @@ def test_noise_within_a_layer_of_keras_does_not_depend_on_the_layers_before(make
     assert len(masks(0)) == 1
 
 
-def test_noise_from_outside_the_model_is_refused(make_trial):
+def test_a_random_layer_outside_the_model_is_refused(make_trial):
     trial = make_trial(train_size=16, epochs=1)
     noise = layers.Dropout(0.5, name="outside")
 
@@ -486,11 +486,11 @@ def test_noise_from_outside_the_model_is_refused(make_trial):
 
     with seeded_weights(trial.streams):
         model = small(trial)
-    with pytest.raises(Misuse, match=r"^a layer that is no part of the model draws noise[^\n]*Received: seed_generator"):
+    with pytest.raises(Misuse, match=r"^random layers must be part of the model[^\n]*Received: a draw from seed_generator"):
         fit(trial, model, step=step)
 
 
-def test_a_layer_that_adds_more_than_one_number_is_refused(make_trial):
+def test_an_added_loss_that_is_not_a_scalar_is_refused(make_trial):
     class Adds(layers.Layer):
         def call(self, x):
             self.add_loss(keras.ops.sum(x, axis=-1))
@@ -499,5 +499,5 @@ def test_a_layer_that_adds_more_than_one_number_is_refused(make_trial):
     trial = make_trial(train_size=16, epochs=1)
     with seeded_weights(trial.streams):
         model = small(trial, Adds(name="adds"))
-    with pytest.raises(Misuse, match=r"^add_loss takes one number, the mean over the batch. Received: [^\n]*$"):
+    with pytest.raises(Misuse, match=r"^add_loss takes a scalar: take the mean over the batch. Received: [^\n]*$"):
         fit(trial, model)

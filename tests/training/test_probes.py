@@ -1,4 +1,4 @@
-"""A loss, an augmentation or a model that would train wrongly is refused in one line, by what it does on a probe."""
+"""Losses, augmentations and models that would train wrongly are refused in one line, before training starts."""
 
 import functools
 
@@ -21,7 +21,7 @@ def network(trial, activation=None, **options):
 
 
 class Subclass(keras.Model):
-    """A model that is a class of its own."""
+    """A subclassed model."""
 
     def __init__(self, classes, activation=None, **options):
         super().__init__(name="subclass")
@@ -32,7 +32,7 @@ class Subclass(keras.Model):
 
 
 def as_task(trial, task):
-    """The trial, with another task."""
+    """Change the task of a trial. Returns it."""
     generator = np.random.default_rng(0)
     trial.task, trial.classes = task, task.outputs(trial.classes)
     trial.train, trial.val = (task.change(split, generator) for split in (trial.train, trial.val))
@@ -40,13 +40,13 @@ def as_task(trial, task):
     return trial
 
 
-def refused(trial, said, build=network, **options):
-    """Whether a fit is refused with these words, before any update."""
+def refused(trial, message, build=network, **options):
+    """Check that `Trial.fit` raises `Misuse` with a message, in one line and before any update."""
     began = []
     options = {"optimizer": optimizers.SGD(0.1), "loss": losses.CategoricalCrossentropy(from_logits=True), **options}
     watch = callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: began.append(epoch))
     options["callbacks"] = [*options.get("callbacks", []), trial.unsaved(watch)]
-    with pytest.raises(Misuse, match=said) as caught:
+    with pytest.raises(Misuse, match=message) as caught:
         trial.fit(build(trial), **options)
     assert "Received: " in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -64,65 +64,70 @@ def turned_over(images, targets, uniforms):
 
 
 def blended(images, targets, uniforms):
-    """An augmentation of a user's own that declares nothing."""
+    """An augmentation without a declaration."""
     return images, 0.9 * targets + 0.1 * tf.roll(targets, 1, axis=0)
 
 
-def own_hinge(targets, logits):
-    """A user's own, for targets of 0 and 1."""
+def custom_hinge(targets, logits):
+    """A loss without a declaration, for targets of 0 and 1."""
     signs = tf.where(targets == 1.0, 1.0, -1.0)
     return tf.reduce_mean(tf.nn.relu(1 - signs * logits), axis=-1)
 
 
-def test_losses_of_hard_labels_are_refused_where_labels_are_mixed(make_trial):
+def test_losses_for_hard_labels_are_refused_with_mixed_labels(make_trial):
     trial = make_trial(train_size=32, epochs=1)
     hard = [losses.Hinge(), losses.SquaredHinge(), losses.CategoricalHinge(), losses.squared_hinge, SPARSE]
-    hard += [losses.BinaryFocalCrossentropy(from_logits=True), ours.pairwise_softmax, ours.symmetric_cross_entropy(), own_hinge]
+    hard += [
+        losses.BinaryFocalCrossentropy(from_logits=True),
+        ours.pairwise_softmax,
+        ours.symmetric_cross_entropy(),
+        custom_hinge,
+    ]
     hard += [ours.combined((1.0, BINARY), (0.1, losses.Hinge())), lambda y, z: SPARSE.call(tf.argmax(y, axis=-1), z)]
     for loss in hard:
-        refused(trial, "targets of 0 and 1 alone.* mixup", loss=loss, augment=[augment.mixup()])
+        refused(trial, "needs targets of 0 and 1.* mixup", loss=loss, augment=[augment.mixup()])
     for mixing in (augment.cutmix(), blended):
-        refused(trial, "targets of 0 and 1 alone", loss=losses.SquaredHinge(), augment=[augment.flip(), mixing])
-    refused(trial, "not to a mixture of two.* mixup", sample_weight=np.ones(32), augment=[augment.mixup()])
+        refused(trial, "needs targets of 0 and 1", loss=losses.SquaredHinge(), augment=[augment.flip(), mixing])
+    refused(trial, "mixes examples.* mixup", sample_weight=np.ones(32), augment=[augment.mixup()])
 
 
-def test_losses_of_soft_labels_and_hard_ones_train(make_trial):
+def test_losses_for_soft_labels_train_with_mixup_and_for_hard_labels_without(make_trial):
     soft = [None, losses.MeanSquaredError(), losses.CategoricalFocalCrossentropy(from_logits=True)]
     soft += [ours.generalized_cross_entropy(), ours.combined((1.0, BINARY), (0.1, BINARY))]
     trial = make_trial(train_size=16, epochs=1)
     for i, loss in enumerate(soft):
         trial.fit(network(trial), optimizer=optimizers.SGD(0.01), loss=loss, augment=[augment.mixup()], stage=f"soft {i}")
-    for i, loss in enumerate((losses.SquaredHinge(), own_hinge)):
+    for i, loss in enumerate((losses.SquaredHinge(), custom_hinge)):
         trial.fit(network(trial), optimizer=optimizers.SGD(0.01), loss=loss, augment=[augment.flip()], stage=f"hard {i}")
     assert all(0 < fit.history[0]["train_loss"] < 10 for fit in trial.fits.values())
 
 
-def test_losses_without_a_meaning_for_a_task_are_refused(make_trial):
+def test_losses_that_do_not_fit_the_task_are_refused(make_trial):
     mine = lambda **options: as_task(make_trial(train_size=32, epochs=1), **options)  # noqa: E731
     for loss in (SPARSE, losses.sparse_categorical_crossentropy):
         refused(mine(task=tasks.tiles), "one class per image|emit logits", loss=loss)
     angles = mine(task=tasks.rotated)
     refused(angles, "one class per image", loss=SPARSE)
     for loss in (losses.CategoricalCrossentropy(from_logits=True), tf.nn.softmax_cross_entropy_with_logits):
-        refused(angles, "another gradient than its own", loss=loss)
-        refused(mine(task=tasks.tiles), "another gradient than its own", loss=loss)
-    refused(angles, "does not depend on the outputs", loss=losses.CategoricalFocalCrossentropy(from_logits=True))
-    refused(angles, "falls without end for targets outside 0 … 1", loss=BINARY)
-    refused(angles, "targets of 0 and 1 alone", loss=losses.Hinge())
+        refused(angles, "do not sum to 1", loss=loss)
+        refused(mine(task=tasks.tiles), "do not sum to 1", loss=loss)
+    refused(angles, "must depend on the outputs", loss=losses.CategoricalFocalCrossentropy(from_logits=True))
+    refused(angles, "no lower bound for targets outside 0 … 1", loss=BINARY)
+    refused(angles, "needs targets of 0 and 1", loss=losses.Hinge())
     trial = make_trial(train_size=32, epochs=1)
-    refused(trial, "does not depend on the outputs", loss=lambda targets, logits: tf.reduce_sum(targets, axis=-1))
-    refused(trial, "a number for each example", loss=lambda targets, logits: tf.reduce_mean(tf.square(targets - logits)))
+    refused(trial, "must depend on the outputs", loss=lambda targets, logits: tf.reduce_sum(targets, axis=-1))
+    refused(trial, "one number for each example", loss=lambda targets, logits: tf.reduce_mean(tf.square(targets - logits)))
     for loss in (losses.Dice(), losses.Tversky(), losses.CategoricalGeneralizedCrossEntropy()):
         refused(trial, "emit logits", loss=loss)
 
 
-def test_an_augmentation_changes_label_and_image_or_neither_where_the_label_is_the_angle(make_trial):
+def test_an_augmentation_for_angles_must_change_both_image_and_label_or_neither(make_trial):
     angles = as_task(make_trial(train_size=32, epochs=1), tasks.rotated)
     loss = losses.MeanSquaredError()
     turning = [augment.flip(), augment.rotation(), augment.rand_augment(), augment.mixup(), augment.cutmix()]
     for one in turning:
         refused(angles, f"must change both or neither. Received: {one.__name__}", loss=loss, augment=[one])
-    refused(angles, "declare what an augmentation changes", loss=loss, augment=[blended])
+    refused(angles, "must declare what it changes", loss=loss, augment=[blended])
     fine = [augment.translation(), augment.crop(), augment.cutout(), turned_over]
     angles.fit(network(angles), optimizer=optimizers.SGD(0.01), loss=loss, augment=fine)
     with pytest.raises(Misuse, match="some of pixels, orientation, targets. Received: 'labels'"):
@@ -158,20 +163,20 @@ def test_outputs_that_are_probabilities_are_refused(make_trial):
         behind(lambda x: layers.Activation("linear")(keras.ops.softmax(x))),
         behind(layers.Lambda(keras.ops.softmax)),
         behind(layers.Lambda(keras.ops.sigmoid)),
-        lambda trial: keras.Model(*ending_in(trial, Shares())),
-        lambda trial: keras.Model(*ending_in(zeros(trial), Shares())),
+        lambda trial: keras.Model(*ending_in(trial, CustomSoftmax())),
+        lambda trial: keras.Model(*ending_in(zeros(trial), CustomSoftmax())),
         lambda trial: network(trial, lambda x: keras.ops.sigmoid(x)),
         lambda _: Subclass(10, "softmax"),
         lambda _: Subclass(10, "sigmoid"),
         lambda trial: keras.Sequential([layers.Flatten(), layers.Dense(10, "softmax")]),
     ):
         with seeded_weights(trial.streams):
-            refused(trial, "models here emit logits", build)
+            refused(trial, "models must emit logits", build)
     tiled = as_task(make_trial(train_size=32, epochs=1), tasks.tiles)
-    refused(tiled, "models here emit logits", lambda trial: network(trial, "sigmoid"), loss=BINARY)
+    refused(tiled, "models must emit logits", lambda trial: network(trial, "sigmoid"), loss=BINARY)
     angles = as_task(make_trial(train_size=32, epochs=1), tasks.rotated)
     angles.fit(network(angles, "tanh"), optimizer=optimizers.SGD(0.01), loss=losses.MeanSquaredError())
-    even = [functools.partial(zeros, bias=bias) for bias in (0.1, 0.5)]  # which sum to 1, or lie between 0 and 1
+    even = [functools.partial(zeros, bias=bias) for bias in (0.1, 0.5)]  # initial outputs with sum 1, or between 0 and 1
     even += [lambda trial: keras.Model(*ending_in(zeros(trial, bias=0.1), layers.Lambda(lambda x: 1.0 * x)))]
     even += [lambda _: Subclass(10, kernel_initializer="zeros", bias_initializer=keras.initializers.Constant(0.1))]
     even += [lambda _: Subclass(10, kernel_initializer="zeros", bias_initializer=keras.initializers.Constant(0.5))]
@@ -182,14 +187,14 @@ def test_outputs_that_are_probabilities_are_refused(make_trial):
 
 
 def zeros(trial, bias=0.0):
-    """All of its outputs are a number at first."""
+    """A model whose initial outputs are all `bias`."""
     inputs, start = keras.Input(trial.input_shape), keras.initializers.Constant(bias)
     x = layers.Flatten(name="flatten")(inputs)
     return keras.Model(inputs, layers.Dense(10, kernel_initializer="zeros", bias_initializer=start, name="logits")(x))
 
 
-class Shares(layers.Layer):
-    """A user's softmax by another name."""
+class CustomSoftmax(layers.Layer):
+    """A softmax as a custom layer."""
 
     def call(self, x):
         x = keras.ops.exp(x - keras.ops.max(x, axis=-1, keepdims=True))
@@ -203,4 +208,4 @@ def ending_in(model, layer):
 
 def test_a_bad_head_is_refused_before_the_update_is_compiled(make_trial, monkeypatch):
     monkeypatch.setattr("common.training.update.compiled", lambda *_: pytest.fail("compiled"))
-    refused(make_trial(train_size=32), "models here emit logits", lambda _: Subclass(10, "softmax"))
+    refused(make_trial(train_size=32), "models must emit logits", lambda _: Subclass(10, "softmax"))

@@ -1,4 +1,4 @@
-"""One trial over 1, 2 and 4 logical devices: the same steps, learning rate and result up to rounding."""
+"""Trials on 1, 2 and 4 logical devices have the same steps, learning rate and results up to rounding."""
 
 import json
 import os
@@ -20,7 +20,7 @@ def alone(tmp_path_factory):
 
 
 @pytest.mark.parametrize("count", [2, 4])
-def test_replicas_agree_to_five_digits(alone, tmp_path, count):
+def test_results_of_1_2_and_4_replicas_agree_to_five_digits(alone, tmp_path, count):
     rows, epochs = run(tmp_path, count)
     assert [(e["arm"], e["epoch"]) for e in epochs] == [(e["arm"], e["epoch"]) for e in alone[1]]
     for one, shared in zip(alone[1], epochs, strict=True):
@@ -58,12 +58,12 @@ def test_without_gpus_cores_are_shared(monkeypatch):
 
 @pytest.fixture(scope="module", params=[2, 4])
 def shared_gradients(request, tmp_path_factory):
-    """What `gradients.py` found over so many replicas."""
-    return found_by("gradients.py", tmp_path_factory.mktemp("gradients"), str(request.param))
+    """Results of `gradients.py` with 2 or 4 replicas."""
+    return results_of("gradients.py", tmp_path_factory.mktemp("gradients"), str(request.param))
 
 
-def found_by(script, folder, *arguments):
-    """What a process with devices of its own has written."""
+def results_of(script, folder, *arguments):
+    """The JSON that a script writes in a separate process, with other devices."""
     command = [sys.executable, PROJECT / "tests" / script, folder / "out.json", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=500, cwd=PROJECT, env=environment)
@@ -72,7 +72,7 @@ def found_by(script, folder, *arguments):
 
 
 def two_updates(clip, decay, extra):
-    """The change of kernel and bias, and the norms, of two updates of softmax regression by SGD."""
+    """Reference in NumPy: changes of kernel and bias, and gradient norms, in two updates of softmax regression by SGD."""
     split = gradients.examples()
     x, y = split.images.reshape(len(split), -1) / 256, np.eye(gradients.CLASSES)[split.labels]
     first = [gradients.first_kernel(), np.zeros(gradients.CLASSES)]
@@ -96,21 +96,21 @@ def two_updates(clip, decay, extra):
     return [after - before for before, after in zip(first, weights, strict=True)], norms
 
 
-def test_every_pair_of_options_gives_the_update_worked_out_by_hand(shared_gradients):
-    found_of = shared_gradients["by hand"]
+def test_updates_equal_a_numpy_reference_for_every_pair_of_options(shared_gradients):
+    results = shared_gradients["by hand"]
     half = [options for options in gradients.BY_HAND if options[0] == "mixed_float16"]
-    for options, found in zip(gradients.BY_HAND if len(found_of) == 12 else half, found_of, strict=True):
+    for options, result in zip(gradients.BY_HAND if len(results) == 12 else half, results, strict=True):
         precision, *others = options
         changes, norms = two_updates(*others)
         tolerance = {"float32": 1e-5, "mixed_bfloat16": 3e-2, "mixed_float16": 3e-3}[precision]
-        assert found["norms"] == pytest.approx(norms, rel=tolerance), options
-        for change, expected in zip(found["change"], changes, strict=True):
+        assert result["norms"] == pytest.approx(norms, rel=tolerance), options
+        for change, expected in zip(result["change"], changes, strict=True):
             assert np.allclose(change, expected, atol=tolerance * np.abs(expected).max()), options
 
 
 @pytest.mark.parametrize("shared_gradients", [2], indirect=True)
-def test_every_optimizer_that_scales_the_loss_updates_as_over_one_replica(shared_gradients):
-    """Gradients summed twice would move SGD's weights by a factor."""
+def test_optimizers_with_loss_scaling_make_the_same_updates_on_two_replicas_as_on_one(shared_gradients):
+    """If gradients were summed twice, the updates of SGD would be twice as large."""
     assert {"Adam", "Muon", "MultiOptimizer", "Nadam"} <= set(shared_gradients["optimizers"])
     for name, (alone, shared) in shared_gradients["optimizers"].items():
         for one, other in zip(alone, shared, strict=True):
@@ -118,11 +118,11 @@ def test_every_optimizer_that_scales_the_loss_updates_as_over_one_replica(shared
             assert np.allclose(one, other, atol=1e-3 * np.abs(one).max()), name
 
 
-def test_killed_within_an_epoch_it_goes_on_bit_for_bit_and_each_replica_has_a_loss_for_each_example(tmp_path):
-    found = found_by("resumed.py", tmp_path)
-    whole, killed = found["whole"], found["killed"]
+def test_two_replicas_resume_bit_for_bit_and_refuse_a_wrong_number_of_losses(tmp_path):
+    result = results_of("resumed.py", tmp_path)
+    whole, killed = result["whole"], result["killed"]
     assert (whole.pop("resumes"), killed.pop("resumes")) == (0, 1)
     assert (whole.pop("updates"), killed.pop("updates")) == (15, 9)  # of 3 epochs; those after the sixth
     assert whole == killed
     assert len(set(whole["norms"])) == 15
-    assert found["uneven"].endswith("Received: 4 for 3 images")  # of a batch of 7, the second replica's part
+    assert result["uneven"].endswith("Received: 4 for 3 images")  # of a batch of 7, the second replica's part

@@ -1,4 +1,4 @@
-"""A training that is killed and goes on ends with the bits of one that was not, or is refused before it begins."""
+"""A killed and resumed training gives the bits of an uninterrupted one, or is refused before it starts."""
 
 import contextlib
 import itertools
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import arrays_equal
-from gradients import each_its_own, kinds, kinds_of
+from gradients import kinds, kinds_of, separate_losses
 from keras import layers, losses, optimizers
 
 from common.errors import Misuse
@@ -22,7 +22,7 @@ class Killed(Exception):
 
 
 class Kill(keras.callbacks.Callback):
-    """Ends a training in its second epoch, after that epoch's first update, if it is to."""
+    """Raises `Killed` after the first update of the second epoch, if `kills`."""
 
     def __init__(self, kills):
         super().__init__()
@@ -37,7 +37,7 @@ class Kill(keras.callbacks.Callback):
 
 
 def softmax_regression(trial, *between):
-    """Images as logits, by way of some layers."""
+    """Softmax regression, with some layers before it."""
     x = inputs = keras.Input(trial.input_shape)
     x = layers.Flatten(name="flatten")(layers.Rescaling(1 / 255, name="rescale")(x))
     for layer in between:
@@ -46,7 +46,7 @@ def softmax_regression(trial, *between):
 
 
 def ends(make_trial, build, make=lambda: optimizers.SGD(0.1, momentum=0.9), killed_first=False, folder="state", **options):
-    """The weights of a training of two epochs, in one go or killed in the second."""
+    """Final weights and gradient norms of two epochs, uninterrupted or killed in the second epoch and resumed."""
     for kill in (True, False) if killed_first else (False,):
         keras.utils.clear_session(free_memory=False)
         keras.utils.set_random_seed(3)
@@ -70,7 +70,7 @@ def same_ends(make_trial, build, **options):
 
 
 class Signed(optimizers.Optimizer):
-    """A user's own, whose momentum and counter are variables of TensorFlow that Keras does not list."""
+    """A custom optimizer whose momentum and counter are variables that Keras does not track."""
 
     def build(self, variables):
         super().build(variables)
@@ -88,8 +88,8 @@ class Signed(optimizers.Optimizer):
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16", "mixed_bfloat16"])
-def test_every_optimizer_of_keras_goes_on_bit_for_bit(make_trial, precision):
-    """One model with a head for each; their losses are scaled, so what they hold is hidden behind that wrapper as well."""
+def test_every_optimizer_of_keras_resumes_bit_for_bit(make_trial, precision):
+    """One model with a head for each optimizer, in float16 wrapped in a `LossScaleOptimizer`."""
     names = list(kinds())
 
     def build(trial):
@@ -102,8 +102,8 @@ def test_every_optimizer_of_keras_goes_on_bit_for_bit(make_trial, precision):
 
     keras.config.set_dtype_policy(precision)
     try:
-        whole, _ = ends(make_trial, build, make, folder="whole", step=lambda: each_its_own)
-        resumed, _ = ends(make_trial, build, make, folder="killed", killed_first=True, step=lambda: each_its_own)
+        whole, _ = ends(make_trial, build, make, folder="whole", step=lambda: separate_losses)
+        resumed, _ = ends(make_trial, build, make, folder="killed", killed_first=True, step=lambda: separate_losses)
     finally:
         keras.config.set_dtype_policy("float32")
     assert kinds_of(build(make_trial())) == names
@@ -115,7 +115,7 @@ def test_variables_of_a_users_optimizer_are_saved(make_trial):
     assert same_ends(make_trial, softmax_regression, make=lambda: Signed(0.01))
 
 
-def test_what_an_optimizer_cannot_do_here_is_refused(make_trial):
+def test_unsupported_options_of_optimizers_are_refused(make_trial):
     class Counting(optimizers.SGD):
         updates = 0
 
@@ -132,14 +132,14 @@ def test_what_an_optimizer_cannot_do_here_is_refused(make_trial):
         "Received: <function": lambda: optimizers.SGD(lambda: 0.1),
         "`updates` of the optimizer counting, which changed": lambda: Counting(0.1),
     }
-    for said, make in refused.items():
-        with pytest.raises(Misuse, match=said) as caught:
+    for message, make in refused.items():
+        with pytest.raises(Misuse, match=message) as caught:
             ends(make_trial, softmax_regression, make)
         assert "\n" not in str(caught.value)
 
 
-def test_an_update_that_overflows_in_float16_is_neither_counted_nor_taken_for_divergence(make_trial):
-    """Gradients of the logits are up to 300 / 16, the scale is 2^15, and float16 ends at 65504."""
+def test_an_overflow_in_float16_counts_neither_as_update_nor_as_divergence(make_trial):
+    """Gradients of the logits are up to 300 / 16, the initial loss scale is 2^15, and the largest float16 is 65504."""
     keras.config.set_dtype_policy("mixed_float16")
     try:
         trial = make_trial(epochs=4)
@@ -179,11 +179,11 @@ def large(targets, logits):
 
 @tf.custom_gradient
 def poisoned(targets, logits):
-    """A finite loss without a finite gradient."""
+    """A finite loss whose gradient is NaN."""
     return tf.ones_like(logits[:, 0]), lambda _: (None, np.nan * logits)
 
 
-def test_a_layer_in_float16_has_its_loss_scaled_under_any_policy_and_never_twice(make_trial):
+def test_the_loss_is_scaled_once_if_any_layer_computes_in_float16(make_trial):
     half = layers.Dense(8, dtype="mixed_float16", name="half")
     trial = make_trial(epochs=1)
     model = softmax_regression(trial, half)
@@ -200,7 +200,7 @@ def test_a_layer_in_float16_has_its_loss_scaled_under_any_policy_and_never_twice
 
 
 class Stateful(layers.Layer):
-    """Noise from generators in containers, and a metric and a weight that change what it puts out."""
+    """Draws noise from generators in containers; a metric and a weight change its outputs."""
 
     def __init__(self, **options):
         super().__init__(**options)
@@ -219,7 +219,7 @@ class Stateful(layers.Layer):
         return inputs + 0.1 * sum(noise) + self.mean.result()
 
 
-def test_generators_and_metrics_in_a_layer_go_on_and_follow_the_seed(make_trial):
+def test_generators_and_metrics_in_a_layer_are_resumed_and_seeded(make_trial):
     build = lambda trial: softmax_regression(trial, Stateful(name="stateful"))  # noqa: E731
     assert same_ends(make_trial, build)
     trial = make_trial(epochs=1, folder="seeded")
@@ -230,8 +230,8 @@ def test_generators_and_metrics_in_a_layer_go_on_and_follow_the_seed(make_trial)
     assert {int(state[0]) for state in states} == {trial.streams.key("noise", 0, "stateful", i) for i in range(4)}
 
 
-def test_variables_that_a_step_writes_go_on(make_trial):
-    """A teacher that follows the student, and a plain variable."""
+def test_variables_that_a_step_writes_are_resumed(make_trial):
+    """A teacher that is a moving average of the student, and a counter."""
 
     def step_of(trial_teacher):
         count = tf.Variable(0.0)
@@ -252,7 +252,7 @@ def test_variables_that_a_step_writes_go_on(make_trial):
     assert same_ends(make_trial, softmax_regression, step=teacher)
 
 
-def test_a_finished_stage_gives_back_what_its_step_wrote(make_trial):
+def test_a_finished_stage_restores_variables_that_its_step_wrote(make_trial):
     counts = []
     for _ in range(2):
         count = tf.Variable(0.0)
@@ -269,7 +269,7 @@ def test_a_finished_stage_gives_back_what_its_step_wrote(make_trial):
     assert counts == [4.0, 4.0]
 
 
-def test_variables_that_a_loss_or_an_augmentation_writes_go_on(make_trial):
+def test_variables_that_a_loss_or_an_augmentation_writes_are_resumed(make_trial):
     def running():
         mean = tf.Variable(0.0)
 
@@ -300,12 +300,12 @@ def test_callbacks_may_draw_from_the_global_generators(make_trial):
     assert same_ends(make_trial, softmax_regression, callbacks=lambda: [Shake()])
 
 
-@pytest.mark.parametrize("held", ["plain", "in a list", "in a dict"])
-def test_a_variable_of_a_layer_that_keras_does_not_list_is_refused(make_trial, held):
+@pytest.mark.parametrize("container", ["plain", "in a list", "in a dict"])
+def test_an_untracked_variable_of_a_layer_is_refused(make_trial, container):
     class Hiding(layers.Layer):
         def build(self, shape):
             variable = tf.Variable(0.0)
-            self.count = {"plain": variable, "in a list": [variable], "in a dict": {"a": variable}}[held]
+            self.count = {"plain": variable, "in a list": [variable], "in a dict": {"a": variable}}[container]
 
         def call(self, inputs):
             return inputs
@@ -318,8 +318,8 @@ def test_a_variable_of_a_layer_that_keras_does_not_list_is_refused(make_trial, h
 
 
 @pytest.mark.parametrize("kind", ["as it was trained", "its features", "averaged"])
-def test_a_teacher_has_the_statistics_that_it_is_scored_with_also_after_a_kill(make_trial, kind):
-    """The student's losses are the teacher's, whose mean is got in another way, by `trial.predict`."""
+def test_a_teacher_has_its_scoring_statistics_also_after_a_kill(make_trial, kind):
+    """The student's loss is that of the teacher, whose mean is also computed with `trial.predict`."""
 
     def run(folder, kills):
         for kill in (True, False) if kills else (False,):
@@ -350,7 +350,7 @@ def test_a_teacher_has_the_statistics_that_it_is_scored_with_also_after_a_kill(m
     assert again == seen
 
 
-# --- chance ----------------------------------------------------------------------------------------------------------
+# --- random operations -----------------------------------------------------------------------------------------------
 
 
 def noisy_layer(draw):
@@ -368,8 +368,8 @@ def counted(layer, inputs):
     return layer.calls
 
 
-own = np.random.default_rng(0)
-CHANCE = {
+generator = np.random.default_rng(0)
+RANDOM = {
     "RandomStandardNormal at .*test_resume.py:": lambda _, x: tf.random.normal(tf.shape(x)),
     "RandomUniform at .*test_resume.py:": lambda _, x: tf.nn.dropout(x, 0.5),
     "RandomUniform at": lambda _, x: tf.while_loop(lambda i, a: i < 2, lambda i, a: (i + 1, a + tf.random.uniform(())), (0, 0.0))[
@@ -383,13 +383,13 @@ CHANCE = {
     "EagerPyFunc at": lambda _, x: x + tf.ensure_shape(tf.py_function(lambda: 1.0, [], tf.float32), ()),
     "a draw from numpy.random": lambda _, x: np.random.normal(),
     "a draw from random": lambda _, x: random.random(),
-    "`own` in .*test_resume, which changed": lambda _, x: own.normal(),
+    "`generator` in .*test_resume, which changed": lambda _, x: generator.normal(),
     "`calls` of the layer noisy, which changed": counted,
 }
 
 
 def drawing(draw):
-    """A loss, an augmentation and a step that add a number which is drawn."""
+    """A loss, an augmentation and a step that add a random number."""
 
     def loss(targets, logits):
         return losses.categorical_crossentropy(targets, logits + draw(), from_logits=True)
@@ -403,28 +403,28 @@ def drawing(draw):
     return {"loss": lambda: loss, "augment": lambda: [augmentation], "step": lambda: step}
 
 
-@pytest.mark.parametrize("said", CHANCE)
-def test_chance_that_no_checkpoint_holds_is_refused(make_trial, said):
-    with pytest.raises(Misuse, match=said) as caught:
-        ends(make_trial, noisy_layer(CHANCE[said]))
+@pytest.mark.parametrize("message", RANDOM)
+def test_random_operations_with_unsaved_state_are_refused(make_trial, message):
+    with pytest.raises(Misuse, match=message) as caught:
+        ends(make_trial, noisy_layer(RANDOM[message]))
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("where", ["loss", "augment", "step"])
 @pytest.mark.parametrize(
-    ("said", "draw"),
+    ("message", "draw"),
     [
         ("RandomStandardNormal at", lambda: tf.random.normal(())),
         ("a draw from numpy.random", lambda: np.random.normal()),
-        ("`own` in", lambda: own.normal()),
+        ("`generator` in", lambda: generator.normal()),
     ],
 )
-def test_chance_is_found_wherever_it_is_drawn(make_trial, said, draw, where):
-    with pytest.raises(Misuse, match=said):
+def test_random_operations_are_found_in_losses_augmentations_and_steps(make_trial, message, draw, where):
+    with pytest.raises(Misuse, match=message):
         ends(make_trial, softmax_regression, **{where: drawing(draw)[where]})
 
 
-def test_chance_in_inference_alone_is_found(make_trial):
+def test_a_random_operation_in_inference_mode_is_found(make_trial):
     class InInference(layers.Layer):
         def call(self, inputs, training=None):
             return inputs if training else inputs + tf.random.normal(tf.shape(inputs))

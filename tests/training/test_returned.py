@@ -1,4 +1,4 @@
-"""What `train` may return besides a model as `trial.fit` has trained it: averaged or pretrained weights, scored rightly."""
+"""Scoring of models that `train` returns with averaged or pretrained weights, and refusal of untrained ones."""
 
 import keras
 import numpy as np
@@ -7,7 +7,7 @@ import tensorflow as tf
 from keras import layers, losses, optimizers
 
 from common.errors import Misuse
-from common.training.arguments import check_predictor, own_loops_refused
+from common.training.arguments import check_predictor, forbid_custom_loops
 from common.training.scoring import score
 from common.training.seeding import seeded_weights
 
@@ -21,7 +21,7 @@ def normalised(trial, trainable=True):
 
 
 def other(trial):
-    """Of other shapes."""
+    """A model with other shapes of weights."""
     inputs = keras.Input(trial.input_shape)
     return keras.Model(inputs, layers.Dense(trial.classes, name="head")(layers.Flatten(name="flat")(inputs)))
 
@@ -31,58 +31,58 @@ def fit(trial, model, rate=0.1, stage="fit", **options):
 
 
 def scored(trial, model):
-    """Outputs on val, as a row's scores come from them."""
+    """Outputs on val that the scores of a row are computed from."""
     check_predictor(trial, model)
     return score(trial, model, None, test=None)[1]["val"]
 
 
-def as_it_is(trial, model):
+def without_reestimation(trial, model):
     return model(trial.val.images.astype(np.float32), training=False).numpy()
 
 
 @pytest.fixture
 def trial(make_trial):
     trial = make_trial(epochs=2)
-    with seeded_weights(trial.streams), own_loops_refused():
+    with seeded_weights(trial.streams), forbid_custom_loops():
         yield trial
 
 
-def test_an_average_of_trained_models_is_scored_with_statistics_of_its_own(trial):
-    """As is a trained model that is given the same weights."""
+def test_an_average_of_trained_models_is_scored_with_re_estimated_statistics(trial):
+    """So is a trained model to which the same weights are assigned."""
     members = [fit(trial, normalised(trial), rate, f"member{rate:g}") for rate in (0.05, 0.2)]
     mean = [np.mean(weights, axis=0) for weights in zip(*(one.get_weights() for one in members), strict=True)]
     soup = normalised(trial)
     soup.set_weights(mean)
-    before = as_it_is(trial, soup)
+    before = without_reestimation(trial, soup)
     predicted, outputs = trial.predict(soup, trial.val), scored(trial, soup)
     members[0].set_weights(mean)
     assert np.array_equal(outputs, scored(trial, members[0]))
     assert np.array_equal(outputs, predicted)
-    assert np.abs(outputs - before).max() > 0.1  # eight updates of momentum 0.99 are no statistics
+    assert np.abs(outputs - before).max() > 0.1  # eight updates with momentum 0.99 are too few
 
 
-def test_a_frozen_norm_of_an_average_keeps_its_statistics(trial):
+def test_frozen_batch_norm_of_an_average_keeps_its_statistics(trial):
     fit(trial, normalised(trial, trainable=False))
     soup = normalised(trial, trainable=False)
     soup.set_weights(pretrained(soup))
-    assert np.allclose(scored(trial, soup), as_it_is(trial, soup), atol=1e-5)
+    assert np.allclose(scored(trial, soup), without_reestimation(trial, soup), atol=1e-5)
 
 
 def pretrained(model):
-    """Weights such as a file may hold."""
-    chance = np.random.default_rng(0)
-    return [chance.uniform(0.5, 1.0, weight.shape) for weight in model.get_weights()]
+    """Random weights that stand for those of a file."""
+    generator = np.random.default_rng(0)
+    return [generator.uniform(0.5, 1.0, weight.shape) for weight in model.get_weights()]
 
 
 @pytest.mark.parametrize("first", ["nothing", "another model"])
-def test_pretrained_weights_are_scored_as_they_are(trial, first):
+def test_pretrained_models_keep_their_batch_norm_statistics(trial, first):
     if first == "another model":
         fit(trial, other(trial))
     model = normalised(trial)
     model.set_weights(pretrained(model))
     before = model.get_weights()
-    assert np.allclose(scored(trial, model), as_it_is(trial, model), atol=1e-5)
-    assert np.allclose(trial.predict(model, trial.val), as_it_is(trial, model), atol=1e-5)
+    assert np.allclose(scored(trial, model), without_reestimation(trial, model), atol=1e-5)
+    assert np.allclose(trial.predict(model, trial.val), without_reestimation(trial, model), atol=1e-5)
     assert all(np.array_equal(old, new) for old, new in zip(before, model.get_weights(), strict=True))
 
 
@@ -130,29 +130,32 @@ def half_loaded(trial):
 
 
 REFUSED = {
-    "a tape of its own": (by_tape, r"what a GradientTape of one's own .* Received: Functional"),
+    "a GradientTape": (by_tape, r"custom loops with a GradientTape .* Received: Functional"),
     "model.fit": (by_keras, "trained by trial.fit alone; .* Received: fit of Functional"),
     "train_on_batch": (by_batches, "trained by trial.fit alone; .* Received: fit of Functional"),
-    "a model as it was made": (normalised, r"loaded or set \(set_weights\). .* whose hidden/kernel is as it was drawn"),
-    "a fresh head": (onto_a_fresh_head, "whose fresh/kernel is as it was drawn"),
-    "half of the weights": (half_loaded, "whose logits/kernel is as it was drawn"),
+    "a model as it was made": (
+        normalised,
+        r"loaded or set \(set_weights\). .* whose hidden/kernel has its random initial values",
+    ),
+    "a fresh head": (onto_a_fresh_head, "whose fresh/kernel has its random initial values"),
+    "half of the weights": (half_loaded, "whose logits/kernel has its random initial values"),
 }
 
 
-@pytest.mark.parametrize(("make", "said"), REFUSED.values(), ids=REFUSED)
-def test_what_was_trained_in_another_way_or_not_at_all_is_refused(trial, make, said):
-    with pytest.raises(Misuse, match=said) as refused:
+@pytest.mark.parametrize(("make", "message"), REFUSED.values(), ids=REFUSED)
+def test_untrained_models_and_custom_training_loops_are_refused(trial, make, message):
+    with pytest.raises(Misuse, match=message) as refused:
         check_predictor(trial, make(trial))
     assert "\n" not in str(refused.value)
 
 
-def test_keras_trains_as_ever_afterwards(make_trial):
-    with own_loops_refused():
+def test_keras_fit_works_again_afterwards(make_trial):
+    with forbid_custom_loops():
         pass
     by_keras(make_trial())
 
 
-def test_a_model_with_automatic_names_is_kept(trial, tmp_path):
+def test_a_model_with_automatic_names_can_be_saved(trial, tmp_path):
     model = keras.Sequential([keras.Input(trial.input_shape), layers.Flatten(), layers.Dense(trial.classes)])
     outputs = score(trial, fit(trial, model), None, test=None, keep=tmp_path / "kept.keras")[1]["val"]
-    assert np.array_equal(as_it_is(trial, keras.saving.load_model(tmp_path / "kept.keras", compile=False)), outputs)
+    assert np.array_equal(without_reestimation(trial, keras.saving.load_model(tmp_path / "kept.keras", compile=False)), outputs)

@@ -1,4 +1,4 @@
-"""What a step returns is one loss for each example, of what is trained; all else is one line, before an update counts."""
+"""Steps that return wrong losses, and models that cannot be trained, are refused in one line before an update."""
 
 import keras
 import numpy as np
@@ -11,7 +11,7 @@ from common.training.seeding import seeded_weights
 
 
 def two_layers(trial, **options):
-    """Images as logits by way of `hidden`; `scale` has no weights."""
+    """A model with the hidden layer `hidden`; the layer `scale` has no weights."""
     x = layers.Flatten(name="flatten")(layers.Rescaling(1 / 255, name="scale")(inputs := keras.Input(trial.input_shape)))
     x = layers.Dense(4, name="hidden", **options)(x)
     return keras.Model(inputs, layers.Dense(trial.classes, name="logits")(x))
@@ -62,7 +62,7 @@ def each(*names):
 
 WEIGHTS = {"class_weight": [2.0] * 10}
 WRONG = {
-    "a frozen model": (frozen, {}, "there is nothing to train: .* Received: Functional '.*', without trainable weights"),
+    "a frozen model": (frozen, {}, "needs trainable weights: .* Received: Functional '.*', without trainable weights"),
     "two losses an example": (two_layers, {"step": two_views}, "one loss, .* for each image: .* Received: 32 for 16 images"),
     "two losses, weighted": (two_layers, {"step": two_views, **WEIGHTS}, "Received: 32 for 16 images"),
     "a mean": (two_layers, {"step": one_mean}, "leave reduce_mean over images out. Received: 1 for 16 images"),
@@ -74,16 +74,16 @@ WRONG = {
         {"step": of_targets},
         "depend on the weights that are trained",
     ),
-    "losses alone": (two_layers, {"step": lambda *batch: plain(*batch)[0]}, r"returns \(losses \[batch\], outputs or None\)"),
+    "losses alone": (two_layers, {"step": lambda *batch: plain(*batch)[0]}, r"must return \(losses \[batch\], outputs or None\)"),
     "an unknown layer": (
         two_layers,
         {"step": by_name("hidden", "head"), "optimizer": each("hidden", "head")},
-        "take some of .*, hidden, logits. Received: 'head'",
+        "layers of the model: .*, hidden, logits. Received: 'head'",
     ),
     "a layer without weights": (
         two_layers,
         {"step": by_name("scale"), "optimizer": each("scale")},
-        "nothing to train: .* Received: Rescaling 'scale', without",
+        "needs trainable weights: .* Received: Rescaling 'scale', without",
     ),
     "a name without losses": (
         two_layers,
@@ -96,21 +96,21 @@ WRONG = {
         {"step": by_name("hidden", "logits"), "optimizer": each("hidden")},
         r"\['hidden'\]. Received: \['hidden', 'logits'\]",
     ),
-    "names for one": (two_layers, {"step": by_name("hidden")}, r"one tensor of losses .* Received: \['hidden'\]"),
+    "names for one": (two_layers, {"step": by_name("hidden")}, r"one tensor of losses. Received: a dict with \['hidden'\]"),
 }
 
 
-@pytest.mark.parametrize(("build", "options", "said"), WRONG.values(), ids=WRONG)
-def test_what_cannot_be_trained_is_one_line(make_trial, build, options, said):
+@pytest.mark.parametrize(("build", "options", "message"), WRONG.values(), ids=WRONG)
+def test_invalid_steps_and_models_give_one_line(make_trial, build, options, message):
     trial = make_trial(epochs=1, train_size=16)
-    with seeded_weights(trial.streams), pytest.raises(Misuse, match=said) as refused:
+    with seeded_weights(trial.streams), pytest.raises(Misuse, match=message) as refused:
         trial.fit(build(trial), **{"optimizer": optimizers.SGD(0.1), **options})
     assert "\n" not in str(refused.value)
     assert not list(trial.host.folder.glob("*.npz"))
 
 
-def test_a_step_of_two_views_whose_mean_is_taken_has_the_gradient_of_that_mean(make_trial):
-    """Of equal views it is that of one: the norms agree with those of the plain step, in batches of 16 and 4."""
+def test_a_step_that_averages_the_losses_of_two_views_has_the_gradient_of_their_mean(make_trial):
+    """With two equal views the gradient norms are those of the plain step, in batches of 16 and 4."""
 
     def mean_of_two(model, images, targets, seed):
         losses, _ = two_views(model, images, targets, seed)
