@@ -192,11 +192,16 @@ class Experiment:
         if name is None:
             dataset = overrides.get("dataset", self.settings["quick"].dataset)
             name = next((name for name, setting in self.settings.items() if setting.dataset == dataset), "small")
-        if rate is not None and not any("learning_rate" in self.searched_by(arm) for arm in self.arms):
+        if rate is not None and not self.searches_rate:
             raise Misuse(
                 f"{self.name}: RATE replaces a searched learning rate, and this experiment searches none. Received: {rate:g}"
             )
         return Selected(name, self.settings[name], overrides, rate, smoke, debug)
+
+    @property
+    def searches_rate(self) -> bool:
+        """Whether any arm searches its learning rate, so that RATE can replace it."""
+        return any("learning_rate" in self.searched_by(arm) for arm in self.arms)
 
     def arm_setting(self, arm: str, setting: Setting, selected: Selected) -> Setting:
         """The setting with the fields that the arm sets and the user does not override. Raises `Misuse`.

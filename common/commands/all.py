@@ -23,7 +23,7 @@ from common.errors import Failure, Misuse
 from common.files import PROJECT, experiment_scripts
 from common.rows import schema, store
 from common.running.progress import Display
-from common.running.scripts import refuse_shared_numbers
+from common.running.scripts import declared, refuse_shared_numbers
 from common.text import duration
 
 COUNTED = re.compile(r"^\[(\d+)/(\d+)\]")
@@ -118,6 +118,20 @@ def chosen(text: str | None) -> list[str]:
     return names
 
 
+def searching_rates(names: Sequence[str]) -> list[str]:
+    """The experiments that search a learning rate, which RATE replaces. Raises `Misuse` if there are none.
+
+    Prints which ones are left out.
+    """
+    searching = [name for name in names if declared(find_script(name)).searches_rate]
+    others = [name for name in names if name not in searching]
+    if not searching:
+        raise Misuse(f"RATE replaces a searched learning rate. Received: experiments that search none ({', '.join(others)})")
+    if others:
+        print(f"left out, as they search no learning rate that RATE could replace: {', '.join(others)}", flush=True)
+    return searching
+
+
 def run(names: Sequence[str], options: Sequence[str], folder: pathlib.Path, setting: str) -> int:
     """Run experiments of the catalogue. Returns the exit status: 1 if anything failed.
 
@@ -163,7 +177,8 @@ def main() -> int:
     folder = pathlib.Path(given.results).resolve()
     values = {**vars(given), "exp": None, "results": folder}
     options = [f"{name.upper()}={int(v) if v is True else v}" for name, v in values.items() if v not in (None, False)]
-    return run(chosen(given.exp), options, folder, setting)
+    names = chosen(given.exp)
+    return run(names if given.rate is None else searching_rates(names), options, folder, setting)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import pytest
 from conftest import PROJECT
 
 from common.commands import all as all_command
+from common.errors import Misuse
 
 SCRIPT = '''"""Exp {number}: what does experiment {number} say?"""
 import pathlib, sys, time
@@ -142,3 +143,10 @@ def test_the_line_tells_where_the_catalogue_is(monkeypatch):
     # 30 of 40 done within a minute leave a third of it.
     assert progress.line(1, 0, 4) == "experiment 2 of 2, exp_02_y, trial 0 of 4; 60 s"
     assert progress.line(0, 5, 10) == "experiment 1 of 2, exp_01_x, trial 5 of 10; 60 s, about 2 min left"
+
+
+def test_a_rate_leaves_out_experiments_that_search_none(capsys):
+    assert all_command.searching_rates(["exp_01_baseline_cnn", "exp_03_l2"]) == ["exp_03_l2"]
+    assert capsys.readouterr().out == "left out, as they search no learning rate that RATE could replace: exp_01_baseline_cnn\n"
+    with pytest.raises(Misuse, match="Received: experiments that search none .exp_01_baseline_cnn."):
+        all_command.searching_rates(["exp_01_baseline_cnn"])
