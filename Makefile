@@ -72,7 +72,7 @@ plots: setup ## Draw the figures of all experiments that have rows
 	@$(PY) -m common.commands.plots $(OPTIONS)
 
 test: setup ## Run the tests (ARGS="-k name" for some)
-	@$(PY) -m pytest -q $(value ARGS)
+	@$(PY) -m pytest -q -n auto --maxprocesses 4 --dist loadfile $(value ARGS)
 
 golden: setup ## Record what tests/golden trains on this kind of processor
 	@PYTHONPATH=. $(PY) tests/golden/golden.py

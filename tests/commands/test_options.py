@@ -99,9 +99,10 @@ def test_the_makefile_knows_the_same_values_of_a_switch():
 
 def test_variables_of_the_environment_count_only_on_makes_command_line():
     generic = {"PYTHON": "/no/python", "GPU": "1", "ARGS": "--collect-only", "SEEDS": "3", "UV": "/no/uv", "PYTHONPATH": "/no"}
-    assert made("test", **generic).stdout == made("test").stdout == ".venv/bin/python -m pytest -q \n"
+    pytest_command = ".venv/bin/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile"
+    assert made("test", **generic).stdout == made("test").stdout == f"{pytest_command} \n"
     assert made("exp-03", **generic).stdout == made("exp-03").stdout
-    assert made("test", "ARGS=-k 'a or b'", **generic).stdout == ".venv/bin/python -m pytest -q -k 'a or b'\n"
+    assert made("test", "ARGS=-k 'a or b'", **generic).stdout == f"{pytest_command} -k 'a or b'\n"
     done = subprocess.run(["make", "help"], cwd=PROJECT, capture_output=True, text=True, env={**os.environ, **generic})
     assert (done.returncode, "EPOCHS=n" in done.stdout) == (0, True)
 
