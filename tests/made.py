@@ -1,5 +1,7 @@
 """Rows that are made up, so that a reader knows what they must come to."""
 
+import json
+
 import numpy as np
 
 from common.claims import LONGEST_ID
@@ -46,6 +48,8 @@ class Made:
                 "status": (statuses or {}).get(seed, "done"),
                 "data_checksum": CHECKSUM,
                 "fingerprint": f"{arm}{seed}",
+                "arguments": json.dumps(self.arms[arm]),
+                "setting": json.dumps({"dataset": "mnist"}),
             }
             row |= {"test_accuracy": np.mean(predicted == LABELS), "test_size": len(LABELS), "train_size": 100, "epochs": 5}
             row |= {"val_accuracy": accuracy + noise, "val_nll": 1.0, "train_accuracy": 0.99, "steps": 50, "final_epoch": 5}

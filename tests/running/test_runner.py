@@ -18,11 +18,13 @@ from processes import alive, run_script, wait_until_gone, workers_of
 from survival import SCRIPT, files_in, reproducible, write
 
 from common import machine, tasks
+from common.commands import run
 from common.data.dataset import load
 from common.data.streams import Streams
 from common.errors import Failure
 from common.files import read_arrays
 from common.rows import schema, store
+from common.running import runner, scripts
 
 KILLS = int(os.environ.get("KILLS", "4"))
 """SIGKILLs in the test of exact resume: `KILLS=20 make test ARGS=\"-k killed\"` sends 20."""
@@ -63,13 +65,15 @@ def test_a_run_writes_a_complete_row_for_every_trial(undisturbed):
     assert np.array_equal(logits.argmax(1), read_arrays(files_in(folder).predictions)["dropout/1"])
 
 
-def test_what_is_done_is_not_run_again(undisturbed):
+def test_what_is_done_is_not_run_again(undisturbed, monkeypatch, capsys):
     folder, _ = undisturbed
-    logs = files_in(folder).folder / "logs"  # where each worker has a log while it lives
-    before = files_in(folder).rows.read_bytes(), logs.stat().st_mtime_ns
-    done = run_script(folder.parent / "exp_90_survive.py", ["--results", folder])
-    assert "all 4 trials are done" in done.stdout
-    assert (files_in(folder).rows.read_bytes(), logs.stat().st_mtime_ns) == before
+    before = files_in(folder).rows.read_bytes()
+    monkeypatch.setattr(runner.Worker, "start", lambda *_: pytest.fail("a worker was started"))
+    with pytest.raises(SystemExit) as ended:
+        run.main([str(folder.parent / "exp_90_survive.py"), "--results", str(folder)])
+    assert ended.value.code == 0
+    assert "all 4 trials are done" in capsys.readouterr().out
+    assert files_in(folder).rows.read_bytes() == before
 
 
 def test_one_job_and_two_give_the_same_bits(undisturbed, tmp_path):
@@ -372,7 +376,6 @@ def test_a_silent_trial_is_given_up(tmp_path):
 
 
 def test_more_replicas_than_gpus_are_unavailable_not_failed(tmp_path):
-    from common.running import runner, scripts
     from common.running.devices import Devices
     from common.running.plan import Planner, Variant
     from common.running.progress import Display
@@ -451,7 +454,6 @@ def test_train_is_handed_no_test_image_and_may_return_any_predictor(tmp_path):
 
 def test_a_worker_that_dies_while_idle_costs_nothing(tmp_path):
     """The parent's next trial cannot reach it; another worker takes that trial, and no attempt is counted."""
-    from common.running import runner, scripts
     from common.running.devices import Devices
     from common.running.plan import Planner, Variant
     from common.running.progress import Display
@@ -492,7 +494,6 @@ def test_a_worker_keeps_no_graph_of_a_finished_trial(tmp_path):
 
 
 def test_a_worker_is_replaced_after_its_share_of_trials(tmp_path, monkeypatch):
-    from common.running import runner, scripts
     from common.running.devices import Devices
     from common.running.plan import Planner, Variant
     from common.running.progress import Display
@@ -594,7 +595,6 @@ def test_keeping_trains_done_trials_again_that_have_a_model_to_keep(tmp_path):
 
 def test_gpus_that_tensorflow_does_not_see_are_one_line_and_no_row(tmp_path):
     """Else the trial would be trained on the processor, and its row would name the GPU."""
-    from common.running import runner, scripts
     from common.running.devices import Devices
     from common.running.plan import Planner, Variant
     from common.running.progress import Display
