@@ -83,7 +83,7 @@ def test_a_dry_run_says_what_the_data_are(experiment, capsys, tmp_path):
             Image.fromarray(generator.integers(0, 255, (8, 8), np.uint8)).save(tmp_path / "pets" / name / f"{i}.png")
     (tmp_path / "pets" / "cat" / "list.txt").touch()
     status, out, _ = run(experiment, capsys, "--dataset", tmp_path / "pets", "--results", tmp_path / "out", "--dry")
-    said = "the test images are a fifth of each class, chosen by what they show; ignored: 1 .txt (not read by Pillow)"
+    said = "the test images are a fifth of each class, chosen by a hash of their pixels; ignored: 1 .txt (not read by Pillow)"
     assert f"data: 2 classes ($dog_: 10, cat: 10), 14 train, 2 val, 4 test; 8×8 grey; {said}" in out.splitlines()[:4]
     assert status == 0
 
