@@ -43,7 +43,7 @@ def main() -> int:
     budgets = (epochs, round(LONGER * epochs))
     rates = [positive(given, "rate")] if given.rate else _grid(experiment)
     seeds = range(FIRST_SEED, FIRST_SEED + (given.seeds or 4))
-    points = [Variant.tried(experiment.first, {RATE: rate}, budget) for budget, rate in itertools.product(budgets, rates)]
+    points = [Variant.search_point(experiment.first, {RATE: rate}, budget) for budget, rate in itertools.product(budgets, rates)]
     plan = planner.plan([(variant, seed) for seed in seeds for variant in points], searching=True)
     devices = Devices.here(1, 1)
     jobs = given.jobs or devices.jobs(planner.setting.threads, planner.setting.replicas)

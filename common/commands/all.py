@@ -155,11 +155,11 @@ def run(names: Sequence[str], options: Sequence[str], folder: pathlib.Path, sett
                 raise Misuse(reason)
             refused = reason if status == Misuse.status else ""
             said = f"failed: {said} (more in {log})" if status else said
-            display.say(f"[{position + 1}/{len(names)}] {name}: {said}, {duration(time.perf_counter() - began)}")
+            display.print_line(f"[{position + 1}/{len(names)}] {name}: {said}, {duration(time.perf_counter() - began)}")
             if status:
                 failed.append(name)
         took = duration(time.perf_counter() - progress.started)
-        display.say(f"{len(names) - len(failed)} of {len(names)} experiments done in {took}")
+        display.print_line(f"{len(names) - len(failed)} of {len(names)} experiments done in {took}")
     if failed:
         many = f"{len(failed)} experiments" if len(failed) > 1 else "one experiment"
         raise Failure(f"{many} failed ({', '.join(failed)}): the same command tries them again")

@@ -93,11 +93,11 @@ def run_again(row: dict, folder: pathlib.Path, dataset: str | None = None) -> di
     check_same(row, plan)
     (trial,) = plan.trials
     devices = Devices.here(1)
-    reason = devices.lack(trial.setting.replicas, trial.setting.workers)
+    reason = devices.unavailable(trial.setting.replicas, trial.setting.workers)
     if reason:
         raise Failure(f"cannot run here: {reason}")
     with Display() as display, Runner(RunOptions(devices, jobs=1), display) as runner:
-        display.expect(1)
+        display.add_to_total(1)
         runner.run(plan, plan.trials)
     (again,) = store.read_rows(plan.files)
     if again["status"] == "failed":

@@ -114,7 +114,7 @@ class Study:
 
     def _join(self) -> None:
         if self.options.cluster:
-            self.options.cluster.say(state="ready")
+            self.options.cluster.publish(state="ready")
             self.options.cluster.join()
 
     def _with_models(self, plan: Plan, missing: list[Planned]) -> list[Planned]:

@@ -7,7 +7,7 @@ from common.data.streams import Streams, stratified_order
 from common.errors import Misuse
 
 
-def kept(split: Split, classes: tuple[int, ...] | None) -> Split:
+def select_classes(split: Split, classes: tuple[int, ...] | None) -> Split:
     """The examples of the given classes, relabelled 0, 1, … in that order; for None the whole split."""
     if classes is None:
         return split
@@ -76,7 +76,7 @@ def _rounded(shares: np.ndarray) -> np.ndarray:
     return counts
 
 
-def corrupted(split: Split, share: float, streams: Streams, name: str) -> Split:
+def with_label_noise(split: Split, share: float, streams: Streams, name: str) -> Split:
     """The split with label noise: each label is wrong with probability `share`. Labels wrong at one share are so at larger ones.
 
     A class is replaced by one of the other classes, uniformly (symmetric noise); a number by one drawn uniformly from −1 … 1.
@@ -99,19 +99,19 @@ def corrupted(split: Split, share: float, streams: Streams, name: str) -> Split:
     return split.relabelled(np.where(wrong, other, split.labels))
 
 
-def turned(images: np.ndarray, degrees: np.ndarray) -> np.ndarray:
-    """Images rotated counterclockwise about their centre, with bilinear interpolation; the corners become black.
+def rotate(images: np.ndarray, degrees: np.ndarray) -> np.ndarray:
+    """Rotate images counterclockwise about their centre, with bilinear interpolation; the corners become black.
 
     Args:
         images: uint8 [n, height, width, channels]; degrees: [n].
     """
     from PIL import Image
 
-    def turn(image, angle):
+    def rotate_one(image, angle):
         flat = image[..., 0] if image.shape[-1] == 1 else image
         return np.asarray(Image.fromarray(flat).rotate(float(angle), Image.Resampling.BILINEAR)).reshape(image.shape)
 
-    return np.stack([turn(image, angle) for image, angle in zip(images, degrees, strict=True)])
+    return np.stack([rotate_one(image, angle) for image, angle in zip(images, degrees, strict=True)])
 
 
 def _noisy(images: np.ndarray, level: int, generator: np.random.Generator) -> np.ndarray:
@@ -143,7 +143,7 @@ def _contrast(images: np.ndarray, level: int, _) -> np.ndarray:
 SHIFTS = {
     "brightness": lambda images, level, _: images + (0.0, 30.0, 60.0, 90.0)[level],
     "contrast": _contrast,
-    "rotation": lambda images, level, _: turned(images, np.full(len(images), (0, 15, 30, 45)[level])),
+    "rotation": lambda images, level, _: rotate(images, np.full(len(images), (0, 15, 30, 45)[level])),
     "scale": _scaled,
     "noise": _noisy,
     "blur": _blurred,

@@ -1,7 +1,7 @@
-"""The environment variables of what trains: a fixed set, so that nothing around a trial changes its bits unnoticed.
+"""The environment variables of workers: a fixed set, so that the user's variables do not change results unnoticed.
 
-Of the user's variables a worker gets those that cannot change a result, or that are part of its row: a choice of devices or of
-oneDNN is in `kind`, a path of libraries in `versions`. All others are left out: TF_*, XLA_*, OMP_*, ONEDNN_*, KERAS_*, …
+Workers get those of the user's variables that cannot change a result, or that are recorded in its row: devices and oneDNN in the
+column `kind`, library paths in `versions`. Others, such as TF_*, XLA_*, OMP_*, ONEDNN_*, KERAS_*, are removed.
 """
 
 import os
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from common.machine import LIBRARIES, ONEDNN, uses_onednn
 
 PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy")
-KEPT = frozenset(
+PASSED_ON = frozenset(
     (
         *("HOME", "USER", "LOGNAME", "SHELL", "PATH", "TERM", "TZ", "LANG", "LANGUAGE", "XDG_CACHE_HOME"),
         *("CACHE_DIR", "TFDS_DATA_DIR", "TF_CONFIG"),
@@ -24,48 +24,48 @@ KEPT = frozenset(
         LIBRARIES,
     )
 )
-"""What stays as the user has it."""
+"""Variables that workers get from the user."""
 LOCALE = "LC_"
-"""How the names of variables begin that say how file names are written."""
+"""Prefix of further such variables, which determine the encoding of file names."""
 
 
-COUNTING = ("CACHE_DIR", "TFDS_DATA_DIR", "TF_CONFIG", "CUDA_VISIBLE_DEVICES", ONEDNN, LIBRARIES)
-"""Variables that say where data are and what a trial runs on: those of them that are set are said at the start of a call."""
+REPORTED = ("CACHE_DIR", "TFDS_DATA_DIR", "TF_CONFIG", "CUDA_VISIBLE_DEVICES", ONEDNN, LIBRARIES)
+"""Variables for data and devices, which are printed at the start of a run."""
 
 
-def said() -> str:
-    """A line about the variables of the environment that count; blank where none is set."""
-    there = [f"{name}={os.environ[name]}" for name in COUNTING if os.environ.get(name)]
-    return f"from the environment: {', '.join(there)}" if there else ""
+def reported_variables() -> str:
+    """A line with the variables of `REPORTED` that are set; empty if there are none."""
+    variables = [f"{name}={os.environ[name]}" for name in REPORTED if os.environ.get(name)]
+    return f"from the environment: {', '.join(variables)}" if variables else ""
 
 
 def environment(
-    fits: tuple[int, int, int, bool],
+    start_options: tuple[int, int, int, bool],
     gpus: list[str],
     scratch: pathlib.Path,
     user: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """All environment variables of a process that trains.
+    """All environment variables of a worker.
 
     Args:
-        fits: threads, replicas, machines and determinism of its trials.
-        gpus: those that it may use, as CUDA names them.
-        scratch: a folder for its temporary files, and for Keras' settings, which are then those that Keras came with.
-        user: by default the calling process' environment.
+        start_options: threads, replicas, workers and determinism of its trials.
+        gpus: GPUs that it may use, by their CUDA names.
+        scratch: a folder for temporary files, and for a new keras.json with Keras' defaults.
+        user: the user's variables, by default those of this process.
     """
     user = os.environ if user is None else user
     return {
-        **{name: value for name, value in user.items() if name in KEPT or name.startswith(LOCALE)},
+        **{name: value for name, value in user.items() if name in PASSED_ON or name.startswith(LOCALE)},
         "KERAS_BACKEND": "tensorflow",
         "KERAS_HOME": str(scratch / "keras"),
         "KERAS_DOWNLOADS": user.get("KERAS_DOWNLOADS") or user.get("KERAS_HOME") or os.path.expanduser("~/.keras"),
-        "OMP_NUM_THREADS": str(fits[0]),
+        "OMP_NUM_THREADS": str(start_options[0]),
         "TF_CPP_MIN_LOG_LEVEL": "3",
-        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # that of nvidia-smi
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # as in nvidia-smi
         "CUDA_VISIBLE_DEVICES": ",".join(gpus) or "-1",
         ONEDNN: str(int(uses_onednn())),
         "PYTHONHASHSEED": "0",
-        "PYTHONIOENCODING": "utf-8:backslashreplace",  # what a script prints ends no trial
-        "PYTHONUTF8": str(sys.flags.utf8_mode),  # file names must mean the same to it
+        "PYTHONIOENCODING": "utf-8:backslashreplace",  # no output of a script raises an encoding error
+        "PYTHONUTF8": str(sys.flags.utf8_mode),  # file names must be decoded as in the main process
         "TMPDIR": str(scratch),
     }

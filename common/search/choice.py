@@ -43,7 +43,7 @@ class Search:
         takes = any(set(self.experiment.shared_by(arm)) - set(self._by_hand(arm)) for arm in arms)
         self.shared = self.known[self.first] if self.experiment.shared and self.first in self.known and takes else {}
         """What is searched on the first arm, where an arm of the call takes some of it."""
-        searched = [arm for arm in arms if arm in self.experiment.search and not planner.resolved[arm].lack]
+        searched = [arm for arm in arms if arm in self.experiment.search and not planner.resolved[arm].unavailable]
         self.spaces = {arm: self.known[arm] for arm in searched if arm in self.known}
         """Of each arm of the call that is searched for itself."""
         self.points = SMOKE_POINTS if self.smoke else self.experiment.points
@@ -164,10 +164,10 @@ class Search:
 
     def _refuse_lack(self) -> None:
         """Raises `Failure` where the arm that is searched for all cannot be trained on these data."""
-        lack = self.planner.resolved[self.first].lack
-        if lack:
+        reason = self.planner.resolved[self.first].unavailable
+        if reason:
             raise Failure(
-                f"{', '.join(self.shared)} is searched on {self.first}, which cannot run: it {lack}. RATE=0.01 sets it by hand"
+                f"{', '.join(self.shared)} is searched on {self.first}, which cannot run: it {reason}. RATE=0.01 sets it by hand"
             )
 
     def _new_sweep(

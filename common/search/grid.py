@@ -90,7 +90,7 @@ class Grids:
     def _interleaved(self, points: dict[str, list[dict]], seeds: Sequence[int]) -> list[tuple[Variant, int]]:
         longest = max(map(len, points.values()), default=0)
         return [
-            (Variant.tried(arm, points[arm][i], given=self.given.get(arm)), seed)
+            (Variant.search_point(arm, points[arm][i], fixed=self.given.get(arm)), seed)
             for seed in seeds
             for i in range(longest)
             for arm in self.spaces
@@ -129,7 +129,7 @@ class Grids:
                 rows.setdefault((row["arm"], row["point"]), []).append(row)
         scores: dict[str, dict[str, Score]] = {arm: {} for arm in self.spaces}
         for arm in self.spaces:
-            for point in (Variant.tried(arm, values).point for values in self.grid(arm).points()):
+            for point in (Variant.search_point(arm, values).point for values in self.grid(arm).points()):
                 same = rows.get((arm, point), [])
                 if len(same) == len(seeds):
                     scores[arm][point] = Score.of(same, self.task)
@@ -167,7 +167,7 @@ class Grids:
         """The point with the next higher learning rate and all else equal; blank at the top, and where no rate is searched."""
         values, axis = json.loads(point), self.grid(arm).axes.get(RATE, [])
         higher = [rate for rate in axis if RATE in values and rate > values[RATE]]
-        return Variant.tried(arm, {**values, RATE: min(higher)}).point if higher else ""
+        return Variant.search_point(arm, {**values, RATE: min(higher)}).point if higher else ""
 
     def found(self, plan: Plan) -> dict[str, Found]:
         """The winner of each arm."""

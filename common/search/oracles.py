@@ -83,7 +83,7 @@ class Searcher:
 
     def variant(self, point: Point) -> Variant:
         fewer = point.epochs if point.epochs != self.epochs else None
-        return Variant.tried(self.arm, point.values, fewer, given=self.given)
+        return Variant.search_point(self.arm, point.values, fewer, fixed=self.given)
 
     def tell(self, rows: dict[tuple[str, str, int], dict]) -> None:
         """Hand over what is known, in the order of the points, as far as it is known without a gap."""

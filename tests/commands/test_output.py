@@ -54,7 +54,7 @@ def test_a_file_is_no_terminal_whatever_is_forced(monkeypatch, capsys):
     for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
         monkeypatch.setenv(name, "1")
     with Display() as display:
-        display.say("[1/2] a line")
+        display.print_line("[1/2] a line")
         display.update([], 0)
     assert display.live is None
     assert capsys.readouterr().out == "[1/2] a line\n"

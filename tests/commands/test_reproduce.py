@@ -133,7 +133,7 @@ def test_the_trial_of_every_published_arm_is_planned_again_as_it_was(path, tmp_p
             plan = reproduce.plan_again(row, tmp_path)
             (trial,) = plan.trials
             assert trial.setting.replace(dataset=trial.dataset.name) == Setting(**json.loads(row["setting"])), entry_of(row)
-            assert (trial.arguments, trial.lack) == (json.loads(row["arguments"]), "")
+            assert (trial.arguments, trial.unavailable) == (json.loads(row["arguments"]), "")
             reproduce.check_same(row, plan)
 
 

@@ -19,7 +19,7 @@ def test_a_script_is_read_without_importing_keras():
     assert "does an L2 penalty help a small CNN?" in done.stdout
 
 
-def test_placeholders_leave_nothing_behind():
+def test_placeholders_are_removed_after_reading_a_script():
     import keras
 
     scripts.declared(PROJECT / "experiments" / "exp_03_l2.py")
@@ -29,7 +29,7 @@ def test_placeholders_leave_nothing_behind():
     assert common.models.small_cnn.__doc__
 
 
-def test_importing_the_package_elsewhere_keeps_the_real_keras():
+def test_importing_the_package_uses_the_real_keras():
     code = "import sys, experiments; print([type(finder).__name__ for finder in sys.meta_path])"
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True)
     assert done.returncode == 0

@@ -1,4 +1,4 @@
-"""Two runs, one in an empty environment and one in the worst that a machine may have: their rows and figures are equal."""
+"""Rows and figures are equal in an empty environment and in one whose variables and settings all interfere."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from common.rows import store
 
 
 def worst(folder):
-    """The worst environment that a machine may have."""
+    """Environment variables, with files in the folder, that would change results or figures if they had an effect."""
     home, evil = folder / "home", folder / "evil"
     (home / ".keras").mkdir(parents=True)
     settings = {"floatx": "float64", "epsilon": 0.1, "backend": "jax", "image_data_format": "channels_first"}
@@ -52,7 +52,7 @@ def worst(folder):
     }
 
 
-def test_two_runs_in_an_empty_and_in_the_worst_environment_have_equal_rows(tmp_path, cache):
+def test_rows_and_figures_do_not_depend_on_the_environment(tmp_path, cache):
     surroundings = {"empty": {"CACHE_DIR": str(cache)}, "worst": worst(tmp_path)}
     seen = {}
     for name, variables in surroundings.items():
