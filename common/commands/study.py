@@ -32,7 +32,7 @@ class Study:
                 chosen = self.search.choose(self.session, first)
                 plan = self._plan(chosen)
                 trials = self._with_models(plan, self.session.prepare(plan))
-                self.session.announce(plan, trials, notes=self.search.described(chosen))
+                self.session.announce(plan, trials, notes=self.search.describe(chosen))
                 self._describe(plan)
                 self.session.train(plan, trials)
                 if plan.of_another_kind():  # a trial that could not run before is done here now
@@ -60,7 +60,7 @@ class Study:
         try:
             with self.session:
                 trials = self.session.prepare(plan)
-                self.session.announce(plan, trials, notes=self.search.described(chosen))
+                self.session.announce(plan, trials, notes=self.search.describe(chosen))
                 self._describe(plan)
                 self.session.train(plan, trials)
         except DryRunEnds:
@@ -92,7 +92,7 @@ class Study:
             self.options.cluster.leave(state="done", status=0)
         store.write_declaration(files, self.planner.declaration())
         for sweep in done:
-            sweep.write_tuned(files, self.search.bases(sweep.given))
+            sweep.write_tuned(files, self.search.bases(sweep.fixed))
         outcome.show_sweep(files, [line for sweep in done for line in sweep.summary()])
         return 0
 
