@@ -169,7 +169,7 @@ LIGHT = ("import keras\nimport numpy as np\nfrom keras import optimizers\n", "")
         ((GUARD, GUARD.replace("__main__", "main")), 2, "nothing was run: "),
         ((GUARD, "experiment.main()\n"), 2, 'put it below if __name__ == "__main__":. Received: a call while exp_40_read is'),
         ((GUARD, GUARD.replace("main()", "run()")), 1, "AttributeError: 'Experiment' object has no attribute 'run'\n"),
-        ((ARMS, 'arms={"none": {}}'), 2, "the first arm is what"),
+        ((ARMS, 'arms={"none": {}}'), 2, "the first arm must be the baseline"),
     ],
     ids=["no main", "another guard", "no guard", "an exception", "first arm"],
 )

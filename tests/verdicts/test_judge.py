@@ -128,7 +128,7 @@ def test_targets_of_earlier_protocols_have_no_verdict(made):
     (verdict,) = judge(Table.read(made.files))
     assert (verdict.status, verdict.reason) == (
         NO_DATA,
-        "its target is of an earlier protocol, and no share of what the baseline ends with: run it again",
+        "its target is of an earlier protocol, not a share of the baseline's final score: run it again",
     )
 
 
