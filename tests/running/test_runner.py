@@ -131,7 +131,7 @@ def test_ctrl_c_ends_the_run_and_its_workers_within_seconds_with_one_line(tmp_pa
     os.killpg(process.pid, signal.SIGINT)
     out, _ = process.communicate(timeout=10)
     assert process.returncode == 130
-    assert out.splitlines()[-1].endswith(b"goes on from the last finished epochs")
+    assert out.splitlines()[-1].endswith(b"the same command resumes after the last finished epoch")
     assert b"Traceback" not in out
     assert not any(alive(worker) for worker in workers)
 
@@ -244,14 +244,14 @@ def test_all_arms_of_a_seed_started_on_another_kind_of_processor_are_trained_aga
     assert "another kind" not in done.stdout  # seed 2 starts on this kind, the others are finished
 
 
-def test_models_of_trials_from_another_kind_of_processor_are_not_kept(tmp_path, monkeypatch):
+def test_models_of_trials_from_another_kind_of_processor_are_not_saved(tmp_path, monkeypatch):
     script, options = write(tmp_path, epochs=1), ["--results", tmp_path / "out", "--seeds", "1"]
     assert run_script(script, options).returncode == 0
     before = store.read_rows(files_in(tmp_path / "out"))
     second = other_kind(monkeypatch)
     done = run_script(script, [*options, "--keep"])
     assert done.returncode == 0, done.stderr
-    assert f"2 models are not kept: their trials ran on another kind of processor than {second}" in done.stdout.splitlines()
+    assert f"2 models are not saved: their trials ran on another kind of processor than {second}" in done.stdout.splitlines()
     assert store.read_rows(files_in(tmp_path / "out")) == before
 
 

@@ -269,4 +269,4 @@ def test_options_that_debug_does_not_support_are_refused(tmp_path, capsys, optio
     with pytest.raises(SystemExit) as ended:
         run_command.main([str(write(tmp_path)), "DEBUG=1", option, f"RESULTS={tmp_path / 'out'}"])
     assert ended.value.code == 2
-    assert "DEBUG=1 trains one trial after the other in the calling process" in capsys.readouterr().err
+    assert "DEBUG=1 trains one trial at a time in the main process" in capsys.readouterr().err

@@ -449,7 +449,7 @@ def test_a_file_that_is_not_a_table_of_points_is_not_overwritten(tmp_path):
         (["--trials", "3"], "trials is an option of a sweep"),
         (["--sweep", "--tuner", "grid"], "tuner must be one of halton, random, bayesian, hyperband. Received: 'grid'"),
         (["--sweep", "--trials", "0"], "trials must be a whole number of at least 1. Received: 0"),
-        (["--sweep", "--arms", "fixed"], "searches nothing for these arms"),
+        (["--sweep", "--arms", "fixed"], "a sweep needs arms with searched arguments"),
     ],
 )
 def test_invalid_options_of_a_sweep_are_refused(tmp_path, options, message):

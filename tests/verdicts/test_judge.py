@@ -300,7 +300,7 @@ def test_an_experiment_without_claims_says_so(made, tmp_path):
     made.judge()
     command = [sys.executable, "-m", "common.commands.verdicts", "90", "--results", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "experiment 90 makes no claims\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "experiment 90 has no claims\n", "")
     done = subprocess.run([*command, "--nonsense"], capture_output=True, text=True, cwd=PROJECT)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
 
