@@ -19,7 +19,7 @@ from common.experiment import Experiment
 from common.running.devices import Devices
 from common.running.plan import Plan, Planner, Variant
 from common.running.runner import STALL_SECONDS, RunOptions
-from common.running.scripts import declared
+from common.running.scripts import read_script
 from common.running.session import Session
 
 FIRST_SEED = 2000
@@ -35,7 +35,7 @@ OPTIONS = ("setting", "full", "rate", "seeds", "jobs", "results", *FIELD_OF)
 def main() -> int:
     """Train and print the scores. Returns the exit status. Raises `Misuse`, `Failure`."""
     given = parse([name for name in STUDY if name in OPTIONS], positional="number", description=__doc__.splitlines()[0])
-    experiment = declared(find_script(given.number))
+    experiment = read_script(find_script(given.number))
     overrides = {field: getattr(given, name) for name, field in FIELD_OF.items() if getattr(given, name, None) is not None}
     selected = experiment.select(setting_name(given) or "small", overrides)
     planner = Planner(experiment, selected, pathlib.Path(given.results) / "pilot")

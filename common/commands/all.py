@@ -23,7 +23,7 @@ from common.errors import Failure, Misuse
 from common.files import PROJECT, experiment_scripts
 from common.rows import schema, store
 from common.running.progress import Display
-from common.running.scripts import declared, refuse_shared_numbers
+from common.running.scripts import read_script, refuse_shared_numbers
 from common.text import duration
 
 COUNTED = re.compile(r"^\[(\d+)/(\d+)\]")
@@ -127,7 +127,7 @@ def searching_rates(names: Sequence[str]) -> list[str]:
 
     Prints which ones are left out.
     """
-    searching = [name for name in names if declared(find_script(name)).searches_rate]
+    searching = [name for name in names if read_script(find_script(name)).searches_rate]
     others = [name for name in names if name not in searching]
     if not searching:
         raise Misuse(f"RATE replaces a searched learning rate. Received: experiments that search none ({', '.join(others)})")

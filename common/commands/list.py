@@ -9,7 +9,7 @@ from common.errors import Failure, Misuse
 from common.experiment import Experiment
 from common.files import experiment_scripts
 from common.rows import schema, store
-from common.running.scripts import declared, number_of, refuse_shared_numbers
+from common.running.scripts import number_of, read_script, refuse_shared_numbers
 
 
 def progress(experiment: Experiment, folder: pathlib.Path, only: str | None = None) -> list[tuple[str, str]]:
@@ -54,7 +54,7 @@ def run() -> int:
     refuse_shared_numbers(experiment_scripts())
     for path in experiment_scripts():
         try:
-            experiment = declared(path)
+            experiment = read_script(path)
         except Misuse as error:
             print(error, file=sys.stderr)
             status = error.status

@@ -17,7 +17,7 @@ from common.running.fingerprint import provenance
 from common.running.plan import Plan, Planner, Variant
 from common.running.progress import Display
 from common.running.runner import Runner, RunOptions
-from common.running.scripts import declared
+from common.running.scripts import read_script
 from common.setting import Selected, Setting
 
 NOISE = 2.0
@@ -67,7 +67,7 @@ def plan_again(row: dict, folder: pathlib.Path, dataset: str | None = None) -> P
     path = next((path for path in experiment_scripts() if path.stem == row["experiment"]), None)
     if path is None:
         raise Failure(f"the row's experiment must be in experiments/. Received: {row['experiment']}")
-    experiment = declared(path)
+    experiment = read_script(path)
     try:
         setting = Setting(**json.loads(row["setting"]))
     except (TypeError, ValueError) as error:

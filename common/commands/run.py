@@ -17,7 +17,7 @@ from common.running.cluster import Cluster
 from common.running.devices import Devices
 from common.running.plan import Planner
 from common.running.runner import STALL_SECONDS, RunOptions
-from common.running.scripts import declared, number_of, refuse_shared_numbers, two_digits
+from common.running.scripts import number_of, read_script, refuse_shared_numbers, two_digits
 from common.setting import Selected
 from common.text import did_you_mean
 
@@ -38,7 +38,7 @@ def run(arguments: Sequence[str]) -> int:
     """Run an experiment with the given command line. Returns the exit status. Raises `Misuse`, `Failure`."""
     if not arguments or arguments[0].startswith("-"):
         raise Misuse(f"the first argument must be an experiment's number, name or script. Received: {' '.join(arguments)!r}")
-    experiment = declared(find_script(arguments[0]))
+    experiment = read_script(find_script(arguments[0]))
     epilog = f"arms: {', '.join(experiment.arms)}; by default {experiment.seeds} seeds"
     given = parse(
         STUDY, arguments[1:], prog=f"python -m experiments.{experiment.name}", description=experiment.doc, epilog=epilog

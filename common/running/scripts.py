@@ -120,7 +120,7 @@ def _paths_of_a_worker() -> Iterator[None]:
         sys.path[:] = before
 
 
-def declared(path: pathlib.Path) -> Experiment:
+def read_script(path: pathlib.Path) -> Experiment:
     """The `Experiment` that a script declares, read without Keras.
 
     Raises:

@@ -25,7 +25,7 @@ def test_list_ends_without_an_error_if_its_pipe_is_closed():
 
 
 def test_list_counts_each_arm_and_seed_once(tmp_path):
-    experiment = scripts.declared(PROJECT / "experiments" / "exp_03_l2.py")
+    experiment = scripts.read_script(PROJECT / "experiments" / "exp_03_l2.py")
     files = schema.Files(tmp_path / "quick-digits", experiment.name)
     store.write_declaration(files, experiment.declare(experiment.select()) | {"protocol": 1})
     identity = {"experiment": experiment.name, "status": "done", "test_accuracy": 0.5}
@@ -36,7 +36,7 @@ def test_list_counts_each_arm_and_seed_once(tmp_path):
 
 
 def test_list_shows_one_setting_with_its_overridden_folders(tmp_path):
-    experiment = scripts.declared(PROJECT / "experiments" / "exp_03_l2.py")
+    experiment = scripts.read_script(PROJECT / "experiments" / "exp_03_l2.py")
     for name, folder in (
         ("small", "small-cifar10-epochs=3"),
         ("quick", "quick-digits-epochs=3"),

@@ -15,7 +15,7 @@ SCRIPT = PROJECT / "experiments" / "exp_03_l2.py"
 
 @pytest.fixture(scope="module")
 def experiment():
-    return scripts.declared(SCRIPT)
+    return scripts.read_script(SCRIPT)
 
 
 def run(experiment, capsys, *arguments):
@@ -159,7 +159,7 @@ def test_the_users_sizes_must_not_exceed_the_images_of_a_folder(experiment, caps
 
 
 def test_an_arm_that_needs_more_images_than_a_folder_has_cannot_run(capsys, tmp_path, pets):
-    features = scripts.declared(next(PROJECT.glob("experiments/exp_29_*.py")))
+    features = scripts.read_script(next(PROJECT.glob("experiments/exp_29_*.py")))
     status, out, err = run(features, capsys, "--dataset", pets, "--dry", "--results", tmp_path)
     assert (status, err) == (0, "")
     for size in (1000, 300, 100):
@@ -169,7 +169,7 @@ def test_an_arm_that_needs_more_images_than_a_folder_has_cannot_run(capsys, tmp_
 
 
 def test_the_size_of_a_long_tail_is_limited_by_its_most_frequent_class(capsys, tmp_path, pets):
-    skewed = scripts.declared(next(PROJECT.glob("experiments/exp_23_*.py")))
+    skewed = scripts.read_script(next(PROJECT.glob("experiments/exp_23_*.py")))
     status, out, err = run(skewed, capsys, "--dataset", pets, "--dry", "--results", tmp_path)
     assert (status, err) == (0, "")
     # The first class has 3 images and, in a tail of 100:10:1, a share of 0.9, so the largest size is ⌊3 / 0.9⌋ = 3.
@@ -177,7 +177,7 @@ def test_the_size_of_a_long_tail_is_limited_by_its_most_frequent_class(capsys, t
 
 
 def test_classes_that_an_image_folder_does_not_have_are_refused(capsys, tmp_path, pets):
-    transfer = scripts.declared(next(PROJECT.glob("experiments/exp_27_*.py")))
+    transfer = scripts.read_script(next(PROJECT.glob("experiments/exp_27_*.py")))
     status, _, err = run(transfer, capsys, "--dataset", pets, "--dry", "--results", tmp_path)
     assert (status, err.count("\n")) == (2, 1)
     assert "classes must be between 0 and 2, the last of" in err

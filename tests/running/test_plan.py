@@ -14,7 +14,7 @@ from common.running import fingerprint, plan, resolve, scripts
 
 @pytest.fixture(scope="module")
 def experiment():
-    return scripts.declared(PROJECT / "experiments" / "exp_03_l2.py")
+    return scripts.read_script(PROJECT / "experiments" / "exp_03_l2.py")
 
 
 def make(experiment, tmp_path, *, arms=None, seeds=range(2), smoke=False, **overrides):

@@ -377,7 +377,7 @@ def test_more_replicas_than_gpus_are_unavailable_not_failed(tmp_path):
     from common.running.plan import Planner, Variant
     from common.running.progress import Display
 
-    experiment = scripts.declared(write(tmp_path, epochs=1))
+    experiment = scripts.read_script(write(tmp_path, epochs=1))
     trials = [(Variant("baseline"), 0)]
     plan = Planner(experiment, experiment.select(overrides={"replicas": 3}), tmp_path / "out").plan(trials)
     with Display(1) as display, runner.Runner(runner.RunOptions(Devices(["0", "1"]), jobs=1), display) as running:
@@ -456,7 +456,7 @@ def test_a_trial_that_could_not_be_sent_to_a_dead_worker_counts_no_attempt(tmp_p
     from common.running.plan import Planner, Variant
     from common.running.progress import Display
 
-    experiment = scripts.declared(write(tmp_path, epochs=1))
+    experiment = scripts.read_script(write(tmp_path, epochs=1))
     trials = [(Variant("baseline"), seed) for seed in range(2)]
     plan = Planner(experiment, experiment.select(), tmp_path / "out").plan(trials)
     with Display(2) as display, runner.Runner(runner.RunOptions(Devices([]), jobs=1), display) as running:
@@ -498,7 +498,7 @@ def test_a_worker_is_replaced_after_a_number_of_trials(tmp_path, monkeypatch):
     from common.running.progress import Display
 
     monkeypatch.setattr(runner, "TRIALS_PER_WORKER", 2)
-    experiment = scripts.declared(write(tmp_path, epochs=1))
+    experiment = scripts.read_script(write(tmp_path, epochs=1))
     trials = [(Variant("baseline"), seed) for seed in range(3)]
     plan = Planner(experiment, experiment.select(), tmp_path / "out").plan(trials)
     started = []
@@ -599,7 +599,7 @@ def test_gpus_that_tensorflow_does_not_see_end_the_run_without_a_row(tmp_path):
     from common.running.plan import Planner, Variant
     from common.running.progress import Display
 
-    experiment = scripts.declared(write(tmp_path, epochs=1))
+    experiment = scripts.read_script(write(tmp_path, epochs=1))
     plan = Planner(experiment, experiment.select(), tmp_path / "out").plan([(Variant("baseline"), 0)])
     message = r"could not start .* TensorFlow sees no GPU: make setup GPU=1.* Received: 7$"
     options = runner.RunOptions(Devices(["7"]), jobs=1)

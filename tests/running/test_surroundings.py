@@ -62,7 +62,7 @@ def test_imports_that_workers_cannot_find_are_refused_when_the_script_is_read(tm
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(Misuse, match="exp_90_survive: ModuleNotFoundError: No module named 'helper_of_mine'"):
-        scripts.declared(path)
+        scripts.read_script(path)
 
 
 def test_the_library_path_is_recorded_and_compared(monkeypatch):

@@ -392,12 +392,12 @@ def test_a_run_uses_and_prints_the_values_of_an_earlier_larger_sweep(tmp_path, s
     files = schema.Files(out / "quick-digits", NAME)
     from common.running import scripts
 
-    spaces = scripts.declared(script).search
+    spaces = scripts.read_script(script).search
     bases = {arm: entry["basis"] for arm, entry in tuned.items()}
     assert sweep.tuned(files, spaces, bases, dict.fromkeys(tuned, 3)).keys() == tuned.keys()
     assert sweep.tuned(files, spaces, bases, dict.fromkeys(tuned, 10**6)) == {}
     assert sweep.tuned(files, spaces, dict.fromkeys(bases, "other code"), dict.fromkeys(tuned, 3)) == {}
-    other = scripts.declared(write(tmp_path, SCRIPT.replace("log_range(0.001, 0.1", "log_range(0.001, 0.2"))).search
+    other = scripts.read_script(write(tmp_path, SCRIPT.replace("log_range(0.001, 0.1", "log_range(0.001, 0.2"))).search
     assert sweep.tuned(files, other, bases, dict.fromkeys(tuned, 3)) == {}
 
 

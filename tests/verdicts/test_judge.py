@@ -116,7 +116,7 @@ def test_a_target_uses_only_compared_seeds_that_have_trained(made):
     table = Table.read(made.files)
     assert table.target(0.5, range(5)) == pytest.approx(0.4)
     assert table.target(0.5) == pytest.approx(0.5 * (5 * 0.8 + 0.4) / 6)
-    with pytest.raises(NoData, match="no seed in which a has trained"):
+    with pytest.raises(NoData, match="its target needs a seed in which a has trained"):
         table.target(0.5, [5])
 
 
