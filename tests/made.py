@@ -46,6 +46,8 @@ class Made:
                 "status": (statuses or {}).get(seed, "done"),
                 "data_checksum": CHECKSUM,
                 "fingerprint": f"{arm}{seed}",
+                "arguments": "{}",
+                "setting": "{}",
             }
             row |= {"test_accuracy": np.mean(predicted == LABELS), "test_size": len(LABELS), "train_size": 100, "epochs": 5}
             row |= {"val_accuracy": accuracy + noise, "val_nll": 1.0, "train_accuracy": 0.99, "steps": 50, "final_epoch": 5}

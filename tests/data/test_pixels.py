@@ -187,8 +187,8 @@ def test_images_are_rotated_by_their_exif_orientation(tmp_path, suffix, orientat
         tmp_path / "photos", quarters, suffix, grey=True, exif=exif, **({"quality": 95} if suffix in (".jpg", ".avif") else {})
     )
     side = len(image)
-    found = [image[y, x, 0] for y in (side // 4, 3 * side // 4) for x in (side // 4, 3 * side // 4)]
-    assert "".join(str(round(value / 80)) for value in found) == shown
+    shown_quarters = [image[y, x, 0] for y in (side // 4, 3 * side // 4) for x in (side // 4, 3 * side // 4)]
+    assert "".join(str(round(value / 80)) for value in shown_quarters) == shown
     turned = pixels.upright(quarters, orientation)
     height, width = turned.shape
     corners = [turned[y, x] for y in (height // 4, 3 * height // 4) for x in (width // 4, 3 * width // 4)]

@@ -411,7 +411,7 @@ def train(trial):
     """Count test images among all objects that the trial refers to."""
     tests = load("digits").test().images
     known = {image.tobytes() for image in tests}
-    seen, found, arrays, datasets = set(), 0, 0, 0
+    seen, test_images, arrays, datasets = set(), 0, 0, 0
     stack = [trial]
     while stack:
         thing = stack.pop()
@@ -420,13 +420,13 @@ def train(trial):
         seen.add(id(thing))
         if isinstance(thing, np.ndarray) and thing.ndim == 4:
             arrays += 1
-            found += sum(image.tobytes() in known for image in thing)
+            test_images += sum(image.tobytes() in known for image in thing)
         datasets += isinstance(thing, Dataset)
         if type(thing).__module__.startswith(("common", "builtins", "numpy", "pathlib")):
             stack += gc.get_referents(thing)
     trial.record("datasets", datasets)
     trial.record("arrays", arrays)
-    trial.record("test_images", found)
+    trial.record("test_images", test_images)
     trial.record("known", len(known))
     return Constant()
 

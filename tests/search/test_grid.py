@@ -28,16 +28,16 @@ class FinishedPlan:
         return self._rows
 
 
-def race(score, spaces=None, task=tasks.classification, **made):
+def search(score, spaces=None, task=tasks.classification, **made):
     """Run a grid search. Returns arm -> chosen rate, and (arm, rate) -> seeds of its trials."""
     grids = Grids(spaces or {"a": {"learning_rate": RATES}}, task)
     plan = FinishedPlan(grids.trials(), score, **made)
     while grids.advance(plan):
         plan = FinishedPlan(grids.trials(), score, **made)
-    ran = {}
+    seeds_of = {}
     for variant, seed in plan.trials:
-        ran.setdefault((variant.arm, variant.values["learning_rate"]), []).append(seed)
-    return {arm: result.values["learning_rate"] for arm, result in grids.results(plan).items()}, ran
+        seeds_of.setdefault((variant.arm, variant.values["learning_rate"]), []).append(seed)
+    return {arm: result.values["learning_rate"] for arm, result in grids.results(plan).items()}, seeds_of
 
 
 def by_rate(scores):
@@ -46,29 +46,29 @@ def by_rate(scores):
 
 def test_every_rate_has_two_seeds_and_the_best_three_have_three_more():
     scores = {0.01: 0.30, 0.0316: 0.45, 0.1: 0.50, 0.316: 0.48, 1.0: 0.20}
-    found, ran = race(by_rate(scores))
-    assert found == {"a": 0.1}  # 0.5 - 0.035 · 0.02 is more than 0.48 - 0.035 · 0.28
+    chosen, seeds_of = search(by_rate(scores))
+    assert chosen == {"a": 0.1}  # 0.5 - 0.035 · 0.02 is more than 0.48 - 0.035 · 0.28
     few, more = [1000, 1001], [1000, 1001, 1002, 1003, 1004]
-    assert ran == {("a", 0.01): few, ("a", 0.0316): more, ("a", 0.1): more, ("a", 0.316): more, ("a", 1.0): few}
+    assert seeds_of == {("a", 0.01): few, ("a", 0.0316): more, ("a", 0.1): more, ("a", 0.316): more, ("a", 1.0): few}
 
 
 def test_contenders_are_within_a_tenth_of_the_best():
-    _, ran = race(by_rate({0.01: 0.30, 0.0316: 0.39, 0.1: 0.50, 0.316: 0.41, 1.0: 0.20}))
-    assert [rate for (_, rate), seeds in ran.items() if len(seeds) == 5] == [0.1, 0.316]
+    _, seeds_of = search(by_rate({0.01: 0.30, 0.0316: 0.39, 0.1: 0.50, 0.316: 0.41, 1.0: 0.20}))
+    assert [rate for (_, rate), seeds in seeds_of.items() if len(seeds) == 5] == [0.1, 0.316]
 
 
 def test_a_rate_whose_next_higher_one_fails_is_penalised():
     # 0.1: 0.500 - 0.035 · (0.5 - 0.1) = 0.486; 0.0316: 0.490 without penalty, as 0.1 is better.
-    found, _ = race(by_rate({0.01: 0.40, 0.0316: 0.49, 0.1: 0.50, 0.316: None, 1.0: None}))
-    assert found == {"a": 0.0316}
-    found, _ = race(by_rate({0.01: 0.40, 0.0316: 0.48, 0.1: 0.50, 0.316: None, 1.0: None}))
-    assert found == {"a": 0.1}
+    chosen, _ = search(by_rate({0.01: 0.40, 0.0316: 0.49, 0.1: 0.50, 0.316: None, 1.0: None}))
+    assert chosen == {"a": 0.0316}
+    chosen, _ = search(by_rate({0.01: 0.40, 0.0316: 0.48, 0.1: 0.50, 0.316: None, 1.0: None}))
+    assert chosen == {"a": 0.1}
 
 
 def test_an_untrained_trial_counts_as_a_constant_prediction():
     # Untrained trials have a score of 0.77 in these rows, which would win.
-    found, _ = race(by_rate({0.01: 0.12, 0.0316: 0.13, 0.1: 0.20, 0.316: None, 1.0: None}))
-    assert found == {"a": 0.1}
+    chosen, _ = search(by_rate({0.01: 0.12, 0.0316: 0.13, 0.1: 0.20, 0.316: None, 1.0: None}))
+    assert chosen == {"a": 0.1}
 
 
 def test_the_contenders_further_seeds_count():
@@ -76,23 +76,23 @@ def test_the_contenders_further_seeds_count():
         late = {0.0316: 0.49, 0.1: 0.40}
         return late.get(rate, 0.3) if seed >= 1002 else {0.01: 0.3, 0.0316: 0.48, 0.1: 0.50, 0.316: 0.45, 1.0: 0.3}[rate]
 
-    found, _ = race(score)
-    assert found == {"a": 0.0316}  # (2 · 0.48 + 3 · 0.49) / 5 against (2 · 0.5 + 3 · 0.4) / 5
+    chosen, _ = search(score)
+    assert chosen == {"a": 0.0316}  # (2 · 0.48 + 3 · 0.49) / 5 against (2 · 0.5 + 3 · 0.4) / 5
 
 
 def test_of_rates_with_equal_scores_the_lowest_wins():
-    found, _ = race(lambda arm, rate, seed: 0.5 if 0.02 < rate < 0.5 else 0.3)
-    assert found == {"a": 0.0316}
+    chosen, _ = search(lambda arm, rate, seed: 0.5 if 0.02 < rate < 0.5 else 0.3)
+    assert chosen == {"a": 0.0316}
 
 
 def test_the_grid_is_extended_for_all_arms_until_no_best_rate_is_at_its_edge():
     best = {"low": 0.00316, "high": 0.316}
     spaces = {arm: {"learning_rate": RATES} for arm in best}
-    found, ran = race(lambda arm, rate, seed: 0.5 - 0.05 * abs(math.log10(rate / best[arm])), spaces)
-    assert found == best
-    assert {rate for arm, rate in ran if arm == "low"} == {rate for arm, rate in ran if arm == "high"}
-    assert min(rate for _, rate in ran) == 0.001  # two points below 0.01 and no more
-    assert max(rate for _, rate in ran) == 1.0
+    chosen, seeds_of = search(lambda arm, rate, seed: 0.5 - 0.05 * abs(math.log10(rate / best[arm])), spaces)
+    assert chosen == best
+    assert {rate for arm, rate in seeds_of if arm == "low"} == {rate for arm, rate in seeds_of if arm == "high"}
+    assert min(rate for _, rate in seeds_of) == 0.001  # two points below 0.01 and no more
+    assert max(rate for _, rate in seeds_of) == 1.0
 
 
 def test_a_contender_that_wins_at_the_edge_extends_the_grid_again():
@@ -101,10 +101,10 @@ def test_a_contender_that_wins_at_the_edge_extends_the_grid_again():
             return 0.6
         return {0.01: 0.3, 0.0316: 0.3, 0.1: 0.50, 0.316: 0.52, 1.0: 0.51}.get(rate, 0.2)
 
-    found, ran = race(score)
-    assert max(rate for _, rate in ran) == 10.0
+    chosen, seeds_of = search(score)
+    assert max(rate for _, rate in seeds_of) == 10.0
     # (2 · 0.51 + 3 · 0.6) / 5 = 0.564, less 0.035 · (0.564 - 0.2)
-    assert found == {"a": 1.0}
+    assert chosen == {"a": 1.0}
 
 
 @pytest.mark.parametrize(
@@ -117,9 +117,9 @@ def test_a_contender_that_wins_at_the_edge_extends_the_grid_again():
     ],
 )
 def test_for_other_metrics_the_distance_of_contenders_is_relative(task, metric, constant, scores, contending):
-    found, ran = race(by_rate(scores), task=task, metric=metric, constant=constant)
-    assert found == {"a": 0.1}
-    assert [rate for (_, rate), seeds in ran.items() if len(seeds) == 5] == contending
+    chosen, seeds_of = search(by_rate(scores), task=task, metric=metric, constant=constant)
+    assert chosen == {"a": 0.1}
+    assert [rate for (_, rate), seeds in seeds_of.items() if len(seeds) == 5] == contending
 
 
 def test_a_point_holds_the_searched_values_and_its_trial_also_the_fixed_ones():
