@@ -15,13 +15,13 @@ from collections.abc import Sequence
 from common.errors import CodeChanged, Failure, Misuse, Unavailable
 from common.machine import quiet_stderr
 from common.rows import store
+from common.running.environment import environment
 from common.running.locks import TrialLocks
 from common.running.plan import Plan, Planned, known_columns
 from common.running.process import job
 from common.running.progress import Display
 from common.running.reasons import reason
 from common.running.runner import RunOptions, without_training
-from common.running.surroundings import environment
 
 
 class Debugger:

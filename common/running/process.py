@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 
 from common.errors import Failure
 from common.files import PROJECT
+from common.running.environment import environment
 from common.running.plan import Plan, Planned
-from common.running.surroundings import environment
 from common.training.job import Job
 
 CONNECT_SECONDS = 300.0

@@ -7,11 +7,11 @@ from common.errors import Failure
 from common.machine import lacks_bfloat16
 from common.rows import schema, store
 from common.running.debugger import Debugger
+from common.running.environment import reported_variables
 from common.running.locks import one_kind
 from common.running.plan import Plan, Planned, Planner
 from common.running.progress import Display
 from common.running.runner import Runner, RunOptions, collect_pending
-from common.running.surroundings import reported_variables
 from common.setting import Setting
 from common.text import duration, size
 

@@ -9,7 +9,7 @@ from pages import PAGES, prose
 from common.commands import options
 from common.files import experiment_scripts
 from common.rows import schema, store
-from common.running.surroundings import REPORTED
+from common.running.environment import REPORTED
 from common.search import grid
 from common.verdicts import judge, kinds
 

@@ -10,7 +10,7 @@ from common import machine
 from common.commands import reproduce
 from common.errors import Misuse
 from common.running import scripts
-from common.running.surroundings import PASSED_ON, REPORTED, environment, reported_variables
+from common.running.environment import PASSED_ON, REPORTED, environment, reported_variables
 
 DECIDES = (
     *("TF_XLA_FLAGS", "XLA_FLAGS", "TF_DETERMINISTIC_OPS", "TF_DISABLE_MKL", "TF_NUM_INTRAOP_THREADS", "TF_CONFIGX"),

@@ -11,7 +11,7 @@ from survival import SCRIPT, files_in, reproducible, write
 from common.rows import store
 
 
-def worst(folder):
+def hostile(folder):
     """Environment variables, with files in the folder, that would change results or figures if they had an effect."""
     home, evil = folder / "home", folder / "evil"
     (home / ".keras").mkdir(parents=True)
@@ -53,9 +53,9 @@ def worst(folder):
 
 
 def test_rows_and_figures_do_not_depend_on_the_environment(tmp_path, cache):
-    surroundings = {"empty": {"CACHE_DIR": str(cache)}, "worst": worst(tmp_path)}
+    environments = {"empty": {"CACHE_DIR": str(cache)}, "hostile": hostile(tmp_path)}
     seen = {}
-    for name, variables in surroundings.items():
+    for name, variables in environments.items():
         folder = tmp_path / name
         folder.mkdir()
         path = write(folder, SCRIPT, epochs=2)
@@ -68,4 +68,4 @@ def test_rows_and_figures_do_not_depend_on_the_environment(tmp_path, cache):
         declaration = store.read_declaration(files_in(folder / "out"))
         seen[name] = declaration, reproducible(folder / "out"), provenance, drawn
     assert len(seen["empty"][3]) == 2
-    assert seen["worst"] == seen["empty"]
+    assert seen["hostile"] == seen["empty"]
