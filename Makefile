@@ -41,7 +41,7 @@ setup: ## Create .venv with the locked packages (GPU=1: with CUDA)
 	  $(PY) -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $(LOCK) && \
 	  cp $(LOCK) .venv/installed.lock && $(PY) -I common/commands/venv.py $(LOCK); }
 
-list: setup ## Number, question and progress of every experiment
+list: setup ## Print number, question and progress of every experiment
 	@$(PY) -m common.commands.list $(OPTIONS)
 
 exp-%: setup ## Train the missing trials of experiment NN (01, 03, …) and draw

@@ -23,14 +23,14 @@ class Option(NamedTuple):
 
 
 STUDY_OPTIONS = (
-    Option("setting", "s", "quick (default), small or full; small if none has DATASET"),
+    Option("setting", "s", "quick, small or full (default quick; the first with DATASET, else small)"),
     Option("full", "", "the same as SETTING=full"),
-    Option("arms", "a,b", "some arms, by name (not of all)"),
-    Option("seeds", "n", "seeds 0 … n-1", 1),
+    Option("arms", "a,b", "arms to train, by name (not of make all)"),
+    Option("seeds", "n", "number of seeds, which are 0 … n-1", 1),
     Option("dataset", "name", "digits, mnist, fashion_mnist, cifar10, cifar100, a folder"),
-    Option("epochs", "n", "passes over the train split", 1),
-    Option("batch", "n", "examples per update", 1),
-    Option("train", "n", "training images: a stratified subset", 1),
+    Option("epochs", "n", "number of epochs", 1),
+    Option("batch", "n", "batch size", 1),
+    Option("train", "n", "number of training images, a stratified subset", 1),
     Option("size", "n", "height and width of the images in pixels", 1),
     Option("colour", "c", "grey or rgb"),
     Option("rate", "0.01", "learning rate, in place of a searched one"),
@@ -53,7 +53,7 @@ STUDY_OPTIONS = (
 )
 """Options of exp-NN, sweep-NN and all."""
 OTHER_OPTIONS = (
-    Option("exp", "00,03", "of all: some experiments, by number, in that order"),
+    Option("exp", "00,03", "of all: experiments to run, by number, in that order"),
     Option("check", "", "of report: only check README and docs, the same as make check"),
     Option("row", "digits", "of reproduce: first digits of a row's fingerprint"),
     Option("rounds", "n", "of chaos: number of disturbances", 1),
