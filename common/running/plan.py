@@ -44,9 +44,9 @@ class Variant:
     point: str = ""
     """Column of the rows: the values of a search trial, as JSON."""
     search: str = ""
-    """Column of the rows."""
+    """Column of the rows: hash of the searched space."""
     tuning: str = ""
-    """Column of the rows."""
+    """Column of the rows: how the values were chosen."""
 
     @classmethod
     def search_point(cls, arm: str, values: dict, epochs: int | None = None, *, fixed: dict | None = None) -> "Variant":
