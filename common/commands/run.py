@@ -81,6 +81,7 @@ def find_script(text: str) -> pathlib.Path:
 
 
 def _run(experiment: Experiment, given: argparse.Namespace, cluster: Cluster | None) -> int:
+    """Check the options, and run the experiment with them. Returns the exit status."""
     machines = cluster.size if cluster else 1
     selected = _select(experiment, given, machines)
     seeds = given.seeds or (1 if selected.tests_code else experiment.seeds)

@@ -148,6 +148,7 @@ def _hidden(name: str) -> bool:
 
 
 def _class_folders(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The subfolders of a folder that are not hidden, sorted."""
     entries = [entry for entry in _readable(_entries, folder) if not _hidden(entry.name)]
     return sorted(pathlib.Path(entry.path) for entry in entries if _readable(entry.is_dir))
 

@@ -76,6 +76,7 @@ def prepared_names(name: str) -> list[str]:
 
 
 def _copies(folder: pathlib.Path) -> Iterator[Copy]:
+    """The prepared copies in a dataset's folder."""
     for info in folder.rglob("dataset_info.json"):
         *config, version = info.parent.relative_to(folder).parts or ("",)
         if re.fullmatch(r"\d+\.\d+\.\d+", version) and not any("incomplete" in part for part in config):
@@ -149,6 +150,7 @@ def tfds_dataset(name: str, image_size: int | None, colour: str | None) -> dict:
 
 
 def _builder(name: str):
+    """The TFDS builder of a dataset: of the prepared copy, else of a new download. Raises `Failure`."""
     import tensorflow_datasets as tfds
 
     copy = prepared_copy(name)

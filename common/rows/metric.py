@@ -105,6 +105,7 @@ def _per(size: str) -> Callable[..., float]:
 
 
 def _worst_class(table, entry, seed, _) -> float:
+    """Accuracy of the class with the lowest accuracy."""
     right, labels = table.correct(entry, seed), table.labels(entry, seed)
     return math.nan if right is None else min(right[labels == c].mean() for c in np.unique(labels))
 
@@ -115,6 +116,7 @@ def _worst_class_step(table) -> float | None:
 
 
 def _seconds(table, entry, seed, _) -> float:
+    """Seconds of training and input, of a trial that ran alone."""
     row = table.of(entry, seed)
     return float(row["train_seconds"]) + float(row["input_seconds"]) if row["beside"] == 0 else math.nan
 

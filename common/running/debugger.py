@@ -69,6 +69,7 @@ class Debugger:
         return rows
 
     def _train(self, plan: Plan, trial: Planned) -> dict:
+        """Train one trial in this process. Returns its row."""
         if self.start_options is None:
             self.start_options = trial.start_options
             variables = environment(trial.start_options, self.options.devices.take(trial.start_options[1]), self.scratch)

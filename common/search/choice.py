@@ -184,6 +184,12 @@ class Search:
     def _new_sweep(
         self, tuner: dict[str, str], spaces: dict[str, space.Space], count: int, repeats: int, shared: SearchResult | None = None
     ) -> Sweep:
+        """The sweep of some arms.
+
+        Args:
+            tuner, spaces: of each arm; count: points per arm; repeats: number of repetitions.
+            shared: result of the shared search.
+        """
         epochs = {arm: self.planner.resolved[arm].setting.epochs for arm in tuner}
         fixed = {arm: self._fixed(arm, shared) for arm in tuner}
         amount = {"count": count, "sweeps": repeats, "epochs": epochs}
@@ -212,6 +218,7 @@ class Search:
         return shared | separate if bool(separate) == bool(self.spaces) else {}
 
     def _earlier_results(self, spaces: dict[str, space.Space], shared: SearchResult | None) -> dict[str, SearchResult]:
+        """Arm -> result of an earlier sweep of these spaces, see `tuned`."""
         grids, setting = Grids(spaces, self.experiment.task), self.planner.resolved
         gridded = {arm: self.experiment.tuner.get(arm, "grid") == "grid" for arm in spaces}
         cost = {arm: (grids.budget(arm) if gridded[arm] else self.points) * setting[arm].setting.epochs for arm in spaces}

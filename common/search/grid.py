@@ -93,6 +93,7 @@ class Grids:
         return self._interleaved(points, self.seeds) + self._interleaved(contending, CONTENDER_SEEDS)
 
     def _interleaved(self, points: dict[str, list[dict]], seeds: Sequence[int]) -> list[tuple[Variant, int]]:
+        """Variant and seed of the points, by seed, then by position in the lists, then by arm."""
         longest = max(map(len, points.values()), default=0)
         return [
             (Variant.search_point(arm, points[arm][i], fixed=self.fixed.get(arm)), seed)
@@ -209,9 +210,11 @@ class Grids:
         return self._count(arm) * len(self.seeds) + (0 if self.smoke else CONTENDERS * len(CONTENDER_SEEDS))
 
     def _count(self, arm: str) -> int:
+        """Number of points in an arm's grid."""
         return sum(1 for _ in self.grid(arm).points())
 
     def _how(self, arm: str) -> str:
+        """The text of the column `tuning`."""
         seeds = f"grid of {self._count(arm)} points, {len(self.seeds)} seed{'s' if len(self.seeds) > 1 else ''}"
         more = len(self.contenders[arm])
         return f"{seeds}; {more} of them with {len(CONTENDER_SEEDS)} more" if more else seeds

@@ -85,6 +85,7 @@ class Sweep:
         return max(points, key=lambda point: Score.of([point.row], self.experiment.task).rank)
 
     def _how(self, arm: str) -> str:
+        """The text of the column `tuning`."""
         return f"{self.tuner[arm]}, {self.count} points" + (f", {self.sweeps} sweeps" if self.sweeps > 1 else "")
 
     def summary(self) -> list[str]:
