@@ -1,6 +1,6 @@
-# The table of contents: `make` alone prints it.
+# `make` prints all targets.
 
-# Of the user's variables only those on make's command line count, not those of the environment.
+# These variables can be set on make's command line, not in the environment.
 PYTHON = python3
 GPU =
 ARGS =
@@ -8,14 +8,14 @@ unexport PYTHONPATH PYTHONHOME PYTHONOPTIMIZE PYTHONSAFEPATH PYTHONSTARTUP PYTHO
 export PYTHONUTF8 := 1
 PY := .venv/bin/python
 UV := .venv/bin/uv
-# A value as the shell takes it for one word, and whether a switch is on; common/commands/options.py refuses what is neither.
+# A value quoted for the shell, and whether a switch is on; common/commands/options.py refuses other values of a switch.
 quoted = '$(subst ','\'',$(1))'
 on = $(filter-out 0 n N no No NO f F false False FALSE off Off OFF,$(value $(1)))
 WITH := $(call quoted,$(value PYTHON))
 LOCK := $(if $(call on,GPU),requirements-gpu.lock,requirements.lock)
 LOCKS := $(if $(call on,GPU),requirements-gpu.lock,requirements.lock requirements-gpu.lock)
 
-# Options are what is set on make's command line; common/commands/options.py declares them.
+# Options are the variables on make's command line; common/commands/options.py declares them.
 GIVEN := $(strip $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name))))
 OPTIONS = $(foreach name,$(filter-out PYTHON GPU ARGS,$(GIVEN)),$(call quoted,$(name)=$(value $(name))))
 ALL_GIVEN = $(foreach name,$(GIVEN),$(call quoted,$(name)=$(value $(name))))
@@ -25,71 +25,71 @@ $(if $(REFUSED),$(error $(REFUSED)))
 .DEFAULT_GOAL := help
 .PHONY: help setup all list verdicts report reproduce check plots test golden chaos bench overhead bench-report lint format lock
 
-help: ## This list
+help: ## Print this list
 	@echo "make TARGET [NAME=value …]"
 	@sed -n 's/^\([a-zA-Z%-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | sed 's/%/NN/' | awk -F'|' '{ printf "%-14s  %s\n", $$1, $$2 }'
 	@echo
-	@echo "Options, those of exp-NN, sweep-NN and all first:"
+	@echo "Options, first those of exp-NN, sweep-NN and all:"
 	@$(WITH) -m common.commands.options
 
 setup: ## Create .venv with the locked packages (GPU=1: with CUDA)
 	@why=$$($(PY) -I common/commands/venv.py $(LOCKS) 2>/dev/null) || { \
-	  if [ -L .venv ]; then echo ".venv is a link, and what it names does not do: remove the link, then make setup. Received: $${why:-no Python}" >&2; exit 1; fi && \
+	  if [ -L .venv ]; then echo ".venv is a link to an environment that cannot be used: remove the link, then make setup. Received: $${why:-no Python}" >&2; exit 1; fi && \
 	  $(WITH) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("TensorFlow needs Python 3.11, 3.12 or 3.13: make setup PYTHON=python3.12. Received: Python %d.%d" % v)' && \
 	  echo "Installing $(LOCK) into .venv (once$${why:+: $$why}) …" && \
 	  { $(WITH) -m venv --clear .venv || { echo "python3 -m venv failed: install your system's python3-venv package" >&2; exit 1; }; } && \
 	  $(PY) -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $(LOCK) && \
 	  cp $(LOCK) .venv/installed.lock && $(PY) -I common/commands/venv.py $(LOCK); }
 
-list: setup ## Number, question and progress of every experiment
+list: setup ## Print number, question and progress of every experiment
 	@$(PY) -m common.commands.list $(OPTIONS)
 
-exp-%: setup ## Train experiment NN (01, 03, …) where rows are missing; draw
+exp-%: setup ## Train the missing trials of experiment NN (01, 03, …) and draw
 	@exec $(PY) -m common.commands.run '$*' $(OPTIONS)
 
-all: setup ## All experiments, where rows are missing; goes on past failures
+all: setup ## Train the missing trials of all experiments; continues if one fails
 	@$(PY) -m common.commands.all $(OPTIONS)
 
 sweep-%: setup ## Search the hyperparameters of experiment NN with keras-tuner
 	@exec $(PY) -m common.commands.run '$*' SWEEP=1 $(OPTIONS)
 
-verdict-%: setup ## What the rows say of the claims of experiment NN
+verdict-%: setup ## Print the verdicts on the claims of experiment NN
 	@$(PY) -m common.commands.verdicts '$*' $(OPTIONS)
 
-verdicts: setup ## The same for all experiments that have rows
+verdicts: setup ## Print the verdicts of all experiments with rows
 	@$(PY) -m common.commands.verdicts all $(OPTIONS)
 
-report: setup ## index.html, REPORT.md, tables (of results/reference: README and docs too)
+report: setup ## Write index.html, REPORT.md, tables (of results/reference also README, docs)
 	@$(PY) -m common.commands.report $(OPTIONS)
 
 reproduce: setup ## Train the trial of a row again and compare (ROW=5fdad8ed)
 	@$(PY) -m common.commands.reproduce $(OPTIONS)
 
-check: setup ## Fail when README and docs are not what rows and code say
+check: setup ## Check that README and docs agree with rows and code
 	@$(PY) -m common.commands.report CHECK=1
 
-plots: setup ## Draw the figures of all experiments that have rows
+plots: setup ## Draw the figures of all experiments with rows
 	@$(PY) -m common.commands.plots $(OPTIONS)
 
 test: setup ## Run the tests (ARGS="-k name" for some)
 	@$(PY) -m pytest -q -n auto --maxprocesses 4 --dist loadfile $(value ARGS)
 
-golden: setup ## Record what tests/golden trains on this kind of processor
+golden: setup ## Record the golden values of tests/golden on this kind of processor
 	@PYTHONPATH=. $(PY) tests/golden/golden.py
 
-chaos: setup ## Disturb a run in every way for minutes; its rows stay the same
+chaos: setup ## Stress test: kill and disturb a run for minutes; its rows stay the same
 	@PYTHONPATH=.:tests $(PY) tests/running/chaos.py $(OPTIONS)
 
-bench: setup ## Trials per hour on CIFAR-10, against model.fit and PyTorch
+bench: setup ## Measure trials per hour on CIFAR-10, compared with model.fit and PyTorch
 	@PYTHONPATH=. $(PY) benchmarks/throughput.py $(OPTIONS)
 
-overhead: setup ## Where the seconds of a run go
+overhead: setup ## Measure how the time of a run is spent
 	@PYTHONPATH=. $(PY) benchmarks/overhead.py $(OPTIONS)
 
-bench-report: setup ## How long a report of 40 experiments takes, and its size
+bench-report: setup ## Measure time and size of a report of 40 experiments
 	@PYTHONPATH=. $(PY) benchmarks/report.py
 
-lint: setup ## ruff check and ruff format --check
+lint: setup ## Run ruff check and ruff format --check
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
 
 format: setup ## Format the code

@@ -1,4 +1,4 @@
-"""Where the seconds of a run go: one call of experiment 01's model A on CIFAR-10, split into its parts.
+"""Measures how the time of a run is spent, for model A of experiment 01 on CIFAR-10.
 
 make overhead TRAIN=10000
 """
@@ -42,11 +42,12 @@ def main() -> None:
     for name, seconds in parts.items():
         print(f"{name:<40} {seconds:7.1f} core seconds {seconds / (wall * cores()):6.1%}")
     trial = statistics.median(float(row["total_seconds"]) for row in rows)
-    beside = (parts["checkpoints and the rest of a trial"] / trials) / trial
-    print(f"overhead within a trial of {trial:.0f} s: {beside:.1%}")
+    overhead = (parts["checkpoints and the rest of a trial"] / trials) / trial
+    print(f"overhead within a trial of {trial:.0f} s: {overhead:.1%}")
 
 
 def _peak(rows: list[dict]) -> int:
+    """Largest peak memory of all trials, in MB."""
     return max(int(row["peak_memory_mb"]) for row in rows)
 
 

@@ -1,7 +1,7 @@
-"""Trials per hour: the suite with one trial per core, against plain `model.fit`, and PyTorch, on all cores, one after the other.
+"""Measures trials per hour: this suite with one trial per core, compared with `model.fit` and PyTorch with all cores per trial.
 
-Published model A on CIFAR-10, Adam, batch 64, validation after every epoch, one pass over the test split. Every side gets the
-same images and does the same work; imports are left out. The sides take turns, and each number is the median of its turns.
+Model A of experiment 01 on CIFAR-10, Adam, batch size 64, with validation after each epoch and one evaluation on test. All have
+the same images and do the same work; imports are not timed. Runs alternate, and each number is the median over the runs.
 
     make bench REPEATS=3 PRECISION=float32
 """
@@ -20,7 +20,7 @@ EPOCHS, BATCH = 1, 64
 
 
 def images(train_size):
-    """Train, val and test images and labels as plain NumPy arrays."""
+    """Images and labels of train, val and test as NumPy arrays."""
     from common import tasks
     from common.data.dataset import load
     from common.data.streams import Streams
@@ -31,7 +31,7 @@ def images(train_size):
 
 
 def suite(train_size, precision) -> float:
-    """Seconds per trial, as many at a time as there are cores."""
+    """Seconds per trial of this suite, with one trial per core at a time."""
     from common.machine import cores
     from common.rows import schema, store
 
@@ -46,7 +46,7 @@ def suite(train_size, precision) -> float:
 
 
 def plain_fit(train_size, precision) -> float:
-    """Seconds per trial of `model.fit` on float32 arrays, TensorFlow's own choice of threads."""
+    """Seconds per trial of `model.fit` on float32 arrays, with TensorFlow's default number of threads."""
     import types
 
     import keras
@@ -66,7 +66,7 @@ def plain_fit(train_size, precision) -> float:
 
 
 def torch_fit(train_size, precision) -> float:
-    """Seconds per trial of the same network in eager PyTorch, channels last, PyTorch's own choice of threads."""
+    """Seconds per trial of the same network in eager PyTorch, channels last, with PyTorch's default number of threads."""
     import torch
     from torch import nn
 
@@ -98,7 +98,7 @@ SIDES = {"suite": suite, "model.fit": plain_fit, "PyTorch": torch_fit}
 
 
 def measure(side: str, given) -> float | None:
-    """Seconds per trial of one turn, in a process of its own; None where the side is not installed."""
+    """Seconds per trial of one run, in a new process; None if the framework is not installed."""
     command = [sys.executable, __file__, "--side", side, "--precision", given.precision]
     command += ["--train", str(given.train)] if given.train else []
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
@@ -124,16 +124,16 @@ def main() -> None:
     for _ in range(given.repeats):
         for side, seconds in turns.items():
             seconds.append(measure(side, given))
-    print(f"{given.precision}, {given.train or 45000} images, {EPOCHS} epoch, medians of {given.repeats} turns")
+    print(f"{given.precision}, {given.train or 45000} images, {EPOCHS} epoch, medians of {given.repeats} runs")
     suite_seconds = statistics.median(turns["suite"])
     for side, seconds in turns.items():
         if None in seconds:
             print(f"{side:<10} not installed")
             continue
         median = statistics.median(seconds)
-        ratio = "" if side == "suite" else f"; the suite makes {median / suite_seconds:.2f} times as many"
+        ratio = "" if side == "suite" else f"; the suite trains {median / suite_seconds:.2f} times as many"
         spread = f"({min(seconds):.1f} – {max(seconds):.1f} s)"
-        print(f"{side:<10} {median:6.1f} s a trial, {3600 / median:5.0f} trials an hour {spread}{ratio}")
+        print(f"{side:<10} {median:6.1f} s per trial, {3600 / median:5.0f} trials per hour {spread}{ratio}")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from common import metrics
-from common.data.corruptions import corrupted, kept, subset, turned
+from common.data.corruptions import rotate, select_classes, subset, with_label_noise
 from common.data.dataset import Dataset
 from common.data.split import Split
 from common.data.streams import Streams
@@ -90,13 +90,13 @@ def examples(
         Misuse: the dataset has no such subset, or the task no noisy labels.
     """
     whole_train, val = dataset.split(streams)
-    train, val = kept(whole_train, classes), kept(val, classes)
-    others = kept(whole_train, [c for c in range(dataset.classes) if c not in classes] if classes else [])
+    train, val = select_classes(whole_train, classes), select_classes(val, classes)
+    others = select_classes(whole_train, [c for c in range(dataset.classes) if c not in classes] if classes else [])
     train = subset(train, train_size, imbalance, streams)
     train, others = (split.take(np.argsort(split.ids)) for split in (train, others))
     train, val = (task.change(split, streams.generator("corrupt", task.name, name)) for name, split in _named(train, val))
     if label_noise:
-        train, val = (corrupted(split, label_noise, streams, name) for name, split in _named(train, val))
+        train, val = (with_label_noise(split, label_noise, streams, name) for name, split in _named(train, val))
     return train, val, others
 
 
@@ -106,7 +106,7 @@ def _named(train: Split, val: Split) -> tuple[tuple[str, Split], ...]:
 
 def test(dataset: Dataset, classes: tuple[int, ...] | None, task: Task) -> Split:
     """The test split of the kept classes, with the images and labels of the task: the same for every trial."""
-    return task.change(kept(dataset.test(), classes), Streams(0).generator("corrupt", task.name, "test"))
+    return task.change(select_classes(dataset.test(), classes), Streams(0).generator("corrupt", task.name, "test"))
 
 
 # --- tasks -----------------------------------------------------------------------------------------------------------
@@ -190,7 +190,7 @@ def _rotated(split: Split, generator: np.random.Generator) -> Split:
     Labels float32 [n], angle / 45°, in −1 … 1.
     """
     labels = generator.uniform(-1, 1, len(split)).astype(np.float32)
-    images = turned(split.images, LARGEST_ANGLE * labels)
+    images = rotate(split.images, LARGEST_ANGLE * labels)
     height, width = images.shape[1:3]
     y, x = np.ogrid[:height, :width]
     disc = ((y - (height - 1) / 2) / (height / 2)) ** 2 + ((x - (width - 1) / 2) / (width / 2)) ** 2 <= 1

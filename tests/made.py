@@ -1,4 +1,4 @@
-"""Rows that are made up, so that a reader knows what they must come to."""
+"""Made-up rows and declarations, whose verdicts can be computed by hand."""
 
 import json
 
@@ -17,7 +17,7 @@ CHECKSUM = "c" * 64
 
 
 def declared(**fields):
-    """A declaration: that of a full setting which decides, but for what is given."""
+    """A declaration with a full setting, which decides claims, and the given fields."""
     about = {"experiment": "exp_90_made", "question": "?", "arms": {}, "claims": [], "protocol": 3, "setting_name": "full"}
     return {**about, "demonstration": False, "setting": {"dataset": "mnist"}, "seeds": 5, **fields}
 
@@ -29,7 +29,7 @@ def claim(text="a beats b", better="a", worse="b", margin=0.02, **changes):
 
 
 class Made:
-    """An experiment whose arms have stated accuracies; arms share their mistakes as far as they can."""
+    """Writes rows of an experiment with given accuracies. Arms misclassify the same images as far as possible."""
 
     def __init__(self, folder):
         self.files = schema.Files(folder / "mnist", "exp_90_made")

@@ -1,4 +1,4 @@
-"""Calls of scripts as processes, and their workers."""
+"""Starts runs of scripts as processes, and finds their workers."""
 
 import os
 import pathlib
@@ -10,7 +10,7 @@ from conftest import PROJECT
 
 
 def run_script(script, arguments, wait=True, **options):
-    """Run a script as `make exp-NN` does, but from anywhere."""
+    """Run a script like `make exp-NN`, from any folder. Returns the finished process, or the running one without `wait`."""
     command = [sys.executable, "-m", "common.commands.run", str(script), *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
     if wait:
@@ -19,19 +19,21 @@ def run_script(script, arguments, wait=True, **options):
 
 
 def workers_of(parent):
-    """Process ids of the workers of a run."""
+    """Process ids of a run's workers."""
     listed = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(parent)], capture_output=True, text=True).stdout
     return [int(line.split()[0]) for line in listed.splitlines() if "common.running.worker" in line]
 
 
 def wait_until_gone(pids):
+    """Wait up to 10 s for processes to end."""
     limit = time.perf_counter() + 10
     while any(alive(pid) for pid in pids):
-        assert time.perf_counter() < limit, "a worker outlived its parent by 10 s"
+        assert time.perf_counter() < limit, "a worker still runs 10 s after the main process"
         time.sleep(0.05)
 
 
 def alive(pid):
+    """Whether a process exists and is no zombie."""
     try:
         return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from common import features
-from common.data.corruptions import kept
+from common.data.corruptions import select_classes
 
 
 def image(pixels):
@@ -90,7 +90,7 @@ def test_a_class_without_training_examples_is_never_predicted(make_trial):
 
 def test_two_classes_have_a_score_each(make_trial):
     trial = make_trial(train_size=200)
-    trial.train, trial.val = (kept(split, (0, 1)) for split in (trial.train, trial.val))
+    trial.train, trial.val = (select_classes(split, (0, 1)) for split in (trial.train, trial.val))
     trial.classes = 2
     for build in (features.hog_svm, features.pixel_regression):
         scores = build(trial).predict(trial.val.images)

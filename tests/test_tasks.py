@@ -46,7 +46,7 @@ def test_a_long_tail_has_the_declared_ratio_and_size(digits, imbalance):
 
 
 def test_a_long_tail_takes_no_more_than_a_class_has(digits):
-    with pytest.raises(Misuse, match=r"train_size must be at most \d+ at an imbalance of 100.*Received: 1000"):
+    with pytest.raises(Misuse, match=r"train_size must be at most \d+ with an imbalance of 100.*Received: 1000"):
         examples(digits, train_size=1000, imbalance=100)
 
 

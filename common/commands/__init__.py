@@ -1,1 +1,1 @@
-"""One module per make target. Nothing imports them."""
+"""One module per target of make. No other room imports them."""

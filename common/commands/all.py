@@ -1,6 +1,6 @@
-"""`make all`: every experiment one after the other, or those that EXP names. What is done is not run again.
+"""`make all`: all experiments one after the other, or those in EXP. Finished trials are not repeated.
 
-Each runs in a process of its own, as `make exp-NN` would; what it says goes to a log. One that fails does not stop the rest.
+Each experiment runs in a separate process, like `make exp-NN`, with its output in a log. The others continue if one fails.
 """
 
 import os
@@ -23,38 +23,42 @@ from common.errors import Failure, Misuse
 from common.files import PROJECT, experiment_scripts
 from common.rows import schema, store
 from common.running.progress import Display
-from common.running.scripts import declared, refuse_shared_numbers
+from common.running.scripts import read_script, refuse_shared_numbers
 from common.text import duration
 
 COUNTED = re.compile(r"^\[(\d+)/(\d+)\]")
-"""How a run's line about a finished trial begins."""
+"""Start of a run's line about a finished trial."""
 ROWS = re.compile(r"; rows in (.+)\.csv$")
-"""How the line ends in which a run says where its rows are."""
+"""End of a run's line with the path of the rows."""
 
 
 class Progress:
-    """The one line of the whole catalogue, redrawn on a terminal; elsewhere a line per finished experiment is all."""
+    """A line about the progress over all experiments, redrawn on a terminal; without a terminal it is not printed."""
 
     def __init__(self, names: Sequence[str], setting: str, display: Display):
         self.names, self.weights, self.display = names, weights(names, setting), display
         self.started = time.perf_counter()
 
     def show(self, position: int, done: int, total: int) -> None:
-        """Where the catalogue is: in its experiment number `position`, so many of its trials being done."""
+        """Redraw the line.
+
+        Args:
+            position: index of the current experiment; done, total: numbers of its trials.
+        """
         if self.display.live:
             self.display.live.update(Text(self.line(position, done, total), style="dim"), refresh=True)
 
     def line(self, position: int, done: int, total: int) -> str:
-        """In words, with the time left as far as published rows tell how long the experiments take."""
-        passed = sum(self.weights[:position]) + self.weights[position] * (done / total if total else 0)
+        """The text of the line, with the time left, estimated with `weights`."""
+        finished = sum(self.weights[:position]) + self.weights[position] * (done / total if total else 0)
         seconds = time.perf_counter() - self.started
-        left = f", about {duration(seconds * (sum(self.weights) - passed) / passed)} left" if done and passed else ""
+        left = f", about {duration(seconds * (sum(self.weights) - finished) / finished)} left" if done and finished else ""
         trials = f", trial {done} of {total}" if total else ""
         return f"experiment {position + 1} of {len(self.names)}, {self.names[position]}{trials}; {duration(seconds)}{left}"
 
 
 def weights(names: Sequence[str], setting: str) -> list[float]:
-    """How long each experiment takes, in the seconds of its published trials in a setting; a usual one where there are none."""
+    """Duration of each experiment: seconds of its published trials in a setting, or the median of the others without any."""
     seconds = {}
     for name in names:
         rows = []
@@ -67,12 +71,12 @@ def weights(names: Sequence[str], setting: str) -> list[float]:
 
 
 def command(name: str, options: Sequence[str]) -> list[str]:
-    """What runs one experiment."""
+    """The command that runs one experiment."""
     return [sys.executable, "-m", "common.commands.run", name, *options]
 
 
 def run_one(name: str, options: Sequence[str], log: pathlib.Path, progress: Progress, position: int) -> tuple[int, str]:
-    """Run one experiment. Returns its exit status, and what became of its trials or the last line that it said."""
+    """Run one experiment. Returns its exit status, and the numbers of its trials by status or the last line of its output."""
     log.parent.mkdir(parents=True, exist_ok=True)
     last, done, total, rows = "", 0, 0, None
     with log.open("w", encoding="utf-8") as file:
@@ -90,13 +94,13 @@ def run_one(name: str, options: Sequence[str], log: pathlib.Path, progress: Prog
                 file.write(line)
                 file.flush()
                 last = line.strip() or last
-                if said := ROWS.search(line.rstrip()):
-                    rows = pathlib.Path(said.group(1))
+                if match := ROWS.search(line.rstrip()):
+                    rows = pathlib.Path(match.group(1))
                 if counted := COUNTED.match(line):
                     done, total = map(int, counted.groups())
                 progress.show(position, done, total)
         except BaseException:
-            process.send_signal(signal.SIGTERM)  # Ctrl-C has reached it already, unless Ctrl-C is ignored
+            process.send_signal(signal.SIGTERM)  # it has already received Ctrl-C, unless it ignores it
             process.wait()
             raise
     status = process.wait()
@@ -107,7 +111,7 @@ def run_one(name: str, options: Sequence[str], log: pathlib.Path, progress: Prog
 
 
 def chosen(text: str | None) -> list[str]:
-    """The experiments that EXP names, in its order; all where it names none. Raises `Misuse`."""
+    """The names of the experiments in EXP, in that order; by default all. Raises `Misuse`."""
     if text is None:
         refuse_shared_numbers(experiment_scripts())
         return [path.stem for path in experiment_scripts()]
@@ -123,7 +127,7 @@ def searching_rates(names: Sequence[str]) -> list[str]:
 
     Prints which ones are left out.
     """
-    searching = [name for name in names if declared(find_script(name)).searches_rate]
+    searching = [name for name in names if read_script(find_script(name)).searches_rate]
     others = [name for name in names if name not in searching]
     if not searching:
         raise Misuse(f"RATE replaces a searched learning rate. Received: experiments that search none ({', '.join(others)})")
@@ -133,11 +137,14 @@ def searching_rates(names: Sequence[str]) -> list[str]:
 
 
 def run(names: Sequence[str], options: Sequence[str], folder: pathlib.Path, setting: str) -> int:
-    """Run experiments of the catalogue. Returns the exit status: 1 if anything failed.
+    """Run experiments. Returns the exit status 0.
+
+    Args:
+        options: for each of them, as `NAME=value`; folder: of the results; setting: name of the setting.
 
     Raises:
-        Misuse: the first two experiments refuse the options for the same reason, as all others would.
-        Failure: some failed.
+        Misuse: the first two experiments refuse the options for the same reason.
+        Failure: an experiment has failed.
     """
     failed: list[str] = []
     refused = ""
@@ -147,32 +154,32 @@ def run(names: Sequence[str], options: Sequence[str], folder: pathlib.Path, sett
             progress.show(position, 0, 0)
             began = time.perf_counter()
             log = folder / "logs" / f"{name}.log"
-            status, said = run_one(name, options, log, progress, position)
+            status, result = run_one(name, options, log, progress, position)
             if status in (INTERRUPTED, -signal.SIGINT):
                 raise KeyboardInterrupt
-            reason = said.removeprefix(f"{name}: ")
+            reason = result.removeprefix(f"{name}: ")
             if status == Misuse.status and reason == refused and position == 1:
                 raise Misuse(reason)
             refused = reason if status == Misuse.status else ""
-            said = f"failed: {said} (more in {log})" if status else said
-            display.say(f"[{position + 1}/{len(names)}] {name}: {said}, {duration(time.perf_counter() - began)}")
+            result = f"failed: {result} (log: {log})" if status else result
+            display.print_line(f"[{position + 1}/{len(names)}] {name}: {result}, {duration(time.perf_counter() - began)}")
             if status:
                 failed.append(name)
         took = duration(time.perf_counter() - progress.started)
-        display.say(f"{len(names) - len(failed)} of {len(names)} experiments done in {took}")
+        display.print_line(f"{len(names) - len(failed)} of {len(names)} experiments done in {took}")
     if failed:
         many = f"{len(failed)} experiments" if len(failed) > 1 else "one experiment"
-        raise Failure(f"{many} failed ({', '.join(failed)}): the same command tries them again")
+        raise Failure(f"{many} failed ({', '.join(failed)}): the same command runs them again")
     return 0
 
 
 def main() -> int:
-    """Run the catalogue with make's options. Returns the exit status."""
+    """Run the command. Returns the exit status."""
     given = parse([*STUDY, "exp"], description=__doc__)
     if given.arms is not None:
-        raise Misuse(f"arms belong to one experiment: make exp-NN ARMS=… Received: {given.arms}")
+        raise Misuse(f"ARMS is an option of a single experiment: make exp-NN ARMS=… Received: {given.arms}")
     if given.debug:
-        raise Misuse("one experiment is debugged at a time: make exp-NN DEBUG=1. Received: DEBUG=1")
+        raise Misuse("DEBUG is an option of a single experiment: make exp-NN DEBUG=1. Received: DEBUG=1")
     setting = setting_name(given) or ("small" if given.dataset else "quick")
     folder = pathlib.Path(given.results).resolve()
     values = {**vars(given), "exp": None, "results": folder}

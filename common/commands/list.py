@@ -1,4 +1,4 @@
-"""`make list`: number, question and how far the rows of each setting are. Imports no TensorFlow and no pandas."""
+"""`make list`: number and question of each experiment, and the number of its rows in each setting."""
 
 import pathlib
 import sys
@@ -9,11 +9,15 @@ from common.errors import Failure, Misuse
 from common.experiment import Experiment
 from common.files import experiment_scripts
 from common.rows import schema, store
-from common.running.scripts import declared, number_of, refuse_shared_numbers
+from common.running.scripts import number_of, read_script, refuse_shared_numbers
 
 
 def progress(experiment: Experiment, folder: pathlib.Path, only: str | None = None) -> list[tuple[str, str]]:
-    """(setting folder's name, how far) of one experiment: its declared settings, or one of them, then what else has such rows."""
+    """Name of a setting folder, and the progress of an experiment in it: of its declared settings, then of other folders.
+
+    Args:
+        folder: the results folder; only: name of a setting, by default all.
+    """
     names = [name for name in experiment.settings if only in (None, name)]
     selected = {name: experiment.select(name) for name in names}
     declared = [one.folder_name(experiment.arms.values(), slug(one.setting.dataset)) for one in selected.values()]
@@ -23,11 +27,12 @@ def progress(experiment: Experiment, folder: pathlib.Path, only: str | None = No
         for files in store.experiments(setting)
         if files.experiment == experiment.name and (only is None or store.setting_name(files) == only)
     ]
-    found = [schema.Files(folder / name, experiment.name) for name in dict.fromkeys([*declared, *others])]
-    return [(files.folder.name, _how_far(experiment, files)) for files in found]
+    all_files = [schema.Files(folder / name, experiment.name) for name in dict.fromkeys([*declared, *others])]
+    return [(files.folder.name, _progress_in(experiment, files)) for files in all_files]
 
 
-def _how_far(experiment: Experiment, files: schema.Files) -> str:
+def _progress_in(experiment: Experiment, files: schema.Files) -> str:
+    """The number of an experiment's finished and failed trials, as text."""
     try:
         rows = store.read_rows(files)
         seeds = store.read_declaration(files)["seeds"] if rows else experiment.seeds
@@ -42,14 +47,14 @@ def _how_far(experiment: Experiment, files: schema.Files) -> str:
 
 
 def run() -> int:
-    """Print the list. Returns the exit status. Raises `Misuse` where two scripts have one number."""
+    """Run the command. Returns the exit status: 2 if a script cannot be read. Raises `Misuse` if two have the same number."""
     given = parse(["results", "setting", "full"], description=__doc__)
     folder, only = pathlib.Path(given.results), setting_name(given)
     status = 0
     refuse_shared_numbers(experiment_scripts())
     for path in experiment_scripts():
         try:
-            experiment = declared(path)
+            experiment = read_script(path)
         except Misuse as error:
             print(error, file=sys.stderr)
             status = error.status

@@ -12,88 +12,92 @@ from common.text import did_you_mean
 
 
 class Option(NamedTuple):
-    """One option; its name on make's command line is in capitals."""
+    """An option, in capitals on make's command line."""
 
     name: str
     metavar: str
-    """What stands for the value in help texts; blank for a switch."""
+    """Placeholder of the value in help texts; empty for a switch."""
     meaning: str
-    least: "int | None" = None  # in quotes, for a system's older Python
-    """The value is a whole number of at least this."""
+    least: "int | None" = None  # in quotes, for older versions of Python
+    """Lower bound of the value, which is a whole number; None for a text."""
 
 
 STUDY_OPTIONS = (
-    Option("setting", "s", "quick (default), small or full; small if none has DATASET"),
+    Option("setting", "s", "quick, small or full (default quick; the first with DATASET, else small)"),
     Option("full", "", "the same as SETTING=full"),
-    Option("arms", "a,b", "some arms, by name (not of all)"),
-    Option("seeds", "n", "seeds 0 … n-1", 1),
+    Option("arms", "a,b", "arms to train, by name (not of make all)"),
+    Option("seeds", "n", "number of seeds, which are 0 … n-1", 1),
     Option("dataset", "name", "digits, mnist, fashion_mnist, cifar10, cifar100, a folder"),
-    Option("epochs", "n", "passes over the train split", 1),
-    Option("batch", "n", "examples per update", 1),
-    Option("train", "n", "training images: a stratified subset", 1),
-    Option("size", "n", "pixels a side", 1),
+    Option("epochs", "n", "number of epochs", 1),
+    Option("batch", "n", "batch size", 1),
+    Option("train", "n", "number of training images, a stratified subset", 1),
+    Option("size", "n", "height and width of the images in pixels", 1),
     Option("colour", "c", "grey or rgb"),
-    Option("rate", "0.01", "learning rate, in the place of one that is searched"),
+    Option("rate", "0.01", "learning rate, in place of a searched one"),
     Option("precision", "p", "float32, mixed_bfloat16 or mixed_float16"),
     Option("threads", "n", "CPU threads of a trial (default 1; changes the last bits)", 1),
     Option("replicas", "n", "devices that share each batch of a trial (default 1)", 1),
-    Option("jobs", "n", "trials at the same time (default: all that fit)", 1),
+    Option("jobs", "n", "trials at the same time (default: as many as the devices allow)", 1),
     Option("trials_per_gpu", "n", "trials that share a GPU (default 1)", 1),
-    Option("stall_seconds", "n", "give up a trial that is silent for so long (default 900)", 1),
-    Option("checkpoint_steps", "n", "checkpoint every n updates, not only after epochs", 1),
-    Option("results", "dir", "where rows and figures are (default results)"),
+    Option("stall_seconds", "n", "time limit for a trial reporting no progress (default 900)", 1),
+    Option("checkpoint_steps", "n", "save checkpoints every n updates, not only after epochs", 1),
+    Option("results", "dir", "folder for rows and figures (default results)"),
     Option("keep", "", "save the trained models as .keras"),
-    Option("smoke", "", "one epoch, one seed, 256 images, in a folder of its own"),
+    Option("smoke", "", "one epoch, one seed, 256 images, in a separate folder"),
     Option("debug", "", "train in this process: prints and breakpoints work"),
-    Option("dry", "", "show what would run, and stop"),
-    Option("sweep", "", "search with keras-tuner, for later runs: what sweep-NN does"),
+    Option("dry", "", "print what would be trained, and stop"),
+    Option("sweep", "", "search with keras-tuner, for later runs: the same as sweep-NN"),
     Option("tuner", "t", "of sweep-NN: halton, random, bayesian or hyperband"),
-    Option("trials", "n", "of sweep-NN: points an arm", 1),
+    Option("trials", "n", "of sweep-NN: points per arm", 1),
     Option("sweeps", "n", "of sweep-NN: independent repetitions", 1),
 )
-"""Of exp-NN, sweep-NN and all."""
+"""Options of exp-NN, sweep-NN and all."""
 OTHER_OPTIONS = (
-    Option("exp", "00,03", "of all: some experiments, by number, in that order"),
-    Option("check", "", "of report: only check README and docs, as make check does"),
+    Option("exp", "00,03", "of all: experiments to run, by number, in that order"),
+    Option("check", "", "of report: only check README and docs, the same as make check"),
     Option("row", "digits", "of reproduce: first digits of a row's fingerprint"),
-    Option("rounds", "n", "of chaos: disturbances", 1),
-    Option("repeats", "n", "of bench: turns of each side", 1),
+    Option("rounds", "n", "of chaos: number of disturbances", 1),
+    Option("repeats", "n", "of bench: runs of each framework", 1),
 )
 OPTIONS = (*STUDY_OPTIONS, *OTHER_OPTIONS)
 OF_MAKE = ("PYTHON", "GPU", "ARGS")
-"""Variables that the Makefile reads itself."""
+"""Variables of the Makefile."""
 WITHOUT_OPTIONS = ("help", "setup", "test", "golden", "lint", "format", "lock", "check", "bench-report")
-"""Targets that take none of the options."""
+"""Targets without options."""
 STUDY = tuple(option.name for option in STUDY_OPTIONS)
 
 
 ON = ("1", "y", "yes", "t", "true", "on")
 OFF = ("", "0", "n", "no", "f", "false", "off")
-"""Values of a switch, also as `No` and `NO`; the Makefile knows them too."""
+"""Values of a switch, which may also be capitalised or in capitals. The Makefile has the same list."""
 
 
 def switched(value: str) -> "bool | None":
-    """Whether a switch of that value is on; None where the value says neither."""
+    """Whether a value turns a switch on; None for an invalid value."""
     lower = value.lower() if value in (value.lower(), value.upper(), value.capitalize()) else value
     return True if lower in ON else False if lower in OFF else None
 
 
 def refusal(given: "list[str]", goals: "list[str]") -> str:
-    """One line about a `NAME=value` of make's command line that is no option, or none of its targets; blank where all are."""
+    """The error about an invalid `NAME=value` on make's command line; empty if all are valid.
+
+    Args:
+        given: the `NAME=value`; goals: the targets.
+    """
     known = (*(option.name.upper() for option in OPTIONS), *OF_MAKE)
     switches = ("GPU", *(option.name.upper() for option in OPTIONS if not option.metavar))
     for name, _, value in (assigned.partition("=") for assigned in given):
         if name not in known:
             return f"option must be one of {' '.join(known)}. Received: {name}{did_you_mean(name, known)}"
         if name not in OF_MAKE and set(goals) <= set(WITHOUT_OPTIONS):
-            return f"make {' '.join(goals)} takes no options but {', '.join(OF_MAKE)}. Received: {name}"
+            return f"make {' '.join(goals)} has no options except {', '.join(OF_MAKE)}. Received: {name}"
         if name in switches and switched(value) is None:
             return refused_switch(name, value)
     return ""
 
 
 def refused_switch(name: str, value: str) -> str:
-    """One line about a value that a switch does not know."""
+    """The error about an invalid value of a switch."""
     return f"{name} must be 1 (or yes, true, on) or 0 (or no, false, off). Received: {value}"
 
 
@@ -104,14 +108,14 @@ def main() -> None:
     else:
         for option in OPTIONS:
             print(f"  {option.name.upper() + '=' + (option.metavar or '1'):<19}{option.meaning}")
-        print("  PYTHON=python3.12  makes .venv with that Python; GPU=1 of setup, ARGS= of test")
+        print("  PYTHON=python3.12  Python for .venv; GPU=1 of setup, ARGS= of test")
 
 
 if __name__ == "__main__":
     if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace")  # of a character that the terminal lacks
+        sys.stdout.reconfigure(errors="backslashreplace")  # the terminal may not have all characters
     try:
         main()
         print(end="", flush=True)
-    except OSError:  # nobody reads the output any more, or it is full
+    except OSError:  # a closed pipe or a full disk
         os._exit(1)

@@ -1,4 +1,4 @@
-"""What a call shows at its end: each arm's mean beside the published one, and the figures."""
+"""The output at the end of a run: each arm's mean score beside the published one, and the paths of the figures."""
 
 import statistics
 from collections.abc import Sequence
@@ -11,7 +11,10 @@ from common.text import seeds
 def show(files: schema.Files, metric: str) -> None:
     """Print each arm's mean test score beside the published one, draw the figures and print their paths.
 
-    Published rows of an earlier protocol may differ for that reason, which their line then says.
+    If the published rows are of another protocol, with which scores may differ, their line names it.
+
+    Args:
+        metric: the task's primary metric.
     """
     store.check_scores(files)
     published = files._replace(folder=schema.REFERENCE / files.folder.name)
@@ -27,29 +30,29 @@ def show(files: schema.Files, metric: str) -> None:
         print(line)
     for line in untrained(store.read_rows(files), metric):
         print(line)
-    from common.figures import draw, search  # which import pandas and Matplotlib
+    from common.figures import draw, search  # imports pandas and Matplotlib, which are slow
 
     for path in [*draw.draw(files), *search.draw_sweep(files)]:
         print(path)
 
 
 def untrained(rows: Sequence[dict], metric: str) -> list[str]:
-    """A line for each entry that did not train in some of its seeds: at chance on what it was trained on, or diverged."""
+    """A line for each entry that did not train in some seeds: its score on train is that of chance, or it diverged."""
     lines = []
     for entry in dict.fromkeys(schema.entry_of(row) for row in rows):
-        own = [row for row in rows if schema.entry_of(row) == entry and row["status"] in schema.FINAL]
+        final = [row for row in rows if schema.entry_of(row) == entry and row["status"] in schema.FINAL]
         counts = {
-            f"train {metric} at chance": sum(row["status"] == "done" and row["trained"] == "False" for row in own),
-            "diverged": sum(row["status"] == "diverged" for row in own),
+            f"train {metric} at chance": sum(row["status"] == "done" and row["trained"] == "False" for row in final),
+            "diverged": sum(row["status"] == "diverged" for row in final),
         }
         how = ", ".join(f"{count} {why}" if min(counts.values()) else why for why, count in counts.items() if count)
         if how:
-            lines.append(f"{entry} did not train in {sum(counts.values())} of {seeds(len(own))} ({how})")
+            lines.append(f"{entry} did not train in {sum(counts.values())} of {seeds(len(final))} ({how})")
     return lines
 
 
 def show_sweep(files: schema.Files, summary: Sequence[str]) -> None:
-    """Print what a search found, draw its figures and print their paths."""
+    """Print the summary of a sweep, draw its figures and print their paths."""
     from common.figures import search
 
     for line in summary:
@@ -59,7 +62,7 @@ def show_sweep(files: schema.Files, summary: Sequence[str]) -> None:
 
 
 def _means(rows: Sequence[dict], metric: str) -> dict[str, tuple[float, int]]:
-    """Per entry: mean of a metric on the test split, and the number of rows."""
+    """Entry -> mean of a metric on the test split, and number of rows."""
     entries: dict[str, list[dict]] = {}
     for row in rows:
         if row["status"] in schema.FINAL:

@@ -1,4 +1,4 @@
-"""Command lines: options as `--seeds 3` or, as make hands them on, `SEEDS=3`; and how a command ends."""
+"""Parsing of command lines, with options as `--seeds 3` or like make's `SEEDS=3`, and the exit status of commands."""
 
 import argparse
 import contextlib
@@ -19,18 +19,20 @@ from common.setting import FIELDS, NAMES, SHORT
 from common.text import did_you_mean, printable
 
 FIELD_OF = {SHORT.get(field, field): field for field in FIELDS}
-"""The field of `Setting` that an option of that name overrides."""
+"""Option -> field of `Setting` that it overrides."""
 INTERRUPTED = 130
-"""Exit status after Ctrl-C, as shells have it."""
+"""Exit status after Ctrl-C, as in shells."""
 
-os.environ["MPLBACKEND"] = "Agg"  # before any import of Matplotlib, which ends at one that is not installed, Jupyter's say
-os.environ["MATPLOTLIBRC"] = os.devnull  # it would complain of what it does not know there, or end at what is not UTF-8
-if not os.access(os.path.expanduser("~"), os.W_OK) and "XDG_CONFIG_HOME" not in os.environ:  # it would complain in two lines
+# To be set before Matplotlib is imported: the user's backend may not be installed, the user's matplotlibrc may give warnings or
+# errors, and without a writable home folder there is a warning.
+os.environ["MPLBACKEND"] = "Agg"
+os.environ["MATPLOTLIBRC"] = os.devnull
+if not os.access(os.path.expanduser("~"), os.W_OK) and "XDG_CONFIG_HOME" not in os.environ:
     os.environ.setdefault("MPLCONFIGDIR", os.path.join(tempfile.gettempdir(), f"matplotlib-{os.getuid()}"))
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are a `Misuse`, not several lines of usage."""
+    """An argument parser that raises `Misuse` for errors."""
 
     def error(self, message: str) -> NoReturn:
         unknown = re.match(r"unrecognized arguments: (--[\w-]+)", message)
@@ -41,40 +43,41 @@ class _Parser(argparse.ArgumentParser):
 def parse(
     names: Sequence[str], arguments: Sequence[str] | None = None, *, positional: str | None = None, **texts: str
 ) -> argparse.Namespace:
-    """The values of some options of `OPTIONS`; None, or false, for one that is not given, but for `results`. Raises `Misuse`.
+    """Parse a command line. Returns the options' values; None or False for those that are not given. Raises `Misuse`.
 
     Args:
-        arguments: by default the process'.
-        positional: name of an argument that comes first, without a name.
-        texts: of `argparse.ArgumentParser`: description, prog, epilog.
+        names: of the options in `OPTIONS` that the command has. `results` has a default.
+        arguments: the command line, by default that of the process.
+        positional: name of a positional argument, if there is one.
+        texts: description, prog and epilog of `argparse.ArgumentParser`.
     """
     parser = _Parser(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **texts)
     if positional:
         parser.add_argument(positional)
     for option in OPTIONS:
         if option.name in names:
-            flag, about = f"--{option.name.replace('_', '-')}", {"help": option.meaning, "dest": option.name}
+            flag, fields = f"--{option.name.replace('_', '-')}", {"help": option.meaning, "dest": option.name}
             kind = {"metavar": option.metavar, "type": _reader(option)} if option.metavar else {"action": "store_true"}
-            parser.add_argument(flag, **about, **kind)
+            parser.add_argument(flag, **fields, **kind)
     parser.set_defaults(**({"results": "results"} if "results" in names else {}))
     given = parser.parse_args(words(sys.argv[1:] if arguments is None else arguments))
     if "results" in names:
-        given.results = str(user_path(given.results, "RESULTS"))  # no shell has seen what stands behind make's RESULTS=
+        given.results = str(user_path(given.results, "RESULTS"))  # in make's RESULTS=~/x the shell does not expand ~
     return given
 
 
 def setting_name(given: argparse.Namespace) -> str | None:
-    """The setting that SETTING or FULL names; None where neither does. Raises `Misuse`."""
+    """Name of the setting, from SETTING or FULL; None without these options. Raises `Misuse`."""
     name = given.setting
     if name is not None and name not in NAMES:
         raise Misuse(f"setting must be one of {', '.join(NAMES)}. Received: {name!r}{did_you_mean(name, NAMES)}")
     if given.full and name not in (None, "full"):
-        raise Misuse(f"FULL=1 is the same as SETTING=full. Received: SETTING={name} as well")
+        raise Misuse(f"FULL=1 is the same as SETTING=full: set one of the two. Received: FULL=1 SETTING={name}")
     return "full" if given.full else name
 
 
 def positive(given: argparse.Namespace, name: str) -> float | None:
-    """An option's value as a finite number above 0; None where it is not given. Raises `Misuse`."""
+    """An option's value as a finite number above 0; None if it is not given. Raises `Misuse`."""
     text = getattr(given, name)
     try:
         value = None if text is None else float(text)
@@ -86,13 +89,17 @@ def positive(given: argparse.Namespace, name: str) -> float | None:
 
 
 def words(arguments: Sequence[str]) -> list[str]:
-    """The arguments with make's `NAME=value` as `--name value`; what is off or blank is none. Raises `Misuse`."""
+    """The arguments with `NAME=value` replaced by `--name=value`; switches that are off and empty values are left out.
+
+    Raises:
+        Misuse: invalid value of a switch.
+    """
     switches = {option.name for option in OPTIONS if not option.metavar}
     valued = {f"--{option.name.replace('_', '-')}" for option in OPTIONS if option.metavar}
     words: list[str] = []
     for argument in arguments:
         assigned = re.fullmatch(r"([A-Z_]+)=(.*)", argument, re.DOTALL)
-        if not assigned or (words and words[-1] in valued):  # the value of a `--name` before it
+        if not assigned or (words and words[-1] in valued):  # the latter is the value of the `--name` before it
             words.append(argument)
             continue
         name, value = assigned[1].lower(), assigned[2]
@@ -107,7 +114,7 @@ def words(arguments: Sequence[str]) -> list[str]:
 
 
 def _reader(option: Option) -> Callable[[str], int | str]:
-    """Reads the option's value: a whole number, if it is one, else the text."""
+    """The function that converts an option's value: to int if it has a lower bound, else none. It raises `Misuse`."""
 
     def read(text: str) -> int | str:
         if option.least is None:
@@ -121,39 +128,43 @@ def _reader(option: Option) -> Callable[[str], int | str]:
 
 
 def end(command: Callable[[], int], name: str = "") -> NoReturn:
-    """Run a command and end the process with its status: 1 for a failure, 2 for a misuse, 130 after Ctrl-C or SIGTERM."""
+    """Run a command and exit with its status: 1 for `Failure`, 2 for `Misuse`, 130 after Ctrl-C or SIGTERM.
+
+    Args:
+        name: start of the line on stderr.
+    """
     signal.signal(signal.SIGTERM, _interrupt)
-    mend_output()
+    prepare_streams()
     prefix = f"{name}: " if name else ""
-    said = ""
+    message = ""
     try:
         status = command()
         sys.stdout.flush()
     except (Misuse, Failure) as error:
-        status, said = error.status, printable(str(error).removeprefix(prefix))
+        status, message = error.status, printable(str(error).removeprefix(prefix))
     except KeyboardInterrupt:
-        status, said = INTERRUPTED, "stopped; the same command goes on from the last finished epochs"
-    except BrokenPipeError:  # nobody reads the output any more
+        status, message = INTERRUPTED, "stopped; the same command resumes after the last finished epoch"
+    except BrokenPipeError:  # the output was piped to a command that has ended
         status = Failure.status
     except OSError as error:
         status, where = Failure.status, f": {error.filename}" if error.filename else ""
-        said = f"{error.strerror or error}{where}; mend that and run the same command again: rows that were written are kept"
+        message = f"{error.strerror or error}{where}: correct that and run the same command again, which keeps the written rows"
     with contextlib.suppress(OSError):
-        print(f"{prefix}{said}\n" if said else "", end="", file=sys.stderr, flush=True)
+        print(f"{prefix}{message}\n" if message else "", end="", file=sys.stderr, flush=True)
     try:
         sys.stdout.flush()
-    except OSError:  # else Python would try again at its end, and complain
+    except OSError:  # Python would flush again when it exits, and print an error
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(status)
 
 
-def mend_output() -> None:
-    """Give what is closed of input, output and errors to nobody, and write characters that a terminal lacks as `\\u2026`."""
+def prepare_streams() -> None:
+    """Open /dev/null for closed standard streams, and print characters that a terminal does not have as `\\u2026`."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free file descriptor, which is `number`
             setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -1,4 +1,4 @@
-"""Draw the figures of all experiments that have rows: `make plots`."""
+"""`make plots`: draws the figures of all experiments with rows."""
 
 import pathlib
 import sys
@@ -10,7 +10,7 @@ from common.rows import store
 
 
 def run() -> int:
-    """Draw, and print the paths. Returns the exit status: 1 if some rows cannot be read."""
+    """Run the command. Returns the exit status: 1 if some rows cannot be read."""
     folder = pathlib.Path(parse(["results"], description=__doc__).results)
     if not folder.is_dir():
         raise Misuse(f"results folder does not exist: run an experiment first. Received: {folder}")

@@ -1,4 +1,4 @@
-"""Build the report from rows, or check that README and docs say what rows and code say: `make report`, `make check`."""
+"""`make report`: builds the report from rows. `make check`: checks that the generated parts of README and docs are up to date."""
 
 import ast
 import pathlib
@@ -17,7 +17,7 @@ REMEDY = "make report RESULTS=results/reference"
 
 
 def run() -> int:
-    """Build the report below a results folder. Returns the exit status: 1 if some rows cannot be read."""
+    """Run the command. Returns the exit status: 1 if some rows cannot be read."""
     given = parse(["results", "check"], description=__doc__)
     if given.check:
         check()
@@ -36,16 +36,16 @@ def run() -> int:
 
 
 def check() -> None:
-    """Raises `Failure` where a page is not what it would be if it were generated now."""
+    """Raises `Failure` if a page differs from the one that would be generated now."""
     stale = [path for path, text in generated().items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     if stale:
         names = ", ".join(str(path.relative_to(PROJECT)) for path in stale)
-        raise Failure(f"generated parts are not what rows, options and Makefile say: {REMEDY}. Received: {names}")
+        raise Failure(f"generated parts must agree with rows, options and Makefile: {REMEDY}. Received: {names}")
 
 
 def generated() -> dict[pathlib.Path, str]:
-    """README, docs and the published report as the published rows and the code have them. Raises `Failure`."""
-    sections, found, broken = page.read(schema.REFERENCE)
+    """Path -> text of README, docs and the published report, generated from the published rows and the code. Raises `Failure`."""
+    sections, verdicts, broken = page.read(schema.REFERENCE)
     if broken:
         raise Failure(broken[0])
     written = parts(sections)
@@ -53,11 +53,11 @@ def generated() -> dict[pathlib.Path, str]:
         path: markdown.regenerated(path.read_text(encoding="utf-8"), written, str(path.relative_to(PROJECT)))
         for path in [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
     }
-    return pages | {schema.REFERENCE / "REPORT.md": markdown.page(sections, found, broken)}
+    return pages | {schema.REFERENCE / "REPORT.md": markdown.page(sections, verdicts, broken)}
 
 
 def parts(sections: list[Section]) -> dict[str, list[str]]:
-    """The lines of all parts that a page may have, by name."""
+    """Name -> lines of all generated parts."""
     of_sections = {
         f"{section.files.experiment} in {section.files.folder.name}": [*markdown.arms(section), "", *markdown.claims(section)]
         for section in sections
@@ -74,15 +74,16 @@ def parts(sections: list[Section]) -> dict[str, list[str]]:
 
 
 def code(script: str) -> list[str]:
-    """The lines of an experiment's script without its docstring, its imports and its last lines, which all scripts have."""
-    lines, found = script.splitlines(), []
+    """The lines of an experiment's script without docstring, imports and the call of `main`."""
+    lines, shown = script.splitlines(), []
     for statement in ast.parse(script).body:
         if not isinstance(statement, ast.Import | ast.ImportFrom | ast.Expr | ast.If):
-            found += ["", "", *lines[statement.lineno - 1 : statement.end_lineno]]
-    return found[2:]
+            shown += ["", "", *lines[statement.lineno - 1 : statement.end_lineno]]
+    return shown[2:]
 
 
 def _options(options: tuple[Option, ...]) -> list[str]:
+    """A table of options."""
     lines = ["| option | meaning |", "|---|---|"]
     return lines + [f"| `{option.name.upper()}={option.metavar or '1'}` | {option.meaning} |" for option in options]
 
@@ -90,8 +91,8 @@ def _options(options: tuple[Option, ...]) -> list[str]:
 def _targets() -> list[str]:
     """A table of the Makefile's targets and their help lines."""
     text = (PROJECT / "Makefile").read_text(encoding="utf-8")
-    found = re.findall(r"^([\w%-]+):.*## (.*)$", text, re.MULTILINE)
-    return ["| target | |", "|---|---|", *(f"| `make {name.replace('%', 'NN')}` | {meaning} |" for name, meaning in found)]
+    targets = re.findall(r"^([\w%-]+):.*## (.*)$", text, re.MULTILINE)
+    return ["| target | |", "|---|---|", *(f"| `make {name.replace('%', 'NN')}` | {meaning} |" for name, meaning in targets)]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Receipts: `make reproduce ROW=5fdad8ed`, which trains the trial of a row again and compares."""
+"""`make reproduce ROW=5fdad8ed`: trains the trial of a row again and compares the results."""
 
 import json
 import pathlib
@@ -17,97 +17,115 @@ from common.running.fingerprint import provenance
 from common.running.plan import Plan, Planner, Variant
 from common.running.progress import Display
 from common.running.runner import Runner, RunOptions
-from common.running.scripts import declared
+from common.running.scripts import read_script
 from common.setting import Selected, Setting
 
 NOISE = 2.0
-"""A test accuracy so many standard deviations of its arm's seeds away is no longer noise."""
+"""Largest difference that counts as noise, in standard deviations of the arm's scores over seeds."""
 CONTEXT = ("versions", "device", "kind")
-"""What may change the last bits of a result."""
+"""Columns on which the last bits of a result may depend."""
 
 
 def find(prefix: str, folders: list[pathlib.Path]) -> tuple[schema.Files, dict]:
-    """The row whose fingerprint begins so.
+    """The row whose fingerprint starts with the given digits, and its files.
 
     Raises:
-        Misuse: there is none, or more than one trial. Failure: there is none, and a file that cannot be read.
+        Misuse: there is no such trial, or more than one.
+        Failure: there is none, and a file could not be read.
     """
-    found, broken = {}, []
+    matches, broken = {}, []
     for folder in folders:
         for path in sorted(folder.rglob("*_*.json")):
             files = schema.Files(path.parent, path.stem)
             try:
-                own = store.read_rows(files)
+                rows = store.read_rows(files)
             except Failure as error:
                 broken.append(error)
                 continue
-            for row in own:
+            for row in rows:
                 if row["fingerprint"].startswith(prefix):
-                    found.setdefault(row["fingerprint"], (files, row))
-    if broken and not found:
+                    matches.setdefault(row["fingerprint"], (files, row))
+    if broken and not matches:
         raise broken[0]
-    if len(found) != 1:
+    if len(matches) != 1:
         among = " or ".join(map(str, folders))
-        how = f"{len(found)} rows in {among} begin with it" if found else f"no row in {among} does"
-        raise Misuse(f"ROW must be the first digits of one row's fingerprint: {how}. Received: {prefix!r}")
-    return next(iter(found.values()))
+        count = f"{len(matches)} rows in {among} begin with it" if matches else f"no row in {among} begins with it"
+        raise Misuse(f"ROW must be the first digits of one row's fingerprint: {count}. Received: {prefix!r}")
+    return next(iter(matches.values()))
 
 
 def plan_again(row: dict, folder: pathlib.Path, dataset: str | None = None) -> Plan:
-    """The plan of a row's trial, its files in a folder. Raises `Failure` if it cannot be the same trial.
+    """The plan of a row's trial.
 
-    `dataset` is what the experiment was run with, by default the row's: of own images the row has the name, not the place.
+    Args:
+        folder: for its files.
+        dataset: name or path of the dataset, by default the name in the row, which for an image folder is not its path.
+
+    Raises:
+        Failure: the trial cannot be planned with this version of the project.
     """
     path = next((path for path in experiment_scripts() if path.stem == row["experiment"]), None)
     if path is None:
-        raise Failure(f"the experiment is not here any more. Received: {row['experiment']}")
-    experiment = declared(path)
+        raise Failure(f"the row's experiment must be in experiments/. Received: {row['experiment']}")
+    experiment = read_script(path)
     try:
         setting = Setting(**json.loads(row["setting"]))
     except (TypeError, ValueError) as error:
-        raise Failure(f"the row's setting is not one of this version ({error}). Received: {row['setting']}") from error
+        raise Failure(f"the row's setting must be one of this version ({error}). Received: {row['setting']}") from error
     if dataset is not None and slug(dataset) == setting.dataset:
         setting = setting.replace(dataset=dataset)
     arm, arguments = row["arm"], json.loads(row["arguments"])
     if arm not in experiment.arms:
-        raise Failure(f"DIFFERS: {row['experiment']} has no arm {arm!r} any more")
+        raise Failure(f"DIFFERS: {row['experiment']} no longer has an arm {arm!r}")
     values = {name: value for name, value in arguments.items() if name not in experiment.arguments(arm)}
     searched = {"search": row["search"], "tuning": row["tuning"]}
     variant = Variant(arm, row["rate"], values, int(row["epochs"]), row["point"], **searched)
-    experiment.arms = {arm: experiment.arguments(arm)}  # the row's setting has the arm's fields, with all shares worked out
+    experiment.arms = {arm: experiment.arguments(arm)}  # without the arm's fields, which the row's setting has
     return Planner(experiment, Selected("full", setting), folder).plan([(variant, int(row["seed"]))])
 
 
 def check_same(row: dict, plan: Plan) -> None:
-    """Raises `Failure` if the trial planned again is not that of the row."""
+    """Raises `Failure` if the planned trial differs from that of the row in data, code or protocol."""
     (trial,) = plan.trials
     if trial.dataset.checksum != row["data_checksum"]:
-        raise Failure(f"DIFFERS: {trial.dataset.name} holds other images or labels here (SHA-256 {trial.dataset.checksum[:12]})")
+        checksum = trial.dataset.checksum[:12]
+        raise Failure(f"DIFFERS: {trial.dataset.name} has other images or labels on this machine (SHA-256 {checksum})")
     if trial.fingerprint != row["fingerprint"]:
-        raise Failure(f"DIFFERS: the experiment's code, or the protocol, is not that of the row (commit {row['commit'][:12]})")
+        raise Failure(f"DIFFERS: the experiment's code or the protocol is not that of the row (commit {row['commit'][:12]})")
 
 
 def run_again(row: dict, folder: pathlib.Path, dataset: str | None = None) -> dict:
-    """Train a row's trial anew, see `plan_again`. Returns the new row. Raises `Failure` if it cannot be the same trial."""
+    """Train a row's trial again. Returns the new row.
+
+    Args:
+        folder, dataset: see `plan_again`.
+
+    Raises:
+        Failure: it would not be the same trial, cannot run on this machine, or failed.
+    """
     plan = plan_again(row, folder, dataset)
     check_same(row, plan)
     (trial,) = plan.trials
     devices = Devices.here(1)
-    reason = devices.lack(trial.setting.replicas, trial.setting.workers)
+    reason = devices.unavailable(trial.setting.replicas, trial.setting.workers)
     if reason:
-        raise Failure(f"cannot run here: {reason}")
+        raise Failure(f"the trial cannot run on this machine: it {reason}")
     with Display() as display, Runner(RunOptions(devices, jobs=1), display) as runner:
-        display.expect(1)
+        display.add_to_total(1)
         runner.run(plan, plan.trials)
     (again,) = store.read_rows(plan.files)
     if again["status"] == "failed":
-        raise Failure(f"it failed: {again['reason']}")
+        raise Failure(f"the trial failed: {again['reason']}")
     return again
 
 
 def compare(row: dict, again: dict, scores: list[float], column: str = ACCURACY.column) -> str:
-    """IDENTICAL, WITHIN NOISE (z = …) or DIFFERS (where). `scores` are those of the arm's seeds in the primary column."""
-    outcomes = [known.name for known in schema.COLUMNS if known.kind == "outcome"]  # the settings have one fingerprint
+    """The result of a comparison: `IDENTICAL`, `WITHIN NOISE (z = …)` or `DIFFERS (columns)`.
+
+    Args:
+        scores: of the arm's seeds in the column; column: that of the primary metric on test.
+    """
+    outcomes = [known.name for known in schema.COLUMNS if known.kind == "outcome"]  # settings are in the fingerprint
     different = [name for name in outcomes if row[name] != again[name]]
     if not different:
         return "IDENTICAL"
@@ -120,7 +138,7 @@ def compare(row: dict, again: dict, scores: list[float], column: str = ACCURACY.
 
 
 def main() -> int:
-    """Reproduce the row that the options name. Returns the exit status: 1 if it differs."""
+    """Run the command. Returns the exit status: 1 if the results differ."""
     given = parse(["row", "results"], description=__doc__)
     if not given.row:
         raise Misuse("ROW must be the first digits of a row's fingerprint: make reproduce ROW=5fdad8ed. Received: ''")
@@ -129,7 +147,7 @@ def main() -> int:
     declaration = store.read_declaration(files)
     origin = provenance(PROJECT / "experiments" / f"{row['experiment']}.py")
     if origin["commit"] != row["commit"] or origin["dirty"]:
-        now = origin["commit"][:12] + (" and changes" if origin["dirty"] else "")
+        now = origin["commit"][:12] + (" with changes" if origin["dirty"] else "")
         print(f"commit: {row['commit'][:12] or 'none'} then, {now or 'none'} now")
     with tempfile.TemporaryDirectory(prefix="reproduce-") as folder:
         again = run_again(row, pathlib.Path(folder), declaration["setting"]["dataset"])

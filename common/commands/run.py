@@ -1,4 +1,4 @@
-"""One experiment: `make exp-03 SEEDS=3` is `python -m common.commands.run 03 --seeds 3`."""
+"""`make exp-NN` and `make sweep-NN`: runs one experiment. `make exp-03 SEEDS=3` is `… -m common.commands.run 03 --seeds 3`."""
 
 import argparse
 import pathlib
@@ -17,7 +17,7 @@ from common.running.cluster import Cluster
 from common.running.devices import Devices
 from common.running.plan import Planner
 from common.running.runner import STALL_SECONDS, RunOptions
-from common.running.scripts import declared, number_of, refuse_shared_numbers, two_digits
+from common.running.scripts import number_of, read_script, refuse_shared_numbers, two_digits
 from common.setting import Selected
 from common.text import did_you_mean
 
@@ -25,18 +25,24 @@ SWEEP_TUNERS = tuple(tuner for tuner in TUNERS if tuner != "grid")
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line: a script, by path, name or number, and options. Ends the process, see `parsing.end`."""
+    """Run the command and exit, see `parsing.end`.
+
+    Args:
+        arguments: path, name or number of a script, then options; by default the process' command line.
+    """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     end(lambda: run(arguments), _name(*arguments[:1]))
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Plan, train what is missing, draw. Returns the exit status. Raises `Misuse`, `Failure`, `KeyboardInterrupt`."""
+    """Run an experiment with the given command line. Returns the exit status. Raises `Misuse`, `Failure`."""
     if not arguments or arguments[0].startswith("-"):
         raise Misuse(f"the first argument must be an experiment's number, name or script. Received: {' '.join(arguments)!r}")
-    experiment = declared(find_script(arguments[0]))
-    about = f"arms: {', '.join(experiment.arms)}; by default {experiment.seeds} seeds"
-    given = parse(STUDY, arguments[1:], prog=f"python -m experiments.{experiment.name}", description=experiment.doc, epilog=about)
+    experiment = read_script(find_script(arguments[0]))
+    epilog = f"arms: {', '.join(experiment.arms)}; by default {experiment.seeds} seeds"
+    given = parse(
+        STUDY, arguments[1:], prog=f"python -m experiments.{experiment.name}", description=experiment.doc, epilog=epilog
+    )
     cluster = Cluster.here()
     if cluster is None:
         return _run(experiment, given, None)
@@ -48,7 +54,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _name(text: str = "") -> str:
-    """What messages about a script begin with; blank for one that is not known."""
+    """Start of error messages: the script's name; empty if there is no such script."""
     try:
         return find_script(text).stem
     except Misuse:
@@ -56,7 +62,7 @@ def _name(text: str = "") -> str:
 
 
 def find_script(text: str) -> pathlib.Path:
-    """A script by its path, its name or its number. Raises `Misuse`, also where two have that number."""
+    """Path of a script, from its path, name or number. Raises `Misuse`, also if two scripts have the number."""
     known = experiment_scripts()
     if text.endswith(".py"):
         path = pathlib.Path(text).resolve()
@@ -75,6 +81,7 @@ def find_script(text: str) -> pathlib.Path:
 
 
 def _run(experiment: Experiment, given: argparse.Namespace, cluster: Cluster | None) -> int:
+    """Check the options, and run the experiment with them. Returns the exit status."""
     machines = cluster.size if cluster else 1
     selected = _select(experiment, given, machines)
     seeds = given.seeds or (1 if selected.tests_code else experiment.seeds)
@@ -82,10 +89,10 @@ def _run(experiment: Experiment, given: argparse.Namespace, cluster: Cluster | N
     alone = experiment.alone or given.debug
     jobs = given.jobs or (1 if alone else devices.jobs(selected.setting.threads, selected.setting.replicas))
     if cluster and jobs > 1:
-        raise Misuse(f"jobs must be 1 under TF_CONFIG, whose machines train one trial together. Received: {jobs}")
+        raise Misuse(f"jobs must be 1 with TF_CONFIG, as its machines train one trial together. Received: {jobs}")
     if given.debug and (cluster or given.sweep or jobs > 1):
-        why = "TF_CONFIG" if cluster else "a sweep" if given.sweep else f"JOBS={jobs}"
-        raise Misuse(f"DEBUG=1 trains one trial after the other in the calling process, and searches nothing. Received: {why}")
+        other = "TF_CONFIG" if cluster else "a sweep" if given.sweep else f"JOBS={jobs}"
+        raise Misuse(f"DEBUG=1 trains one trial at a time in the main process, without a search. Received: {other}")
     arms = _chosen_arms(experiment, given.arms)
     options = RunOptions(
         devices=devices,
@@ -112,7 +119,11 @@ def _run(experiment: Experiment, given: argparse.Namespace, cluster: Cluster | N
 
 
 def _select(experiment: Experiment, given: argparse.Namespace, machines: int) -> Selected:
-    """The setting that the options name, with the user's overrides."""
+    """The setting with the user's overrides.
+
+    Args:
+        machines: number of machines in TF_CONFIG.
+    """
     overrides = {field: getattr(given, name) for name, field in FIELD_OF.items() if getattr(given, name, None) is not None}
     if machines > 1:
         overrides |= {"workers": machines, "replicas": overrides.get("replicas", machines)}
@@ -121,17 +132,17 @@ def _select(experiment: Experiment, given: argparse.Namespace, machines: int) ->
 
 
 def _chosen_arms(experiment: Experiment, text: str | None) -> list[str]:
-    """Arms by name. Names may hold commas, so the longest arm that fits is taken each time."""
+    """The arms in ARMS, by default all. Names may contain commas, so each time the longest matching name is used."""
     if text is None:
         return list(experiment.arms)
     chosen, rest = [], text
     while rest:
-        fitting = [arm for arm in experiment.arms if rest == arm or rest.startswith(f"{arm},")]
-        if not fitting:
+        matching = [arm for arm in experiment.arms if rest == arm or rest.startswith(f"{arm},")]
+        if not matching:
             wrong = rest.split(",", maxsplit=1)[0]
             hint = did_you_mean(wrong, experiment.arms)
             raise Misuse(f"arms must be among {', '.join(experiment.arms)}. Received: {wrong!r}{hint}")
-        arm = max(fitting, key=len)
+        arm = max(matching, key=len)
         chosen.append(arm)
         rest = rest[len(arm) + 1 :]
     if not chosen:
@@ -145,13 +156,14 @@ def _check_writable(folder: pathlib.Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise Misuse(f"results folder cannot be written ({error.strerror}). Received: {folder}") from None
+        raise Misuse(f"results folder must be writable ({error.strerror}). Received: {folder}") from None
 
 
 def _check_sweep(given: argparse.Namespace) -> None:
-    alone = [name for name in ("tuner", "trials", "sweeps") if getattr(given, name) is not None and not given.sweep]
-    if alone:
-        raise Misuse(f"{alone[0]} is an option of a sweep: make sweep-NN, or --sweep. Received: {getattr(given, alone[0])}")
+    """Raises `Misuse` for options of a sweep without a sweep, or an unknown tuner."""
+    names = [name for name in ("tuner", "trials", "sweeps") if getattr(given, name) is not None and not given.sweep]
+    if names:
+        raise Misuse(f"{names[0]} is an option of a sweep: make sweep-NN, or --sweep. Received: {getattr(given, names[0])}")
     if given.tuner is not None and given.tuner not in SWEEP_TUNERS:
         hint = did_you_mean(given.tuner, SWEEP_TUNERS)
         raise Misuse(f"tuner must be one of {', '.join(SWEEP_TUNERS)}. Received: {given.tuner!r}{hint}")

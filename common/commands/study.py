@@ -1,4 +1,4 @@
-"""What one call of an experiment does: search where its script says so, train what is missing, show the outcome."""
+"""`Study`: a run of one experiment, with its search, its training and its output."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -16,7 +16,11 @@ from common.search.choice import Chosen, Search
 
 
 class Study:
-    """An experiment under one setting, some of its arms and seeds, and how they are trained."""
+    """A run of an experiment under one setting.
+
+    Args:
+        arms, seeds: those to train.
+    """
 
     def __init__(self, planner: Planner, options: RunOptions, *, arms: Sequence[str], seeds: Sequence[int]):
         self.planner, self.experiment, self.options, self.seeds = planner, planner.experiment, options, seeds
@@ -24,7 +28,10 @@ class Study:
         self.session = Session(planner, options)
 
     def run(self) -> int:
-        """Search for each arm's best values if its script says so, train, show. Returns the exit status. Raises `Failure`."""
+        """Search if the script declares a search, train the missing trials, print and draw the results.
+
+        Returns the exit status. Raises `Failure`.
+        """
         first = self._plan(self.search.untuned())
         self._join()
         try:
@@ -32,10 +39,10 @@ class Study:
                 chosen = self.search.choose(self.session, first)
                 plan = self._plan(chosen)
                 trials = self._with_models(plan, self.session.prepare(plan))
-                self.session.announce(plan, trials, notes=self.search.described(chosen))
+                self.session.announce(plan, trials, notes=self.search.describe(chosen))
                 self._describe(plan)
                 self.session.train(plan, trials)
-                if plan.of_another_kind():  # a trial that could not run before is done here now
+                if plan.of_another_kind():  # a trial that had failed elsewhere is now done on this kind of processor
                     trials = self.session.prepare(plan)
                     self.session.announce(plan, trials)
                     self.session.train(plan, trials)
@@ -48,7 +55,7 @@ class Study:
         return 0
 
     def debug(self) -> int:
-        """Train in this process, all that is asked for, at the values that nobody has searched. Returns the exit status.
+        """Train all trials in this process, without a search, with the default values. Returns the exit status.
 
         Raises:
             Failure: a trial has failed.
@@ -56,11 +63,11 @@ class Study:
         chosen = dataclasses.replace(self.search.untuned(), common=None)
         plan = self._plan(chosen)
         if self.search.searches:
-            print("DEBUG=1 searches nothing: what the script searches has its default, or the middle of its range")
+            print("DEBUG=1 does not search: searched arguments have their defaults, or the middle of their ranges")
         try:
             with self.session:
                 trials = self.session.prepare(plan)
-                self.session.announce(plan, trials, notes=self.search.described(chosen))
+                self.session.announce(plan, trials, notes=self.search.describe(chosen))
                 self._describe(plan)
                 self.session.train(plan, trials)
         except DryRunEnds:
@@ -69,36 +76,35 @@ class Study:
         return 0
 
     def sweep(self, tuner: str | None, count: int | None, sweeps: int) -> int:
-        """Search every arm with keras-tuner. Returns the exit status. Raises `Misuse`, `Failure`.
+        """Search the arms with keras-tuner, print and draw the results. Returns the exit status. Raises `Misuse`, `Failure`.
 
         Args:
-            tuner: for all arms; by default the script's, or halton in place of a grid.
-            count: points an arm; by default the script's. sweeps: independent repetitions.
+            tuner, count: see `Search.sweep`; sweeps: number of independent repetitions.
         """
         files = self.planner.files
         if not self.search.searches:
             arms = ", ".join(self.search.arms)
-            raise Misuse(f"it searches nothing for these arms: the script needs search=. Received: {arms}")
-        self._plan(self.search.untuned())  # which checks the arms
+            raise Misuse(f"a sweep needs arms with searched arguments: add search= to the script. Received: {arms}")
+        self._plan(self.search.untuned())  # checks the arms
         self._join()
         try:
             with self.session:
                 done = list(self.search.sweep(self.session, tuner, count, sweeps))
         except DryRunEnds:
             return 0
-        if self.options.dry:  # all is done
+        if self.options.dry:  # no trials are missing
             return 0
         if self.options.cluster:
             self.options.cluster.leave(state="done", status=0)
         store.write_declaration(files, self.planner.declaration())
         for sweep in done:
-            sweep.write_tuned(files, self.search.bases(sweep.given))
+            sweep.write_tuned(files, self.search.bases(sweep.fixed))
         outcome.show_sweep(files, [line for sweep in done for line in sweep.summary()])
         return 0
 
     def follow(self) -> int:
-        """Train what the chief says. Returns its exit status. Raises `Failure`."""
-        self._plan(self.search.untuned())  # which checks the arms
+        """Train the chief's trials, on another machine than the chief. Returns its exit status. Raises `Failure`."""
+        self._plan(self.search.untuned())  # checks the arms
         self._join()
         cluster = self.options.cluster
         print(f"{self.experiment.name}: {cluster.name(cluster.index)} follows {cluster.name(0)}", flush=True)
@@ -108,19 +114,21 @@ class Study:
         return status
 
     def _plan(self, chosen: Chosen) -> Plan:
+        """The plan of all trials with the chosen values."""
         variants = self.search.variants(chosen)
         shared = chosen.shared.values if chosen.shared else {}
         return self.planner.plan([(variant, seed) for seed in self.seeds for variant in variants], shared=shared)
 
     def _join(self) -> None:
+        """Wait for the other machines, if there are any."""
         if self.options.cluster:
-            self.options.cluster.say(state="ready")
+            self.options.cluster.publish(state="ready")
             self.options.cluster.join()
 
     def _with_models(self, plan: Plan, missing: list[Planned]) -> list[Planned]:
-        """The trials to train: with KEEP=1 also done ones whose model is not kept, the rows of which come out the same.
+        """The trials to train: the missing ones and, with KEEP=1, finished ones without a saved model.
 
-        Those of another kind of processor would not, and stay as they are.
+        Training these again gives the same rows, except on another kind of processor; trials from another kind are left out.
         """
         if not self.options.keep:
             return missing
@@ -131,13 +139,15 @@ class Study:
             return trial.fingerprint in networks and not path.exists()
 
         without = [trial for trial in plan.trials if trial not in missing and lacks_model(trial)]
-        elsewhere = [trial for trial in without if networks[trial.fingerprint] != trial.kind]
-        if elsewhere:
-            print(f"{len(elsewhere)} models are not kept: their trials ran on another kind of processor than {self.planner.kind}")
-        return [trial for trial in plan.trials if trial in missing or (trial in without and trial not in elsewhere)]
+        other_kind = [trial for trial in without if networks[trial.fingerprint] != trial.kind]
+        if other_kind:
+            print(
+                f"{len(other_kind)} models are not saved: their trials ran on another kind of processor than {self.planner.kind}"
+            )
+        return [trial for trial in plan.trials if trial in missing or (trial in without and trial not in other_kind)]
 
     def _describe(self, plan: Plan) -> None:
-        """Write the declaration and the test labels beside the rows, for whoever reads these alone."""
+        """Write the declaration and the test labels, so that the rows can be read without experiment and dataset."""
         store.write_declaration(plan.files, self.planner.declaration())
         task = self.experiment.task
         for (_, classes), dataset in {(t.dataset.checksum, t.setting.classes): t.dataset for t in plan.trials}.items():

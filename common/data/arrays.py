@@ -1,9 +1,11 @@
-"""The arrays of a dataset, from what a source has decoded, and what is said about them.
+"""The arrays of a dataset, made from the images that a source has decoded, and the line that describes them.
 
 train_images, test_images  uint8 [n, height, width, channels]
 train_labels, test_labels  int64 [n], indices into class_names
-val                        how many examples at the end of train are its official validation split
-made, notes                text: what size and colour were made from; what else a user should know
+class_names                list of str
+val                        number of examples at the end of train that are the official validation split
+made                       str: how size and colours were converted
+notes                      list of str: warnings and other remarks for the user
 """
 
 import hashlib
@@ -13,30 +15,32 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from common.data.pixels import GROUND
+from common.data.pixels import BACKGROUND
 from common.data.streams import Streams, stratified_order
 from common.errors import Misuse
 from common.text import printable
 
 CHUNK = 1000
-SAID_AFTER, SAID_EVERY = 5, 10
-"""Seconds after which reading says how far it is, and between two such lines."""
+"""Images checked at a time."""
+PROGRESS_AFTER, PROGRESS_EVERY = 5, 10
+"""Seconds until the first line about progress, and between two of them."""
 DARK = 64
-"""Of 255: where no pixel of a dataset is brighter, its range was probably another one."""
+"""A dataset without a pixel value above this was probably not scaled to 0 … 255, and gets a note."""
 MOST_LISTED = 12
-"""Classes whose counts are listed one by one."""
+"""Classes whose counts are listed; of more, only the smallest and largest count are shown."""
 MOST_EXAMPLES = 3
-"""Named of what there are many of."""
+"""Names shown of a longer list."""
 
 
 def arrays(train: tuple, test: tuple | None, class_names: Sequence[str], *, name: str = "", val: tuple | None = None) -> dict:
-    """Name the arrays; where there is no test split, a stratified fifth of train becomes it, drawn by the dataset's name.
+    """The arrays of a dataset as a dict, see the module. Val is appended to train.
 
     Args:
-        train, test, val: images and labels.
+        train, test, val: images and labels. If test is None, a stratified fifth of train becomes the test split.
+        name: seeds that draw.
 
     Raises:
-        Misuse: images that are all equal, or each of one colour, or all of one class.
+        Misuse: all images are equal, each is of a single colour, or all are of one class.
     """
     if test is None:
         images, labels = train
@@ -46,10 +50,10 @@ def arrays(train: tuple, test: tuple | None, class_names: Sequence[str], *, name
     if val is not None:
         train = tuple(np.concatenate(pair) for pair in zip(train, val, strict=True))
     images = [np.asarray(split[0], np.uint8) for split in (train, test)]
-    only = np.unique(train[1])
-    if len(only) < 2:
-        shown = ", ".join(str(class_names[c]) for c in only)
-        raise Misuse(f"the images to train on must be of at least two classes. Received: {len(train[1])} of class {shown}")
+    classes = np.unique(train[1])
+    if len(classes) < 2:
+        shown = ", ".join(str(class_names[c]) for c in classes)
+        raise Misuse(f"the training images must be of at least two classes. Received: {len(train[1])} of class {shown}")
     return {
         "train_images": images[0],
         "train_labels": np.asarray(train[1], np.int64),
@@ -63,7 +67,7 @@ def arrays(train: tuple, test: tuple | None, class_names: Sequence[str], *, name
 
 
 def _content_notes(splits: list[np.ndarray]) -> list[str]:
-    """What is odd about the images of a dataset. Raises `Misuse` where there is nothing to learn from them."""
+    """Notes on images of a single colour and on dark datasets. Raises `Misuse` if all images are equal or of a single colour."""
     first, equal, flat, brightest, total = splits[0][0], True, 0, 0, sum(map(len, splits))
     for images in splits:
         for at in range(0, len(images), CHUNK):
@@ -72,59 +76,73 @@ def _content_notes(splits: list[np.ndarray]) -> list[str]:
             flat += int((part == part[:, :1, :1]).all(axis=(1, 2, 3)).sum())
             brightest = max(brightest, int(part.max()))
     if equal or flat == total:
-        raise nothing_to_learn("are all equal" if equal else "are each of one colour", total, first)
-    notes = [f"{flat} images are of one colour"] if flat else []
-    return [*notes, f"no pixel is brighter than {brightest} of 255"] if brightest < DARK else notes
+        raise nothing_to_learn("are all equal" if equal else "are each of a single colour", total, first)
+    notes = [f"{flat} images are of a single colour"] if flat else []
+    return [*notes, f"no pixel value is above {brightest} of 255"] if brightest < DARK else notes
 
 
-def nothing_to_learn(said: str, total: int, first: np.ndarray) -> Misuse:
-    """What to raise where all images of a dataset are alike."""
+def nothing_to_learn(problem: str, total: int, first: np.ndarray) -> Misuse:
+    """The error for a dataset whose images do not differ.
+
+    Args:
+        problem: a predicate of "the images".
+        total: number of images.
+        first: the first of them.
+    """
     return Misuse(
-        f"the images {said} once decoded, so nothing can be learned: look at some, and save them anew (8 bits a channel; "
-        f"transparent ones are laid on {GROUND}). Received: {total} images, the first of {', '.join(map(str, first[0, 0]))}"
+        f"after decoding, the images {problem}, so nothing can be learned: view some of them, and save them again with 8 bits "
+        f"per channel (transparent pixels become {BACKGROUND}). Received: {total} images, the first pixel "
+        f"{', '.join(map(str, first[0, 0]))}"
     )
 
 
-def content(image: np.ndarray) -> bytes:
-    """What two images have in common if and only if they show the same pixels, in grey or in equal colours."""
+def image_hash(image: np.ndarray) -> bytes:
+    """A hash of an image's shape and pixels, in which a grey image and its rgb copy are equal."""
     if image.shape[-1] == 3 and (image[..., :1] == image).all():
         image = image[..., :1]
     shape = "×".join(map(str, image.shape)).encode()
     return hashlib.blake2b(np.ascontiguousarray(image).tobytes(), digest_size=16, person=shape[:16]).digest()
 
 
-def examples(names: Iterable[str]) -> str:
-    """The first of some names, and how many more there are."""
+def first_names(names: Iterable[str]) -> str:
+    """The first names as text, and the number of the others."""
     names = list(names)
     more = f" and {len(names) - MOST_EXAMPLES} more" if len(names) > MOST_EXAMPLES else ""
     return ", ".join(names[:MOST_EXAMPLES]) + more
 
 
-def told(items: Sequence, what: str, count: int | None = None) -> Iterator:
-    """The items one by one, with a line on stderr every few seconds of how many of them are through."""
-    said = time.monotonic() + SAID_AFTER - SAID_EVERY
+def with_progress(items: Sequence, what: str, count: int | None = None) -> Iterator:
+    """Iterate over items, with a line about progress on stderr every few seconds.
+
+    Args:
+        what: the line's first words.
+        count: number of items; by default their length.
+    """
+    printed = time.monotonic() + PROGRESS_AFTER - PROGRESS_EVERY
     for number, item in enumerate(items):
-        if time.monotonic() - said >= SAID_EVERY:
-            said = time.monotonic()
+        if time.monotonic() - printed >= PROGRESS_EVERY:
+            printed = time.monotonic()
             print(f"{what}: {number:,} of {count or len(items):,} images read", file=sys.stderr, flush=True)
         yield item
 
 
-def described(class_names: Sequence[str], counts: dict[str, np.ndarray], shape: tuple, made: str, notes: Sequence[str]) -> str:
-    """One line about a dataset: classes and splits with their counts, size and colour, and what else to know.
+def description(class_names: Sequence[str], counts: dict[str, np.ndarray], shape: tuple, made: str, notes: Sequence[str]) -> str:
+    """One line that describes a dataset: classes, splits with their sizes, image size and colour, notes.
 
     Args:
-        counts: examples of each class, by split.
+        counts: split -> number of examples of each class, int [classes].
+        shape: of an image.
+        made, notes: see the module.
     """
     totals = sum(counts.values())
     if len(class_names) <= MOST_LISTED:
         classes = f"{len(class_names)} classes ({', '.join(f'{n}: {c}' for n, c in zip(class_names, totals, strict=True))})"
     else:
-        classes = f"{len(class_names)} classes of {totals.min()} … {totals.max()} images"
+        classes = f"{len(class_names)} classes of {totals.min()} … {totals.max()} images each"
     sizes = ", ".join(f"{count.sum():,} {part}" for part, count in counts.items())
     form = f"{shape[1]}×{shape[0]} {'grey' if shape[2] == 1 else 'rgb'}" + (f", {made}" if made else "")
     lacking = [
-        f"{part} lacks {examples(class_names[c] for c in np.flatnonzero(count == 0))}"
+        f"{part} has no images of {first_names(class_names[c] for c in np.flatnonzero(count == 0))}"
         for part, count in counts.items()
         if not count.all()
     ]

@@ -1,4 +1,4 @@
-"""What a setting changes in a dataset: classes kept, long tails, wrong labels, shifted test images. Never the test labels."""
+"""Changes that a setting makes to a dataset: subsets, long tails, label noise, shifted test images. Test labels never change."""
 
 import numpy as np
 
@@ -7,8 +7,8 @@ from common.data.streams import Streams, stratified_order
 from common.errors import Misuse
 
 
-def kept(split: Split, classes: tuple[int, ...] | None) -> Split:
-    """The examples of some classes, relabelled 0 … in the given order. All of them for None."""
+def select_classes(split: Split, classes: tuple[int, ...] | None) -> Split:
+    """The examples of the given classes, relabelled 0, 1, … in that order; for None the whole split."""
     if classes is None:
         return split
     number = np.full(split.classes, -1)
@@ -19,28 +19,32 @@ def kept(split: Split, classes: tuple[int, ...] | None) -> Split:
 
 
 def subset(train: Split, train_size: int | None, imbalance: float, streams: Streams) -> Split:
-    """A stratified or long-tailed part of the train split; smaller ones lie within larger ones.
+    """A random subset of the train split, stratified or long-tailed. Each subset contains all smaller ones.
 
     The long tail is exponential: class c of C has a share proportional to imbalance^(−c / (C − 1)) (Cao et al. 2019, section
     4.1), so that the first class is `imbalance` times as frequent as the last.
 
+    Args:
+        train_size: number of examples; by default all.
+        imbalance: ratio of the largest to the smallest class; 1 for a stratified subset.
+
     Raises:
-        Misuse: more examples than there are, or than a class has.
+        Misuse: more examples than the split, or than one of its classes, has.
     """
     if train_size is None and imbalance == 1:
         return train
-    order = stratified_order(train.labels, streams.generator("corrupt", "subset"))  # of the order drawn, not of the sorted one
+    order = stratified_order(train.labels, streams.generator("corrupt", "subset"))
     if imbalance == 1:
         if train_size > len(train):
             raise Misuse(
-                f"train_size must lie between 1 and {len(train)}, what there is beside validation. Received: {train_size}"
+                f"train_size must be between 1 and {len(train)}, the images not used for validation. Received: {train_size}"
             )
         return train.take(order[:train_size])
     counts = _rounded(_shares(train, imbalance) * (train_size or len(train)))
-    if (counts > _there(train)).any():
+    if (counts > _class_counts(train)).any():
         most = largest_long_tail(train, imbalance)
         raise Misuse(
-            f"train_size must be at most {most} at an imbalance of {imbalance:g}, for the most frequent class must be there: "
+            f"train_size must be at most {most} with an imbalance of {imbalance:g}, as a class has no more images: "
             f"TRAIN={most}. Received: {train_size}"
         )
     chosen = [order[train.labels[order] == c][:count] for c, count in enumerate(counts)]
@@ -48,23 +52,23 @@ def subset(train: Split, train_size: int | None, imbalance: float, streams: Stre
 
 
 def largest_long_tail(train: Split, imbalance: float) -> int:
-    """The most examples that a long tail of so much imbalance may have, with those of each class that there are."""
-    return int((_there(train) / _shares(train, imbalance)).min())
+    """The largest size of a long-tailed subset with the given imbalance."""
+    return int((_class_counts(train) / _shares(train, imbalance)).min())
 
 
 def _shares(train: Split, imbalance: float) -> np.ndarray:
-    """Each class' share of a long tail, float [classes]."""
+    """Share of each class in a long-tailed subset: float [classes]."""
     shares = imbalance ** -(np.arange(train.classes) / max(train.classes - 1, 1))
     return shares / shares.sum()
 
 
-def _there(train: Split) -> np.ndarray:
-    """Examples of each class, int [classes]."""
+def _class_counts(train: Split) -> np.ndarray:
+    """Number of examples of each class: int [classes]."""
     return np.bincount(train.labels, minlength=train.classes)
 
 
 def _rounded(shares: np.ndarray) -> np.ndarray:
-    """Whole numbers of the same sum, at least 1 each, by largest remainders."""
+    """Numbers rounded to integers of at least 1 with the same sum, by the largest-remainder method."""
     total = round(shares.sum())
     counts = np.maximum(np.floor(shares).astype(int), 1)
     for i in np.argsort(-(shares - np.floor(shares)), kind="stable")[: max(total - counts.sum(), 0)]:
@@ -72,17 +76,20 @@ def _rounded(shares: np.ndarray) -> np.ndarray:
     return counts
 
 
-def corrupted(split: Split, share: float, streams: Streams, name: str) -> Split:
-    """A split of which a share of the labels is wrong; less noise is part of more.
+def with_label_noise(split: Split, share: float, streams: Streams, name: str) -> Split:
+    """The split with label noise: each label is wrong with probability `share`. Labels wrong at one share are so at larger ones.
 
-    A class becomes one of the other classes, all alike (symmetric noise); a number one drawn evenly from −1 … 1.
+    A class is replaced by one of the other classes, uniformly (symmetric noise); a number by one drawn uniformly from −1 … 1.
+
+    Args:
+        name: of the split, for an independent draw.
 
     Raises:
-        Misuse: labels that are neither.
+        Misuse: several labels per image.
     """
     if split.labels.ndim != 1:
         raise Misuse(f"label_noise needs one label per image. Received: labels of shape {split.labels.shape}")
-    # Two numbers per name, whatever the share and whichever examples are here.
+    # Two uniforms per id, so that the noise of an example depends neither on the share nor on the other examples.
     drawn = streams.generator("corrupt", "labels", name).random((split.ids.max() + 1, 2))[split.ids]
     wrong = drawn[:, 0] < share
     if split.classes is None:
@@ -92,15 +99,19 @@ def corrupted(split: Split, share: float, streams: Streams, name: str) -> Split:
     return split.relabelled(np.where(wrong, other, split.labels))
 
 
-def turned(images: np.ndarray, degrees: np.ndarray) -> np.ndarray:
-    """Images turned anticlockwise about their centre, bilinear; what comes in is black. uint8 [n, height, width, channels]."""
+def rotate(images: np.ndarray, degrees: np.ndarray) -> np.ndarray:
+    """Rotate images counterclockwise about their centre, with bilinear interpolation; the corners become black.
+
+    Args:
+        images: uint8 [n, height, width, channels]; degrees: [n].
+    """
     from PIL import Image
 
-    def turn(image, angle):
+    def rotate_one(image, angle):
         flat = image[..., 0] if image.shape[-1] == 1 else image
         return np.asarray(Image.fromarray(flat).rotate(float(angle), Image.Resampling.BILINEAR)).reshape(image.shape)
 
-    return np.stack([turn(image, angle) for image, angle in zip(images, degrees, strict=True)])
+    return np.stack([rotate_one(image, angle) for image, angle in zip(images, degrees, strict=True)])
 
 
 def _noisy(images: np.ndarray, level: int, generator: np.random.Generator) -> np.ndarray:
@@ -132,22 +143,27 @@ def _contrast(images: np.ndarray, level: int, _) -> np.ndarray:
 SHIFTS = {
     "brightness": lambda images, level, _: images + (0.0, 30.0, 60.0, 90.0)[level],
     "contrast": _contrast,
-    "rotation": lambda images, level, _: turned(images, np.full(len(images), (0, 15, 30, 45)[level])),
+    "rotation": lambda images, level, _: rotate(images, np.full(len(images), (0, 15, 30, 45)[level])),
     "scale": _scaled,
     "noise": _noisy,
     "blur": _blurred,
 }
-"""Ways in which recognition must cope with other pictures than it learned from, each at levels 1, 2 and 3 (after the kinds of
-Hendrycks & Dietterich 2019; the strengths are ours): brighter by 30, 60, 90 of 255; contrast times 0.6, 0.35, 0.15; turned by 15,
-30, 45 degrees; made smaller by 0.85, 0.7, 0.55; Gaussian noise of 20, 40, 60; blur of 0.7, 1.2, 1.8 pixels at 32 a side."""
+"""Distribution shifts of the test images: name -> f(images, level, generator), levels 1, 2, 3. The kinds are after Hendrycks &
+Dietterich (2019), the strengths are ours: brightness + 30, 60, 90 of 255; contrast × 0.6, 0.35, 0.15; rotation by 15°, 30°, 45°;
+scale × 0.85, 0.7, 0.55; Gaussian noise of standard deviation 20, 40, 60; Gaussian blur of 0.7, 1.2, 1.8 pixels at 32 × 32."""
 
 
 LEVELS = (1, 2, 3)
 
 
 def shifted(split: Split, shift: str, level: int) -> Split:
-    """A split with every image changed alike; the noise is the same for every trial."""
-    images = SHIFTS[shift](split.images.astype(np.float64) if shift != "rotation" else split.images, level, _fixed(shift))
+    """The split with a distribution shift applied to all images; random noise is the same in every trial.
+
+    Args:
+        shift: a key of `SHIFTS`; level: one of `LEVELS`.
+    """
+    generator = Streams(0).generator("corrupt", "shift", shift)
+    images = SHIFTS[shift](split.images.astype(np.float64) if shift != "rotation" else split.images, level, generator)
     return Split(
         np.clip(np.round(images), 0, 255).astype(np.uint8),
         split.labels,
@@ -155,7 +171,3 @@ def shifted(split: Split, shift: str, level: int) -> Split:
         rows=np.arange(len(split)),
         classes=split.classes,
     )
-
-
-def _fixed(shift: str) -> np.random.Generator:
-    return Streams(0).generator("corrupt", "shift", shift)

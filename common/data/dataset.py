@@ -1,7 +1,7 @@
-"""`load(name)` -> Dataset: the only place that knows where images come from.
+"""`load(name)` -> Dataset: decodes a dataset once into a cache, and opens it from there.
 
-Every dataset is kept decoded as uint8 `.npy` files in a cache (`CACHE_DIR`, by default `.cache/` of the project), each
-with its SHA-256, and opened by memory map, so that workers share its pages and a start takes a fraction of a second.
+The cache (`CACHE_DIR`, by default `.cache/` in the project) holds uint8 `.npy` files with their SHA-256. They are memory-mapped,
+so workers share their pages, and opening one takes a fraction of a second.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from common.data import folders, prepared, sources
-from common.data.arrays import described
+from common.data.arrays import description
 from common.data.pixels import MODES
 from common.data.split import Split
 from common.data.streams import Streams, stratified_order
@@ -33,13 +33,14 @@ NAMES = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100")
 FILES = ("train_images.npy", "train_labels.npy", "test_images.npy", "test_labels.npy")
 CACHE_FORMAT = 2
 CHILD = (sys.executable, "-m", "common.data.dataset")
-"""The process that reads TFDS."""
-PROBE_SECONDS = 8  # how long a silent network is waited for before it counts as absent
+"""Command of the child process that decodes a TFDS dataset."""
+PROBE_SECONDS = 8
+"""Time limit for an answer of the network."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A cached dataset; `load` makes one. The test split is opened only by `test()`."""
+    """A cached dataset, as returned by `load`. Only `test()` opens the test split."""
 
     name: str
     folder: pathlib.Path
@@ -50,35 +51,37 @@ class Dataset:
     checksum: str
     """SHA-256 over all images and labels, hexadecimal."""
     val_size: int = 0
-    """How many examples at the end of train are its official validation split; 0 where val is drawn from train."""
+    """Number of examples at the end of train that are the official validation split; 0 if val is drawn from train."""
 
     @property
     def classes(self) -> int:
         return len(self.class_names)
 
     def to_json(self) -> dict:
-        """For another process."""
+        """The fields as plain values, which a worker receives as JSON."""
         return {**vars(self), "folder": str(self.folder)}
 
     @classmethod
     def from_json(cls, fields: dict) -> "Dataset":
-        """What `to_json` gave."""
+        """The dataset with the fields that `to_json` returned."""
         sequences = {name: tuple(fields[name]) for name in ("shape", "class_names")}
         return cls(**{**fields, **sequences, "folder": pathlib.Path(fields["folder"])})
 
     @property
     def val_fraction(self) -> float:
+        """Fraction of train that becomes val where there is no official validation split."""
         return 0.2 if self.name == "digits" else 0.1
 
     def split_sizes(self) -> tuple[int, int]:
-        """How many examples `split` gives to train and to val."""
+        """Sizes of train and val."""
         val = self.val_size or max(round(self.train_size * self.val_fraction), min(self.classes, self.train_size // 2))
         return self.train_size - val, val
 
     def split(self, streams: Streams) -> tuple[Split, Split]:
-        """Train and val, both stratified; train in the order drawn, of which every prefix holds the classes in proportion.
+        """Train and val: the official validation split if there is one, else a stratified random split.
 
-        Val is the official one where there is one. Else it holds at least one example of each class of which there are two.
+        Train is in a random order of which every prefix is stratified. A val that is drawn has an example of each class that has
+        at least two.
         """
         images, labels = self._open("train")
         if self.val_size:
@@ -90,16 +93,16 @@ class Dataset:
         return self._part(images, labels, train), self._part(images, labels, np.sort(val))
 
     def test(self) -> Split:
-        """The official test split, or the fixed stratified fifth where there is none."""
+        """The official test split; for datasets without one a fixed fifth of train."""
         images, labels = self._open("test")
         return self._part(images, labels, np.arange(len(labels)))
 
     def about(self) -> str:
-        """One line about what was understood: classes, splits, size and colour, what they were made from, what is odd."""
+        """One line that describes the dataset: classes, sizes of the splits, image size and colour, conversions, notes."""
         meta = json.loads((self.folder / "meta.json").read_text(encoding="utf-8"))
         train, val = (_counts(split.labels, self.classes) for split in self.split(Streams(0)))
         counts = {"train": train, "val": val, "test": np.array(meta["test_counts"])}
-        return described(self.class_names, counts, self.shape, meta["made"], meta["notes"])
+        return description(self.class_names, counts, self.shape, meta["made"], meta["notes"])
 
     def _part(self, images: np.ndarray, labels: np.ndarray, ids: np.ndarray) -> Split:
         return Split(images, labels[ids].astype(np.int64), ids, classes=self.classes)
@@ -109,33 +112,33 @@ class Dataset:
 
 
 def _counts(labels: np.ndarray, classes: int) -> np.ndarray:
-    """Examples of each class, int [classes]."""
+    """Number of examples of each class: int [classes]."""
     return np.bincount(labels, minlength=classes)
 
 
 def _exchange(labels: np.ndarray, train: np.ndarray, val: np.ndarray) -> None:
-    """Give val an example of each class that it lacks, for one of the class it has most of, in place.
+    """Swap examples in place so that val has one of each class: against one of the class that is most frequent in val.
 
-    A class lacks one where its share of val is less than half an example. At least one example stays in train.
+    Rounding leaves a rare class without an example in val. A class with a single example stays in train.
     """
     counts = np.bincount(labels[val], minlength=labels.max() + 1)
     for rare in np.flatnonzero(counts == 0):
-        own, most = np.flatnonzero(labels[train] == rare), counts.argmax()
-        if len(own) > 1 and counts[most] > 1:
+        positions, most = np.flatnonzero(labels[train] == rare), counts.argmax()
+        if len(positions) > 1 and counts[most] > 1:
             last = np.flatnonzero(labels[val] == most)[-1]
-            train[own[-1]], val[last] = val[last], train[own[-1]]
+            train[positions[-1]], val[last] = val[last], train[positions[-1]]
             counts[rare] += 1
             counts[most] -= 1
 
 
 def load(name: str, image_size: int | None = None, colour: str | None = None) -> Dataset:
-    """Open a dataset, preparing its cache first where it is missing, damaged or out of date.
+    """Open a dataset from the cache, and write it to the cache first if it is missing, damaged or out of date.
 
     Args:
         name: one of `NAMES`, any other image-classification dataset of TFDS, or a folder with one subfolder per class.
-        image_size: pixels a side to resize to, whatever the shape; by default the dataset's own size, 64 where its images
-            differ or are larger than 256.
-        colour: "grey" or "rgb"; by default the dataset's own.
+        image_size: resize images to squares of this side in pixels, without keeping their aspect ratio. By default the images'
+            size, or 64 if they differ in size or are larger than 256.
+        colour: "grey" or "rgb"; by default that of the images.
 
     Raises:
         Misuse: unknown name, unreadable image. Failure: no network, corrupt files.
@@ -143,24 +146,24 @@ def load(name: str, image_size: int | None = None, colour: str | None = None) ->
     if colour is not None and colour not in MODES:
         raise Misuse(f"colour must be grey or rgb. Received: {colour!r}")
     if image_size is not None and not 1 <= image_size <= 1024:
-        raise Misuse(f"image_size must lie between 1 and 1024 pixels. Received: {image_size}")
-    own_folder = image_folder(name)
-    own = folders.listed(own_folder) if own_folder else None
-    source = own.digest() if own else name
+        raise Misuse(f"image_size must be between 1 and 1024 pixels. Received: {image_size}")
+    path = image_folder(name)
+    image_files = folders.scan(path) if path else None
+    source = image_files.digest() if image_files else name
     key = f"{slug(name)}-{image_size or 'native'}-{colour or 'native'}-{CACHE_FORMAT}"  # two versions may share CACHE_DIR
     folder = cache_dir() / key
     meta = _valid_meta(folder, source)
     if meta is None:
         if name == "digits":
             _write_cache(folder, source, name, sources.digits(image_size, colour))
-        elif own:
+        elif image_files:
             listing = folder.with_name(f"{key}.broken.txt")
-            _write_cache(folder, source, name, sources.image_folder(own, image_size, colour, listing))
+            _write_cache(folder, source, name, sources.image_folder(image_files, image_size, colour, listing))
         else:
             _prepare_from_tfds(folder, name, image_size, colour)
         meta = _valid_meta(folder, source)
         if meta is None:
-            raise Failure(f"the cache {folder} changed while it was written: run again")
+            raise Failure(f"the data cache {folder} changed while it was written: run again")
     return Dataset(
         name=slug(name),
         folder=folder,
@@ -174,37 +177,39 @@ def load(name: str, image_size: int | None = None, colour: str | None = None) ->
 
 
 def reopen(dataset: Dataset) -> Dataset:
-    """The same dataset for a worker: the parent has verified it, so only its presence is checked."""
+    """The dataset unchanged, in a worker. The main process has verified its hashes, so only its files' existence is checked.
+
+    Raises:
+        Failure: a file is missing.
+    """
     if not all((dataset.folder / name).exists() for name in FILES):
-        raise Failure(f"the data cache {dataset.folder} has gone: run again")
+        raise Failure(f"the data cache {dataset.folder} was deleted: run again")
     return dataset
 
 
 def cache_dir() -> pathlib.Path:
-    own = os.environ.get("CACHE_DIR")
-    return user_path(own, "CACHE_DIR").resolve() if own else PROJECT / ".cache"
+    """The folder of all caches."""
+    path = os.environ.get("CACHE_DIR")
+    return user_path(path, "CACHE_DIR").resolve() if path else PROJECT / ".cache"
 
 
 def cached_test_images(checksum: str, labels: np.ndarray) -> tuple[np.ndarray, list[str]] | None:
-    """The test images of the dataset with a checksum, and the names of its classes; None where this machine has no such cache.
+    """Test images and class names of the dataset with the given checksum and test labels; None if it is not in the cache.
 
     Nothing is decoded or downloaded.
-
-    Args:
-        labels: those of the images; a dataset of which other images were scored is not the one.
     """
     for path in sorted(cache_dir().glob("*/meta.json")):
         try:
-            about = json.loads(path.read_text(encoding="utf-8"))
-            if about["checksum"] == checksum and np.array_equal(np.load(path.with_name("test_labels.npy")), labels):
-                return np.load(path.with_name("test_images.npy"), mmap_mode="r"), about["class_names"]
+            meta = json.loads(path.read_text(encoding="utf-8"))
+            if meta["checksum"] == checksum and np.array_equal(np.load(path.with_name("test_labels.npy")), labels):
+                return np.load(path.with_name("test_images.npy"), mmap_mode="r"), meta["class_names"]
         except (OSError, ValueError, KeyError):
             continue  # another process is writing it
     return None
 
 
 def slug(name: str) -> str:
-    """A dataset's name as part of a file name: for a folder, its last component and a hash of its path."""
+    """A dataset's name as used in file names; of a folder, its last component and a hash of its path."""
     folder = image_folder(name)
     if folder is None:
         return re.sub("[/:*]", "_", name)
@@ -218,7 +223,7 @@ def _sha256(path: pathlib.Path) -> str:
 
 
 def _valid_meta(folder: pathlib.Path, source: str) -> dict | None:
-    """The cache's description if every file is whole and the source is still the same."""
+    """The content of a cache's meta.json; None if a file is missing or damaged, or the source has changed."""
     try:
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
         if meta["format"] != CACHE_FORMAT or meta["source"] != source:
@@ -231,7 +236,7 @@ def _valid_meta(folder: pathlib.Path, source: str) -> dict | None:
 
 
 def _write_cache(folder: pathlib.Path, source: str, name: str, arrays: dict) -> None:
-    """Write the four arrays and their description under a temporary name, then rename the folder."""
+    """Write the arrays and meta.json to a temporary folder, then rename it. Raises `Failure`."""
     temporary = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
@@ -239,7 +244,7 @@ def _write_cache(folder: pathlib.Path, source: str, name: str, arrays: dict) -> 
         for file in FILES:
             np.save(temporary / file, arrays[file.removesuffix(".npy")])
         files = {file: _sha256(temporary / file) for file in FILES}
-        divided = f"val {arrays['val']}" if arrays["val"] else ""
+        val = f"val {arrays['val']}" if arrays["val"] else ""
         meta = {
             "format": CACHE_FORMAT,
             "name": name,
@@ -249,8 +254,8 @@ def _write_cache(folder: pathlib.Path, source: str, name: str, arrays: dict) -> 
             "train": len(arrays["train_labels"]),
             "test": len(arrays["test_labels"]),
             "files": files,
-            "checksum": hashlib.sha256("".join([*(files[f] for f in FILES), divided]).encode()).hexdigest(),
-            **{about: arrays[about] for about in ("val", "made", "notes")},
+            "checksum": hashlib.sha256("".join([*(files[f] for f in FILES), val]).encode()).hexdigest(),
+            **{key: arrays[key] for key in ("val", "made", "notes")},
             "test_counts": _counts(arrays["test_labels"], len(arrays["class_names"])).tolist(),
         }
         (temporary / "meta.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
@@ -261,37 +266,41 @@ def _write_cache(folder: pathlib.Path, source: str, name: str, arrays: dict) -> 
         if _valid_meta(folder, source) is None:  # else another process was faster
             raise Failure(
                 f"the data cache {folder} cannot be written ({error.strerror or error}): "
-                "free some space, or set CACHE_DIR to a folder that can be written"
+                "free some space, or set CACHE_DIR to a writable folder"
             ) from error
 
 
 def image_folder(name: str) -> pathlib.Path | None:
-    """The folder that `name` means, or None where it is the name of a dataset."""
+    """The absolute path if `name` is that of an image folder; None for the name of a dataset. Raises `Misuse`."""
     if name in NAMES or not (os.path.exists(name) or name.startswith((".", "/", "~"))):
         return None
     path = name if os.path.exists(name) else user_path(name, "dataset")
     if os.path.isfile(path):
         raise Misuse(f"dataset must be a folder with one subfolder per class, not a file (unpack an archive). Received: {name!r}")
     if not os.path.isdir(path):
-        raise Misuse(f"dataset folder does not exist, or may not be read. Received: {name!r}")
+        raise Misuse(f"dataset folder does not exist or cannot be read. Received: {name!r}")
     return pathlib.Path(path).resolve()
 
 
-# --- the cache -----------------------------------------------------------------------------------------------------
+# --- TFDS ----------------------------------------------------------------------------------------------------------
 
 
 def _prepare_from_tfds(folder: pathlib.Path, name: str, image_size: int | None, colour: str | None) -> None:
-    """Decode a TFDS dataset in a process of its own: TensorFlow's import, memory and messages stay there."""
+    """Decode a TFDS dataset in a child process, which keeps TensorFlow's import, memory and messages out of this one.
+
+    Raises:
+        Misuse: unknown dataset. Failure: neither a prepared copy nor a network.
+    """
     if prepared.prepared_copy(name) is None:
         import tensorflow_datasets as tfds
 
         builders = tfds.list_builders(with_community_datasets=False)
         if prepared.parsed(name)[0] not in builders:
-            there = ", ".join(prepared.prepared_names(name))
+            names = ", ".join(prepared.prepared_names(name))
             hint = did_you_mean(name, NAMES) or did_you_mean(name, builders)
             raise Misuse(
                 f"dataset must be one of {', '.join(NAMES)}, another image-classification dataset of tensorflow-datasets "
-                f"by its name, or a folder with one subfolder per class{f'; prepared here: {there}' if there else ''}. "
+                f"by its name, or a folder with one subfolder per class{f'; prepared here: {names}' if names else ''}. "
                 f"Received: {name!r}{hint}"
             )
         if not network_answers():
@@ -314,7 +323,7 @@ def _prepare_from_tfds(folder: pathlib.Path, name: str, image_size: int | None, 
     last = ""
     with process:
         for line in process.stderr:
-            if line.startswith(f"{name}, "):  # how far it is
+            if line.startswith(f"{name}, "):  # progress
                 print(line, end="", file=sys.stderr, flush=True)
             last = line.strip() or last
     if process.returncode != 0:
@@ -324,7 +333,7 @@ def _prepare_from_tfds(folder: pathlib.Path, name: str, image_size: int | None, 
 
 
 def network_answers() -> bool:
-    """Whether the host that TFDS and Keras download from answers at all, through the user's proxy if there is one."""
+    """Whether the host from which TFDS and Keras download can be reached, through the user's proxy if there is one."""
     answered = threading.Event()
 
     def ask():
@@ -332,17 +341,18 @@ def network_answers() -> bool:
             urllib.request.urlopen("https://storage.googleapis.com/tfds-data", timeout=PROBE_SECONDS).close()
             answered.set()
         except urllib.error.HTTPError:
-            answered.set()  # an answer, if an unfriendly one
+            answered.set()
         except OSError:
             pass
 
-    thread = threading.Thread(target=ask, daemon=True)  # name look-ups ignore time-outs, so the thread may outlive us
+    thread = threading.Thread(target=ask, daemon=True)  # name look-ups ignore timeouts, so it may still run at the end
     thread.start()
     thread.join(PROBE_SECONDS)
     return answered.is_set()
 
 
 def main() -> None:
+    """The child process: decode one TFDS dataset into the cache."""
     parser = argparse.ArgumentParser(description="Decode one TFDS dataset into a cache folder.")
     for name in ("name", "folder", "image_size", "colour"):
         parser.add_argument(name)

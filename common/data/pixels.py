@@ -1,4 +1,4 @@
-"""What a decoded image becomes, from whatever source: 8 bits, grey or rgb, upright, opaque, and of one size."""
+"""Conversion of decoded images to 8 bits, grey or rgb, upright, opaque and of one size."""
 
 import numpy as np
 
@@ -6,27 +6,27 @@ MODES = {"grey": "L", "rgb": "RGB"}
 ORIENTATION, PHOTOMETRIC = 0x0112, 0x0106
 """Tags of EXIF and TIFF."""
 WHITES = {"b": 1, "u1": 255, "u2": 65535}
-"""The value of white in pixels whose type says it, by kind and bytes."""
-GROUND = "white"
-"""What transparent images are laid on."""
+"""NumPy type (kind, and bytes per value) -> value of white, for the types with a standard range."""
+BACKGROUND = "white"
+"""Colour on which transparent images are composited, in messages."""
 
 
 def eight_bits(pixels: np.ndarray, white: float | None = None) -> np.ndarray:
-    """A decoded image as uint8 [height, width, 1 or 3]: scaled by its range, and laid on white where it is transparent.
+    """A decoded image as uint8 [height, width, 1 or 3]: scaled to 0 … 255, transparent pixels composited on white.
 
     Args:
         pixels: [height, width] or [height, width, channels]: grey, grey and alpha, rgb, or rgb and alpha.
-        white: what white is in numbers whose type does not say it: see `white_of`.
+        white: value of white for types without a standard range, see `white_of`.
 
     Raises:
-        ValueError: pixels that cannot be mapped, and why.
+        ValueError: another number of channels, or no value of white.
     """
     pixels = pixels if pixels.ndim == 3 else pixels[..., None]
     if pixels.ndim != 3 or pixels.shape[-1] not in (1, 2, 3, 4):
         raise ValueError(f"pixels of shape {'×'.join(map(str, pixels.shape))} are neither grey nor rgb")
     if needs_white(pixels):
         if white is None:
-            raise ValueError(f"{pixels.dtype} pixels have no range of their own; save it with 8 or 16 bits")
+            raise ValueError(f"{pixels.dtype} pixels have no standard range; save it with 8 or 16 bits")
     else:
         white = WHITES.get(pixels.dtype.kind) or WHITES[f"{pixels.dtype.kind}{pixels.dtype.itemsize}"]
     if pixels.shape[-1] in (1, 3) and pixels.dtype == np.uint8:
@@ -39,42 +39,50 @@ def eight_bits(pixels: np.ndarray, white: float | None = None) -> np.ndarray:
 
 
 def needs_white(pixels: np.ndarray) -> bool:
-    """Whether the type of some pixels does not say what white is: floats, signed or 32-bit numbers."""
+    """Whether the pixels' type has no standard range: floats, signed and 32-bit integers."""
     return pixels.dtype.kind != "b" and f"{pixels.dtype.kind}{pixels.dtype.itemsize}" not in WHITES
 
 
 def white_of(least: float, most: float, whole: bool) -> int:
-    """What white is in numbers without a range of their own, from the least and the most of all images of a dataset.
+    """Value of white for types without a standard range, from the extremes of a dataset's pixels.
 
-    Floats up to 1 have white at 1; whole numbers, and floats above 1, up to 255 at 255; whole numbers up to 65535 there.
+    1 for floats up to 1; 255 for integers and other floats up to 255; 65535 for integers up to that.
+
+    Args:
+        least, most: smallest and largest pixel value of the dataset.
+        whole: whether the pixels are integers.
 
     Raises:
-        ValueError: numbers of any other range.
+        ValueError: another range, or values that are not finite.
     """
     limits = (255, 65535) if whole else (1, 255)
     white = next((limit for limit in limits if most <= limit), None)
-    if not least >= 0 or white is None:  # also where one of them is no number
+    if not least >= 0 or white is None:  # NaN fails both comparisons
         raise ValueError(
-            f"pixels from {least:g} to {most:g} have no known black and white (floats reach from 0 to 1 or to 255, whole numbers "
-            "to 255 or 65535); save it with 8 or 16 bits"
+            f"pixels from {least:g} to {most:g} have no known black and white (ranges are 0 to 1 or 255 for floats, 0 to 255 or "
+            "65535 for integers); save it with 8 or 16 bits"
         )
     return white
 
 
 def is_transparent(pixels: np.ndarray) -> bool:
-    """Whether a decoded image lets its ground through anywhere."""
+    """Whether any pixel of a decoded image has an alpha below the maximum."""
     if pixels.ndim != 3 or pixels.shape[-1] not in (2, 4):
         return False
     return not needs_white(pixels) and bool((pixels[..., -1] < np.iinfo(pixels.dtype).max).any())
 
 
 def decoded(picture) -> np.ndarray:
-    """The pixels of a Pillow image, upright as its EXIF data say, in a form that `eight_bits` takes. Raises `ValueError`."""
+    """The pixels of a Pillow image, rotated according to its EXIF orientation, as `eight_bits` expects them.
+
+    Raises:
+        ValueError: a TIFF of 32-bit pixels with white at 0.
+    """
     from PIL import ImageOps
 
     sixteen, inverted = is_deep(picture), _white_is_zero(picture)
     if inverted and picture.mode in ("I", "F"):
-        raise ValueError("white is 0, in pixels without a range of their own; save it with 8 or 16 bits")
+        raise ValueError("white is 0, in pixels without a standard range; save it with 8 or 16 bits")
     picture = ImageOps.exif_transpose(picture)
     if sixteen:
         pixels, key = np.asarray(picture).astype(np.uint16), picture.info.get("transparency")
@@ -90,22 +98,22 @@ def decoded(picture) -> np.ndarray:
 
 
 def _white_is_zero(picture) -> bool:
-    """Whether a TIFF says that its white is 0, which Pillow knows of 8 bits and fewer alone."""
+    """Whether white is 0 in a TIFF (PhotometricInterpretation 0), which Pillow only handles for 8 bits and fewer."""
     return picture.format == "TIFF" and picture.tag_v2.get(PHOTOMETRIC) == 0
 
 
 def is_deep(picture) -> bool:
-    """Whether a Pillow image has 16 bits a pixel; it reads those of a PGM into 32."""
+    """Whether a Pillow image has 16 bits per pixel. Pillow reads PGM files of 16 bits in the 32-bit mode I."""
     return picture.mode.startswith("I;16") or (picture.mode, picture.format) == ("I", "PPM")
 
 
 def is_grey(picture) -> bool:
-    """Whether a Pillow image has no colours, as its mode says."""
+    """Whether the mode of a Pillow image is a grey one."""
     return picture.mode in ("1", "L", "LA", "La", "I", "F") or picture.mode.startswith("I;16")
 
 
 def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Pixels [height, width, …] turned as an EXIF orientation says."""
+    """Pixels [height, width, …] rotated and mirrored according to an EXIF orientation, 1 … 8."""
     turns = {
         2: lambda p: p[:, ::-1],
         3: lambda p: p[::-1, ::-1],
@@ -119,19 +127,20 @@ def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def upright_size(picture) -> tuple[int, int]:
-    """Width and height of a Pillow image once it is turned as its EXIF data say."""
+    """Width and height of a Pillow image after rotation according to its EXIF orientation."""
     width, height = picture.size
-    across = picture.format != "TIFF" and picture.getexif().get(ORIENTATION) in (
-        5,
-        6,
-        7,
-        8,
-    )  # of a TIFF Pillow says the turned one
-    return (height, width) if across else (width, height)
+    # Of a TIFF, Pillow's size is that after rotation already.
+    transposed = picture.format != "TIFF" and picture.getexif().get(ORIENTATION) in (5, 6, 7, 8)
+    return (height, width) if transposed else (width, height)
 
 
-def fit(image: np.ndarray, image_size: int | None, colour: str | None) -> np.ndarray:
-    """One uint8 image [h, w, c], resized (bilinear) to a square and recoloured where asked."""
+def resized(image: np.ndarray, image_size: int | None, colour: str | None) -> np.ndarray:
+    """A uint8 image [height, width, channels], resized to a square (bilinear) and converted to a colour mode.
+
+    Args:
+        image_size: side in pixels; None for no resizing.
+        colour: "grey" or "rgb"; None for no conversion.
+    """
     from PIL import Image
 
     if image_size is None and (colour is None or (image.shape[-1] == 1) == (colour == "grey")):

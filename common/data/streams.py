@@ -1,9 +1,8 @@
-"""The named random streams: every draw is a function of (stream, seed, what it is for), never of the arm.
+"""Named random streams: every draw is a function of (stream, seed, purpose), never of the arm.
 
-`split` carves validation from train, `init` draws the first weights, `order` shuffles the epochs, `augment` changes
-images, `noise` drives dropout and other random layers, `corrupt` chooses subsets and corrupts labels. No arm can shift the
-draws of another, and nothing has to be replayed after a kill: the only position kept is the count of draws in a layer of
-Keras' own, which is a variable of the model and saved with it.
+`split` divides train and val, `init` draws the initial weights, `order` shuffles each epoch, `augment` is for augmentation,
+`noise` for dropout and other random layers, `corrupt` for subsets and label noise. So no arm changes the draws of another, and a
+resumed trial repeats no draws: the only state is the counter in Keras' random layers, which is saved with the model.
 """
 
 import hashlib
@@ -14,7 +13,11 @@ STREAMS = ("split", "init", "order", "augment", "noise", "corrupt")
 
 
 class Streams:
-    """The streams of one trial: `seed` for those in `vary`, seed 0 for the others."""
+    """The random streams of a trial.
+
+    Args:
+        seed: of the streams in `vary`; the others have seed 0.
+    """
 
     def __init__(self, seed: int, vary: tuple[str, ...] = STREAMS):
         self.seed = seed
@@ -27,18 +30,21 @@ class Streams:
         return hashlib.blake2b(repr((stream, seed, *parts)).encode(), digest_size=16).digest()
 
     def key(self, stream: str, *parts: int | str) -> int:
-        """A seed in [0, 2³¹) for `tf.random.stateless_*`, Keras initialisers and the like."""
+        """A seed in [0, 2³¹) for functions such as `tf.random.stateless_uniform` and Keras initialisers."""
         return int.from_bytes(self._digest(stream, parts)[:4], "little") >> 1
 
     def generator(self, stream: str, *parts: int | str) -> np.random.Generator:
-        """A fresh NumPy generator (Philox) at the start of the given stream."""
+        """A new NumPy generator (Philox) for a purpose, `parts`, of the given stream."""
         return np.random.Generator(np.random.Philox(key=int.from_bytes(self._digest(stream, parts), "little")))
 
 
 def stratified_order(labels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """A random order of the examples in which every prefix holds the classes in their overall proportions.
+    """A random order of the examples of which every prefix is stratified: int64 [n].
 
-    The k-th drawn example of a class of n is placed at (k + ½) / n of the way.
+    The k-th example of a class with m examples, k = 0 … m − 1, is placed at the fraction (k + ½) / m of the order.
+
+    Args:
+        labels: int [n].
     """
     drawn = generator.permutation(len(labels))
     by_class = drawn[np.argsort(labels[drawn], kind="stable")]

@@ -122,7 +122,7 @@ def progress(
                 axis.fill_between(by.mean().index, by.min(), by.max(), color=style["color"], alpha=0.12, linewidth=0)
             axis.set_xlabel("points searched")
         most = max(int(curve["points"].max()) for curve in curves.values())
-        axes[0].set_ylabel(wrapped(f"expected best {primary.turned('val')}", 40))
+        axes[0].set_ylabel(wrapped(f"expected best {primary.higher_is_better_label('val')}", 40))
         for arm, value in untuned.items():
             axes[0].plot(0, value, markersize=5, markerfacecolor="none", **{**look(arms, arm), "linestyle": "none"})
         for axis, first in zip(axes, (0, 1), strict=True):
@@ -175,7 +175,7 @@ def sensitivity(
                 log_ticks(axis)
             axis.set_xlabel(name)
         for axis in axes[:, 0]:
-            axis.set_ylabel(wrapped(primary.turned("val"), 30))
+            axis.set_ylabel(wrapped(primary.higher_is_better_label("val"), 30))
         for axis in list(axes.flat)[len(scales) :]:
             axis.set_visible(False)
         handles = [Line2D([], [], markersize=4, label=names[arm], **{**look(arms, arm), "linestyle": ""}) for arm in arms]

@@ -47,7 +47,7 @@ class Section:
     def missing(self) -> list[str]:
         """A line each about missing seeds, missing arms, failed and unavailable trials, and claims without a verdict."""
         lines, declared = [], self.table.declaration.get("seeds", 1)
-        undone = {schema.entry_of(row) for row in self.table.undone}
+        undone = {schema.entry_of(row) for row in self.table.unfinished}
         few = [f"{row.arm} {row.seeds}" for row in self.summary.itertuples() if row.seeds < declared]
         absent = [arm for arm in self.table.arms if arm not in {*self.entries, *undone}]
         if few:
@@ -55,7 +55,7 @@ class Section:
         if absent:
             lines.append(f"{self.identity}: arms without rows: {', '.join(absent)}")
         for status in ("failed", "unavailable"):
-            rows = [row for row in self.table.undone if row["status"] == status]
+            rows = [row for row in self.table.unfinished if row["status"] == status]
             reasons = dict.fromkeys(f"{schema.entry_of(row)} ({row['reason'] or 'no reason'})" for row in rows)
             if rows:
                 trials = f"{len(rows)} trial{'s' if len(rows) > 1 else ''}"

@@ -1,6 +1,6 @@
-"""Metrics of rows: the value for one trial, the direction, the smallest step; and a task's primary metric.
+"""Metrics by which trials are compared, and the primary metric of a task.
 
-Functions of a metric take a `rows.table.Table`, which is built on this module.
+The functions of a metric take a `common.rows.table.Table`, whose module imports this one.
 """
 
 import math
@@ -10,59 +10,59 @@ from typing import NamedTuple
 
 import numpy as np
 
-SPOKEN = {"f1": "F1", "val": "validation", "train": "training"}
-"""What people call a metric or a split, where not as it is."""
+DISPLAY = {"f1": "F1", "val": "validation", "train": "training"}
+"""Metric or split -> its name in texts and figures, if it is another."""
 
 
 class Primary(NamedTuple):
-    """A task's primary metric, measured on each split."""
+    """The primary metric of a task."""
 
     metric: str = "accuracy"
     lower_is_better: bool = False
-    said: str = "accuracy"
-    """What figures call it."""
+    display: str = "accuracy"
+    """Its name with the unit, in figures."""
 
     @classmethod
     def of(cls, declaration: dict) -> "Primary":
-        """That of an experiment's task; one that declares none is classification."""
+        """The primary metric of a declaration's task, by default of classification."""
         task = declaration.get("task") or {}
         metric, unit = task.get("metric", "accuracy"), task.get("unit")
-        said = SPOKEN.get(metric, metric) + (f" ({unit})" if unit else "")
-        return cls(metric, task.get("lower_is_better", False), said)
+        display = DISPLAY.get(metric, metric) + (f" ({unit})" if unit else "")
+        return cls(metric, task.get("lower_is_better", False), display)
 
     @property
     def column(self) -> str:
-        """Of the rows: the score on the test split."""
+        """Column of the rows for the test split."""
         return self.on("test")
 
     @property
     def sign(self) -> float:
-        """1 where more is better, -1 where less is."""
+        """1 if higher is better, else −1."""
         return -1.0 if self.lower_is_better else 1.0
 
     @property
     def extreme(self) -> str:
-        """What the best arm's value is among all."""
+        """The best value among arms: `highest` or `lowest`."""
         return "lowest" if self.lower_is_better else "highest"
 
     def on(self, split: str) -> str:
-        """Its column for train, val or test."""
+        """Column of the rows for train, val or test."""
         return f"{split}_{self.metric}"
 
     def name(self, split: str = "test") -> str:
-        """In a sentence."""
-        return f"{SPOKEN.get(split, split)} {SPOKEN.get(self.metric, self.metric)}"
+        """Its name in a sentence, as in `test accuracy`."""
+        return f"{DISPLAY.get(split, split)} {DISPLAY.get(self.metric, self.metric)}"
 
     def label(self, split: str = "test") -> str:
-        """On an axis."""
-        return f"{SPOKEN.get(split, split)} {self.said}"
+        """Label of an axis, with the unit."""
+        return f"{DISPLAY.get(split, split)} {self.display}"
 
-    def turned(self, split: str) -> str:
-        """On an axis whose values are turned so that more is better."""
+    def higher_is_better_label(self, split: str) -> str:
+        """Label of an axis whose values are negated if lower is better."""
         return f"minus {self.label(split)}" if self.lower_is_better else self.label(split)
 
     def gap(self, row) -> float:
-        """How much better a trial, or a frame of them, does on what it was trained on; blank where it has no such score."""
+        """Score on train minus that on test (negated if lower is better) of a row or a frame; NaN without these columns."""
         return self.sign * (row.get(self.on("train"), math.nan) - row.get(self.column, math.nan))
 
 
@@ -70,25 +70,25 @@ ACCURACY = Primary()
 
 
 TIMED_UNITS = ("s", "ms", "images/s", "log2 images/s")
-"""Units of measures that other trials at the same time would spoil."""
+"""Units of measures that are only valid for trials that ran alone."""
 
 
 def _no_step(table) -> None:
-    """A metric without a smallest step, or none that is known."""
+    """Step of a metric without a known step."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A number by which trials are compared.
+    """A metric by which trials are compared.
 
     Args:
-        value: f(table, entry, seed, target) -> one trial's value; NaN where it has none.
-        lower_is_better: known for a task's primary metric and for updates to a target; of others a claim says it.
-        ranked: whether it is censored where training ends first, so that trials are judged by their ranks.
-        timed: whether other trials at the same time would spoil it.
-        step: f(table) -> the smallest step that it can change by; None where that is not known.
-        at_epoch: f(row, epoch, epochs) -> the value of a trial that reaches its target at the end of that epoch; epochs are the
-            columns of its epochs, where they are known.
+        value: f(table, entry, seed, target) -> value of a trial; NaN if it has none.
+        lower_is_better: set for a task's primary metric and for times to a target; for other metrics claims define it.
+        ranked: whether values are censored (the target may not be reached), so that only their ranks are compared.
+        timed: whether values are only valid for trials that ran alone.
+        step: f(table) -> smallest possible difference of two values; None if it is unknown.
+        at_epoch: f(row, epoch, epochs) -> value of a trial that reaches the target at the end of the epoch; `epochs` are the
+            columns of its epochs, if known.
     """
 
     value: Callable[..., float]
@@ -100,11 +100,12 @@ class Metric:
 
 
 def _per(size: str) -> Callable[..., float]:
-    """The step of a mean over so many examples, the number of which is a column."""
+    """Step of a mean over examples: 1 / n, with n from the column `size`."""
     return lambda table: 1 / float(table.rows[size].iloc[0])
 
 
 def _worst_class(table, entry, seed, _) -> float:
+    """Accuracy of the class with the lowest accuracy."""
     right, labels = table.correct(entry, seed), table.labels(entry, seed)
     return math.nan if right is None else min(right[labels == c].mean() for c in np.unique(labels))
 
@@ -115,22 +116,23 @@ def _worst_class_step(table) -> float | None:
 
 
 def _seconds(table, entry, seed, _) -> float:
+    """Seconds of training and input, of a trial that ran alone."""
     row = table.of(entry, seed)
     return float(row["train_seconds"]) + float(row["input_seconds"]) if row["beside"] == 0 else math.nan
 
 
 def _steps(row: dict, epoch: float, epochs: dict | None = None) -> float:
-    """Updates until the end of an epoch: as its own row says, which not all do, else at the trial's mean rate."""
+    """Number of updates until the end of an epoch, from the epoch's row; if it has none, from the trial's mean per epoch."""
     counted = np.asarray((epochs or {}).get("steps", ()), float)
     if epoch <= len(counted) and np.isfinite(counted[int(epoch) - 1]):
         return float(counted[int(epoch) - 1])
     return epoch * (row["steps"] / max(row["final_epoch"], 1))
 
 
-def _own_stage(row: dict, epochs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The epochs of the stage that the predictor comes from, not those of a teacher or of pretraining.
+def _predictor_stage(row: dict, epochs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The epochs of the stage that trained the predictor, without those of a teacher or of pretraining.
 
-    A row that does not say which that is has the stage `fit`, if there is one, else the last.
+    For a row without the column `stage` that is `fit` if there is one, else the last stage.
     """
     stages = epochs.get("stage", ())
     if not len(stages):
@@ -141,16 +143,17 @@ def _own_stage(row: dict, epochs: dict[str, np.ndarray]) -> dict[str, np.ndarray
 
 
 def _until_target(at_epoch: Callable[..., float]) -> Metric:
-    """What it takes until val reaches a target, as `at_epoch` counts it; infinite where it never does.
+    """Metric for the time until the score on val reaches a target, from the start of the predictor's stage; infinite if never.
 
-    It counts from the beginning of the stage that the predictor comes from.
+    Args:
+        at_epoch: the unit of time, see `Metric`.
     """
 
     def value(table, entry, seed, target):
         row = table.of(entry, seed)
-        epochs = _own_stage(row, table.epochs_of(entry, seed))
-        seen = np.asarray(epochs.get(table.primary.on("val"), ()), float)
-        reached = np.flatnonzero(table.primary.sign * seen >= table.primary.sign * target)
+        epochs = _predictor_stage(row, table.epochs_of(entry, seed))
+        scores = np.asarray(epochs.get(table.primary.on("val"), ()), float)
+        reached = np.flatnonzero(table.primary.sign * scores >= table.primary.sign * target)
         epoch = reached[0] + 1 if len(reached) else math.inf
         return float(at_epoch(row, epoch, epochs))
 
@@ -165,13 +168,13 @@ DERIVED = {
     "epochs_to_target": _until_target(lambda row, epoch, epochs=None: epoch),
     "steps_to_target": _until_target(_steps),
 }
-"""Metrics that are no column and no measure."""
+"""Metrics that are computed from several columns or arrays."""
 SIZES = {"test_accuracy": "test_size", "best_test_accuracy": "test_size", "val_accuracy": "val_size"}
-"""Columns that are means over examples, and the column with their number."""
+"""Column with a mean over examples -> column with their number."""
 
 
 def of_column(name: str, primary: Primary) -> Metric:
-    """The metric that a column of the rows is."""
+    """The metric of a column of the rows."""
     return Metric(
         lambda table, entry, seed, _: float(table.of(entry, seed)[name]),
         lower_is_better=name == primary.column and primary.lower_is_better,
@@ -180,7 +183,11 @@ def of_column(name: str, primary: Primary) -> Metric:
 
 
 def of_measure(name: str, units: set[str], whole: bool) -> Metric:
-    """The metric that a measure is, of some units; `whole` if it counts something: bytes, say."""
+    """The metric of a measure.
+
+    Args:
+        units: all units in which it was recorded; whole: whether all its values are integers.
+    """
     timed = not units.isdisjoint(TIMED_UNITS)
 
     def value(table, entry, seed, _):

@@ -1,4 +1,4 @@
-"""The table of a search with keras-tuner: a row per point. Written by the search, read by figures."""
+"""The table of a sweep, with a row per point: its columns, and how it is read."""
 
 import csv
 import pathlib
@@ -11,11 +11,11 @@ LAST = (
     *("epochs", "seed", "status", "reason", "score", "nll", "parameters", *CLOCKS, "images_per_second", "fingerprint", "search"),
     *("data_checksum", "commit", "dirty", "versions", "device", "finished"),
 )
-"""Columns before and after those of the values."""
+"""Columns before and after those of the searched arguments."""
 
 
 def read_table(path: pathlib.Path) -> list[dict[str, str]]:
-    """The points of a sweep as text; none where there is no file. Raises `Failure` for a file that is not a sweep's."""
+    """The rows of the table as text; empty if there is no file. Raises `Failure` for a file that is no such table."""
     if not path.exists():
         return []
     try:

@@ -1,4 +1,4 @@
-"""What a row is: its columns, what tells rows apart, and what the files are called that hold them."""
+"""The columns of rows, and the names of their files."""
 
 import json
 import pathlib
@@ -11,49 +11,51 @@ from common.text import file_name, listed
 REFERENCE = PROJECT / "results" / "reference"
 STATUSES = ("done", "diverged", "failed", "unavailable")
 FINAL = ("done", "diverged")
-"""Statuses that are not tried again."""
+"""Statuses of trials that are not run again."""
 OWN, COMMON = "own", "common"
 """Values of the column `rate`."""
 
 
 class Column(NamedTuple):
+    """A column of the rows."""
+
     name: str
     kind: str
-    """outcome and setting are equal whenever a trial is run again; a measurement may differ."""
+    """`setting` and `outcome` are equal whenever a trial is repeated; a `measurement` may differ."""
     meaning: str
 
 
 COLUMNS = (
     Column("experiment", "setting", "script, without .py"),
     Column("arm", "setting", "the choice compared"),
-    Column("rate", "setting", "own: the arm's own learning rate; common: the one that suits all arms best"),
-    Column("point", "setting", "values that a search tries, JSON; blank in a result"),
+    Column("rate", "setting", "own: the arm's learning rate; common: the one that is best over all arms"),
+    Column("point", "setting", "values of the searched arguments in a search trial, JSON; else empty"),
     Column("seed", "setting", "0 … n-1"),
     Column("status", "outcome", ", ".join(STATUSES)),
     Column("reason", "outcome", "why a trial is not done"),
-    Column("fingerprint", "setting", "of arm, rate, arguments, setting, seed, data, the experiment's code and the protocol"),
-    Column("protocol", "setting", "number of common/'s way of training and scoring"),
-    Column("arguments", "setting", "what the arm hands to train(), JSON"),
-    Column("search", "setting", "hash of the space whose search chose some of the arguments; blank without one"),
-    Column("tuning", "setting", "how that search went"),
-    Column("setting", "setting", "all fields of the setting the arm ran under, JSON"),
+    Column("fingerprint", "setting", "hash of arm, rate, arguments, setting, seed, data, the experiment's code and the protocol"),
+    Column("protocol", "setting", "version of training and scoring in common/"),
+    Column("arguments", "setting", "arguments of train(), JSON"),
+    Column("search", "setting", "hash of the searched space; empty if no argument was searched"),
+    Column("tuning", "setting", "how the searched arguments were chosen"),
+    Column("setting", "setting", "all fields of the arm's setting, JSON"),
     Column("dataset", "setting", "name"),
     Column("data_checksum", "setting", "SHA-256 of all its images and labels"),
-    Column("train_size", "setting", "examples trained on"),
-    Column("val_size", "setting", "examples validated on"),
-    Column("test_size", "setting", "examples tested on"),
-    Column("epochs", "setting", "budget"),
-    Column("batch_size", "setting", "global batch"),
+    Column("train_size", "setting", "number of training examples"),
+    Column("val_size", "setting", "number of validation examples"),
+    Column("test_size", "setting", "number of test examples"),
+    Column("epochs", "setting", "epochs of a full training"),
+    Column("batch_size", "setting", "global batch size"),
     Column("precision", "setting", "Keras dtype policy"),
     Column("replicas", "setting", "devices that share a batch"),
-    Column("workers", "setting", "machines that the devices are on"),
+    Column("workers", "setting", "processes with these devices, one per machine"),
     Column("threads", "setting", "CPU threads within an operation"),
-    Column("deterministic", "setting", "whether TensorFlow's operations were made deterministic"),
-    Column("parameters", "outcome", "numbers in the model's weights"),
+    Column("deterministic", "setting", "whether TensorFlow's operations are deterministic"),
+    Column("parameters", "outcome", "number of the model's parameters"),
     Column("weights", "outcome", "SHA-256 of the final weights, first 16 digits"),
-    Column("steps", "outcome", "updates made"),
-    Column("final_epoch", "outcome", "epochs finished"),
-    Column("stage", "outcome", "of training that the predictor comes from"),
+    Column("steps", "outcome", "number of updates"),
+    Column("final_epoch", "outcome", "number of finished epochs"),
+    Column("stage", "outcome", "stage of training that the predictor comes from"),
     Column("train_accuracy", "outcome", "final weights, inference mode, no augmentation"),
     Column("train_nll", "outcome", "nats"),
     Column("val_accuracy", "outcome", "final weights"),
@@ -68,47 +70,48 @@ COLUMNS = (
     Column("best_val_accuracy", "outcome", "weights of the best epoch"),
     Column("best_val_nll", "outcome", "weights of the best epoch, nats"),
     Column("best_test_accuracy", "outcome", "weights of the best epoch"),
-    *(Column(f"{name}_f1", "outcome", "macro F1, where it is the primary metric") for name in ("train", "val")),
+    *(Column(f"{name}_f1", "outcome", "macro F1, if it is the primary metric") for name in ("train", "val")),
     *(Column(f"{name}_error", "outcome", "mean absolute error of a regression") for name in ("train", "val", "test")),
-    *(Column(f"best_{name}", "outcome", "of the best epoch") for name in ("val_f1", "test_f1", "val_error", "test_error")),
-    Column("trained", "outcome", "finite, and on train a tenth of the way or more from a constant prediction to a perfect one"),
-    Column(
-        "val_constant", "outcome", "primary metric of the best constant prediction on val, as which an untrained trial counts"
+    *(
+        Column(f"best_{name}", "outcome", "weights of the best epoch")
+        for name in ("val_f1", "test_f1", "val_error", "test_error")
     ),
+    Column("trained", "outcome", "finite, and on train better than a constant prediction by a tenth of what is possible"),
+    Column("val_constant", "outcome", "primary metric on val of the best constant prediction, the score of an untrained trial"),
     Column("compile_seconds", "measurement", "first calls of the compiled functions"),
     Column("input_seconds", "measurement", "gathering batches"),
     Column("train_seconds", "measurement", "updates"),
     Column("eval_seconds", "measurement", "validation and scoring"),
-    Column("total_seconds", "measurement", "all of the trial, over all its resumes"),
-    Column("images_per_second", "measurement", "trained images over input and train seconds"),
-    Column("beside", "measurement", "most trials that ran at the same time"),
+    Column("total_seconds", "measurement", "the whole trial, with all its resumes"),
+    Column("images_per_second", "measurement", "training images per input and train second"),
+    Column("beside", "measurement", "largest number of other trials at the same time"),
     Column("peak_memory_mb", "measurement", "of the worker during the trial, MB of 10⁶ bytes"),
     Column("commit", "measurement", "git commit of the project"),
     Column("dirty", "measurement", "whether the code differed from it"),
     Column("versions", "measurement", "Python and packages"),
     Column("device", "measurement", "processor or GPU, and its kind"),
-    Column("kind", "measurement", "instruction set and oneDNN, or the GPU's model: on what the last bits depend"),
-    Column("resumes", "measurement", "times it went on after a kill"),
-    Column("finished", "measurement", "UTC"),
+    Column("kind", "measurement", "instruction set and oneDNN, or model of the GPU: the last bits of results depend on it"),
+    Column("resumes", "measurement", "number of times the trial was resumed after a kill"),
+    Column("finished", "measurement", "time at the end, UTC"),
 )
 NAMES = tuple(column.name for column in COLUMNS)
-FORMER = ("untrained",)
-"""Columns of earlier versions, which are left out where such rows are read."""
+REMOVED = ("untrained",)
+"""Columns of earlier versions, which are ignored."""
 KEY = ("experiment", "arm", "rate", "point", "seed")
-"""What tells rows apart."""
-WHOLE = (
+"""Columns that identify a row."""
+INTEGERS = (
     *("seed", "protocol", "train_size", "val_size", "test_size", "epochs", "batch_size", "replicas", "workers", "threads"),
     *("parameters", "steps", "final_epoch", "best_epoch", "beside", "resumes", "epoch"),
 )
-"""Columns of whole numbers, here and in epochs."""
-SHARES = (
+"""Columns of whole numbers, in rows and epochs."""
+FRACTIONS = (
     *(f"{split}_{score}" for split in ("train", "val", "test", "best_val", "best_test") for score in ("accuracy", "f1")),
     *("test_precision", "test_recall", "test_ece"),
 )
-"""Columns whose numbers lie between 0 and 1."""
-TRUTHS = ("deterministic", "trained", "dirty")
+"""Columns of numbers between 0 and 1."""
+BOOLEANS = ("deterministic", "trained", "dirty")
 HASHES = ("fingerprint", "search", "data_checksum", "weights", "commit")
-WORDS = (
+TEXTS = (
     *("experiment", "arm", "rate", "status", "reason", "tuning", "dataset", "precision"),
     *("stage", "versions", "device", "kind", "finished", "name", "unit"),
 )
@@ -123,29 +126,29 @@ MEASURE_NAMES = (*KEY, "name", "value", "unit")
 
 
 def entry_name(arm: str, rate: str = OWN, point: str = "") -> str:
-    """How an arm is called where rows of it at several rates or points stand side by side: in figures, tables and archives."""
+    """Name of an arm at a rate or point, in figures, tables and archives; at the arm's learning rate its name."""
     if point:
         return f"{arm} @ {listed(json.loads(point))}"
     return f"{arm}, common rate" if rate == COMMON else arm
 
 
 def entry_of(row: dict) -> str:
-    """What `entry_name` calls a row's arm. A row without the columns was written before there were any, at its own rate."""
+    """`entry_name` of a row; rows of earlier versions have no columns `rate` and `point`."""
     return entry_name(row["arm"], row.get("rate") or OWN, row.get("point") or "")
 
 
 def labels_key(checksum: str, classes: Sequence[int] | None = None) -> str:
-    """Where the test labels of a dataset, or of some of its classes, lie among an experiment's predictions."""
+    """Key of the test labels of a dataset, or of some of its classes, in the file of predictions."""
     return f"labels/{checksum[:12]}" + (f" {'+'.join(map(str, classes))}" if classes else "")
 
 
 def _beside(ending: str) -> property:
-    """A file of an experiment, by how its name ends."""
+    """Property for the path of a file of the experiment, from the end of its name."""
     return property(lambda files: files.folder / f"{files.experiment}{ending}")
 
 
 class Files(NamedTuple):
-    """Where one experiment's rows lie in one setting folder."""
+    """Paths of the files of one experiment in one setting folder."""
 
     folder: pathlib.Path
     experiment: str
@@ -159,29 +162,33 @@ class Files(NamedTuple):
 
     @property
     def trials(self) -> "Files":
-        """Of the trials of its search, rows like all others."""
+        """Paths of the files for the trials of its search."""
         return self._replace(experiment=f"{self.search_stem}_trials")
 
     @property
     def search_stem(self) -> str:
-        """What the files of its search are called by."""
+        """Start of the names of its search's files."""
         return self.experiment.replace("exp_", "sweep_", 1)
 
     @property
     def points(self) -> pathlib.Path:
-        """What a search with keras-tuner tried."""
+        """Path of the table of points of a sweep."""
         return self.folder / f"{self.search_stem}.csv"
 
     @property
     def tuned(self) -> pathlib.Path:
-        """What it found."""
+        """Path of the best values of a sweep."""
         return self.folder / f"{self.experiment.replace('exp_', 'tuned_', 1)}.json"
 
     @property
     def state(self) -> pathlib.Path:
-        """Checkpoints of unfinished trials."""
+        """Folder of checkpoints and outcomes of unfinished trials."""
         return self.folder / ".state" / self.experiment
 
-    def local(self, what: str, entry: str, seed: int, suffix: str) -> pathlib.Path:
-        """A file of one trial that is not committed: logits, models, logs. `entry` is what `entry_name` calls its arm."""
-        return self.folder / what / self.experiment / f"{file_name(entry)}-{seed}{suffix}"
+    def local(self, kind: str, entry: str, seed: int, suffix: str) -> pathlib.Path:
+        """Path of a file of one trial that is not committed.
+
+        Args:
+            kind: "logits", "models" or "logs"; entry: see `entry_name`.
+        """
+        return self.folder / kind / self.experiment / f"{file_name(entry)}-{seed}{suffix}"

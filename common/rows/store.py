@@ -1,8 +1,8 @@
-"""How rows are written, read, merged and set aside.
+"""Writes, reads, merges and moves rows.
 
-One experiment in one setting folder owns five files: `<name>.csv` (a row per trial), `<name>_epochs.csv`,
-`<name>_measures.csv`, `<name>_predictions.npz` and `<name>_samples.npz`; and `<name>.json`, its declaration. Each is
-replaced whole, under a lock, the rows last: what has a row is complete, and a reader sees either the old file or the new one.
+An experiment in a setting folder has the files `<name>.csv` (a row per trial), `<name>_epochs.csv`, `<name>_measures.csv`,
+`<name>_predictions.npz`, `<name>_samples.npz` and `<name>.json` (its declaration). Files are replaced atomically, under a lock,
+and the rows last. So a trial with a row is complete, and a reader sees either the old file or the new one.
 """
 
 import contextlib
@@ -28,34 +28,34 @@ ARRAYS = ("predicted", "logits", "samples")
 SCORES = ("test_accuracy", "test_f1", "test_error")
 """Primary metrics of the tasks."""
 PLANNED = ("fingerprint", "arguments", "setting", "epochs")
-"""Columns by which a trial is known again."""
+"""Columns that must not be empty, as they identify a trial."""
 DECLARED = {
     **{"question": str, "arms": dict, "claims": list, "protocol": int, "seeds": int},
     **{"setting_name": str, "demonstration": bool, "setting": dict},
 }
-"""What a declaration says, whatever version wrote it."""
+"""Field of a declaration -> its type, for all versions."""
 
 
 @dataclass
 class Outcome:
-    """All that one trial hands back."""
+    """The results of one trial."""
 
     row: dict
     epochs: list[dict] = field(default_factory=list)
     measures: list[dict] = field(default_factory=list)
     predicted: np.ndarray | None = None
-    """Of every test image, int [n]: its predicted class; or what the task keeps: 0/1 [n, labels], or a number [n]."""
+    """Predictions for the test images: classes, int [n]; or, depending on the task, 0 and 1 [n, labels] or numbers [n]."""
     logits: np.ndarray | None = None
-    """Float32 [n, classes] of every test image."""
+    """Logits of the test images, float32 [n, classes]."""
     samples: np.ndarray | None = None
-    """A few training images as the model saw them, uint8 [n, h, w, c]."""
+    """A few augmented training images, uint8 [n, height, width, channels]."""
 
 
 # --- outcomes on disk ------------------------------------------------------------------------------------------------
 
 
 def save_outcome(folder: pathlib.Path, outcome: Outcome) -> None:
-    """Write an outcome whole into its trial's folder."""
+    """Write an outcome to its trial's folder, atomically."""
     fields = dataclasses.asdict(outcome)
     arrays = {name: fields.pop(name) for name in ARRAYS}
     named = {name: array for name, array in arrays.items() if array is not None}
@@ -64,7 +64,7 @@ def save_outcome(folder: pathlib.Path, outcome: Outcome) -> None:
 
 
 def load_outcome(folder: pathlib.Path) -> Outcome | None:
-    """The outcome that a trial left in its folder; None where there is none or it is damaged."""
+    """The outcome in a trial's folder; None if there is none or it is damaged."""
     try:
         named = read_arrays(folder / OUTCOME)
         if not named:
@@ -86,35 +86,35 @@ def _csv(rows: list[dict], names: tuple[str, ...]) -> bytes:
 
 
 def read_rows(files: Files) -> list[dict[str, str]]:
-    """The rows of one experiment in one setting folder as text, in the order of the file. Raises `Failure`."""
+    """The rows of an experiment in a setting folder as text, in the order of the file. Raises `Failure`."""
     return _read_rows(files).rows
 
 
 def _read_rows(files: Files) -> reading.Read:
-    """The rows, each trial's once. Raises `Failure`, also for two that are not the same."""
-    found, edited, lines = reading.read(files.rows, NAMES)
+    """The rows without duplicates. Raises `Failure`, also for two different rows of one trial."""
+    all_rows, edited, lines = reading.read(files.rows, NAMES)
     rows: dict[tuple, tuple[int, dict]] = {}
-    for number, row in zip(lines, found, strict=True):
+    for number, row in zip(lines, all_rows, strict=True):
         if row["status"] not in STATUSES:
             known = ", ".join(STATUSES)
             where = f"{files.rows} line {number}, column status"
             hint = did_you_mean(row["status"], STATUSES)
             raise Failure(f"{where}: must be one of {known}. {reading.REMEDY}. Received: {row['status']!r}{hint}")
         if not row["seed"]:
-            raise Failure(f"{files.rows} line {number}, column seed: a whole number is needed. {reading.REMEDY}. Received: ''")
+            raise Failure(f"{files.rows} line {number}, column seed: must be a whole number. {reading.REMEDY}. Received: ''")
         blank = next((name for name in PLANNED if row["protocol"] and not row[name]), None)
         if blank:
-            raise Failure(f"{files.rows} line {number}, column {blank}: each trial has one. {reading.REMEDY}. Received: ''")
+            raise Failure(f"{files.rows} line {number}, column {blank}: must not be empty. {reading.REMEDY}. Received: ''")
         first, same = rows.setdefault(_identity(row), (number, row))
         if same != row:
-            raise Failure(f"{files.rows} lines {first} and {number}: two rows of one trial that differ: remove one of them")
+            raise Failure(f"{files.rows} lines {first} and {number}: a trial must have one row: remove one of the two")
     return reading.Read(
-        [row for _, row in rows.values()], edited or len(rows) < len(found), [number for number, _ in rows.values()]
+        [row for _, row in rows.values()], edited or len(rows) < len(all_rows), [number for number, _ in rows.values()]
     )
 
 
 def check_scores(files: Files) -> None:
-    """Raises `Failure` for the row of a result that is done and has no score."""
+    """Raises `Failure` for a row with the status done and without a score."""
     _check_scores(files, _read_rows(files))
 
 
@@ -123,18 +123,19 @@ def _check_scores(files: Files, read: reading.Read) -> None:
         column = next((name for name in SCORES if row[name]), SCORES[0])
         if row["status"] == "done" and not row["point"] and row[column] in ("", *reading.NO_NUMBERS):
             where = f"{files.rows} line {number}, column {column}"
-            raise Failure(f"{where}: a trial that is done has a score. {reading.REMEDY}. Received: {row[column]!r}")
+            raise Failure(f"{where}: a finished trial must have a score. {reading.REMEDY}. Received: {row[column]!r}")
 
 
 def _identity(row: dict) -> tuple:
-    """What tells a row apart from the others of its file."""
+    """Arm, rate, point and seed of a row, which identify it within its file."""
     return row["arm"], row.get("rate") or OWN, row.get("point") or "", int(row["seed"])
 
 
 def store(files: Files, outcome: Outcome, order: list[str]) -> None:
-    """Merge one trial's outcome into the files of its experiment: an earlier row of the same trial gives way.
+    """Merge a trial's outcome into the files of its experiment, in place of an earlier one.
 
-    `order` lists the arms; rows are kept seed by seed, arms in that order, so that files of equal content are equal.
+    Args:
+        order: the arms. Rows are sorted by seed and by arm in this order, so that files do not depend on the order of writing.
     """
 
     def position(row):
@@ -147,15 +148,16 @@ def store(files: Files, outcome: Outcome, order: list[str]) -> None:
             (files.measures, MEASURE_NAMES, outcome.measures),
             (files.rows, NAMES, [outcome.row]),
         ):
-            if names is NAMES:  # the rows last: they are the commit
+            if names is NAMES:  # before the rows, which come last
                 _store_arrays(files, outcome)
             old = read_rows(files) if names is NAMES else reading.read(path, names).rows
-            kept = [row for row in old if _identity(row) != _identity(outcome.row)]
-            if new or len(kept) != len(old):
-                write_atomic(path, _csv(sorted([*kept, *(reading.BLANK | row for row in new)], key=position), names))
+            others = [row for row in old if _identity(row) != _identity(outcome.row)]
+            if new or len(others) != len(old):
+                write_atomic(path, _csv(sorted([*others, *(reading.DEFAULTS | row for row in new)], key=position), names))
 
 
 def _store_arrays(files: Files, outcome: Outcome) -> None:
+    """Write the arrays of an outcome, and delete those of an earlier one that it does not have."""
     entry, seed = entry_of(outcome.row), outcome.row["seed"]
     logits = files.local("logits", entry, seed, ".npy")
     if outcome.logits is not None:
@@ -168,7 +170,7 @@ def _store_arrays(files: Files, outcome: Outcome) -> None:
 
 
 def _replace_array(path: pathlib.Path, key: str, array: np.ndarray | None) -> None:
-    """Put an array into an archive, or take its key out where there is none."""
+    """Write an array into an archive; for None remove its key."""
     arrays = read_arrays(path)
     if array is not None:
         write_atomic(path, archive_bytes({**arrays, key: array}))
@@ -177,16 +179,16 @@ def _replace_array(path: pathlib.Path, key: str, array: np.ndarray | None) -> No
 
 
 def supersede(files: Files, stale: list[dict]) -> pathlib.Path:
-    """Move the given rows, with their epochs and measures, to the next free file in `superseded/`. Returns its path.
+    """Move the given rows, with their epochs and measures, to a new file in `superseded/`. Returns its path.
 
-    Their predictions and samples are dropped.
+    Their predictions and samples are deleted.
     """
     with locked(files.folder):
-        aside = files.folder / "superseded"
+        folder = files.folder / "superseded"
         number = 1
-        while (aside / f"{files.experiment}.{number}.csv").exists():
+        while (folder / f"{files.experiment}.{number}.csv").exists():
             number += 1
-        target = Files(aside, f"{files.experiment}.{number}")
+        target = Files(folder, f"{files.experiment}.{number}")
         identities = {_identity(row) for row in stale}
         for path, new_path, names in (
             (files.epochs, target.epochs, EPOCH_NAMES),
@@ -204,11 +206,11 @@ def supersede(files: Files, stale: list[dict]) -> pathlib.Path:
 
 
 def write_declaration(files: Files, declaration: dict) -> None:
-    """Write what a script declares. `changed_claims` are the ids of claims that are not those under which rows were written."""
+    """Write a script's declaration. If rows exist, `changed_claims` lists the ids of claims that have changed since."""
     if files.declaration.exists() and files.rows.exists():
         earlier = _parsed(files.declaration)
         if earlier and "setting_name" not in earlier:
-            read_declaration(files)  # which says that an earlier version wrote it
+            read_declaration(files)  # raises the error about an earlier version
         changed = [] if _damage(earlier) else _changed_claims(earlier, declaration)
         if changed:
             declaration = {**declaration, "changed_claims": changed}
@@ -218,24 +220,24 @@ def write_declaration(files: Files, declaration: dict) -> None:
 
 
 def _parsed(path: pathlib.Path) -> dict:
-    """The object that a JSON file holds; an empty one where it holds none."""
+    """The object in a JSON file; empty if the file holds none."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 def _damage(declaration: dict) -> str:
-    """What a declaration lacks, or has of another kind; blank where that is nothing."""
+    """The fields of `DECLARED` that a declaration lacks, as a predicate for an error; empty if it has all."""
     wrong = [name for name, kind in DECLARED.items() if not isinstance(declaration.get(name), kind)]
-    return f"has no {', '.join(wrong)}" if declaration and wrong else "is empty or cut short" if wrong else ""
+    return f"has no {', '.join(wrong)}" if declaration and wrong else "is empty or damaged" if wrong else ""
 
 
 def _changed_claims(earlier: dict, declaration: dict) -> list[str]:
-    """Ids of the claims that differ from those of the earlier declaration in what they claim, or were marked there.
+    """Ids of the claims that differ from the earlier declaration in a field of `DEFINING`, or are marked as changed there.
 
-    Under another protocol there are none: its rows are yet to be written.
+    With another protocol there are none, since all rows will be written anew.
     """
     if earlier["protocol"] != declaration["protocol"]:
         return []
@@ -250,7 +252,7 @@ def _changed_claims(earlier: dict, declaration: dict) -> list[str]:
 
 
 def read_declaration(files: Files) -> dict:
-    """What the script declared. Raises `Failure` for one that is damaged, or that an earlier version wrote."""
+    """The declaration of the script. Raises `Failure` if it is missing, damaged or of an earlier version."""
     try:
         declaration = _parsed(files.declaration)
     except OSError as error:
@@ -258,12 +260,12 @@ def read_declaration(files: Files) -> dict:
     if declaration and "setting_name" not in declaration:
         raise Failure(f"{files.declaration} was written by an earlier version: move the folder away and run again")
     if damage := _damage(declaration):
-        raise Failure(f"{files.declaration} {damage}: run the experiment again to write it; what is done is not trained again")
+        raise Failure(f"{files.declaration} {damage}: run the experiment again to write it; finished trials are not repeated")
     return declaration
 
 
 def setting_name(files: Files) -> str:
-    """The name of the setting that an experiment was declared under; blank where the declaration cannot be read."""
+    """Name of the setting in an experiment's declaration; empty if the declaration cannot be read."""
     try:
         return read_declaration(files)["setting_name"]
     except Failure:
@@ -274,40 +276,40 @@ def setting_name(files: Files) -> str:
 
 
 def setting_folders(results: pathlib.Path) -> list[pathlib.Path]:
-    """The setting folders below a results folder, by name: those that hold a declaration."""
+    """The folders in a results folder that hold a declaration, sorted."""
     return sorted({path.parent for path in pathlib.Path(results).glob("*/exp_*.json")})
 
 
 def experiments(folder: pathlib.Path) -> list[Files]:
-    """The experiments that have a declaration in a setting folder, by name."""
+    """The experiments with a declaration in a setting folder, sorted."""
     return [Files(folder, path.stem) for path in sorted(folder.glob("exp_*.json"))]
 
 
 def copies(results: pathlib.Path) -> dict[Files, Files]:
-    """The experiments of folders that somebody has copied, and those that they are copies of: the same trials, ended at the same
-    times, and no others. Of two the one with more trials is the original, or else the one whose folder has the shorter name.
+    """Copy -> original, for experiments in copied folders.
 
-    A file that cannot be read is neither.
+    A copy has no trials but those of its original, with the same fingerprints and end times. The original is the one with more
+    trials; of equals the one whose folder has the shorter name. Files that cannot be read are ignored.
     """
-    there = [files for folder in setting_folders(results) for files in experiments(folder)]
-    counts = Counter(files.experiment for files in there)
+    all_files = [files for folder in setting_folders(results) for files in experiments(folder)]
+    counts = Counter(files.experiment for files in all_files)
     ended: dict[Files, set] = {}
-    for files in (files for files in there if counts[files.experiment] > 1):  # the rows of all others need not be read
+    for files in (files for files in all_files if counts[files.experiment] > 1):  # others have no copies
         with contextlib.suppress(Failure):
             read_declaration(files)
             ended[files] = {(row["fingerprint"], row["finished"]) for row in read_rows(files) if row["finished"]}
-    found, originals = {}, []
+    copy_of, originals = {}, []
     for files in sorted(ended, key=lambda files: (-len(ended[files]), len(files.folder.name), files.folder.name)):
         of = next((one for one in originals if one.experiment == files.experiment and ended[files] <= ended[one]), None)
         if of is not None and ended[files]:
-            found[files] = of
+            copy_of[files] = of
         else:
             originals.append(files)
-    return found
+    return copy_of
 
 
 def read(folder: str | pathlib.Path):
-    """All rows below a folder as one pandas frame; `folder` tells where each was found."""
+    """All rows below a folder as a pandas frame, with the setting folder of each in the column `folder`."""
     import pandas as pd
 
     frames = []
@@ -320,7 +322,11 @@ def read(folder: str | pathlib.Path):
 
 
 def write_labels(files: Files, key: str, labels: np.ndarray) -> None:
-    """Keep the test labels beside the predictions, so that whoever has the rows needs no dataset."""
+    """Write the test labels to the file of predictions, so that rows can be judged without the dataset.
+
+    Args:
+        key: see `common.rows.schema.labels_key`.
+    """
     with locked(files.folder):
         if key not in read_arrays(files.predictions):
             whole = np.issubdtype(labels.dtype, np.integer)
@@ -328,29 +334,29 @@ def write_labels(files: Files, key: str, labels: np.ndarray) -> None:
 
 
 def read_frame(files: Files):
-    """The rows of one experiment as a pandas frame. Raises `Failure`, also for a trial that is done and has no score."""
-    found = _read_rows(files)
-    _check_scores(files, found)
-    return _frame(files.rows, NAMES, found)
+    """The rows of an experiment as a pandas frame. Raises `Failure`, also for a finished trial without a score."""
+    content = _read_rows(files)
+    _check_scores(files, content)
+    return _frame(files.rows, NAMES, content)
 
 
 def read_measures(files: Files):
-    """The measures of one experiment as a pandas frame."""
+    """The measures of an experiment as a pandas frame."""
     return _frame(files.measures, MEASURE_NAMES, reading.read(files.measures, MEASURE_NAMES))
 
 
 def read_epochs(files: Files):
-    """The epoch rows of one experiment as a pandas frame."""
+    """The rows of an experiment's epochs as a pandas frame."""
     return _frame(files.epochs, EPOCH_NAMES, reading.read(files.epochs, EPOCH_NAMES))
 
 
 def _frame(path: pathlib.Path, names: tuple[str, ...], read: reading.Read):
-    """A file as a pandas frame, its numbers as numbers, after its lines were read as text and checked."""
+    """A file that was read and checked as a pandas frame, with pandas' types."""
     import pandas as pd
 
     if not read.rows:
         return pd.DataFrame(columns=names)
     frame = pd.read_csv(io.BytesIO(_csv(read.rows, names)) if read.edited else path, dtype={"point": str})
-    for name, value in reading.BLANK.items():
+    for name, value in reading.DEFAULTS.items():
         frame[name] = frame[name].fillna(value) if name in frame else value
     return frame

@@ -1,6 +1,6 @@
-"""The rows of one experiment in one setting, and what one trial's value of a metric is. Nothing here judges.
+"""`Table`: the rows of one experiment in one setting, with the values of metrics for each trial.
 
-An *entry* is an arm at one rate, by the name that `schema.entry_name` gives it: the arm's name for its own rate.
+An *entry* is an arm at one rate, by its name from `schema.entry_name`.
 """
 
 import json
@@ -17,16 +17,16 @@ from common.rows import schema, store
 from common.rows.metric import DERIVED, Metric, Primary, of_column, of_measure
 
 TARGETS_ARE_SHARES = 3
-"""The first protocol in which a target is a share of what the baseline ends with."""
+"""The first protocol in which a target is a share of the baseline's final score."""
 
 
 class NoData(Exception):
-    """A claim that the rows cannot speak about, and why."""
+    """The rows do not have the data for a claim; the message is the reason."""
 
 
 @dataclass
 class Table:
-    """The rows of one experiment in one setting, as claims need them."""
+    """The rows of one experiment in one setting."""
 
     files: schema.Files
     rows: pd.DataFrame
@@ -34,22 +34,22 @@ class Table:
     measures: pd.DataFrame
     arrays: dict[str, np.ndarray]
     declaration: dict
-    undone: list[dict] = field(default_factory=list)
-    """Rows, as text, of trials that failed or were unavailable."""
+    unfinished: list[dict] = field(default_factory=list)
+    """Rows of failed and unavailable trials, as text."""
 
     def __post_init__(self):
         self.primary = Primary.of(self.declaration)
         absent = [self.primary.on(split) for split in ("train", "val", "test") if self.primary.on(split) not in self.rows]
-        if absent:  # of a task whose metric no row has yet
+        if absent:
             self.rows = self.rows.assign(**dict.fromkeys(absent, math.nan))
         self.rows, self.epochs, self.measures = map(_with_entries, (self.rows, self.epochs, self.measures))
         self.arms = list(self.declaration["arms"])
         self.arm_of = dict(zip(self.rows["entry"], self.rows["arm"], strict=True))
-        """The arm of each entry that has rows."""
+        """Entry with rows -> its arm."""
         common = self.rows[(self.rows["rate"] == schema.COMMON) & self.rows["arm"].isin(self.arms)]
         self.at_common_rate = set(common["entry"])
         self.entries = [*self.arms, *sorted(self.at_common_rate, key=lambda entry: self.arms.index(self.arm_of[entry]))]
-        """All arms at their own rates, then those that have rows at the common one."""
+        """All arms, then the entries at the common rate that have rows."""
         self.by_trial = {(row["entry"], row["seed"]): row for row in self.rows.to_dict("records")}
         self.places = self.epochs.groupby(["entry", "seed"]).indices if len(self.epochs) else {}
         self.columns = {name: self.epochs[name].to_numpy() for name in self.epochs if name not in (*schema.KEY, "entry")}
@@ -57,8 +57,8 @@ class Table:
 
     @classmethod
     def read(cls, files: schema.Files) -> "Table":
-        """Everything there is. Raises `Failure` for a damaged file."""
-        undone = [row for row in store.read_rows(files) if row["status"] not in schema.FINAL]
+        """Read all files of an experiment. Raises `Failure` for a damaged one."""
+        unfinished = [row for row in store.read_rows(files) if row["status"] not in schema.FINAL]
         rows = store.read_frame(files)
         rows = rows[rows["status"].isin(schema.FINAL)]
         return cls(
@@ -68,103 +68,104 @@ class Table:
             store.read_measures(files),
             read_arrays(files.predictions),
             store.read_declaration(files),
-            undone,
+            unfinished,
         )
 
     def of(self, entry: str, seed: int) -> dict:
-        """The row of one trial."""
+        """The row of a trial."""
         return self.by_trial[entry, seed]
 
     def epochs_of(self, entry: str, seed: int) -> dict[str, np.ndarray]:
-        """The columns of one trial's epochs; none where there are none."""
+        """Column -> values over the epochs of a trial; empty if it has none."""
         places = self.places.get((entry, seed))
         return {} if places is None else {name: values[places] for name, values in self.columns.items()}
 
     def scores(self, entry: str, column: str) -> np.ndarray:
-        """One column of an entry's trials, seed by seed, float [n]; blank where a trial has no such number."""
-        own = sorted((seed, row.get(column, math.nan)) for (name, seed), row in self.by_trial.items() if name == entry)
-        return np.array([value for _, value in own], float)
+        """A column of an entry's trials, sorted by seed: float [n], NaN for missing values."""
+        pairs = sorted((seed, row.get(column, math.nan)) for (name, seed), row in self.by_trial.items() if name == entry)
+        return np.array([value for _, value in pairs], float)
 
     def target(self, share: float, seeds: Sequence[int] | None = None) -> float:
-        """What val must reach to be at a share of what the baseline (or the first arm) ends with, in the mean over its seeds.
+        """The score on val that is a share of the final one of the baseline (or the first arm), mean over seeds.
 
-        Of an error, less is better: it is 1 / share times that. Seeds in which that arm did not train do not count.
+        For an error, where lower is better, it is 1 / share times the final one. Seeds in which that arm did not train are left
+        out.
 
         Args:
-            seeds: by default all that the arm has.
+            seeds: by default all seeds of the arm.
 
         Raises:
-            NoData: that arm has no such row, or the rows are of a protocol whose targets were no shares.
+            NoData: the arm has no such rows, or they are of an early protocol, whose targets were not shares.
         """
         if self.declaration.get("protocol", 0) < TARGETS_ARE_SHARES:
-            raise NoData("its target is of an earlier protocol, and no share of what the baseline ends with: run it again")
-        whose = self.declaration.get("baseline") or self.arms[0]
-        rows = [row for (entry, seed), row in self.by_trial.items() if entry == whose and (seeds is None or seed in seeds)]
+            raise NoData("its target is of an earlier protocol, not a share of the baseline's final score: run it again")
+        arm = self.declaration.get("baseline") or self.arms[0]
+        rows = [row for (entry, seed), row in self.by_trial.items() if entry == arm and (seeds is None or seed in seeds)]
         finals = [row[self.primary.on("val")] for row in rows if row["status"] == "done" and str(row.get("trained")) != "False"]
         if not finals:
-            raise NoData(f"no seed in which {whose} has trained, by which the target is set")
+            raise NoData(f"its target needs a seed in which {arm} has trained")
         return float(np.mean(finals) * share**self.primary.sign)
 
     def seeds_of(self, entries: list[str]) -> list[int]:
-        """Seeds that all the entries have, from 0 on without a gap: a later seed must not stand in for a missing one."""
-        there = [{seed for name, seed in self.by_trial if name == entry} for entry in entries]
-        shared = set.intersection(*there) if there else set()
+        """The seeds 0, 1, … that all the entries have, up to the first missing one."""
+        seeds = [{seed for name, seed in self.by_trial if name == entry} for entry in entries]
+        shared = set.intersection(*seeds) if seeds else set()
         return list(range(next(i for i in range(len(shared) + 1) if i not in shared)))
 
     def correct(self, entry: str, seed: int) -> np.ndarray | None:
-        """Whether each test image was classified rightly, float [m]; None where that is not known, or no question of classes."""
+        """1 for each test image that was classified correctly, else 0: float [m]; None without predictions or classes."""
         predicted, labels = self.predicted(entry, seed), self.labels(entry, seed)
         return None if predicted is None else (predicted == labels).astype(float)
 
     def by_image(self, entry: str, seed: int) -> np.ndarray | None:
-        """What the primary metric is the mean of, float [m]; None where that is not known, or it is no mean over test images."""
+        """The primary metric of each test image, whose mean is the score: float [m]; None if unknown or not such a mean."""
         if (entry, seed) not in self.outcomes:
-            found = self.correct(entry, seed) if self.primary.metric == "accuracy" else None
+            values = self.correct(entry, seed) if self.primary.metric == "accuracy" else None
             if self.primary.metric == "error":
-                said, truth = self.arrays.get(f"{entry}/{seed}"), self._truth(entry, seed)
-                if said is not None and truth is not None and said.shape == truth.shape and said.ndim == 1:
-                    found = np.abs(said.astype(float) - truth)
-            self.outcomes[entry, seed] = found
+                predicted, targets = self.arrays.get(f"{entry}/{seed}"), self._targets(entry, seed)
+                if predicted is not None and targets is not None and predicted.shape == targets.shape and predicted.ndim == 1:
+                    values = np.abs(predicted.astype(float) - targets)
+            self.outcomes[entry, seed] = values
         return self.outcomes[entry, seed]
 
     def _labels_key(self, entry: str, seed: int) -> str:
         row = self.of(entry, seed)
         setting = row.get("setting")
-        classes = json.loads(setting).get("classes") if isinstance(setting, str) else None  # else an old row or none
+        classes = json.loads(setting).get("classes") if isinstance(setting, str) else None  # early rows have no setting
         return schema.labels_key(str(row["data_checksum"]), classes)
 
-    def _truth(self, entry: str, seed: int) -> np.ndarray | None:
-        """What is kept of the labels of the test images that a trial was scored on."""
+    def _targets(self, entry: str, seed: int) -> np.ndarray | None:
+        """Labels or targets of a trial's test images, if known."""
         return self.arrays.get(self._labels_key(entry, seed))
 
     def class_names(self, entry: str, seed: int) -> list[str]:
-        """Of the classes that a trial told apart, in order; none where the declaration was written before it held them."""
+        """Names of a trial's classes, in order; empty for declarations of earlier versions."""
         return self.declaration.get("class_names", {}).get(self._labels_key(entry, seed), [])
 
     def shared_class_names(self) -> list[str]:
-        """Of the classes of all trials; none where these are of several datasets."""
-        found = [self.class_names(entry, seed) for entry, seed in self.by_trial]
-        return found[0] if found and all(names == found[0] for names in found) else []
+        """Class names of all trials; empty if trials differ in them."""
+        all_names = [self.class_names(entry, seed) for entry, seed in self.by_trial]
+        return all_names[0] if all_names and all(names == all_names[0] for names in all_names) else []
 
     def labels(self, entry: str, seed: int) -> np.ndarray | None:
-        """The classes of the test images that a trial was scored on; None where it is no question of classes."""
-        labels = self._truth(entry, seed)
+        """Classes of a trial's test images, int [m]; None if the task has no classes."""
+        labels = self._targets(entry, seed)
         return labels if labels is not None and labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer) else None
 
     def predicted(self, entry: str, seed: int) -> np.ndarray | None:
-        """The class of each test image that a trial says; None where it or the labels are missing."""
+        """Predicted classes of a trial's test images, int [m]; None if they or the labels are unknown."""
         predicted, labels = self.arrays.get(f"{entry}/{seed}"), self.labels(entry, seed)
         return predicted if predicted is not None and labels is not None and predicted.shape == labels.shape else None
 
     def confusion(self, entry: str, seed: int) -> np.ndarray | None:
-        """Counts [classes, classes] of one trial, rows true, columns predicted."""
+        """Confusion matrix of a trial: counts [classes, classes], rows are true classes, columns predicted ones."""
         predicted, labels = self.predicted(entry, seed), self.labels(entry, seed)
         if predicted is None:
             return None
         return metrics.confusion(predicted.astype(int), labels.astype(int), 1 + int(max(labels.max(), predicted.max())))
 
     def metric(self, name: str) -> Metric:
-        """A metric by its name: one of `metric.DERIVED`, a column of the rows or a measure. Raises `NoData`."""
+        """A metric by its name: a key of `metric.DERIVED`, a column of the rows or a measure. Raises `NoData`."""
         if name in DERIVED:
             return DERIVED[name]
         if name in self.rows:
@@ -175,7 +176,7 @@ class Table:
         return of_measure(name, set(rows["unit"].dropna()), bool((rows["value"] % 1 == 0).all()))
 
     def measure(self, name: str, entry: str, seed: int) -> float:
-        """What one trial recorded under a name; NaN where it did not."""
+        """Value of a measure of a trial; NaN if it has none."""
         measures = self.measures
         values = measures.loc[(measures["name"] == name) & (measures["entry"] == entry) & (measures["seed"] == seed), "value"]
         return float(values.iloc[0]) if len(values) else math.nan

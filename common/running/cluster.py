@@ -1,8 +1,8 @@
-"""The calls on several machines that train one trial together: who they are, who lives, and what the chief says.
+"""Heartbeats and messages between the runs on several machines that train each trial together.
 
-`TF_CONFIG` names the machines, as TensorFlow wants it. Each machine's call writes one small file into the shared results
-folder every second and reads the others'. A call whose file stands still, or says that it ended, ends all of them:
-TensorFlow itself notices a lost worker only in the middle of training, and waits for ever for one lost while it starts.
+`TF_CONFIG` lists the machines, as in TensorFlow. Every second each run writes its message to a small file in the shared results
+folder, and reads those of the others. If a file no longer changes, or reports an error, all runs end: TensorFlow detects a lost
+worker only during training, and waits without limit for one that was lost before.
 """
 
 import contextlib
@@ -17,48 +17,50 @@ from dataclasses import dataclass, field
 from common.errors import Failure, Misuse
 
 BEAT_SECONDS = 1.0
+"""Seconds between two heartbeats."""
 SILENT_SECONDS = 20.0
-"""After so long without a beat a call is taken for dead."""
+"""Time without a heartbeat after which a machine counts as lost."""
 JOIN_SECONDS = 50.0
-"""How long a call waits for the others to come."""
+"""Time limit for the other machines to start."""
 LEAVE_SECONDS = 5.0
-"""How long the chief waits for the others to read that all is done."""
+"""Time for which the chief waits until the others have read its last message."""
 
 
 @dataclass
-class Seen:
-    """What one other call was last seen to say."""
+class Member:
+    """The last message of another machine."""
 
     text: str = ""
     when: float = 0.0
-    """Of the last change, on this machine's own clock."""
+    """Time of the last change, by this machine's clock."""
     alive: bool = False
-    said: dict = field(default_factory=dict)
+    message: dict = field(default_factory=dict)
 
 
 class Cluster:
-    """The machines of one call, and this one's place among them. The first is the chief: it decides, and alone writes rows.
+    """The machines that train each trial together. The first is the chief: it chooses the trials, and only it writes rows.
 
     Attributes:
-        addresses: host:port of each machine's worker; index: this one's.
+        addresses: host:port of each machine's worker.
+        index: of this machine.
     """
 
     def __init__(self, addresses: list[str], index: int):
         self.addresses, self.index = addresses, index
         self.call = uuid.uuid4().hex[:8]
-        self.saying: dict = {"state": "preparing"}
-        self.others = {i: Seen() for i in range(len(addresses)) if i != index}
+        self.message: dict = {"state": "preparing"}
+        self.others = {i: Member() for i in range(len(addresses)) if i != index}
         self.folder: pathlib.Path | None = None
         self.leaving, self.left = threading.Event(), False
         self.writing = threading.Lock()
         self.beats = 0
-        self.looked = 0.0
+        self.checked = 0.0
         self.failed = (0, "", 0.0)
-        """The last round that failed, why, and when that was noticed."""
+        """Number of the last failed round, the reason, and the time at which it failed here."""
 
     @classmethod
     def here(cls) -> "Cluster | None":
-        """The cluster that `TF_CONFIG` describes; None where there is but one. Raises `Misuse`."""
+        """The cluster of `TF_CONFIG`; None if it is not set or lists a single machine. Raises `Misuse`."""
         text = os.environ.get("TF_CONFIG", "")
         if not text.strip():
             return None
@@ -72,102 +74,104 @@ class Cluster:
             if set(jobs) - {"chief", "worker"} or not all(":" in address for address in addresses):
                 raise ValueError
         except (ValueError, KeyError, TypeError, AttributeError):
-            raise Misuse(f"TF_CONFIG must name all machines, and this one as task, like {example}. Received: {text}") from None
+            raise Misuse(f"TF_CONFIG must list all machines, and this one as task, like {example}. Received: {text}") from None
         return cls(addresses, index) if len(addresses) > 1 else None
 
     @property
     def size(self) -> int:
+        """Number of machines."""
         return len(self.addresses)
 
     @property
     def chief(self) -> bool:
+        """Whether this machine is the chief."""
         return self.index == 0
 
     def name(self, index: int) -> str:
-        """How messages call a machine."""
-        return f"{'the chief' if index == 0 else f'worker {index}'} ({self.addresses[index]})"
+        """A machine's name in error messages."""
+        return f"{'the chief' if index == 0 else f'machine {index}'} ({self.addresses[index]})"
 
     def open(self, folder: pathlib.Path) -> None:
-        """Begin to beat, in a folder that all machines share."""
+        """Start the heartbeats, in a folder that all machines share. Raises `Failure` if it cannot be written to."""
         self.folder = folder
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise Failure(f"cannot write in {folder} ({error.strerror})") from error
-        for index, seen in self.others.items():
-            seen.text = self._read(index)  # of an earlier call, if it never changes
+        for index, other in self.others.items():
+            other.text = self._read(index)  # may be a leftover of an earlier run, which is ignored unless it changes
         self._write()
         threading.Thread(target=self._beat, daemon=True).start()
 
-    def say(self, **what) -> None:
-        """Tell the others at once, and from now on with every beat."""
-        self.saying = what
+    def publish(self, **message) -> None:
+        """Write a message for the others, now and with every heartbeat."""
+        self.message = message
         self._write()
 
     def join(self) -> None:
-        """Wait until all machines are there and ready. Raises `Failure` when one does not come, or ends."""
+        """Wait until all machines are ready. Raises `Failure` if one does not start in time, or ends."""
         limit = time.monotonic() + JOIN_SECONDS
         while True:
             self.check()
-            if all(seen.alive and seen.said["state"] != "preparing" for seen in self.others.values()):
+            if all(other.alive and other.message["state"] != "preparing" for other in self.others.values()):
                 return
-            absent = [index for index, seen in self.others.items() if not seen.alive]
+            absent = [index for index, other in self.others.items() if not other.alive]
             if absent and time.monotonic() > limit:
                 raise Failure(
-                    f"{self.name(absent[0])} has not come within {JOIN_SECONDS:g} s: start the same command on all machines, "
+                    f"{self.name(absent[0])} did not start within {JOIN_SECONDS:g} s: run the same command on all machines, "
                     f"with one results folder that they share. Received: {self.folder.parent.parent}"
                 )
             time.sleep(0.1)
 
     def check(self) -> None:
-        """Look at the others, once in a while. Raises `Failure` when one has ended or fallen silent."""
+        """Read the messages of the others, a few times per heartbeat. Raises `Failure` if one has ended or is lost."""
         now = time.monotonic()
-        if now - self.looked < BEAT_SECONDS / 4:
+        if now - self.checked < BEAT_SECONDS / 4:
             return
-        late = self.looked and now - self.looked > SILENT_SECONDS / 2  # this process was stopped, not the others
-        self.looked = now
-        for index, seen in self.others.items():
+        late = self.checked and now - self.checked > SILENT_SECONDS / 2  # this process was stopped, not the others
+        self.checked = now
+        for index, other in self.others.items():
             text = self._read(index)
-            if text not in ("", seen.text):
-                with contextlib.suppress(ValueError):  # caught while it was being written
-                    seen.said = json.loads(text)
-                    seen.text, seen.when, seen.alive = text, now, True
+            if text not in ("", other.text):
+                with contextlib.suppress(ValueError):  # read while it was being written
+                    other.message = json.loads(text)
+                    other.text, other.when, other.alive = text, now, True
             if late:
-                seen.when = now
-            if seen.said.get("state") == "ended":
-                raise Failure(f"{self.name(index)} ended: {seen.said['reason']}")
-            if seen.alive and now - seen.when > SILENT_SECONDS and seen.said.get("state") != "done":
+                other.when = now
+            if other.message.get("state") == "ended":
+                raise Failure(f"{self.name(index)} ended: {other.message['reason']}")
+            if other.alive and now - other.when > SILENT_SECONDS and other.message.get("state") != "done":
                 raise Failure(
-                    f"{self.name(index)} has been silent for {SILENT_SECONDS:g} s; the same command on all machines goes on "
-                    "from the last finished epochs"
+                    f"{self.name(index)} has sent no heartbeat for {SILENT_SECONDS:g} s: run the same command on all machines, "
+                    "which resumes after the last finished epoch"
                 )
 
-    def give_up(self, number: int, reason: str) -> None:
-        """Note that this machine's worker could not finish a round."""
+    def report_failure(self, number: int, reason: str) -> None:
+        """Record that this machine's worker failed in a round (the training of one trial)."""
         self.failed = (number, reason, time.monotonic())
 
-    def given_up(self, number: int) -> str | None:
-        """Why a round has failed, once that is settled; None until then.
+    def round_failure(self, number: int) -> str | None:
+        """Reason why the trial of a round has failed; None while that is not certain.
 
-        A worker may raise because another one was lost. So the reason counts when all have failed alike, or when none has
-        ended by the time that a lost one would have been noticed.
+        A worker also fails if another one is lost, which must not count as a failure of the trial. So the reason is returned
+        once all have failed, or once the time has passed in which a lost machine is detected.
         """
-        others = [(i, seen.said) for i, seen in self.others.items() if seen.said.get("round") == number]
-        failures = {i: said["reason"] for i, said in others if said["state"] == "failed"}
+        others = [(i, o.message) for i, o in self.others.items() if o.message.get("round") == number]
+        failures = {i: message["reason"] for i, message in others if message["state"] == "failed"}
         if self.failed[0] != number and failures:
             index, reason = next(iter(failures.items()))
-            self.give_up(number, f"on {self.name(index)}: {reason}")
+            self.report_failure(number, f"on {self.name(index)}: {reason}")
         if self.failed[0] != number:
             return None
         settled = len(failures) == len(self.others) or time.monotonic() - self.failed[2] > SILENT_SECONDS + BEAT_SECONDS
         return self.failed[1] if settled else None
 
     def leave(self, **last) -> None:
-        """Say the last word, once, and fall silent. After a success nothing stays behind."""
+        """Write a last message and stop the heartbeats; further calls do nothing. After success the files are deleted."""
         if self.folder is None or self.leaving.is_set():
             return
         self.leaving.set()
-        self.say(**last)
+        self.publish(**last)
         if last["state"] != "done":
             return
         limit = time.monotonic() + LEAVE_SECONDS
@@ -185,11 +189,11 @@ class Cluster:
             self._write()
 
     def _write(self) -> None:
-        with self.writing, contextlib.suppress(OSError):  # a machine that cannot write is silent, which the others notice
+        with self.writing, contextlib.suppress(OSError):  # without heartbeats the others count this machine as lost
             if not self.left:
                 self.beats += 1
                 self._path(self.index).write_text(
-                    json.dumps({"call": self.call, "beat": self.beats, **self.saying}), encoding="utf-8"
+                    json.dumps({"call": self.call, "beat": self.beats, **self.message}), encoding="utf-8"
                 )
 
     def _read(self, index: int) -> str:

@@ -1,33 +1,35 @@
-"""A hash of the part of a script that decides its results, the same under every Python that TensorFlow runs on.
+"""Hash of the part of a script that determines its results, equal under all Python versions that TensorFlow supports.
 
-It needs the standard library alone, so that any Python can be asked.
+Needs only the standard library.
 """
 
 import ast
 import hashlib
 import json
 
-LEFT_OUT = ("ctx", "kind", "type_comment", "type_ignores")
-"""Fields of syntax nodes that say nothing which the rest does not."""
+IGNORED_FIELDS = ("ctx", "kind", "type_comment", "type_ignores")
+"""Fields of syntax nodes that do not change what the code does."""
 
 
 def code_hash(source: str, train: str = "train") -> str:
-    """A hash of the part of a script that its function `train` can reach, without comments, docstrings and layout.
+    """SHA-256 of the statements of a script that its function `train` can reach, without comments, docstrings and layout.
 
-    Claims, settings, the arms (each trial's own is part of its fingerprint) and `Expect` are not reached. A statement
-    that only calls something is kept, as it may change how `train` works.
+    Claims, settings and arms are not among them (a trial's fingerprint holds the arm's arguments). A statement that only calls
+    something is included, as it may change what `train` does.
+
+    Args:
+        train: name of the function.
     """
     reached = [syntax(_plain(statement)) for statement in _reached(ast.parse(source), train)]
     return hashlib.sha256(json.dumps(reached).encode()).hexdigest()
 
 
 def syntax(node: ast.AST) -> list:
-    """A node as nested lists: its type, then name and value of every field that is set.
+    """A node as nested lists: its type, then name and value of each field that is set.
 
-    `ast.dump` prints other text under every version of Python, for fields that the version before did not have and for
-    empty ones. Here a field without a value is left out.
+    Unlike the output of `ast.dump`, it does not depend on the version of Python, since fields without a value are left out.
     """
-    fields = [(name, getattr(node, name, None)) for name in node._fields if name not in LEFT_OUT]
+    fields = [(name, getattr(node, name, None)) for name in node._fields if name not in IGNORED_FIELDS]
     if isinstance(node, ast.JoinedStr):
         fields = [("values", _without_empty(node.values))]
     return [type(node).__name__, *([name, _value(value)] for name, value in fields if value is not None and value != [])]
@@ -42,12 +44,12 @@ def _value(value: object) -> list | str:
 
 
 def _without_empty(parts: list[ast.expr]) -> list[ast.expr]:
-    """The parts of an f-string without the empty strings that Python 3.12 puts between two of them."""
+    """The parts of an f-string without the empty strings that Python 3.12 inserts between them."""
     return [part for part in parts if not (isinstance(part, ast.Constant) and part.value == "")]
 
 
 def _reached(tree: ast.Module, train: str) -> list[ast.stmt]:
-    """The statements of a script that `train` can reach, in their order."""
+    """The top-level statements that `train` can reach, in their order."""
     definitions: dict[str, list[ast.stmt]] = {}
     kept: list[ast.stmt] = []
     for statement in tree.body:
@@ -72,6 +74,7 @@ def _reached(tree: ast.Module, train: str) -> list[ast.stmt]:
 
 
 def _defined(statement: ast.stmt) -> list[str]:
+    """Names that a statement defines."""
     if isinstance(statement, ast.FunctionDef | ast.ClassDef):
         return [statement.name]
     if isinstance(statement, ast.Import | ast.ImportFrom):
@@ -83,6 +86,7 @@ def _defined(statement: ast.stmt) -> list[str]:
 
 
 def _used(statement: ast.stmt) -> list[str]:
+    """Names that occur in a statement."""
     return [node.id for node in ast.walk(statement) if isinstance(node, ast.Name)]
 
 

@@ -1,6 +1,6 @@
-"""Trials in the calling process, for DEBUG=1: what they print goes to the terminal, which breakpoints have to themselves.
+"""Trains trials in this process, for DEBUG=1: they print to the terminal, and breakpoints can read from it.
 
-Each begins anew: neither checkpoints nor rows of an earlier call are gone on from.
+Checkpoints and rows of earlier runs are ignored.
 """
 
 import bdb
@@ -15,22 +15,22 @@ from collections.abc import Sequence
 from common.errors import CodeChanged, Failure, Misuse, Unavailable
 from common.machine import quiet_stderr
 from common.rows import store
+from common.running.environment import environment
 from common.running.locks import TrialLocks
 from common.running.plan import Plan, Planned, known_columns
 from common.running.process import job
 from common.running.progress import Display
 from common.running.reasons import reason
 from common.running.runner import RunOptions, without_training
-from common.running.surroundings import environment
 
 
 class Debugger:
-    """Runs trials one after the other, as `Runner` does with workers."""
+    """Runs trials one after the other in this process, with the interface of `Runner`."""
 
     def __init__(self, options: RunOptions, display: Display):
         self.options, self.display = options, display
-        self.fits: tuple | None = None
-        """What TensorFlow has been set up for, which is fixed then."""
+        self.start_options: tuple | None = None
+        """Start options of TensorFlow, which are fixed by the first trial."""
         self.strategy = None
         self.scratch = pathlib.Path(tempfile.mkdtemp(prefix="debug-"))
 
@@ -44,23 +44,24 @@ class Debugger:
         """Run trials of a plan in order. Returns their rows.
 
         Raises:
-            Misuse: they want TensorFlow to be set up in more than one way.
-            Failure: another call debugs the same trial, or the code has changed.
+            Misuse: they need different start options of TensorFlow.
+            Failure: another run debugs the same trial, or the code has changed.
         """
-        lacks = {trial.fingerprint: trial.lack or self.options.devices.lack(*trial.fits[1:3]) for trial in trials}
-        fits = dict.fromkeys([*([self.fits] if self.fits else []), *(t.fits for t in trials if not lacks[t.fingerprint])])
-        if len(fits) > 1:
+        reasons = {t.fingerprint: t.unavailable or self.options.devices.unavailable(*t.start_options[1:3]) for t in trials}
+        needed = [trial.start_options for trial in trials if not reasons[trial.fingerprint]]
+        options = dict.fromkeys([*([self.start_options] if self.start_options else []), *needed])
+        if len(options) > 1:
             raise Misuse(
-                "DEBUG=1 trains in one process, where threads, replicas and determinism are fixed: name arms that have them "
-                f"alike (ARMS=…). Received: {len(fits)} kinds"
+                "DEBUG=1 trains in one process, in which threads, replicas and determinism are fixed: choose arms with equal "
+                f"values (ARMS=…). Received: {len(options)} combinations"
             )
         locks, rows = TrialLocks(plan), []
         try:
             for trial in trials:
                 if not locks.take(trial):
-                    raise Failure(f"another call has {trial.entry} seed {trial.seed} in hand: wait until it has ended")
-                lack = lacks[trial.fingerprint]
-                rows.append(without_training(plan, trial, "unavailable", lack) if lack else self._train(plan, trial))
+                    raise Failure(f"another run is training {trial.entry} seed {trial.seed}: wait until it has ended")
+                reason = reasons[trial.fingerprint]
+                rows.append(without_training(plan, trial, "unavailable", reason) if reason else self._train(plan, trial))
                 locks.release(trial)
                 self.display.finished(rows[-1], plan.experiment.task.metric)
         finally:
@@ -68,38 +69,39 @@ class Debugger:
         return rows
 
     def _train(self, plan: Plan, trial: Planned) -> dict:
-        if self.fits is None:
-            self.fits = trial.fits
-            variables = environment(trial.fits, self.options.devices.take(trial.fits[1]), self.scratch)
+        """Train one trial in this process. Returns its row."""
+        if self.start_options is None:
+            self.start_options = trial.start_options
+            variables = environment(trial.start_options, self.options.devices.take(trial.start_options[1]), self.scratch)
             os.environ.clear()
             os.environ.update(variables)
         with quiet_stderr():
-            from common.training import execution  # only now: it imports TensorFlow, which reads the environment
+            from common.training import execution  # imports TensorFlow, which reads the environment set above
 
-        self.strategy = self.strategy or execution.start(*trial.fits)
+        self.strategy = self.strategy or execution.start(*trial.start_options)
         shutil.rmtree(plan.files.state / trial.folder_name, ignore_errors=True)
         row = known_columns(trial, plan.experiment.name, plan.planner.origin) | {"beside": 0}
         keep = plan.files.local("models", trial.entry, trial.seed, ".keras") if self.options.keep else None
-        what = job(plan, trial, row, keep=keep, checkpoint_steps=self.options.checkpoint_steps)
+        the_job = job(plan, trial, row, keep=keep, checkpoint_steps=self.options.checkpoint_steps)
 
         def report(warning: str = "", **progress) -> None:
             if warning:
-                self.display.say(warning)
+                self.display.print_line(warning)
             else:
-                self.display.update([(trial, progress)], 0)
+                self.display.update([(trial, progress)])
 
         try:
-            outcome = execution.run_trial(what, self.strategy, report)
+            outcome = execution.run_trial(the_job, self.strategy, report)
         except Unavailable as error:
             return without_training(plan, trial, "unavailable", str(error))
         except CodeChanged as error:
             raise Failure(str(error)) from error
         except bdb.BdbQuit:
-            raise Failure("the debugger was left with quit") from None
+            raise Failure("the debugger was ended by quit") from None
         except (Exception, SystemExit) as error:
             sys.stdout.flush()
             traceback.print_exc()
-            return without_training(plan, trial, "failed", reason(error, what.script))
+            return without_training(plan, trial, "failed", reason(error, the_job.script))
         store.store(plan.files, outcome, list(plan.experiment.arms))
         shutil.rmtree(plan.files.state / trial.folder_name, ignore_errors=True)
         return outcome.row

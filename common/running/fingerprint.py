@@ -1,4 +1,4 @@
-"""What decides a trial's outcome, hashed; which commit of the code it ran under; and whether the code is still that."""
+"""A trial's fingerprint (a hash of all that determines its outcome), and the git commit and files of the code."""
 
 import dataclasses
 import hashlib
@@ -14,24 +14,29 @@ from common.rows.schema import OWN
 from common.setting import Setting
 
 PROTOCOL = 3
-"""Raised by hand whenever a change in `common/` may change a result; part of every fingerprint. `tests/golden` says when."""
-NOT_OF_TRIALS = ("commands", "figures", "report", "search", "verdicts")
-"""Rooms of `common/` that no worker imports."""
+"""Version of the results, part of each fingerprint. Raised by hand with a change in `common/` that changes results, which
+`tests/golden` detects."""
+NOT_IMPORTED = ("commands", "figures", "report", "search", "verdicts")
+"""Rooms of `common/` that workers do not import."""
 
-DECIDING = ("common", "experiments", "requirements.lock", "requirements-gpu.lock")
-"""What of the project decides a row."""
+CODE = ("common", "experiments", "requirements.lock", "requirements-gpu.lock")
+"""Paths in the project that determine a row."""
 CODE_SUFFIXES = (".py", ".lock")
-"""Of files that count as code also where git ignores them."""
+"""Suffixes of files that count as code even if git ignores them."""
 
 
 def fingerprint(arm: str, rate: str, arguments: dict, seed: int | None, setting: Setting, dataset: Dataset, code: str) -> str:
-    """What decides a trial's outcome, hashed. A dataset counts by its content, not by its path.
+    """Hash of all that determines a trial's outcome: 32 hexadecimal digits. Of a dataset it covers the content, not the path.
 
-    A field of the setting counts where it differs from its default, so that a field of tomorrow leaves today's rows valid.
+    Fields of the setting are only covered if they differ from their defaults, so that a new field does not invalidate old rows.
+
+    Args:
+        rate: column of the rows, see `Variant`; arguments: those of `train`.
+        code: hash of the script, see `code_hash`.
     """
     defaults = {field.name: field.default for field in dataclasses.fields(Setting)}
     fields = {name: value for name, value in vars(setting).items() if value != defaults[name]}
-    decides = {
+    inputs = {
         "arm": arm,
         **({"rate": rate} if rate != OWN else {}),
         "arguments": arguments,
@@ -41,36 +46,35 @@ def fingerprint(arm: str, rate: str, arguments: dict, seed: int | None, setting:
         "code": code,
         "protocol": PROTOCOL,
     }
-    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:32]
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def provenance(script: pathlib.Path) -> dict:
-    """The columns that say where a row comes from: git commit, whether the code differs from it, and the device.
+    """Columns of the rows for the origin: git commit, whether the code differs from it (`dirty`), device and its kind.
 
-    The code is the script and what of the project decides a row; a file of it that no commit holds is a difference too, also one
-    that git is told to ignore. Commit and `dirty` are blank outside a checkout of the project itself: an archive that lies in
-    another repository has none.
+    The code is the script and the project's paths in `CODE`; uncommitted files count as differences, even if git ignores them.
+    Commit and `dirty` are empty outside a checkout of the project, also for a copy of it within another repository.
     """
     top = _git("rev-parse", "--show-toplevel")
     inside = script.resolve().is_relative_to(PROJECT)
-    code = [*DECIDING, *([str(script.resolve())] if inside else [])]
-    own = top is not None and pathlib.Path(top).resolve() == PROJECT.resolve()
-    commit = _git("rev-parse", "--verify", "HEAD") if own else None
+    code = [*CODE, *([str(script.resolve())] if inside else [])]
+    is_checkout = top is not None and pathlib.Path(top).resolve() == PROJECT.resolve()
+    commit = _git("rev-parse", "--verify", "HEAD") if is_checkout else None
     changed = _git("status", "--porcelain", "--untracked-files=all", "--", *code) if commit else None
-    unknown = _git("ls-files", "--others", "--", *code) if commit else None
-    dirty = bool(changed) or not inside or any(name.strip('"').endswith(CODE_SUFFIXES) for name in (unknown or "").splitlines())
+    untracked = _git("ls-files", "--others", "--", *code) if commit else None
+    dirty = bool(changed) or not inside or any(name.strip('"').endswith(CODE_SUFFIXES) for name in (untracked or "").splitlines())
     return {
         "commit": commit or "",
-        "dirty": "" if changed is None or unknown is None else dirty,
+        "dirty": "" if changed is None or untracked is None else dirty,
         "device": machine.device(),
         "kind": machine.kind(),
     }
 
 
 def _git(*arguments: str) -> str | None:
-    """What git answers about the repository that the project's folder lies in; None where there is none.
+    """Output of a git command in the project's folder; None if it fails.
 
-    Neither variables of another repository's hooks count (GIT_DIR, …), nor whose the folder is.
+    It ignores the user's GIT_* variables, which hooks of another repository may have set, and the owner of the folder.
     """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     command = ["git", "-c", f"safe.directory={PROJECT}", "-c", "core.fsmonitor=false", "--no-optional-locks", *arguments]
@@ -84,7 +88,7 @@ def _git(*arguments: str) -> str | None:
 
 
 def code_in_use(script: pathlib.Path) -> dict[str, str]:
-    """A hash of each file that a trial of a script may import of this project, by path."""
-    rooms = [path for path in (PROJECT / "common").glob("*/*.py") if path.parent.name not in NOT_OF_TRIALS]
+    """Path -> hash of each file of the project that a trial of the script may import."""
+    rooms = [path for path in (PROJECT / "common").glob("*/*.py") if path.parent.name not in NOT_IMPORTED]
     paths = sorted([script.resolve(), *(PROJECT / "common").glob("*.py"), *rooms])
     return {str(path): file_hash(path) for path in paths}

@@ -1,4 +1,4 @@
-"""A machine that is not the chief: trains what the chief says, with a worker that writes nothing."""
+"""Training on a machine that is not the chief: its worker takes part in the chief's trials, and writes nothing."""
 
 import selectors
 
@@ -10,7 +10,7 @@ from common.running.runner import RunOptions
 
 
 class Follower:
-    """Runs this machine's part of each trial until the chief is done."""
+    """Runs this machine's worker for each trial that the chief announces."""
 
     def __init__(self, planner: Planner, options: RunOptions, display: Display):
         self.planner, self.options, self.display, self.cluster = planner, options, display, options.cluster
@@ -18,44 +18,51 @@ class Follower:
         self.round = 0
 
     def run(self) -> int:
-        """Follow. Returns the chief's exit status. Raises `Failure` when a machine, or this one's worker, is lost."""
+        """Train until the chief has finished. Returns its exit status.
+
+        Raises:
+            Failure: a machine or this one's worker is lost, or the machines differ in code, data, options or processor.
+        """
         try:
             while True:
                 self.cluster.check()
-                said = self.cluster.others[0].said
-                if said["state"] == "done":
-                    return said["status"]
-                if said["state"] == "leads" and said["round"] > self.round:
-                    self._begin(said)
+                message = self.cluster.others[0].message
+                if message["state"] == "done":
+                    return message["status"]
+                if message["state"] == "leads" and message["round"] > self.round:
+                    self._begin(message)
                 self._listen()
         finally:
             self._stop()
 
-    def _begin(self, said: dict) -> None:
-        plan = self.planner.plan([(Variant(**said["variant"]), said["seed"])], searching=said["searching"])
+    def _begin(self, message: dict) -> None:
+        """Start the trial of a message by the chief; if the worker is still busy, the message is read again later."""
+        plan = self.planner.plan([(Variant(**message["variant"]), message["seed"])], searching=message["searching"])
         (trial,) = plan.trials
-        if trial.fingerprint != said["fingerprint"]:
+        if trial.fingerprint != message["fingerprint"]:
             raise Failure(
-                "the chief trains another trial than this machine would: all must have the same code, data and options. "
-                f"Received: fingerprint {said['fingerprint'][:12]}, here {trial.fingerprint[:12]}"
+                "all machines must have the same code, data and options: the chief's trial has the fingerprint "
+                f"{message['fingerprint'][:12]}. Received: {trial.fingerprint[:12]} on this machine"
             )
-        if trial.kind != said["kind"]:
-            raise Failure(f"all machines must be of one kind: the chief is {said['kind']}. Received: {trial.kind}")
+        if trial.kind != message["kind"]:
+            raise Failure(
+                f"all machines must have the same kind of processor: the chief has {message['kind']}. Received: {trial.kind}"
+            )
         busy = self.worker is not None and self.worker.trial is not None
-        if busy and not said["fresh"]:
-            return  # the chief was a little faster
-        self.round = said["round"]
-        self.cluster.say(state="follows", round=self.round)
-        if said["fresh"]:
+        if busy and not message["fresh"]:
+            return
+        self.round = message["round"]
+        self.cluster.publish(state="follows", round=self.round)
+        if message["fresh"]:
             self._stop()
         self.worker = self.worker or self._start(plan, trial)
         row = known_columns(trial, plan.experiment.name, {})
-        self.worker.give(trial, job(plan, trial, row, keep=None, checkpoint_steps=None, writes=False))
+        self.worker.send(trial, job(plan, trial, row, keep=None, checkpoint_steps=None, writes=False))
 
     def _start(self, plan: Plan, trial: Planned) -> Worker:
         setting = trial.setting
         gpus = self.options.devices.take(setting.replicas // setting.workers)
-        return Worker.start(trial.fits, gpus, plan.files.folder / "logs")
+        return Worker.start(trial.start_options, gpus, plan.files.folder / "logs")
 
     def _stop(self) -> None:
         if self.worker is not None:
@@ -64,22 +71,25 @@ class Follower:
             self.worker = None
 
     def _listen(self) -> None:
+        """Wait up to 0.2 s for events of the worker, and act on them."""
         worker = self.worker
         with selectors.DefaultSelector() as selector:
             if worker is not None:
                 selector.register(worker.process.stdout, selectors.EVENT_READ)
-            heard = selector.select(timeout=0.2)
+            readable = selector.select(timeout=0.2)
         if worker is None:
             return
-        worker.refuse_slow_start()
-        if not heard:
-            if worker.stalls(self.options.stall_seconds):
-                raise Failure(f"its worker was silent for {worker.stalled:g} s")
-            self.display.update([(worker.trial, worker.progress)] if worker.trial else [], 0)
+        worker.check_connection()
+        if not readable:
+            if worker.is_stalled(self.options.stall_seconds):
+                raise Failure(f"this machine's worker reported no progress for {worker.stalled:g} s")
+            self.display.update([(worker.trial, worker.progress)] if worker.trial else [])
             return
         events = worker.events()
         if events is None:
-            raise Failure(f"its worker died ({worker.how_it_ended()}); the same command on all machines goes on")
+            raise Failure(
+                f"this machine's worker died ({worker.exit_cause()}): run the same command on all machines, which resumes"
+            )
         for event in events:
             kind = event.pop("event")
             if kind == "ready":
@@ -89,8 +99,8 @@ class Follower:
             elif kind == "changed":
                 raise Failure(event["reason"])
             elif kind == "failed":
-                self.cluster.say(state="failed", round=self.round, reason=event["reason"])
+                self.cluster.publish(state="failed", round=self.round, reason=event["reason"])
                 worker.trial = None
             else:
-                self.display.followed(worker.trial)
+                self.display.done_by_chief(worker.trial)
                 worker.trial = None

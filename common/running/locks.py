@@ -1,4 +1,4 @@
-"""What a call has in hand, so that two calls on one results folder share the work and never mix kinds of processors."""
+"""File locks for several runs on one results folder: each trial is trained by one of them, all on one kind of processor."""
 
 import contextlib
 import fcntl
@@ -15,16 +15,16 @@ from common.running.plan import Plan, Planned
 
 @contextlib.contextmanager
 def one_kind(files: Files, kind: str) -> Iterator[None]:
-    """Hold an experiment's rows for one kind of processor: calls on the same kind may hold them at the same time.
+    """Lock an experiment's rows for one kind of processor, which runs on that kind share.
 
     Raises:
-        Failure: a call on another kind holds them.
+        Failure: a run on another kind holds the lock.
     """
     path = files.state.with_suffix(".kind")
     with locked(files.folder):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a+", encoding="utf-8")
-        if _alone(file):
+        if _lock_exclusively(file):
             file.truncate(0)
             file.write(kind)
             file.flush()
@@ -33,30 +33,30 @@ def one_kind(files: Files, kind: str) -> Iterator[None]:
         if other != kind:
             file.close()
             raise Failure(
-                f"another call trains {files.experiment} in {files.folder} on another kind of processor ({other}; here {kind}): "
-                "wait until it has ended, or give RESULTS another folder"
+                f"another run trains {files.experiment} in {files.folder} on another kind of processor ({other}; this one: "
+                f"{kind}): wait until it has ended, or set RESULTS to another folder"
             )
         lock(file, fcntl.LOCK_SH)
     try:
         yield
     finally:
         with locked(files.folder):
-            if _alone(file):
+            if _lock_exclusively(file):
                 path.unlink(missing_ok=True)
             file.close()
-            with contextlib.suppress(OSError):  # other experiments have files there
+            with contextlib.suppress(OSError):  # not empty
                 path.parent.rmdir()
 
 
-def _alone(file: IO) -> bool:
-    """Whether no other call holds a file's lock, which is then held here alone."""
+def _lock_exclusively(file: IO) -> bool:
+    """Lock a file exclusively, without waiting. Returns False if another run holds its lock."""
     return lock(file, wait=False)
 
 
 class TrialLocks:
-    """Which trials this call has in hand, so that two calls on one results folder share the work.
+    """The locks of this run on the trials of a plan.
 
-    Each is a lock on a file beside the trial's checkpoints. It ends with the process that holds it: none is ever stale.
+    Each is a lock on a file beside the trial's checkpoints, which ends with its process, so it is never stale.
     """
 
     def __init__(self, plan: Plan):
@@ -65,17 +65,17 @@ class TrialLocks:
         self.missing = {trial.fingerprint for trial in plan.missing()}
 
     def take(self, trial: Planned) -> bool:
-        """Take a trial in hand; False while another call has it."""
+        """Lock a trial. Returns False if another run holds its lock."""
         if trial.fingerprint in self.held:
             return True
         path = self._path(trial)
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             file = path.open("w", encoding="utf-8")
-        except FileNotFoundError:  # another call has just ended, and tidied up
+        except FileNotFoundError:  # another run has just deleted the folder
             return False
         try:
-            # It may have been released between opening and locking.
+            # Another run may have deleted the file between opening and locking.
             taken = lock(file, wait=False) and os.fstat(file.fileno()).st_ino == path.stat().st_ino
         except FileNotFoundError:
             taken = False
@@ -89,16 +89,16 @@ class TrialLocks:
         return self.plan.files.state / f"{trial.folder_name}.lock"
 
     def done_elsewhere(self, trial: Planned) -> bool:
-        """Whether another call has finished a trial in hand since this one planned it."""
+        """Whether another run has finished a locked trial since this run was planned."""
         missing = {t.fingerprint for t in self.plan.missing()}
         return trial.fingerprint in self.missing - missing
 
     def release(self, trial: Planned) -> None:
-        """Give a trial back."""
+        """Unlock a trial."""
         self._path(trial).unlink(missing_ok=True)
         self.held.pop(trial.fingerprint).close()
 
     def release_all(self) -> None:
-        """Give all trials back."""
+        """Unlock all trials."""
         for trial in [trial for trial in self.plan.trials if trial.fingerprint in self.held]:
             self.release(trial)

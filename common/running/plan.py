@@ -1,4 +1,4 @@
-"""Which trials a run consists of, which of them are done, and what the rest will cost."""
+"""The trials of a run: their fingerprints, which of them have rows, and an estimate of the time for the others."""
 
 import dataclasses
 import glob
@@ -22,50 +22,57 @@ from common.setting import Selected, Setting
 from common.text import file_name
 
 GUESSED_SECONDS_PER_PIXEL = 5e-7
-"""Of one trained image, for the estimate of a first run: a CNN of 100,000 parameters on one core of 2023."""
+"""Training time per pixel of an image, for the estimate without rows: a CNN with 100,000 parameters on one core of 2023."""
 START_SECONDS = 6
-"""From the start of a worker to its first trial: the import of TensorFlow."""
+"""Time from the start of a worker to its first trial, mostly the import of TensorFlow."""
 GUESSED_COMPILE_SECONDS = 1.5
-"""Of one trial, for the estimate of a first run."""
+"""Compile time of a trial, for the estimate without rows."""
 LOGIT_BYTES = 4
 
 
 @dataclass(frozen=True)
 class Variant:
-    """An arm as it is trained: as it stands, or with values that a search tries or has chosen."""
+    """An arm with the values of its searched arguments, if any."""
 
     arm: str
     rate: str = schema.OWN
-    """Column of the rows: `own`, or `common` for the learning rate that suits all arms best."""
+    """Column of the rows: `own` for the arm's learning rate, `common` for the one that is best over all arms."""
     values: dict = field(default_factory=dict)
-    """Arguments of `train` beside the arm's."""
+    """Arguments of `train` in addition to the arm's."""
     epochs: int | None = None
-    """Where a search trains for fewer."""
+    """Number of epochs, in a search that trains for fewer than the setting."""
     point: str = ""
-    """Column of the rows: what a search tries, as JSON."""
+    """Column of the rows: the values of a search trial, as JSON."""
     search: str = ""
+    """Column of the rows: hash of the searched space."""
     tuning: str = ""
+    """Column of the rows: how the values were chosen."""
 
     @classmethod
-    def tried(cls, arm: str, values: dict, epochs: int | None = None, *, given: dict | None = None) -> "Variant":
-        """A point of a search; `given` are values that it does not vary."""
+    def search_point(cls, arm: str, values: dict, epochs: int | None = None, *, fixed: dict | None = None) -> "Variant":
+        """A point of a search.
+
+        Args:
+            values: of the searched arguments; fixed: of further arguments, which the search does not vary.
+            epochs: number of epochs, if fewer than in the setting.
+        """
         point = json.dumps(values | ({"epochs": epochs} if epochs else {}))
-        return cls(arm, values={**(given or {}), **values}, epochs=epochs, point=point)
+        return cls(arm, values={**(fixed or {}), **values}, epochs=epochs, point=point)
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What tells its rows apart from those of other variants."""
+        """The columns that identify the variant in rows: arm, rate and point."""
         return self.arm, self.rate, self.point
 
     @property
     def entry(self) -> str:
-        """Its display name."""
+        """Display name."""
         return schema.entry_name(self.arm, self.rate, self.point)
 
 
 @dataclass(frozen=True)
 class Planned:
-    """One trial to be: everything its worker needs to know."""
+    """A planned trial."""
 
     variant: Variant
     seed: int | None
@@ -74,9 +81,9 @@ class Planned:
     arguments: dict
     fingerprint: str
     kind: str
-    """Of processor or GPU it would be trained on; see `machine.kind`."""
-    lack: str
-    """Why it cannot run on these data; blank where it can."""
+    """Kind of processor or GPU on which it would be trained; see `machine.kind`."""
+    unavailable: str
+    """Reason why it cannot run on these data; empty if it can."""
 
     @property
     def entry(self) -> str:
@@ -85,37 +92,37 @@ class Planned:
 
     @property
     def images(self) -> int:
-        """Images trained on over all epochs."""
+        """Number of images trained on, over all epochs."""
         return self.setting.epochs * (self.setting.train_size or self.dataset.split_sizes()[0])
 
     @property
-    def fits(self) -> tuple[int, int, int, bool]:
-        """What a worker must have been started with."""
+    def start_options(self) -> tuple[int, int, int, bool]:
+        """Options with which its worker must be started: threads, replicas, workers, deterministic."""
         setting = self.setting
         return setting.threads, setting.replicas, setting.workers, setting.deterministic
 
     @property
     def state_hash(self) -> str:
-        """What its checkpoints depend on: a trial begun on one kind of processor does not go on on another."""
+        """Hash of fingerprint and kind of processor, since checkpoints are not resumed on another kind."""
         return hashlib.sha256(f"{self.fingerprint} {self.kind}".encode()).hexdigest()[:12]
 
     @property
     def folder_name(self) -> str:
-        """Of its checkpoints."""
+        """Name of the folder of its checkpoints."""
         return f"{file_name(self.entry)}-{self.seed}-{self.state_hash}"
 
 
 class Planner:
-    """One experiment under one setting: its arms are resolved once, for all plans of a call. Raises `Misuse`: see `resolve`.
+    """Makes the plans of one experiment under one setting. Raises `Misuse` like `resolve`.
 
     Attributes:
-        experiment, selected: as given.
-        setting: the selected one as far as the data allow.
-        files: of the experiment's rows.
-        resolved: what each arm is trained under.
-        origin: columns of the rows that say where they come from.
-        code_files: a hash of each file that a trial may import, as it is when the call begins.
-        bases: of each arm a hash of the code, setting and data, on which what a search finds rests.
+        experiment, selected: the arguments.
+        setting: the selected setting, with sizes limited to the data.
+        files: paths of the experiment's rows.
+        resolved: arm -> its setting and data, see `Resolved`.
+        origin: columns of the rows, see `provenance`.
+        code_files: path -> hash of each file that a trial may import, at the start of the run.
+        bases: arm -> hash of code, setting and data, on which the result of a search depends.
     """
 
     def __init__(self, experiment: Experiment, selected: Selected, results: pathlib.Path):
@@ -131,23 +138,28 @@ class Planner:
 
     @property
     def kind(self) -> str:
-        """Of processor or GPU that trials run on here; see `machine.kind`."""
+        """Kind of processor or GPU of this machine; see `machine.kind`."""
         return self.origin["kind"]
 
     def declaration(self) -> dict:
-        """What stands beside the rows, for whoever reads them alone."""
+        """The experiment's declaration with the setting and the names of classes, which is written beside the rows."""
         names = {}
         for arm in self.resolved.values():
-            own, kept = arm.dataset.class_names, arm.setting.classes
-            names[schema.labels_key(arm.dataset.checksum, kept)] = [own[c] for c in kept] if kept else list(own)
+            all_names, classes = arm.dataset.class_names, arm.setting.classes
+            key = schema.labels_key(arm.dataset.checksum, classes)
+            names[key] = [all_names[c] for c in classes] if classes else list(all_names)
         about = {"setting": dataclasses.asdict(self.setting), "class_names": names, "protocol": PROTOCOL}
         return {**self.experiment.declare(self.selected), **about}
 
     def plan(self, trials: Sequence[tuple[Variant, int]], *, searching: bool = False, shared: dict | None = None) -> "Plan":
-        """The plan of some trials, variant and seed of each, in the order in which they shall run. For the rest see `Plan`.
+        """The plan of the given trials.
+
+        Args:
+            trials: variant and seed of each, in the order in which they run.
+            searching, shared: see `Plan`.
 
         Raises:
-            Misuse: see `check`; or arms whose names would share a file.
+            Misuse: see `check`; or names of arms that give the same file name.
         """
         for arm in dict.fromkeys(variant.arm for variant, _ in trials):
             check(self.resolved[arm])
@@ -156,57 +168,59 @@ class Planner:
         for entry in (variant.entry for variant in variants.values()):
             other = names.setdefault(file_name(entry), entry)
             if other is not entry:
-                raise Misuse(f"{self.experiment.name}: arms must differ in more than punctuation: {other!r}. Received: {entry!r}")
+                raise Misuse(
+                    f"{self.experiment.name}: arm names must differ in more than punctuation. Received: {other!r} and {entry!r}"
+                )
         planned = [self.planned(variant, seed) for variant, seed in trials]
         files = self.files.trials if searching else self.files
         return Plan(self, files, planned, {} if searching else variants, searching, shared or {})
 
     def planned(self, variant: Variant, seed: int | None) -> Planned:
-        """One trial as it would be under the code, setting and data of now; without a seed, what its seeds share."""
+        """A trial with the present code, setting and data; without a seed its fingerprint is that of all seeds together."""
         arm = self.resolved[variant.arm]
         setting = arm.setting.replace(epochs=variant.epochs or arm.setting.epochs)
         arguments = self.experiment.arguments(variant.arm) | variant.values
         hashed = fingerprint(variant.arm, variant.rate, arguments, seed, setting, arm.dataset, self.code)
-        return Planned(variant, seed, setting, arm.dataset, arguments, hashed, self.kind, arm.lack)
+        return Planned(variant, seed, setting, arm.dataset, arguments, hashed, self.kind, arm.unavailable)
 
 
 @dataclass
 class Plan:
-    """Some trials of one experiment, seed by seed with the arms interleaved, and the files they go to."""
+    """Trials of one experiment, in the order in which they run, and the files of their rows."""
 
     planner: Planner
     files: schema.Files
     trials: list[Planned]
     variants: dict[tuple, Variant]
-    """Those of a result, by key."""
+    """Key -> variant; empty for a search."""
     searching: bool
-    """Whether these are a search's trials, which see no test image."""
+    """Whether these are trials of a search, which are not scored on test."""
     shared: dict = field(default_factory=dict)
-    """Values that all arms share, as a search has found them: rows at others are of no use any more."""
+    """Values of the shared search: rows with other values are stale."""
 
     @property
     def experiment(self) -> Experiment:
         return self.planner.experiment
 
     def rows(self) -> list[dict]:
-        """The final rows that its trials have, each of its own fingerprint."""
+        """The final rows of the trials, with the present fingerprints."""
         wanted = {trial.fingerprint for trial in self.trials}
         return [row for row in store.read_rows(self.files) if row["status"] in schema.FINAL and row["fingerprint"] in wanted]
 
     def missing(self) -> list[Planned]:
-        """Trials without a final row of their own fingerprint that stays."""
+        """Trials to train: those without a final row, or whose row is of another kind of processor, see `of_another_kind`."""
         final = {row["fingerprint"] for row in self.rows()} - {row["fingerprint"] for row in self.of_another_kind()}
         return [trial for trial in self.trials if trial.fingerprint not in final]
 
     def of_another_kind(self) -> list[dict]:
-        """Final rows of seeds that are unfinished, or mixed, and of another kind of processor than this one.
+        """Final rows from another kind of processor, of seeds that are unfinished or mix kinds.
 
-        Such a seed is trained whole again, arms included that are not planned now: differences between arms are paired by seed.
-        A trial that has failed, or could not run, leaves its seed as it is until it is done.
+        Differences between arms are paired by seed, so all arms of such a seed are trained again, also those that are not in the
+        plan. Failed and unavailable trials do not count as unfinished.
         """
-        tried, planned = store.read_rows(self.files), self.rows()
-        rows = planned if self.searching else [row for row in tried if row["status"] in schema.FINAL]
-        known = {row["fingerprint"] for row in tried}
+        all_rows, planned = store.read_rows(self.files), self.rows()
+        rows = planned if self.searching else [row for row in all_rows if row["status"] in schema.FINAL]
+        known = {row["fingerprint"] for row in all_rows}
         kinds: dict[int, set[str]] = {trial.seed: set() for trial in self.trials}
         for trial in self.trials:
             if trial.fingerprint not in known:
@@ -216,7 +230,7 @@ class Plan:
         return [row for row in rows if row["kind"] != self.planner.kind and len(kinds.get(int(row["seed"]), ())) > 1]
 
     def stale(self) -> list[dict]:
-        """Rows of an earlier code, setting or data, or of an arm that is gone, whether or not they are planned now."""
+        """Rows of earlier code, settings or data, or of arms that no longer exist, also of trials that are not in the plan."""
         return [
             row
             for row in store.read_rows(self.files)
@@ -224,7 +238,10 @@ class Plan:
         ]
 
     def _current(self, row: dict) -> str:
-        """A row's fingerprint as it would be now; what a search gave its arm counts as planned or shared, else as it is."""
+        """The fingerprint of a row's trial with the present code, setting and data.
+
+        Searched arguments have the values of the plan or of the shared search, else those of the row.
+        """
         variant = self.variants.get((row["arm"], row["rate"], row["point"]))
         if variant is None:
             arm, arguments = row["arm"], json.loads(row["arguments"])
@@ -234,7 +251,7 @@ class Plan:
         return self.planner.planned(variant, int(row["seed"])).fingerprint
 
     def clear_stale_state(self) -> None:
-        """Delete checkpoints of planned trials whose fingerprint or kind of processor is another now."""
+        """Delete checkpoints of the planned trials from another fingerprint or kind of processor."""
         for trial in self.trials:
             prefix = trial.folder_name.removesuffix(trial.state_hash)
             for folder in self.files.state.glob(f"{glob.escape(prefix)}*"):
@@ -242,7 +259,11 @@ class Plan:
                     shutil.rmtree(folder, ignore_errors=True)
 
     def estimate(self, trials: Sequence[Planned], jobs: int) -> tuple[float, float, str]:
-        """Seconds and bytes that the trials will take, and what the seconds rest on."""
+        """Estimated seconds and bytes of disk for the trials, and the source of the estimate as text.
+
+        Args:
+            jobs: number of trials at a time.
+        """
         per_image, basis = self._seconds_per_image()
         seconds = 0.0
         for trial in trials:
@@ -254,7 +275,10 @@ class Plan:
         return START_SECONDS + seconds / max(min(jobs, len(trials)), 1), size, basis
 
     def _seconds_per_image(self) -> tuple[dict, str]:
-        """Median seconds of one trained image per arm (None: over all arms), from the nearest rows there are."""
+        """Arm -> median seconds per image and epoch (None -> that of all arms), and their source.
+
+        The source is the rows of this results folder, else the published ones; without any the dict is empty.
+        """
         here = self.planner.files
         published = here._replace(folder=schema.REFERENCE / here.folder.name)
         for files, basis in ((here, "from rows here"), (published, "from published rows")):
@@ -274,9 +298,13 @@ class Plan:
 
 
 def known_columns(planned: Planned, experiment: str, origin: dict) -> dict:
-    """The columns of a trial's row that are known before it runs."""
+    """The columns of a trial's row that are known before training.
+
+    Args:
+        experiment: its name; origin: columns of `provenance`.
+    """
     setting = planned.setting
-    trained_on = setting.train_size or planned.dataset.split_sizes()[0]
+    train_size = setting.train_size or planned.dataset.split_sizes()[0]
     return {
         "experiment": experiment,
         "arm": planned.variant.arm,
@@ -291,11 +319,11 @@ def known_columns(planned: Planned, experiment: str, origin: dict) -> dict:
         "setting": json.dumps({**dataclasses.asdict(setting), "dataset": planned.dataset.name}),
         "dataset": planned.dataset.name,
         "data_checksum": planned.dataset.checksum,
-        "train_size": trained_on,
+        "train_size": train_size,
         "val_size": planned.dataset.split_sizes()[1],
         "test_size": planned.dataset.test_size,
         "epochs": setting.epochs,
-        "batch_size": setting.batch_size or trained_on,
+        "batch_size": setting.batch_size or train_size,
         "precision": setting.precision,
         "replicas": setting.replicas,
         "workers": setting.workers,

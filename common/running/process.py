@@ -1,4 +1,4 @@
-"""A worker process, as its parent sees it."""
+"""`Worker`: a worker process, as the main process controls it."""
 
 import contextlib
 import json
@@ -14,131 +14,150 @@ from dataclasses import dataclass, field
 
 from common.errors import Failure
 from common.files import PROJECT
+from common.running.environment import environment
 from common.running.plan import Plan, Planned
-from common.running.surroundings import environment
 from common.training.job import Job
 
 CONNECT_SECONDS = 300.0
-"""How long the workers of several machines may take to find each other, their imports included."""
+"""Time limit for the workers of several machines to connect, with their imports."""
 START_SECONDS = 3600.0
-"""How long TensorFlow's import may take: from a cold disk of a network, minutes."""
-LONGEST_LOOK = 5.0
-"""Seconds between two looks at a worker that count at most: for longer, this process has stood still itself."""
+"""Time limit for TensorFlow's import, which takes minutes from a network disk."""
+LONGEST_STEP = 5.0
+"""Seconds between two readings of a stopwatch that count at most; in a longer time this process was suspended."""
 STOP_SECONDS = 5.0
-"""How long the end of a killed worker is waited for."""
+"""Time limit for a killed worker to end."""
 
 
-class Wait:
-    """How long something is waited for, without the time in which this process was stopped by Ctrl-Z or slept with its laptop."""
+class Stopwatch:
+    """Measures time without that in which this process was suspended, by Ctrl-Z or with the whole machine.
+
+    For this, it must be read at least every `LONGEST_STEP` seconds.
+    """
 
     def __init__(self):
-        self.begin()
+        self.restart()
 
-    def begin(self) -> None:
-        self.waited, self.looked = 0.0, time.monotonic()
+    def restart(self) -> None:
+        self.elapsed, self.read = 0.0, time.monotonic()
 
     def seconds(self) -> float:
-        """Since it began; to be asked again and again."""
+        """Seconds since the last restart."""
         now = time.monotonic()
-        self.waited += min(now - self.looked, LONGEST_LOOK)
-        self.looked = now
-        return self.waited
+        self.elapsed += min(now - self.read, LONGEST_STEP)
+        self.read = now
+        return self.elapsed
 
 
 @dataclass
 class Worker:
-    """A worker process and what it is doing."""
+    """A worker process and the state of its trial."""
 
     process: subprocess.Popen
-    fits: tuple[int, int, int, bool]
-    """Threads, replicas, machines and determinism: fixed once TensorFlow has started."""
+    start_options: tuple[int, int, int, bool]
+    """Threads, replicas, workers and determinism, which TensorFlow fixes at its start."""
     gpus: list[str]
     log: pathlib.Path
     scratch: pathlib.Path
-    """Its temporary files: TensorFlow leaves many."""
+    """Folder for temporary files, of which TensorFlow leaves many."""
     trial: Planned | None = None
-    given: int = 0
-    """Trials handed to it so far."""
+    """The trial in progress."""
+    sent: int = 0
+    """Number of trials sent so far."""
     beside: int = 0
+    """Largest number of other trials that ran at the same time; a column of the rows."""
     ready: bool = False
-    reached: bool = True
-    """Whether the last trial given to it arrived."""
+    """Whether TensorFlow has started."""
+    delivered: bool = True
+    """False if the last job could not be sent."""
     buffer: bytes = b""
+    """An incomplete line of output."""
     progress: dict = field(default_factory=dict)
-    silence: Wait = field(default_factory=Wait)
-    """Since it last said anything."""
+    """The last event about progress."""
+    silence: Stopwatch = field(default_factory=Stopwatch)
+    """Time since the last event."""
     stalled: float = 0.0
-    """The seconds of silence that it was given up for."""
-    start_up: Wait = field(default_factory=Wait)
+    """Limit in seconds that the silence has exceeded; 0 if it has not."""
+    start_up: Stopwatch = field(default_factory=Stopwatch)
+    """Time since the start."""
 
     @classmethod
-    def start(cls, fits: tuple[int, int, int, bool], gpus: list[str], logs: pathlib.Path) -> "Worker":
-        """Start a process for the trials that it fits; what it prints goes to a log."""
+    def start(cls, start_options: tuple[int, int, int, bool], gpus: list[str], logs: pathlib.Path) -> "Worker":
+        """Start a worker process.
+
+        Args:
+            start_options: see the field.
+            gpus: GPUs that it may use, by their CUDA names.
+            logs: folder for the log, to which its output goes.
+        """
         logs.mkdir(parents=True, exist_ok=True)
         handle, log = tempfile.mkstemp(prefix="worker-", suffix=".log", dir=logs)
         scratch = pathlib.Path(tempfile.mkdtemp(prefix="worker-"))
         process = subprocess.Popen(
-            [sys.executable, "-u", "-m", "common.running.worker", *(str(int(value)) for value in fits)],
+            [sys.executable, "-u", "-m", "common.running.worker", *(str(int(value)) for value in start_options)],
             cwd=PROJECT,
-            env=environment(fits, gpus, scratch),
+            env=environment(start_options, gpus, scratch),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=handle,
         )
         os.close(handle)
         os.set_blocking(process.stdout.fileno(), False)
-        return cls(process, fits, gpus, pathlib.Path(log), scratch)
+        return cls(process, start_options, gpus, pathlib.Path(log), scratch)
 
-    def give(self, trial: Planned, job: Job) -> None:
-        """Hand over a trial."""
+    def send(self, trial: Planned, job: Job) -> None:
+        """Send a trial to the worker. `delivered` becomes False if the worker has died."""
         self.trial, self.progress = trial, {}
-        self.silence.begin()
-        self.given += 1
+        self.silence.restart()
+        self.sent += 1
         try:
             self.process.stdin.write(f"{job.to_json()}\n".encode())
             self.process.stdin.flush()
-        except BrokenPipeError:  # it died while idle: its end of file follows
-            self.reached = False
+        except BrokenPipeError:  # it died while idle; `events` will return None
+            self.delivered = False
 
     def events(self) -> list[dict] | None:
-        """The events that have arrived; None when the process has ended."""
-        self.silence.begin()
+        """The events received since the last call; None if the process has ended."""
+        self.silence.restart()
         chunk = self.process.stdout.read()
         if chunk == b"":
             return None
         *lines, self.buffer = (self.buffer + (chunk or b"")).split(b"\n")
         return [json.loads(line) for line in lines]
 
-    def stalls(self, limit: float) -> bool:
-        """Whether it was silent about a trial for longer than a limit in seconds; before TensorFlow is there, another holds."""
+    def is_stalled(self, limit: float) -> bool:
+        """Whether the trial has reported no progress for `limit` seconds; until TensorFlow has started, for `START_SECONDS`."""
         limit = limit if self.ready else max(limit, START_SECONDS)
         if self.trial is not None and self.silence.seconds() > limit:
             self.stalled = limit
         return self.stalled > 0
 
-    def refuse_slow_start(self) -> None:
-        """Raises `Failure` for one that waits for other machines in vain."""
+    def check_connection(self) -> None:
+        """Raise `Failure` if the worker did not connect to those of the other machines in time."""
         if not self.ready and self.start_up.seconds() > CONNECT_SECONDS:
             raise Failure(
-                f"its worker could not reach the others within {CONNECT_SECONDS:g} s: can each machine reach every address of "
-                f"TF_CONFIG? Received: {os.environ.get('TF_CONFIG')}"
+                f"this machine's worker could not connect to the others within {CONNECT_SECONDS:g} s: check that each machine "
+                f"can reach every address of TF_CONFIG. Received: {os.environ.get('TF_CONFIG')}"
             )
 
-    def how_it_ended(self) -> str:
-        """In words. Raises `Failure` for one that never started and was not killed: the next would fare no better."""
+    def exit_cause(self) -> str:
+        """Signal or exit status of the ended process, as text.
+
+        Raises:
+            Failure: it could not start and was not killed, so that another worker could not start either.
+        """
         status = self.process.wait()
-        how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+        cause = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
         if not self.ready and status >= 0:
-            last = (self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["it said nothing"])[-1]
-            raise Failure(f"a worker could not start ({how}): {last}")
-        return how
+            last = (self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["no output"])[-1]
+            raise Failure(f"a worker could not start ({cause}): {last}")
+        return cause
 
     def stop(self) -> None:
-        """End it at once: what it had not saved is not needed."""
+        """Kill the process and delete its temporary files."""
         self.process.kill()
-        with contextlib.suppress(subprocess.TimeoutExpired):  # it waits for a slow disk, and ends when that answers
+        with contextlib.suppress(subprocess.TimeoutExpired):  # it waits for a slow disk, and ends later
             self.process.wait(STOP_SECONDS)
-        with contextlib.suppress(OSError):  # what could not be sent is still buffered
+        with contextlib.suppress(OSError):  # a job that could not be sent is still buffered
             self.process.stdin.close()
         self.process.stdout.close()
         self.log.unlink(missing_ok=True)
@@ -146,7 +165,11 @@ class Worker:
 
 
 def job(plan: Plan, trial: Planned, row: dict, *, keep: pathlib.Path | None, checkpoint_steps: int | None, writes=True) -> Job:
-    """A planned trial as its worker takes it; see `Job`."""
+    """The job of a planned trial, as sent to a worker.
+
+    Args:
+        row: the columns that are known; keep, checkpoint_steps, writes: see `Job`.
+    """
     return Job(
         script=plan.experiment.path,
         seed=trial.seed,

@@ -1,4 +1,4 @@
-"""What a run shows: a live line per running trial on a terminal, plain lines elsewhere, a line per finished trial."""
+"""Progress of a run: on a terminal a live line per running trial, else plain lines; and a line per finished trial."""
 
 import sys
 import time
@@ -12,19 +12,24 @@ from common.rows.schema import entry_of
 from common.text import duration
 
 PLAIN_SECONDS = 30
-"""Between two reports on a running trial where the output is not a terminal."""
+"""Seconds between two lines about a running trial if the output is not a terminal."""
 
 
 class Display:
-    """Progress of one call; a context manager. `plain` leaves a terminal to what trials print."""
+    """Prints the progress of a run; a context manager.
+
+    Args:
+        total: number of trials.
+        plain: whether to draw no live lines, so that trials can print to the terminal.
+    """
 
     def __init__(self, total: int = 0, *, plain: bool = False):
-        terminal = sys.stdout.isatty()  # FORCE_COLOR makes no terminal of a file
+        terminal = sys.stdout.isatty()  # whatever FORCE_COLOR says
         self.console = Console(highlight=False, soft_wrap=not terminal, force_terminal=terminal, force_jupyter=False)
-        drawn = terminal and not self.console.is_dumb_terminal and not plain
-        self.live = Live(console=self.console, auto_refresh=False, transient=True) if drawn else None
+        is_live = terminal and not self.console.is_dumb_terminal and not plain
+        self.live = Live(console=self.console, auto_refresh=False, transient=True) if is_live else None
         self.total, self.done = total, 0
-        self.started = self.said = time.perf_counter()
+        self.started = self.printed = time.perf_counter()
 
     def __enter__(self) -> "Display":
         if self.live:
@@ -35,18 +40,22 @@ class Display:
         if self.live:
             self.live.stop()
 
-    def expect(self, count: int) -> None:
-        """So many trials are to come."""
+    def add_to_total(self, count: int) -> None:
+        """Increase the number of trials."""
         self.total += count
 
-    def say(self, text: str) -> None:
-        """One line above whatever is live."""
+    def print_line(self, text: str) -> None:
+        """Print a line, above the live ones."""
         self.console.print(Text(text), soft_wrap=True)
 
-    def update(self, running: list[tuple], waiting: int) -> None:
-        """Redraw the live lines: (planned trial, last progress event) of each running trial."""
+    def update(self, running: list[tuple]) -> None:
+        """Redraw the live lines.
+
+        Args:
+            running: planned trial and last progress event of each running trial.
+        """
         if not self.live:
-            self._say_seldom(running)
+            self._print_plain(running)
             return
         table = Table.grid(padding=(0, 2))
         for trial, progress in running:
@@ -58,16 +67,17 @@ class Display:
         table.add_row(Text(f"{self.done} of {self.total} done{left}", style="dim"))
         self.live.update(table, refresh=True)
 
-    def _say_seldom(self, running: list[tuple]) -> None:
-        """A plain line per running trial, twice a minute."""
-        if time.perf_counter() - self.said < PLAIN_SECONDS:
+    def _print_plain(self, running: list[tuple]) -> None:
+        """Print a line per running trial, every `PLAIN_SECONDS`."""
+        if time.perf_counter() - self.printed < PLAIN_SECONDS:
             return
-        self.said = time.perf_counter()
+        self.printed = time.perf_counter()
         for trial, progress in running:
-            self.say(", ".join(cell.plain for cell in self._cells(trial, progress) if cell.plain))
+            self.print_line(", ".join(cell.plain for cell in self._cells(trial, progress) if cell.plain))
 
     @staticmethod
     def _cells(trial, progress: dict) -> list[Text]:
+        """The columns of a line about a running trial."""
         name = Text(f"{trial.entry} seed {trial.seed}", style="bold", overflow="ellipsis", no_wrap=True)
         if "epoch" not in progress:
             return [name, Text(progress.get("stage", "starting"), no_wrap=True)]
@@ -81,27 +91,31 @@ class Display:
             Text(f"{duration(progress['seconds'] * (1 - done) / done)} left" if done > 0 else "", no_wrap=True),
         ]
 
-    def elsewhere(self, trial) -> None:
-        """A line about a trial that another call has finished."""
+    def done_by_other_run(self, trial) -> None:
+        """Print a line about a trial that another run has finished."""
         self.done += 1
-        self.say(f"[{self.done}/{self.total}] {trial.entry} seed {trial.seed}: done by another call")
+        self.print_line(f"[{self.done}/{self.total}] {trial.entry} seed {trial.seed}: done by another run")
 
-    def followed(self, trial) -> None:
-        """A line about a trial whose row another machine writes."""
+    def done_by_chief(self, trial) -> None:
+        """Print a line about a trial whose row the chief writes on another machine."""
         self.done += 1
-        self.say(f"{trial.entry} seed {trial.seed}: done, the chief writes its row")
+        self.print_line(f"{trial.entry} seed {trial.seed}: done, the chief writes its row")
 
     def finished(self, row: dict, metric: str) -> None:
-        """A line about a trial that has its row; `metric` is the task's primary one."""
+        """Print a line about a finished trial.
+
+        Args:
+            metric: the task's primary metric.
+        """
         self.done += 1
         name = f"[{self.done}/{self.total}] {entry_of(row)} seed {row['seed']}"
         if row["status"] in ("failed", "unavailable"):
-            self.say(f"{name}: {row['status']}: {row['reason']}")
+            self.print_line(f"{name}: {row['status']}: {row['reason']}")
             return
-        said = f"val {metric} {row[f'val_{metric}']:.4f}"
+        outcome = f"val {metric} {row[f'val_{metric}']:.4f}"
         if f"test_{metric}" in row:
-            said = f"test {metric} {row[f'test_{metric}']:.4f}, {said.replace(f' {metric}', '')}"
+            outcome = f"test {metric} {row[f'test_{metric}']:.4f}, {outcome.replace(f' {metric}', '')}"
         if row["status"] == "diverged":
-            said = f"diverged: {row['reason']}"
+            outcome = f"diverged: {row['reason']}"
         speed = f", {row['images_per_second']:,.0f} images/s" if row["images_per_second"] else ""
-        self.say(f"{name}: {said}, {duration(row['total_seconds'])}{speed}")
+        self.print_line(f"{name}: {outcome}, {duration(row['total_seconds'])}{speed}")

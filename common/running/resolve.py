@@ -1,9 +1,9 @@
-"""Under what each arm of an experiment is trained: the selected setting, as far as the data allow, with the arm's own fields."""
+"""The setting and data of each arm: the selected setting with sizes limited to the data, and the fields that the arm sets."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from common.data.corruptions import kept, largest_long_tail, subset
+from common.data.corruptions import largest_long_tail, select_classes, subset
 from common.data.dataset import Dataset, load
 from common.data.split import Split
 from common.data.streams import Streams
@@ -14,35 +14,35 @@ from common.setting import Selected, Setting
 
 @dataclass(frozen=True)
 class Resolved:
-    """An arm's setting with all overrides and shares worked out, and its data."""
+    """An arm's setting, with all overrides applied and shares replaced by numbers, and its data."""
 
     setting: Setting
     dataset: Dataset
     available: int
-    """Examples of the classes that are kept, beside validation."""
-    own: frozenset[str]
-    """Fields that the arm sets itself."""
+    """Number of examples of the setting's classes, without val."""
+    arm_fields: frozenset[str]
+    """Fields of the setting that the arm sets."""
 
     @property
-    def lack(self) -> str:
-        """Why the arm cannot be trained on these data, if it asks for more than there is; blank where it can."""
+    def unavailable(self) -> str:
+        """Reason why the arm cannot be trained on these data: it sets a larger size than there is; empty if it can."""
         size, batch = self.setting.train_size, self.setting.batch_size
-        if "train_size" in self.own and size is not None and size > self.available:
-            return f"needs {size} training images, {self.setting.dataset} has {self.available} beside validation"
+        if "train_size" in self.arm_fields and size is not None and size > self.available:
+            return f"needs {size} training images, {self.setting.dataset} has {self.available} without validation"
         images = size or self.available
-        if "batch_size" in self.own and batch is not None and batch > images:
-            return f"needs {batch} training images for a batch, {images} are trained on"
+        if "batch_size" in self.arm_fields and batch is not None and batch > images:
+            return f"needs {batch} training images for a batch, it has {images}"
         return ""
 
 
 class _Data:
-    """The datasets of one call, each loaded once."""
+    """The datasets of a run, each loaded once."""
 
     def __init__(self):
         self.loaded: dict[tuple, Dataset] = {}
 
     def of(self, setting: Setting) -> tuple[Dataset, int]:
-        """A setting's dataset, and its examples of the classes that are kept, beside validation. Raises what `load` raises."""
+        """A setting's dataset, and the number of examples of its classes without val. Raises `Misuse` and like `load`."""
         key = (setting.dataset, setting.image_size, setting.colour)
         if key not in self.loaded:
             self.loaded[key] = load(*key)
@@ -50,7 +50,7 @@ class _Data:
         unknown = [c for c in setting.classes or () if not 0 <= c < dataset.classes]
         if unknown:
             raise Misuse(
-                f"classes must lie between 0 and {dataset.classes - 1}, the last of {setting.dataset}: choose another DATASET. "
+                f"classes must be between 0 and {dataset.classes - 1}, the last of {setting.dataset}: choose another DATASET. "
                 f"Received: {', '.join(map(str, setting.classes))}"
             )
         if setting.classes:
@@ -59,55 +59,64 @@ class _Data:
 
 
 def resolve(experiment: Experiment, selected: Selected) -> tuple[Setting, dict[str, Resolved]]:
-    """The setting as far as the data allow, and what each arm is trained under; prepares the data's cache if need be.
+    """The setting with sizes limited to the data, and arm -> its setting and data. Loads the datasets.
 
-    A subset or a batch that is larger than the data is cut down to it, for all arms alike, unless the user asks for it.
+    A training size or batch size above the number of examples is reduced to it, for all arms alike, unless the user or the arm
+    sets it.
 
     Raises:
-        Misuse: classes that the data do not have, or what `dataset.load` raises.
+        Misuse: classes that the data do not have; or as `common.data.dataset.load`.
     """
     data = _Data()
     dataset, available = data.of(selected.setting)
     tails = {experiment.arm_setting(arm, selected.setting, selected).imbalance for arm in experiment.arms} - {1.0}
     if tails:
         available = min(largest_long_tail(_train(dataset, selected.setting), imbalance) for imbalance in tails)
-    setting = _fitted(selected.setting, available, selected.overrides)
+    setting = _limited(selected.setting, available, selected.overrides)
     if tails and setting.train_size is None:
         setting = setting.replace(train_size=available)
     resolved = {}
     for arm in experiment.arms:
         chosen = experiment.arm_setting(arm, setting, selected)
         dataset, available = data.of(chosen)
-        own = frozenset() if selected.smoke else frozenset(experiment.arms[arm]) - set(selected.overrides)
-        resolved[arm] = Resolved(_fitted(chosen, available, {*selected.overrides, *own}), dataset, available, own)
+        fields = frozenset() if selected.smoke else frozenset(experiment.arms[arm]) - set(selected.overrides)
+        limited = _limited(chosen, available, {*selected.overrides, *fields})
+        resolved[arm] = Resolved(limited, dataset, available, fields)
     return setting, resolved
 
 
 def _train(dataset: Dataset, setting: Setting) -> Split:
-    """The train split of the classes that are kept."""
-    return kept(dataset.split(Streams(0))[0], setting.classes)
+    """The train split, of the setting's classes alone."""
+    return select_classes(dataset.split(Streams(0))[0], setting.classes)
 
 
-def _fitted(setting: Setting, available: int, asked_for: Collection[str]) -> Setting:
-    """The setting, its share of the images as a number, with no larger subset and batch than there are examples."""
+def _limited(setting: Setting, available: int, fixed: Collection[str]) -> Setting:
+    """The setting with `train_size` as a number, and sizes of at most the available examples.
+
+    Args:
+        fixed: fields that are not limited.
+    """
     size, batch = setting.train_size, setting.batch_size
     if isinstance(size, float):
         size = max(round(size * available), 1)
-    if size is not None and "train_size" not in asked_for:
+    if size is not None and "train_size" not in fixed:
         size = min(size, available)
-    if batch is not None and "batch_size" not in asked_for:
+    if batch is not None and "batch_size" not in fixed:
         batch = min(batch, size or available)
     return setting.replace(train_size=size, batch_size=batch)
 
 
 def check(arm: Resolved) -> None:
-    """Raises `Misuse` for a subset or batch larger than the data, or a long tail for which a class has too few examples."""
+    """Raises `Misuse` for a user's training size or batch size above the number of examples, or a long tail that needs more.
+
+    Sizes that the arm sets do not raise; they give rows with the status unavailable.
+    """
     setting, available = arm.setting, arm.available
-    if arm.lack:
-        return  # its trials are unavailable, which their rows say
+    if arm.unavailable:
+        return
     if setting.train_size is not None and setting.train_size > available:
         raise Misuse(
-            f"train_size must be at most {available}, what {setting.dataset} has beside validation: TRAIN={available}. "
+            f"train_size must be at most {available}, the images of {setting.dataset} without validation: TRAIN={available}. "
             f"Received: {setting.train_size}"
         )
     most = setting.train_size or available

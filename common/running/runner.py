@@ -1,4 +1,4 @@
-"""Trials to worker processes: one trial at a time each, workers reused, what crashed tried once more."""
+"""`Runner`: trains trials in worker processes, and starts those whose worker died once more."""
 
 import contextlib
 import pathlib
@@ -19,32 +19,36 @@ from common.running.progress import Display
 from common.training.job import Job
 
 ATTEMPTS = 2
-"""Times a trial whose worker died is started within one call."""
+"""How often a trial is started in one run if its worker dies."""
 STALL_SECONDS = 900
-"""How long a trial may be silent before it is taken for dead."""
+"""Time limit for a trial reporting no progress."""
 TRIALS_PER_WORKER = 50
-"""After so many a worker is replaced: TensorFlow's runtime keeps 1 to 2 MB of every trial, outside of Python's reach."""
+"""Trials after which a worker is replaced, as TensorFlow's runtime leaks 1 to 2 MB with each."""
 POLL_SECONDS = 1.0
-"""Between two looks at trials that another call is running."""
+"""Seconds between two checks of trials that another run is training."""
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a call trains: on what, how many trials at a time, and what it keeps."""
+    """Options of a run that do not change its results."""
 
     devices: Devices
     jobs: int
+    """Number of trials at a time."""
     stall_seconds: float = STALL_SECONDS
     checkpoint_steps: int | None = None
+    """Updates between checkpoints within an epoch."""
     keep: bool = False
+    """Whether models are saved."""
     dry: bool = False
+    """Whether to print what would be trained, and train nothing."""
     debug: bool = False
-    """Whether trials are trained by the calling process; see `common.running.debugger`."""
+    """Whether to train in this process; see `common.running.debugger`."""
     cluster: Cluster | None = None
 
 
 class Runner:
-    """Runs trials and writes a row for each; a context manager, whose workers live until its end."""
+    """Trains trials in workers and writes their rows; a context manager, at whose end the workers are stopped."""
 
     def __init__(self, options: RunOptions, display: Display):
         self.options, self.display, self.cluster, self.round = options, display, options.cluster, 0
@@ -65,7 +69,11 @@ class Runner:
             _remove_empty(folder)
 
     def run(self, plan: Plan, trials: Sequence[Planned]) -> list[dict]:
-        """Run trials of a plan in order. Returns their rows. `KeyboardInterrupt` passes through."""
+        """Run trials of a plan in order. Returns their rows; a trial that another run has trained has none.
+
+        Raises:
+            Failure: the code has changed, workers cannot start, or another machine is lost.
+        """
         self.plan, self.locks = plan, TrialLocks(plan)
         rows: list[dict] = []
         waiting = list(trials)
@@ -73,12 +81,12 @@ class Runner:
             while waiting or any(worker.trial for worker in self.workers):
                 rows += self._assign(waiting)
                 self._kill_stalled()
-                rows += self._attend()
-                self.display.update([(w.trial, w.progress) for w in self.workers if w.trial], len(waiting))
+                rows += self._check_cluster()
+                self.display.update([(w.trial, w.progress) for w in self.workers if w.trial])
                 for key, _ in self.selector.select(timeout=0.2):
                     rows += self._listen(key.data, waiting)
         except BaseException:
-            for worker in self.workers:  # before the locks are given back
+            for worker in self.workers:  # before the trials are unlocked
                 worker.process.kill()
             raise
         finally:
@@ -87,9 +95,9 @@ class Runner:
         return rows
 
     def _assign(self, waiting: list[Planned]) -> list[dict]:
-        """Give every idle worker the next trial, starting workers while there is room. Returns rows that need none.
+        """Send the next trials to idle workers, and start workers while there are fewer than `jobs`.
 
-        A trial that another call is running is passed over, and looked at again when nothing else is left.
+        Trials that another run is training stay in `waiting`. Returns the rows of trials that cannot run on this machine.
         """
         rows = []
         for trial in list(waiting):
@@ -101,67 +109,79 @@ class Runner:
             waiting.remove(trial)
             if self.locks.done_elsewhere(trial):
                 self.locks.release(trial)
-                self.display.elsewhere(trial)
+                self.display.done_by_other_run(trial)
                 continue
-            reason = trial.lack or self.options.devices.lack(trial.setting.replicas, trial.setting.workers)
+            reason = trial.unavailable or self.options.devices.unavailable(trial.setting.replicas, trial.setting.workers)
             if reason:
                 rows.append(self._without_training(trial, "unavailable", reason))
                 continue
-            worker = next((w for w in idle if w.fits == trial.fits and w.given < TRIALS_PER_WORKER), None)
+            options = trial.start_options
+            worker = next((w for w in idle if w.start_options == options and w.sent < TRIALS_PER_WORKER), None)
             if self.cluster:
                 self.round += 1
-                told = {"fingerprint": trial.fingerprint, "variant": vars(trial.variant), "seed": trial.seed, "kind": trial.kind}
-                self.cluster.say(state="leads", round=self.round, fresh=worker is None, searching=self.plan.searching, **told)
-            worker = worker or self._start(trial.fits, idle)
-            if not (self.plan.files.state / trial.folder_name).exists():  # else it goes on, and so does its log
+                fields = {
+                    "fingerprint": trial.fingerprint,
+                    "variant": vars(trial.variant),
+                    "seed": trial.seed,
+                    "kind": trial.kind,
+                }
+                fresh, searching = worker is None, self.plan.searching
+                self.cluster.publish(state="leads", round=self.round, fresh=fresh, searching=searching, **fields)
+            worker = worker or self._start(options, idle)
+            if not (self.plan.files.state / trial.folder_name).exists():  # the log of a resumed trial is continued
                 self._log(trial).unlink(missing_ok=True)
-            worker.give(trial, self._job(trial))
+            worker.send(trial, self._job(trial))
             running = [w for w in self.workers if w.trial]
             worker.beside = 0
             for other in running:
                 other.beside = max(other.beside, len(running) - 1)
         if waiting and not any(w.trial for w in self.workers):
-            time.sleep(POLL_SECONDS)  # all that is left is being run by another call
+            time.sleep(POLL_SECONDS)  # another run is training all remaining trials
         return rows
 
-    def _start(self, fits: tuple[int, int, int, bool], idle: list[Worker]) -> Worker:
-        spent = [worker for worker in idle if worker.given >= TRIALS_PER_WORKER]
-        if spent or len(self.workers) >= self.options.jobs:
-            self._drop([*spent, *idle][0])
-        worker = Worker.start(fits, self.options.devices.take(fits[1] // fits[2]), self.plan.files.folder / "logs")
+    def _start(self, options: tuple[int, int, int, bool], idle: list[Worker]) -> Worker:
+        """Start a worker, in place of an idle one if there are `jobs` of them or one has had its last trial."""
+        used_up = [worker for worker in idle if worker.sent >= TRIALS_PER_WORKER]
+        if used_up or len(self.workers) >= self.options.jobs:
+            self._drop([*used_up, *idle][0])
+        worker = Worker.start(options, self.options.devices.take(options[1] // options[2]), self.plan.files.folder / "logs")
         self.workers.append(worker)
         self.selector.register(worker.process.stdout, selectors.EVENT_READ, worker)
         return worker
 
     def _kill_stalled(self) -> None:
         for worker in self.workers:
-            if worker.stalls(self.options.stall_seconds):
+            if worker.is_stalled(self.options.stall_seconds):
                 worker.process.kill()
 
-    def _attend(self) -> list[dict]:
-        """See to the other machines. Returns the row of a trial that failed on any. Raises `Failure` when one has ended."""
+    def _check_cluster(self) -> list[dict]:
+        """Read the messages of the other machines. Returns the row of a trial that failed on any of them.
+
+        Raises:
+            Failure: a machine has ended or is lost.
+        """
         if self.cluster is None:
             return []
         self.cluster.check()
         rows = []
         for worker in list(self.workers):
-            worker.refuse_slow_start()
-            reason = self.cluster.given_up(self.round)
+            worker.check_connection()
+            reason = self.cluster.round_failure(self.round)
             if reason is not None:
                 if worker.trial is not None:
                     rows.append(self._fail(worker.trial, reason, worker))
-                self._drop(worker)  # the machines' collectives may be out of step: the next trial begins with fresh workers
+                self._drop(worker)  # collective operations may be out of step, so the next trial gets new workers
         return rows
 
     def _job(self, trial: Planned) -> Job:
-        kept = self.plan.files.local("models", trial.entry, trial.seed, ".keras")
+        path = self.plan.files.local("models", trial.entry, trial.seed, ".keras")
         row = known_columns(trial, self.plan.experiment.name, self.plan.planner.origin)
         return job(
-            self.plan, trial, row, keep=kept if self.options.keep else None, checkpoint_steps=self.options.checkpoint_steps
+            self.plan, trial, row, keep=path if self.options.keep else None, checkpoint_steps=self.options.checkpoint_steps
         )
 
     def _listen(self, worker: Worker, waiting: list[Planned]) -> list[dict]:
-        """Act on a worker's events. Returns the rows that they completed."""
+        """Act on a worker's events. Returns the rows of trials that have ended."""
         events = worker.events()
         if events is None:
             return self._died(worker, waiting)
@@ -171,15 +191,15 @@ class Runner:
             if kind == "ready":
                 worker.ready = True
             elif kind == "progress" and "warning" in event:
-                self.display.say(event["warning"])
+                self.display.print_line(event["warning"])
             elif kind == "progress":
                 worker.progress = event
             elif kind == "changed":
                 raise Failure(event["reason"])
             elif kind in ("finished", "failed", "unavailable"):
                 if self.cluster and kind == "failed":
-                    self.cluster.give_up(self.round, event["reason"])
-                    break  # `_attend` goes on, when it is known whether another machine is the cause
+                    self.cluster.report_failure(self.round, event["reason"])
+                    break  # `_check_cluster` ends the trial once it is known whether another machine was lost
                 trial, worker.trial = worker.trial, None
                 if kind == "failed":
                     rows.append(self._fail(trial, event["reason"], worker))
@@ -192,6 +212,7 @@ class Runner:
         return rows
 
     def _finish(self, trial: Planned, beside: int | str) -> list[dict]:
+        """Write the row of a trained trial and delete its checkpoints. Returns the row in a list."""
         outcome = pending_outcome(self.plan, trial)
         if outcome is None:
             return [self._without_training(trial, "failed", "its outcome cannot be read: the disk may be full or failing")]
@@ -203,50 +224,57 @@ class Runner:
         return [outcome.row]
 
     def _fail(self, trial: Planned, reason: str, worker: Worker) -> dict:
-        """A `failed` row and its log; checkpoints stay, so that the next call goes on from them."""
+        """Write a `failed` row with the path of the log. Checkpoints stay, and the next run resumes from them."""
         self._keep_log(trial, worker)
         log = self._log(trial)
         return self._without_training(trial, "failed", f"{reason}; log: {log}" if log.exists() else reason, worker.beside)
 
     def _log(self, trial: Planned) -> pathlib.Path:
+        """Path of a trial's log."""
         return self.plan.files.local("logs", trial.entry, trial.seed, ".log")
 
     def _keep_log(self, trial: Planned, worker: Worker) -> None:
-        """Add what the trial has printed to its log; one that prints nothing has none."""
+        """Append the trial's output, if any, to its log."""
         log = self._log(trial)
         with contextlib.suppress(OSError):
             printed = worker.log.read_bytes()
-            if printed and worker.ready:  # before, it is what the start of TensorFlow has said
+            if printed and worker.ready:  # else it is output of TensorFlow's start
                 log.parent.mkdir(parents=True, exist_ok=True)
                 with log.open("ab") as file:
                     file.write(printed)
 
     def _without_training(self, trial: Planned, status: str, reason: str, beside: int | str = "") -> dict:
+        """Write and print the row of a trial without an outcome."""
         row = without_training(self.plan, trial, status, reason, beside)
         self.locks.release(trial)
         self.display.finished(row, self.plan.experiment.task.metric)
         return row
 
     def _died(self, worker: Worker, waiting: list[Planned]) -> list[dict]:
-        how = f"silent for {worker.stalled:g} s" if worker.stalled else worker.how_it_ended()
+        """Replace a dead worker; its trial waits for another, or has failed. Returns the row if it has."""
+        cause = f"no progress for {worker.stalled:g} s" if worker.stalled else worker.exit_cause()
         if self.cluster:
-            raise Failure(f"its worker died ({how}); the same command on all machines goes on from the last finished epochs")
+            raise Failure(
+                f"this machine's worker died ({cause}): run the same command on all machines, which resumes after the last "
+                "finished epoch"
+            )
         trial = worker.trial
         rows = []
-        if trial is not None and not worker.reached:
+        if trial is not None and not worker.delivered:
             waiting.insert(0, trial)
         elif trial is not None:
             self.attempts[trial.fingerprint] = self.attempts.get(trial.fingerprint, 0) + 1
             if self.attempts[trial.fingerprint] < ATTEMPTS:
                 self._keep_log(trial, worker)
-                self.display.say(f"{trial.entry} seed {trial.seed}: its worker died ({how}); trying once more")
+                self.display.print_line(f"{trial.entry} seed {trial.seed}: its worker died ({cause}); starting it once more")
                 waiting.insert(0, trial)
             else:
-                rows.append(self._fail(trial, f"its worker died {ATTEMPTS} times ({how})", worker))
+                rows.append(self._fail(trial, f"its worker died {ATTEMPTS} times ({cause})", worker))
         self._drop(worker)
         return rows
 
     def _drop(self, worker: Worker) -> None:
+        """Stop a worker and release its GPUs."""
         self.options.devices.free(worker.gpus)
         self.selector.unregister(worker.process.stdout)
         self.workers.remove(worker)
@@ -254,7 +282,11 @@ class Runner:
 
 
 def without_training(plan: Plan, trial: Planned, status: str, reason: str, beside: int | str = "") -> dict:
-    """Write the row of a trial that has no outcome. Returns it."""
+    """Write the row of a trial without an outcome. Returns it.
+
+    Args:
+        status: "failed" or "unavailable"; beside: a column, see `Worker`.
+    """
     row = known_columns(trial, plan.experiment.name, plan.planner.origin)
     row |= {"status": status, "reason": reason, "beside": beside}
     store.store(plan.files, store.Outcome(row=row), list(plan.experiment.arms))
@@ -262,17 +294,17 @@ def without_training(plan: Plan, trial: Planned, status: str, reason: str, besid
 
 
 def _remove_empty(folder: pathlib.Path) -> None:
-    with contextlib.suppress(OSError):  # it is not empty, or another call was faster
+    with contextlib.suppress(OSError):  # not empty, or deleted by another run
         folder.rmdir()
 
 
 def pending_outcome(plan: Plan, trial: Planned) -> store.Outcome | None:
-    """The outcome that a trial left when the parent was killed before it could write the row; None where there is none."""
+    """The outcome of a trial whose row was not yet written when the main process was killed; None if there is none."""
     return store.load_outcome(plan.files.state / trial.folder_name)
 
 
 def collect_pending(plan: Plan) -> None:
-    """Write the rows of trials that ended while nobody was there to write them."""
+    """Write the rows of trials that ended after the main process was killed."""
     for trial in plan.missing():
         outcome = pending_outcome(plan, trial)
         if outcome is not None:

@@ -1,7 +1,7 @@
-"""Reads an experiment's script without Keras, so that the command line answers at once.
+"""Reads the declaration of an experiment's script without importing Keras, which takes seconds.
 
-While a script is loaded only for what it declares, Keras and the modules of ours that import it are placeholders; the
-workers import the real ones. What is wrong with a script is one line.
+Keras and the modules of the project that import it are replaced by placeholders; only workers import the real ones. Errors in a
+script are raised as `Misuse` with one line.
 """
 
 import ast
@@ -32,20 +32,20 @@ OPERATORS = (
     *("add", "sub", "mul", "matmul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor", "lshift", "rshift"),
     *("neg", "pos", "abs", "invert", "lt", "le", "gt", "ge", "getitem"),
 )
-"""What can be done with a placeholder: the result is one, too."""
+"""Operators whose result with a placeholder is a placeholder."""
 CONVERSIONS = ("bool", "int", "float", "complex", "index", "iter", "len", "contains")
-"""What needs a value, which a placeholder has not."""
+"""Operations that need a value, and fail with a placeholder."""
 
 
 class _Placeholder(types.ModuleType):
-    """Stands for a module, for anything in it, and for what is computed with that."""
+    """Stands for a module, its attributes, and results computed with them."""
 
     __path__: tuple = ()
-    __array_ufunc__ = None  # NumPy leaves arithmetic to it
+    __array_ufunc__ = None  # NumPy then leaves operators to this class
 
     def __getattr__(self, name: str):
         if name.startswith("__"):
-            raise AttributeError(f"{self.__name__}.{name} is not known here: a script is read without Keras")
+            raise AttributeError(f"{self.__name__}.{name} is unknown: a script is read without Keras")
         return _Placeholder(f"{self.__name__}.{name}")
 
     def __call__(self, *_, **__):
@@ -62,8 +62,8 @@ class _Placeholder(types.ModuleType):
 
     def _without_value(self, *_):
         raise Misuse(
-            "a script is read without Keras, TensorFlow, scikit-learn and SciPy, so that what they compute is known inside of "
-            f"train alone: move it there. Received: the value of {self.__name__}"
+            "a script is read without Keras, TensorFlow, scikit-learn and SciPy, so their values can only be used within train: "
+            f"move the line there. Received: the value of {self.__name__}"
         )
 
     def _computed(self, *_):
@@ -78,6 +78,8 @@ for _name in CONVERSIONS:
 
 
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Imports the slow modules as placeholders."""
+
     def find_spec(self, fullname, path=None, target=None):
         first, _, rest = fullname.partition(".")
         if first in SLOW or (first == "common" and rest.partition(".")[0] in NEED_KERAS):
@@ -93,7 +95,7 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 @contextlib.contextmanager
 def placeholders() -> Iterator[None]:
-    """Within: the slow modules are placeholders. Afterwards imports find the real ones again."""
+    """Context manager in which the slow modules are imported as placeholders."""
     finder = _Finder()
     sys.meta_path.insert(0, finder)
     try:
@@ -109,20 +111,20 @@ def placeholders() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _paths_of_a_worker() -> Iterator[None]:
-    """Within: modules are looked for where workers do, neither in the user's folder nor in those of PYTHONPATH."""
-    kept, cut = list(sys.path), {"", os.getcwd(), *os.environ.get("PYTHONPATH", "").split(os.pathsep)} - {str(PROJECT)}
-    sys.path[:] = [str(PROJECT), *(folder for folder in kept if folder not in cut)]
+    """Context manager in which `sys.path` is that of a worker, without the current folder and PYTHONPATH."""
+    before, removed = list(sys.path), {"", os.getcwd(), *os.environ.get("PYTHONPATH", "").split(os.pathsep)} - {str(PROJECT)}
+    sys.path[:] = [str(PROJECT), *(folder for folder in before if folder not in removed)]
     try:
         yield
     finally:
-        sys.path[:] = kept
+        sys.path[:] = before
 
 
-def declared(path: pathlib.Path) -> Experiment:
-    """The `Experiment` that a script declares, its models and optimizers being placeholders.
+def read_script(path: pathlib.Path) -> Experiment:
+    """The `Experiment` that a script declares, read without Keras.
 
     Raises:
-        Misuse: the script cannot be read, declares none, or its `train` returns nothing; names the line.
+        Misuse: the script cannot be imported, declares no experiment, or its `train` returns nothing.
     """
     with placeholders(), _paths_of_a_worker():
         spec = importlib.util.spec_from_file_location(path.stem, path)
@@ -130,13 +132,13 @@ def declared(path: pathlib.Path) -> Experiment:
         try:
             spec.loader.exec_module(module)
         except (Exception, SystemExit) as error:
-            said = reason(error, path)
-            raise Misuse(said if said.startswith(f"{path.stem}: ") else f"{path.stem}: {said}") from error
+            message = reason(error, path)
+            raise Misuse(message if message.startswith(f"{path.stem}: ") else f"{path.stem}: {message}") from error
     experiment = vars(module).get("experiment")
     if not isinstance(experiment, Experiment):
         received = "no such name" if experiment is None else type(experiment).__name__
         raise Misuse(
-            f"{path.stem}: a script declares its Experiment under the name experiment: experiment = Experiment(train, …). "
+            f"{path.stem}: a script must declare its Experiment by the name experiment: experiment = Experiment(train, …). "
             f"Received: {received}"
         )
     if experiment.path != path.resolve():
@@ -146,17 +148,21 @@ def declared(path: pathlib.Path) -> Experiment:
 
 
 def refuse_shared_numbers(paths: Sequence[pathlib.Path], number: str | None = None) -> None:
-    """Raises `Misuse` where two scripts have one number: a given one, or any."""
+    """Raises `Misuse` if two scripts have the same number.
+
+    Args:
+        number: the number to check; by default all.
+    """
     by_number: dict[str, list[str]] = {}
     for path in paths:
         by_number.setdefault(number_of(path), []).append(path.name)
     for shared, names in by_number.items():
         if len(names) > 1 and number in (None, shared):
-            raise Misuse(f"each experiment needs a number of its own: rename all but one. Received: {', '.join(names)}")
+            raise Misuse(f"the numbers of experiments must be unique: rename all but one. Received: {', '.join(names)}")
 
 
 def number_of(path: pathlib.Path) -> str:
-    """The number of a script, by its name, in two digits."""
+    """The two-digit number in a script's name."""
     return two_digits(path.stem.split("_")[1])
 
 

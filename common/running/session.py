@@ -1,4 +1,4 @@
-"""The training of one call: what is missing is announced, and handed to the runner unless the call is a dry run."""
+"""`Session`: the training of a run. It prints which trials are missing and, unless the run is a dry one, trains them."""
 
 import contextlib
 from collections.abc import Sequence
@@ -7,31 +7,31 @@ from common.errors import Failure
 from common.machine import lacks_bfloat16
 from common.rows import schema, store
 from common.running.debugger import Debugger
+from common.running.environment import reported_variables
 from common.running.locks import one_kind
 from common.running.plan import Plan, Planned, Planner
 from common.running.progress import Display
 from common.running.runner import Runner, RunOptions, collect_pending
-from common.running.surroundings import said
 from common.setting import Setting
 from common.text import duration, size
 
 ALWAYS_SHOWN = ("epochs", "batch_size", "train_size", "precision", "threads", "replicas")
-"""Fields of a setting that a call prints even where they have their defaults."""
+"""Fields of the setting that are printed even if they have their defaults."""
 
 
 class DryRunEnds(Exception):
-    """A dry run has announced what it would train next."""
+    """Ends a dry run, after it has printed what it would train next."""
 
 
 class Session:
-    """The training of one call; a context manager. The runner and the display begin with the first trial."""
+    """The training of a run; a context manager. Runner and display are started with the first trial."""
 
     def __init__(self, planner: Planner, options: RunOptions):
         self.planner, self.options = planner, options
         self.stack = contextlib.ExitStack()
         self.runner: Runner | Debugger | None = None
         self.display: Display | None = None
-        self.announcements = self.failed = self.tried = 0
+        self.announcements = self.failed = self.attempted = 0
 
     def __enter__(self) -> "Session":
         if not self.options.dry:
@@ -42,27 +42,32 @@ class Session:
         self.stack.__exit__(*error)
 
     def prepare(self, plan: Plan) -> list[Planned]:
-        """Bring a plan's files up to date, unless the call is a dry run. Returns its missing trials; all where it debugs."""
+        """Update a plan's files, unless the run is a dry one. Returns the missing trials; all with DEBUG=1.
+
+        Stale rows, and those of unfinished seeds from another kind of processor, are moved to other files; rows of trials that
+        ended after the main process was killed are written.
+        """
         if not self.options.dry:
             _set_aside_stale(plan)
             collect_pending(plan)
         if self.options.debug:
             return list(plan.trials)
         missing = plan.missing()
-        _start_seeds_again(plan, dry=self.options.dry)
+        _set_aside_other_kinds(plan, dry=self.options.dry)
         return missing
 
     def announce(
         self, plan: Plan, trials: Sequence[Planned], then: Plan | None = None, *, more: int = 0, notes: Sequence[str] = ()
     ) -> None:
-        """Print what is to run and what it will cost, after some notes.
+        """Print the number of trials to run with an estimate of time and disk space, and at first the setting.
 
         Args:
-            then: a plan that follows a search.
-            more: trials of that search which are not known yet, at most.
+            then: the plan of the trials after a search.
+            more: largest number of further trials of the search, which depend on the first ones.
+            notes: lines to print before.
 
         Raises:
-            DryRunEnds: after that, if the call is a dry run.
+            DryRunEnds: after printing, if the run is a dry one.
         """
         if not self.announcements:
             self._print_setting()
@@ -76,15 +81,15 @@ class Session:
             count = f"{len(trials)} of {len(plan.trials)} {'search ' if plan.searching else ''}trials to run"
         else:
             further = f", up to {more} more for the best of them" if more else ""
-            count = f"{len(trials)} search trials to run{further}, then at most {len(then.trials)} of the result"
+            count = f"{len(trials)} search trials to run{further}, then at most {len(then.trials)} with the chosen values"
             afterwards, more_disk, _ = then.estimate(then.trials, self.options.jobs)
             seconds, disk = seconds * (1 + more / len(trials)) + afterwards, disk + more_disk
         at_a_time = min(self.options.jobs, len(trials))
         cost = f", about {duration(seconds)} ({basis}) with {at_a_time} at a time, {size(disk)} of disk" if trials else ""
         print(count + cost, flush=True)
         planned = [*trials, *(then.missing() if then else ())]
-        for entry, lack in {trial.entry: trial.lack for trial in planned if trial.lack}.items():
-            print(f"{entry} cannot run: it {lack}")
+        for entry, reason in {trial.entry: trial.unavailable for trial in planned if trial.unavailable}.items():
+            print(f"{entry} cannot run: it {reason}")
         bfloat16 = any(t.setting.precision == "mixed_bfloat16" for t in trials)
         if bfloat16 and not self.options.devices.names and lacks_bfloat16():
             print("this processor has no bfloat16 instructions (AVX512_BF16 or AMX): mixed_bfloat16 will be slower than float32")
@@ -92,24 +97,27 @@ class Session:
             raise DryRunEnds
 
     def train(self, plan: Plan, trials: Sequence[Planned]) -> list[dict]:
-        """Train the given trials of a plan. Returns their rows; a trial that another call has trained has none."""
+        """Train the given trials of a plan. Returns their rows; a trial that another run has trained has none."""
         if not trials:
             return []
         if self.runner is None:
             self.display = self.stack.enter_context(Display(plain=self.options.debug))
             kind = Debugger if self.options.debug else Runner
             self.runner = self.stack.enter_context(kind(self.options, self.display))
-        self.display.expect(len(trials))
+        self.display.add_to_total(len(trials))
         rows = self.runner.run(plan, trials)
         self.failed += sum(row["status"] == "failed" for row in rows)
-        self.tried += len(trials)
+        self.attempted += len(trials)
         return rows
 
     def train_search(self, plan: Plan, then: Plan | None, more: int = 0) -> None:
-        """Train the missing trials of a search. For the other arguments see `announce`.
+        """Train the missing trials of a search.
+
+        Args:
+            then, more: see `announce`.
 
         Raises:
-            Failure: a trial failed or cannot run here, so that nothing can be chosen.
+            Failure: a trial failed or cannot run on this machine, so that no values can be chosen.
             DryRunEnds: see `announce`.
         """
         missing = self.prepare(plan)
@@ -120,14 +128,17 @@ class Session:
         self.check()
         reasons = [row["reason"] for row in rows if row["status"] not in schema.FINAL]
         if reasons:
-            raise Failure(f"{len(reasons)} search trials cannot run here: {reasons[0]}")
+            raise Failure(f"{len(reasons)} search trials cannot run on this machine: {reasons[0]}")
 
     def check(self) -> None:
         """Raises `Failure` if any trial has failed."""
         if self.failed:
-            raise Failure(f"{self.failed} of {self.tried} trials failed, see the lines above; the same command tries them again")
+            raise Failure(
+                f"{self.failed} of {self.attempted} trials failed, see the lines above: the same command starts them again"
+            )
 
     def _print_setting(self) -> None:
+        """Print the experiment's question, the setting, the data and the environment variables that matter."""
         experiment, setting = self.planner.experiment, self.planner.setting
         shown = {n: v for n, v in vars(setting).items() if n in ALWAYS_SHOWN or v != getattr(Setting, n, None)}
         for name in ("batch_size", "train_size"):
@@ -136,29 +147,31 @@ class Session:
                 shown[name] = f"{getattr(setting, name)} (as many as the data allow)"
         listed = [f"{name} {value}" for name, value in shown.items() if value is not None and name != "dataset"]
         print(f"{experiment.name}: {experiment.question}")
-        # commands/all.py reads where the rows are from the end of this line.
+        # commands/all.py reads the path of the rows from the end of this line.
         name = self.planner.selected.name
         print(f"{name}, {setting.dataset}: {', '.join(listed)}; rows in {self.planner.files.rows}")
         for about in dict.fromkeys(arm.dataset.about() for arm in self.planner.resolved.values()):
             print(f"data: {about}")
-        if line := said():
+        if line := reported_variables():
             print(line)
 
 
-def _start_seeds_again(plan: Plan, *, dry: bool) -> None:
-    """Say which seeds were begun on another kind of processor, and set their rows aside unless the call is a dry run."""
+def _set_aside_other_kinds(plan: Plan, *, dry: bool) -> None:
+    """Print which seeds were started on another kind of processor and, unless the run is dry, move their rows to another file."""
     rows = plan.of_another_kind()
     if rows:
         seeds = sorted({int(row["seed"]) for row in rows})
         kinds = " and ".join(sorted({row["kind"] or "an unknown one" for row in rows}))
         which = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
-        aside = "" if dry else f"; {len(rows)} rows moved to {store.supersede(plan.files, rows)}"
-        print(f"{which} of another kind of processor ({kinds}; here {plan.planner.kind}): trained whole again{aside}")
+        moved = "" if dry else f"; {len(rows)} rows moved to {store.supersede(plan.files, rows)}"
+        kind = plan.planner.kind
+        print(f"{which} started on another kind of processor ({kinds}; this one: {kind}): all arms are trained again{moved}")
 
 
 def _set_aside_stale(plan: Plan) -> None:
+    """Move stale rows to another file, and delete stale checkpoints."""
     stale = plan.stale()
     if stale:
         path = store.supersede(plan.files, stale)
-        print(f"{len(stale)} rows of an earlier code, setting or data moved to {path}")
+        print(f"{len(stale)} rows of earlier code, settings or data moved to {path}")
     plan.clear_stale_state()

@@ -1,9 +1,9 @@
-"""One process, one device: takes trials as JSON lines on stdin, hands back events as JSON lines on stdout.
+"""The program of a worker process: receives jobs as JSON lines on stdin, and sends events as JSON lines on stdout.
 
-A trial's outcome is first written into its own folder, then announced; the parent alone writes rows. The worker ends when
-its parent does, because then its stdin does, also while TensorFlow is still being imported. On Linux the kernel sees to it
-as well: TensorFlow holds Python's lock while it waits for other machines. What a trial prints is in the worker's log, which
-begins anew with each trial; nothing can be read from a terminal here.
+A trial's outcome is written to its folder before the event `finished` is sent; only the main process writes rows. When the main
+process ends, stdin is closed and the worker exits. On Linux the kernel also kills it, since TensorFlow holds Python's global
+interpreter lock while it waits for other machines. Output of a trial goes to the worker's log, which is cleared with each trial.
+Trials cannot read from the terminal.
 """
 
 import bdb
@@ -23,31 +23,31 @@ from common.rows import store
 from common.running.reasons import reason
 from common.training.job import Job
 
-NO_TERMINAL = "breakpoints and input() need a terminal, which a trial has under DEBUG=1: make exp-NN DEBUG=1 ARMS=… SEEDS=1"
+NO_TERMINAL = "breakpoints and input() need a terminal, which trials only have with DEBUG=1: make exp-NN DEBUG=1 ARMS=… SEEDS=1"
 PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
     with contextlib.suppress(OSError, AttributeError):  # not Linux
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is sent to all processes; the main process handles it
     events = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # whatever a library prints goes to the log
-    faulthandler.enable()  # so does where a crash within a library began
-    given = os.fdopen(os.dup(0))
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # a script that reads its input would take the next trial
+    os.dup2(2, 1)  # output of trials and libraries goes to the log
+    faulthandler.enable()  # as do tracebacks of crashes within libraries
+    lines = os.fdopen(os.dup(0))
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # so that a script that reads stdin does not read the next job
     sys.breakpointhook = _refuse_breakpoint
     jobs: queue.Queue[Job] = queue.Queue()
 
     def listen():
-        for line in given:
+        for line in lines:
             jobs.put(Job.from_json(line))
-        os._exit(0)  # the parent has ended: nothing that is not yet saved can be of use
+        os._exit(0)  # the main process has ended
 
     threading.Thread(target=listen, daemon=True).start()
     threads, replicas, workers, deterministic = map(int, sys.argv[1:])
 
-    from common.training import execution  # only now: it imports TensorFlow, which takes seconds
+    from common.training import execution  # imports TensorFlow, which takes seconds
 
     strategy = execution.start(threads, replicas, workers, bool(deterministic))
 
@@ -57,7 +57,7 @@ def main() -> None:
     send(event="ready")
     while True:
         job = jobs.get()
-        os.ftruncate(2, 0)  # the log is of one trial alone
+        os.ftruncate(2, 0)  # the log is that of one trial
         os.lseek(2, 0, os.SEEK_SET)
         try:
             outcome = execution.run_trial(job, strategy, lambda **progress: send(event="progress", **progress))

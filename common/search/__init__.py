@@ -1,1 +1,1 @@
-"""Which values each arm is trained with: grids and the oracles of keras-tuner. Sits above running."""
+"""Hyperparameter search: grids and keras-tuner. May import running and what running may import."""

@@ -1,7 +1,7 @@
-"""A real search: keras-tuner's oracles propose an arm's points and are told how they did; our runner trains them.
+"""Searches with the oracles of keras-tuner: they propose the points of an arm, `Runner` trains them.
 
-Nothing of a search is kept but its trials' rows. A killed one is played again from them: each oracle is asked and told in an
-order that depends on no clock, so it proposes the same points.
+Only the rows of a search are stored. A resumed search replays them: an oracle is asked for points and told their scores in a
+fixed order, so it proposes the same points again.
 """
 
 import contextlib
@@ -20,24 +20,25 @@ from common.search.grid import FIRST_SEED, Score
 from common.tasks import Task, classification
 
 AHEAD = 2
-"""Points that a model-based oracle is asked for before it is told: a constant, so that its points depend on no machine."""
+"""Points that a model-based oracle proposes at a time. A constant, so that the points do not depend on the number of jobs."""
 
 
 @dataclass
 class Point:
-    """A proposal of an oracle, or (number 0) the values of someone who does not tune."""
+    """A point proposed by an oracle or, as number 0, the default values."""
 
     number: int
     values: dict
     epochs: int
     trial: object = None
-    """keras-tuner's own object."""
+    """keras-tuner's trial; None once its score is reported."""
     row: dict | None = None
+    """The trained row, if there is one."""
 
 
 @dataclass
 class Searcher:
-    """One arm's search in one sweep."""
+    """The search of one arm in one sweep (repetition)."""
 
     experiment: str
     arm: str
@@ -45,12 +46,12 @@ class Searcher:
     tuner: str
     sweep: int
     epochs: int
-    """Of a whole training."""
+    """Epochs of a full training."""
     count: int
-    """The budget is so many whole trainings."""
+    """The budget, in full trainings."""
     task: Task = classification
-    given: dict = field(default_factory=dict)
-    """Values of other arguments, which it does not vary."""
+    fixed: dict = field(default_factory=dict)
+    """Values of other arguments, which the search does not vary."""
     points: list[Point] = field(default_factory=list)
     finished: bool = False
 
@@ -63,12 +64,12 @@ class Searcher:
         self.points.append(Point(0, space.defaults(self.space), self.epochs))
 
     def ask(self) -> None:
-        """Take the next points from the oracle, if all that it proposed so far have been told."""
+        """Get the next points from the oracle, if all earlier ones have rows."""
         if self.finished or any(point.row is None for point in self.points[1:]):
             return
         ahead = AHEAD if self.tuner in ("bayesian", "hyperband") else self.count
         for i in range(ahead):
-            with warnings.catch_warnings(action="ignore"):  # of the fit of a Gaussian process
+            with warnings.catch_warnings(action="ignore"):  # from fitting a Gaussian process
                 trial = self.oracle.create_trial(f"tuner{i}")
             if trial.status != "RUNNING":
                 self.finished = trial.status == "STOPPED"
@@ -82,11 +83,16 @@ class Searcher:
             self.points.append(point)
 
     def variant(self, point: Point) -> Variant:
+        """The variant that trains a point."""
         fewer = point.epochs if point.epochs != self.epochs else None
-        return Variant.tried(self.arm, point.values, fewer, given=self.given)
+        return Variant.search_point(self.arm, point.values, fewer, fixed=self.fixed)
 
     def tell(self, rows: dict[tuple[str, str, int], dict]) -> None:
-        """Hand over what is known, in the order of the points, as far as it is known without a gap."""
+        """Report the scores of the proposed points to the oracle, in their order, once all have rows.
+
+        Args:
+            rows: (arm, point, seed) -> row.
+        """
         for point in self.points:
             row = rows.get((self.arm, self.variant(point).point, self.seed))
             if point.row is None and row is not None:
@@ -96,47 +102,51 @@ class Searcher:
             return
         for point in ready:
             score = Score.of([point.row], self.task).value
-            # An infinite one would spoil the fit of all others; one that is NaN counts as a failure.
+            # NaN counts as a failed trial. An infinite score would make the oracle's model useless.
             self.oracle.update_trial(point.trial.trial_id, {"score": score if math.isfinite(score) else math.nan})
             point.trial.status = "COMPLETED"
             self.oracle.end_trial(point.trial)
             point.trial = None
 
     def best(self) -> Point:
-        """Of the points trained for a whole training, the untuned one included; of equals the first."""
+        """The best point among those with a full training, the default values included; of ties the first."""
         whole = [point for point in self.points if point.row is not None and point.epochs == self.epochs]
         return max(whole, key=lambda point: Score.of([point.row], self.task).rank)
 
 
 def _plain(entry: space.Range | space.Choice, value):
-    """A proposed value as it is trained, rounded as in a grid."""
+    """The value to train with: that of keras-tuner, rounded like the values of a grid."""
     return entry.at(entry.place(value)) if isinstance(entry, space.Range) else entry.values[value]
 
 
 @contextlib.contextmanager
-def _keras_as_it_came() -> Iterator[None]:
-    """Within: Keras is imported without the user's settings, which may name a backend that is not installed."""
-    kept = {name: os.environ.get(name) for name in ("KERAS_BACKEND", "KERAS_HOME")}
+def _default_keras() -> Iterator[None]:
+    """Context manager in which Keras is imported with its defaults: the user's keras.json may name a missing backend."""
+    before = {name: os.environ.get(name) for name in ("KERAS_BACKEND", "KERAS_HOME")}
     with tempfile.TemporaryDirectory() as folder:
         os.environ.update(KERAS_BACKEND="tensorflow", KERAS_HOME=folder)
         try:
             yield
         finally:
-            for name, value in kept.items():
+            for name, value in before.items():
                 os.environ.pop(name)
                 os.environ.update({name: value} if value is not None else {})
 
 
 def make_oracle(searcher: Searcher):
-    """The keras-tuner oracle of a search. Its seed is a hash: keras-tuner takes 0 for none, and draws with seed, seed + 1, …"""
+    """The keras-tuner oracle of a search.
+
+    Its seed is a hash, since keras-tuner draws with seed, seed + 1, …, which must not overlap between sweeps; it is not 0, which
+    keras-tuner takes as unset.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with quiet_stderr(), _keras_as_it_came():
+    with quiet_stderr(), _default_keras():
         import keras_tuner
         from keras_tuner import oracles
 
     known = keras_tuner.HyperParameters()
     for name, entry in searcher.space.items():
-        if isinstance(entry, space.Choice):  # by position: keras-tuner wants values of one kind, and takes a bool for an int
+        if isinstance(entry, space.Choice):  # by position, as keras-tuner needs values of one type and turns bool into int
             known.Choice(name, list(range(len(entry.values))))
         else:
             make = known.Int if entry.whole else known.Float
@@ -152,7 +162,7 @@ def make_oracle(searcher: Searcher):
     }
     if searcher.tuner == "hyperband":
         return oracles.HyperbandOracle(max_epochs=searcher.epochs, hyperband_iterations=10**6, **options)
-    if searcher.tuner == "bayesian":  # keras-tuner begins with 3 random points a dimension, which may be all there are
+    if searcher.tuner == "bayesian":  # keras-tuner's default is 3 random points per dimension, which may be the whole budget
         random = max(2, min(3 * len(searcher.space), searcher.count // 3))
         return oracles.BayesianOptimizationOracle(max_trials=searcher.count, num_initial_points=random, **options)
     if searcher.tuner == "random":
@@ -160,11 +170,11 @@ def make_oracle(searcher: Searcher):
 
     from scipy.stats import qmc
 
-    # Scrambled by the sweep alone: every arm gets the same points, mapped to its space.
+    # Scrambled with the sweep's seed, so all arms get the same points, mapped to their spaces.
     places = qmc.Halton(len(searcher.space), scramble=True, rng=seed).random(searcher.count)
 
     class Halton(keras_tuner.Oracle):
-        """Points that fill the space evenly (Halton 1960, scrambled: Owen 2017)."""
+        """Quasi-random points (Halton 1960, scrambled as in Owen 2017)."""
 
         def populate_space(self, trial_id):
             place = dict(zip(searcher.space, places[len(self.trials)], strict=True))

@@ -1,4 +1,4 @@
-"""A search with keras-tuner of all arms, in so many independent repetitions, and the files of what it tried and found."""
+"""`Sweep`: the search of several arms with keras-tuner, repeated independently, and the files of its points and results."""
 
 import contextlib
 import csv
@@ -13,18 +13,19 @@ from common.files import write_atomic
 from common.rows import schema
 from common.rows.points import FIRST, LAST, read_table
 from common.running.plan import Plan, Variant
-from common.search.grid import Found, Score
+from common.search.grid import Score, SearchResult
 from common.search.oracles import Point, Searcher
 from common.text import listed
 
 
 class Sweep:
-    """The searches of some arms, in so many independent repetitions.
+    """The searches of several arms, each repeated independently.
 
     Args:
-        spaces, tuner: of each of these arms. count: points of each; sweeps: repetitions; epochs: of a whole training.
-        given: values of other arguments of each arm, that a search before this one has found.
-        known: the spaces of all arms that are searched, whose points of earlier sweeps stay in the table.
+        spaces, tuner: of each arm.
+        count: points per arm; sweeps: repetitions; epochs: arm -> epochs of a full training.
+        fixed: arm -> values of other arguments, which the search does not vary.
+        known: arm -> space of all searched arms of the experiment, whose points from earlier sweeps stay in the table.
     """
 
     def __init__(
@@ -36,24 +37,24 @@ class Sweep:
         count: int,
         sweeps: int,
         epochs: dict[str, int],
-        given: dict[str, dict],
+        fixed: dict[str, dict],
         known: dict[str, space.Space],
     ):
-        self.experiment, self.spaces, self.tuner, self.given, self.known = experiment, spaces, tuner, given, known
+        self.experiment, self.spaces, self.tuner, self.fixed, self.known = experiment, spaces, tuner, fixed, known
         self.count, self.sweeps, self.epochs = count, sweeps, epochs
         self.restart()
 
     def restart(self) -> None:
-        """Forget what the oracles were told: those rows have given way to others."""
+        """Make new oracles, since rows that were reported to the old ones have been replaced."""
         name, task = self.experiment.name, self.experiment.task
         self.searchers = [
-            Searcher(name, arm, self.spaces[arm], tuner, sweep, self.epochs[arm], self.count, task, self.given[arm])
+            Searcher(name, arm, self.spaces[arm], tuner, sweep, self.epochs[arm], self.count, task, self.fixed[arm])
             for sweep in range(self.sweeps)
             for arm, tuner in self.tuner.items()
         ]
 
     def trials(self) -> list[tuple[Variant, int]]:
-        """All that has been proposed so far, after asking for what can be asked; sweep by sweep, the arms interleaved."""
+        """Variant and seed of all points proposed so far, after asking for the next ones; by sweep, the arms interleaved."""
         for searcher in self.searchers:
             searcher.ask()
         longest = max(len(searcher.points) for searcher in self.searchers)
@@ -67,54 +68,58 @@ class Sweep:
         return list({(variant.entry, seed): (variant, seed) for variant, seed in ordered}.values())
 
     def tell(self, plan: Plan) -> bool:
-        """Hand the rows there are to the oracles. Returns whether they will propose more."""
+        """Report the plan's rows to the oracles. Returns whether any may propose further points."""
         rows = {(row["arm"], row["point"], int(row["seed"])): row for row in plan.rows()}
         for searcher in self.searchers:
             searcher.tell(rows)
         return not all(searcher.finished for searcher in self.searchers)
 
-    def found(self) -> dict[str, Found]:
-        """The best values of each arm over all sweeps."""
-        found = {}
-        for arm in dict.fromkeys(searcher.arm for searcher in self.searchers):
-            best = self._best(arm)
-            found[arm] = Found(best.values, self._how(arm))
-        return found
+    def results(self) -> dict[str, SearchResult]:
+        """Arm -> its best values over all sweeps."""
+        arms = dict.fromkeys(searcher.arm for searcher in self.searchers)
+        return {arm: SearchResult(self._best(arm).values, self._how(arm)) for arm in arms}
 
     def _best(self, arm: str) -> Point:
-        own = [searcher.best() for searcher in self.searchers if searcher.arm == arm]
-        return max(own, key=lambda point: Score.of([point.row], self.experiment.task).rank)
+        """The best point of an arm over all sweeps."""
+        points = [searcher.best() for searcher in self.searchers if searcher.arm == arm]
+        return max(points, key=lambda point: Score.of([point.row], self.experiment.task).rank)
 
     def _how(self, arm: str) -> str:
+        """The text of the column `tuning`."""
         return f"{self.tuner[arm]}, {self.count} points" + (f", {self.sweeps} sweeps" if self.sweeps > 1 else "")
 
     def summary(self) -> list[str]:
-        """A line per arm, the best first; one whose optimum lies at the edge of its range has no rank."""
-        found = self.found()
-        scores = {arm: Score.of([self._best(arm).row], self.experiment.task) for arm in found}
-        edges = {arm: space.at_edges(self.spaces[arm], found[arm].values) for arm in found}
+        """A line per arm, the best first. An arm whose best value is at the edge of its range has no rank."""
+        results = self.results()
+        scores = {arm: Score.of([self._best(arm).row], self.experiment.task) for arm in results}
+        edges = {arm: space.at_edges(self.spaces[arm], results[arm].values) for arm in results}
         lines, rank, metric = [], 0, self.experiment.task.metric
-        width = max(map(len, found))
-        for arm in sorted(found, key=lambda arm: scores[arm].rank, reverse=True):
+        width = max(map(len, results))
+        for arm in sorted(results, key=lambda arm: scores[arm].rank, reverse=True):
             rank += not edges[arm]
             place = f"under-searched: {', '.join(edges[arm])} at the edge of its range" if edges[arm] else f"rank {rank}"
-            lines.append(f"{arm:<{width}}  best val {metric} {abs(scores[arm].value):.4f}, {listed(found[arm].values)}; {place}")
+            lines.append(
+                f"{arm:<{width}}  best val {metric} {abs(scores[arm].value):.4f}, {listed(results[arm].values)}; {place}"
+            )
         return lines
 
     # --- files ---
 
     def write_table(self, files: schema.Files) -> pathlib.Path:
-        """`sweep_NN_….csv`: a row per point that has been trained. Those of other arms and tuners stay while their space does."""
+        """Write `sweep_NN_….csv`, a row per trained point. Returns its path.
+
+        Rows of other arms and tuners stay if their space is unchanged.
+        """
         path = files.points
         names = list(dict.fromkeys(name for searcher in self.searchers for name in searcher.space))
-        hashes = {arm: space.space_hash(own) for arm, own in self.known.items()}
-        kept = [
+        hashes = {arm: space.space_hash(entries) for arm, entries in self.known.items()}
+        earlier = [
             row
             for row in read_table(path)
             if self.tuner.get(row["arm"]) != row["tuner"] and hashes.get(row["arm"]) == row["search"]
         ]
-        names += [name for row in kept for name in row if name not in (*names, *FIRST, *LAST)]
-        rows = [*kept, *(self._row(s, p) for s in self.searchers for p in s.points if p.row is not None)]
+        names += [name for row in earlier for name in row if name not in (*names, *FIRST, *LAST)]
+        rows = [*earlier, *(self._row(s, p) for s in self.searchers for p in s.points if p.row is not None)]
         text = io.StringIO()
         writer = csv.DictWriter(text, list(dict.fromkeys([*FIRST, *names, *LAST])), lineterminator="\n", restval="")
         writer.writeheader()
@@ -123,34 +128,35 @@ class Sweep:
         return path
 
     def _row(self, searcher: Searcher, point: Point) -> dict:
-        own = {"experiment": searcher.experiment, "arm": searcher.arm, "tuner": searcher.tuner, "sweep": searcher.sweep}
-        own |= {"point": point.number, "untuned": point.number == 0, **point.values}
-        own |= {name: point.row[name] for name in LAST if name in schema.NAMES}
+        """The row of a point in the table."""
+        row = {"experiment": searcher.experiment, "arm": searcher.arm, "tuner": searcher.tuner, "sweep": searcher.sweep}
+        row |= {"point": point.number, "untuned": point.number == 0, **point.values}
+        row |= {name: point.row[name] for name in LAST if name in schema.NAMES}
         score = Score.of([point.row], searcher.task)
-        return own | {"score": score.value, "nll": score.nll, "search": space.space_hash(searcher.space)}
+        return row | {"score": score.value, "nll": score.nll, "search": space.space_hash(searcher.space)}
 
     def write_tuned(self, files: schema.Files, bases: dict[str, str]) -> pathlib.Path:
-        """`tuned_NN_….json`: the best values of each arm, and what they rest on.
+        """Write `tuned_NN_….json`, the best values of each arm with the hashes of space, code and data. Returns its path.
 
-        Arms that were not searched now stay, and what an earlier sweep of the same space, code and data found that is better.
+        Arms that were not in this sweep stay, as do better values from an earlier sweep of the same space, code and data.
         """
         arms = {}
-        with contextlib.suppress(Failure):  # a damaged one is written again
+        with contextlib.suppress(Failure):  # a damaged file is overwritten
             arms = _read_tuned(files)
-        for arm, found in self.found().items():
+        for arm, result in self.results().items():
             best = self._best(arm)
             searchers = [s for s in self.searchers if s.arm == arm]
             score = Score.of([best.row], self.experiment.task)
             if _is_better(arms.get(arm), score, [space.space_hash(searchers[0].space), bases[arm]]):
                 continue
             arms[arm] = {
-                "values": found.values,
+                "values": result.values,
                 "score": score.value,
                 "nll": score.nll,
-                "tuning": found.tuning,
+                "tuning": result.tuning,
                 "epochs": sum(point.epochs for s in searchers for point in s.points[1:]),
                 "search": space.space_hash(searchers[0].space),
-                "under_searched": space.at_edges(searchers[0].space, found.values),
+                "under_searched": space.at_edges(searchers[0].space, result.values),
                 "basis": bases[arm],
             }
         path = files.tuned
@@ -158,45 +164,48 @@ class Sweep:
         return path
 
 
-def tuned(files: schema.Files, spaces: dict[str, space.Space], bases: dict[str, str], cost: dict[str, int]) -> dict[str, Found]:
-    """The values of an earlier sweep, if it searched these arms' spaces under the code, data and setting of now, and for longer.
+def tuned(
+    files: schema.Files, spaces: dict[str, space.Space], bases: dict[str, str], cost: dict[str, int]
+) -> dict[str, SearchResult]:
+    """Arm -> result of an earlier sweep; empty unless it has all arms, with these spaces and bases, and trained longer.
 
     Args:
-        cost: of each searched arm, the epochs that the search in its place would train.
+        bases: arm -> hash of code, setting and data, see `Search.bases`.
+        cost: arm -> epochs that the search would train without the earlier sweep.
 
     Raises:
-        Failure: the file of an earlier sweep is damaged.
+        Failure: the file of the earlier sweep is damaged.
     """
     known = _read_tuned(files)
     try:
-        found = {}
+        results = {}
         for arm, least in cost.items():
-            own = known[arm]
-            rests_on = [space.space_hash(spaces[arm]), bases[arm]]
-            if [own["search"], own["basis"]] != rests_on or own["epochs"] <= least:
+            entry = known[arm]
+            hashes = [space.space_hash(spaces[arm]), bases[arm]]
+            if [entry["search"], entry["basis"]] != hashes or entry["epochs"] <= least:
                 return {}
-            found[arm] = Found(own["values"], own["tuning"])
-        return found
-    except (KeyError, TypeError):  # it lacks an arm: search here
+            results[arm] = SearchResult(entry["values"], entry["tuning"])
+        return results
+    except (KeyError, TypeError):  # an arm is missing
         return {}
 
 
-def _is_better(known: dict | None, score: Score, rests_on: list[str]) -> bool:
-    """Whether what an earlier sweep found rests on the same, and did better."""
+def _is_better(known: dict | None, score: Score, hashes: list[str]) -> bool:
+    """Whether the entry of an earlier sweep has the same hashes of space and basis, and a better score."""
     try:
-        return [known["search"], known["basis"]] == rests_on and Score(known["score"], known["nll"]).rank > score.rank
-    except (KeyError, TypeError):  # there is none, or it is damaged
+        return [known["search"], known["basis"]] == hashes and Score(known["score"], known["nll"]).rank > score.rank
+    except (KeyError, TypeError):  # missing or damaged
         return False
 
 
 def _read_tuned(files: schema.Files) -> dict:
-    """What earlier sweeps found, by arm; nothing where there is no file. Raises `Failure` for a damaged one."""
+    """Arm -> entry of `tuned_NN_….json`; empty if there is no file. Raises `Failure` for a damaged one."""
     if not files.tuned.exists():
         return {}
     try:
         return dict(json.loads(files.tuned.read_text(encoding="utf-8"))["arms"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Failure(
-            f"{files.tuned} is empty or damaged: run the sweep again, which writes it without training what is done; or remove "
-            "it, and the search is the script's own"
+            f"{files.tuned} is empty or damaged: run the sweep again, which repeats no finished trial; or remove "
+            "it to use the declared search"
         ) from error

@@ -45,7 +45,7 @@ class Job:
         for path, expected in self.code.items():
             if file_hash(pathlib.Path(path)) != expected:
                 raise CodeChanged(
-                    f"{path} has changed since this call began: run the same command again, which keeps what is done"
+                    f"{path} has changed since this run started: run the same command again, which keeps finished trials"
                 )
 
     def to_json(self) -> str:

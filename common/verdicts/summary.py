@@ -104,7 +104,7 @@ def against(table: Table, arm: str, reference: str) -> stats.Estimate | None:
 def answer(table: Table, summary: pd.DataFrame, differences: Differences) -> str:
     """The best arm, and its difference to the baseline or the next best arm, in one sentence."""
     if not len(summary):
-        return "No arm could be run here." if table.undone else "There are no rows yet."
+        return "No arm could be run here." if table.unfinished else "There are no rows yet."
     primary, arms = table.primary, summary[~summary["arm"].isin(table.at_common_rate)]
     ranked = arms.loc[(primary.sign * arms["score"]).sort_values(ascending=False, kind="stable").index]
     best = ranked.iloc[0]

@@ -10,7 +10,7 @@ from common.rows import schema, store
 from common.running import scripts
 
 
-def test_list_shows_the_progress_in_every_setting(tmp_path):
+def test_list_shows_the_progress_in_each_setting(tmp_path):
     command = [sys.executable, "-m", "common.commands.list", "--results", str(tmp_path)]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
     assert done.returncode == 0
@@ -18,14 +18,14 @@ def test_list_shows_the_progress_in_every_setting(tmp_path):
     assert "03  does an L2 penalty help a small CNN?\n" + "".join(folders) in done.stdout
 
 
-def test_list_ends_quietly_when_nobody_reads_on():
+def test_list_ends_without_an_error_if_its_pipe_is_closed():
     command = f"{sys.executable} -m common.commands.list | head -n 1"
     done = subprocess.run(["bash", "-c", command], cwd=PROJECT, capture_output=True, text=True)
     assert (done.stdout.count("\n"), done.stderr) == (1, "")
 
 
 def test_list_counts_each_arm_and_seed_once(tmp_path):
-    experiment = scripts.declared(PROJECT / "experiments" / "exp_03_l2.py")
+    experiment = scripts.read_script(PROJECT / "experiments" / "exp_03_l2.py")
     files = schema.Files(tmp_path / "quick-digits", experiment.name)
     store.write_declaration(files, experiment.declare(experiment.select()) | {"protocol": 1})
     identity = {"experiment": experiment.name, "status": "done", "test_accuracy": 0.5}
@@ -35,8 +35,8 @@ def test_list_counts_each_arm_and_seed_once(tmp_path):
     assert dict(list_command.progress(experiment, tmp_path))["quick-digits"] == "5 of 25, 1 failed"
 
 
-def test_list_shows_one_setting_and_what_was_overridden(tmp_path):
-    experiment = scripts.declared(PROJECT / "experiments" / "exp_03_l2.py")
+def test_list_shows_one_setting_with_its_overridden_folders(tmp_path):
+    experiment = scripts.read_script(PROJECT / "experiments" / "exp_03_l2.py")
     for name, folder in (
         ("small", "small-cifar10-epochs=3"),
         ("quick", "quick-digits-epochs=3"),
@@ -51,5 +51,7 @@ def test_list_shows_one_setting_and_what_was_overridden(tmp_path):
         ("small-cifar10", "none"),
         ("small-cifar10-epochs=3", "1 of 25"),
     ]
-    assert dict(list_command.progress(experiment, tmp_path, "quick"))["quick-digits-smoke"] == "1 of 5"  # which has one seed
+    assert (
+        dict(list_command.progress(experiment, tmp_path, "quick"))["quick-digits-smoke"] == "1 of 5"
+    )  # a smoke run has one seed
     assert len(list_command.progress(experiment, tmp_path)) == 6

@@ -1,4 +1,4 @@
-"""What a call says at its end."""
+"""The output at the end of a run."""
 
 from common.commands import outcome
 from common.rows import schema
@@ -8,7 +8,7 @@ def row(arm, seed, status="done", trained="True"):
     return {**dict.fromkeys(schema.NAMES, ""), "arm": arm, "rate": "own", "seed": seed, "status": status, "trained": trained}
 
 
-def test_arms_that_did_not_train_are_said_with_how():
+def test_arms_that_did_not_train_are_reported():
     rows = [row("flip", seed) for seed in range(5)]
     rows += [row("rotation", seed, trained="False" if seed < 2 else "True") for seed in range(5)]
     rows += [row("all", seed, "diverged" if seed < 3 else "done", "True" if seed == 4 else "False") for seed in range(5)]
@@ -20,5 +20,5 @@ def test_arms_that_did_not_train_are_said_with_how():
     ]
 
 
-def test_rows_of_earlier_versions_say_nothing_of_it():
+def test_rows_of_earlier_versions_are_not_reported_as_untrained():
     assert outcome.untrained([row("flip", seed, trained="") for seed in range(5)], "accuracy") == []

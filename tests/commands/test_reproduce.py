@@ -1,4 +1,4 @@
-"""Receipts: a row's trial, run again."""
+"""Training the trial of a row again."""
 
 import csv
 import json
@@ -26,7 +26,7 @@ def call(module, *options):
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory):
-    """Two seeds of one arm: their folder, and the file."""
+    """Rows of two seeds of an arm: the results folder and the path of the rows."""
     folder = tmp_path_factory.mktemp("rows")
     options = [
         "--arms",
@@ -72,7 +72,7 @@ def test_another_kind_of_processor_is_named(rows, monkeypatch):
     assert f"kind: {row['kind']} then, {machine.kind()} now" in done.stdout.splitlines()
 
 
-def test_what_differs_is_named(rows):
+def test_columns_that_differ_are_named(rows):
     _, path = rows
     first, second = read(path)
     accuracies = [0.2, 0.3]
@@ -87,18 +87,18 @@ def test_what_differs_is_named(rows):
     assert reproduce.compare(first, other_clock, accuracies) == "IDENTICAL"
 
 
-def test_other_data_or_code_is_told_before_anything_is_trained(rows, tmp_path):
+def test_other_data_or_code_is_reported_before_training(rows, tmp_path):
     _, path = rows
     row = read(path)[0]
-    with pytest.raises(reproduce.Failure, match="DIFFERS: digits holds other images"):
+    with pytest.raises(reproduce.Failure, match="DIFFERS: digits has other images"):
         reproduce.run_again({**row, "data_checksum": "0" * 64}, tmp_path)
-    with pytest.raises(reproduce.Failure, match="DIFFERS: the experiment's code, or the protocol"):
+    with pytest.raises(reproduce.Failure, match="DIFFERS: the experiment's code or the protocol"):
         reproduce.run_again({**row, "fingerprint": "0" * 32}, tmp_path)
-    with pytest.raises(reproduce.Failure, match="has no arm 'gone' any more"):
+    with pytest.raises(reproduce.Failure, match="no longer has an arm 'gone'"):
         reproduce.run_again({**row, "arm": "gone"}, tmp_path)
-    with pytest.raises(reproduce.Failure, match='setting is not one of this version.*Received: {"epoch": 3}$'):
+    with pytest.raises(reproduce.Failure, match='setting must be one of this version.*Received: {"epoch": 3}$'):
         reproduce.run_again({**row, "setting": '{"epoch": 3}'}, tmp_path)
-    with pytest.raises(reproduce.Failure, match="not here any more. Received: exp_99_gone"):
+    with pytest.raises(reproduce.Failure, match="must be in experiments/. Received: exp_99_gone"):
         reproduce.run_again({**row, "experiment": "exp_99_gone"}, tmp_path)
     assert not list(tmp_path.rglob("*.csv"))
 
@@ -107,8 +107,8 @@ def test_a_prefix_must_name_one_row(rows):
     folder, path = rows
     fingerprints = [row["fingerprint"] for row in read(path)]
     assert reproduce.find(fingerprints[0], [folder])[1]["seed"] == "0"
-    for prefix, said in (("zz", "no row in"), ("", "2 rows in")):
-        with pytest.raises(reproduce.Misuse, match=said):
+    for prefix, message in (("zz", "no row in"), ("", "2 rows in")):
+        with pytest.raises(reproduce.Misuse, match=message):
             reproduce.find(prefix, [folder])
     broken = schema.Files(folder / "a-broken-one", "exp_03_l2")
     broken.folder.mkdir()
@@ -124,8 +124,8 @@ def test_a_prefix_must_name_one_row(rows):
 
 
 @pytest.mark.parametrize("path", experiment_scripts(), ids=lambda path: path.stem)
-def test_the_trial_of_every_published_arm_is_planned_again_as_it_was(path, tmp_path, digits):
-    """Those of this protocol, and of data that need no download: arms of earlier rows may be gone."""
+def test_the_trials_of_published_rows_can_be_planned_again(path, tmp_path, digits):
+    """For one row per arm, of the present protocol and of digits, which need no download."""
     for files in [files for folder in store.setting_folders(schema.REFERENCE) for files in store.experiments(folder)]:
         rows = store.read_rows(files) if files.experiment == path.stem else []
         rows = [row for row in rows if (row["status"], row["protocol"], row["dataset"]) == ("done", str(PROTOCOL), "digits")]
@@ -133,11 +133,11 @@ def test_the_trial_of_every_published_arm_is_planned_again_as_it_was(path, tmp_p
             plan = reproduce.plan_again(row, tmp_path)
             (trial,) = plan.trials
             assert trial.setting.replace(dataset=trial.dataset.name) == Setting(**json.loads(row["setting"])), entry_of(row)
-            assert (trial.arguments, trial.lack) == (json.loads(row["arguments"]), "")
+            assert (trial.arguments, trial.unavailable) == (json.loads(row["arguments"]), "")
             reproduce.check_same(row, plan)
 
 
-def test_rows_of_own_images_are_found_where_they_were(tmp_path):
+def test_rows_of_an_image_folder_are_reproduced_with_its_path(tmp_path):
     generator = np.random.default_rng(0)
     for name in ("cat", "dog"):
         (tmp_path / "pets" / name).mkdir(parents=True)

@@ -15,11 +15,11 @@ SCRIPT = PROJECT / "experiments" / "exp_03_l2.py"
 
 @pytest.fixture(scope="module")
 def experiment():
-    return scripts.declared(SCRIPT)
+    return scripts.read_script(SCRIPT)
 
 
 def run(experiment, capsys, *arguments):
-    """Status, standard output and standard error of the command line, in this process."""
+    """Run the command in this process. Returns exit status, stdout and stderr."""
     with pytest.raises(SystemExit) as ended:
         command.main([str(experiment.path), *map(str, arguments)])
     return ended.value.code, *capsys.readouterr()
@@ -42,27 +42,30 @@ CASES = {
     "train larger than the data": (["--train", "2000"], "at most 1150"),
     "setting": (["--setting", "tiny"], "setting must be one of quick, small, full. Received: 'tiny'"),
     "setting misspelt": (["--setting", "smal"], "Received: 'smal' (did you mean 'small'?)"),
-    "two settings": (["--setting", "small", "--full"], "Received: SETTING=small as well"),
+    "two settings": (["--setting", "small", "--full"], "Received: FULL=1 SETTING=small"),
     "train 0": (["--train", "0"], "Received: 0"),
     "size 0": (["--size", "0"], "Received: 0"),
     "colour": (["--colour", "blue"], "'blue'"),
     "precision": (["--precision", "float8"], "'float8'"),
     "checkpoint steps": (["--checkpoint-steps", "0"], "Received: 0"),
     "results a file": (["--results", str(SCRIPT)], str(SCRIPT)),
-    "results of nobody": (["--results", "~nobody-of-that-name/x"], "RESULTS begins with the home folder of somebody unknown"),
-    "results below a file": (["--results", str(SCRIPT / "deeper")], "cannot be written"),
+    "results of an unknown user": (
+        ["--results", "~nobody-of-that-name/x"],
+        "RESULTS begins with the home folder of somebody unknown",
+    ),
+    "results below a file": (["--results", str(SCRIPT / "deeper")], "must be writable"),
 }
 
 
-@pytest.mark.parametrize(("arguments", "said"), CASES.values(), ids=CASES.keys())
-def test_misuse_is_one_line_on_stderr_and_status_2(experiment, capsys, tmp_path, arguments, said):
+@pytest.mark.parametrize(("arguments", "message"), CASES.values(), ids=CASES.keys())
+def test_misuse_is_one_line_on_stderr_and_status_2(experiment, capsys, tmp_path, arguments, message):
     if "--results" not in arguments:
         arguments = [*arguments, "--results", tmp_path]
     status, out, err = run(experiment, capsys, *arguments)
     assert status == 2
     assert out == ""
     assert err.count("\n") == 1
-    assert said in err
+    assert message in err
 
 
 def test_an_unreadable_image_is_one_line_and_status_2(experiment, capsys, tmp_path):
@@ -75,7 +78,7 @@ def test_an_unreadable_image_is_one_line_and_status_2(experiment, capsys, tmp_pa
     assert "10 of 10 images cannot be read" in err
 
 
-def test_a_dry_run_says_what_the_data_are(experiment, capsys, tmp_path):
+def test_a_dry_run_describes_the_data(experiment, capsys, tmp_path):
     generator = np.random.default_rng(0)
     for name in ("cat", "$dog_"):
         (tmp_path / "pets" / name).mkdir(parents=True)
@@ -83,12 +86,12 @@ def test_a_dry_run_says_what_the_data_are(experiment, capsys, tmp_path):
             Image.fromarray(generator.integers(0, 255, (8, 8), np.uint8)).save(tmp_path / "pets" / name / f"{i}.png")
     (tmp_path / "pets" / "cat" / "list.txt").touch()
     status, out, _ = run(experiment, capsys, "--dataset", tmp_path / "pets", "--results", tmp_path / "out", "--dry")
-    said = "the test images are a fifth of each class, chosen by what they show; ignored: 1 .txt (not read by Pillow)"
-    assert f"data: 2 classes ($dog_: 10, cat: 10), 14 train, 2 val, 4 test; 8×8 grey; {said}" in out.splitlines()[:4]
+    notes = "the test images are a fifth of each class, chosen by a hash of their pixels; ignored: 1 .txt (not read by Pillow)"
+    assert f"data: 2 classes ($dog_: 10, cat: 10), 14 train, 2 val, 4 test; 8×8 grey; {notes}" in out.splitlines()[:4]
     assert status == 0
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+@pytest.mark.skipif(os.geteuid() == 0, reason="root can write to all folders")
 def test_a_read_only_results_folder_is_one_line_and_status_2(experiment, capsys, tmp_path):
     tmp_path.chmod(0o500)
     status, _, err = run(experiment, capsys, "--results", tmp_path / "out")
@@ -106,11 +109,11 @@ def test_the_command_line_is_checked_before_tensorflow_is_imported():
     assert (done.returncode, done.stdout.strip()) == (2, "[]"), done.stderr
 
 
-def test_dry_shows_trials_time_disk_and_setting_and_writes_nothing(experiment, capsys, tmp_path, digits):
+def test_a_dry_run_prints_trials_time_disk_and_setting_and_writes_nothing(experiment, capsys, tmp_path, digits):
     status, out, err = run(experiment, capsys, "--dry", "--results", tmp_path, "--seeds", 2, "--arms", "baseline,l2=1e-4")
     assert (status, err) == (0, "")
     # 6 rates with 2 seeds each on the baseline, then 3 of them with 3 more.
-    assert "12 search trials to run, up to 9 more for the best of them, then at most 4 of the result, about" in out
+    assert "12 search trials to run, up to 9 more for the best of them, then at most 4 with the chosen values, about" in out
     assert "of disk" in out
     assert "epochs 20, batch_size 32, train_size 300" in out
     assert list(tmp_path.iterdir()) == []
@@ -126,7 +129,7 @@ def test_arms_with_commas_in_their_names_can_be_chosen(experiment):
 
 @pytest.fixture
 def pets(tmp_path):
-    """A folder of own images: three classes of 5, 40 and 75, of 20×16 pixels."""
+    """An image folder: three classes with 5, 40 and 75 images of 20×16 pixels."""
     for name, count in (("bird", 5), ("cat", 40), ("dog", 75)):
         (tmp_path / "pets" / name).mkdir(parents=True)
         generator = np.random.default_rng(count)
@@ -135,46 +138,46 @@ def pets(tmp_path):
     return tmp_path / "pets"
 
 
-def test_own_images_run_under_small_with_as_many_as_there_are(experiment, capsys, tmp_path, pets):
+def test_an_image_folder_runs_in_the_small_setting_limited_to_its_images(experiment, capsys, tmp_path, pets):
     status, out, err = run(experiment, capsys, "--dataset", pets, "--dry", "--results", tmp_path / "out")
     assert (status, err) == (0, "")
     # 120 images, of which a fifth is the test split and a tenth of the rest is val.
     assert f"small, {pets}: epochs 18, batch_size 32, train_size 86 (as many as the data allow), precision float32" in out
     assert "rows in " + str(tmp_path / "out" / "small-") in out
-    assert "12 search trials to run, up to 9 more for the best of them, then at most 25 of the result" in out
+    assert "12 search trials to run, up to 9 more for the best of them, then at most 25 with the chosen values" in out
 
 
-def test_what_the_user_asks_of_own_images_must_be_there(experiment, capsys, tmp_path, pets):
+def test_the_users_sizes_must_not_exceed_the_images_of_a_folder(experiment, capsys, tmp_path, pets):
     options = ("--dataset", pets, "--dry", "--results", tmp_path / "out")
     status, out, _ = run(experiment, capsys, *options, "--train", 40)
     assert (status, "train_size 40," in out) == (0, True)
     status, out, _ = run(experiment, capsys, *options, "--full")  # declared with batches of 128 images
     assert (status, "full, " in out, "batch_size 86 (as many as the data allow), precision" in out) == (0, True, True)
-    for option, value, said in (("--train", 87, "TRAIN=86. Received: 87"), ("--batch", 87, "BATCH=86. Received: 87")):
+    for option, value, message in (("--train", 87, "TRAIN=86. Received: 87"), ("--batch", 87, "BATCH=86. Received: 87")):
         status, _, err = run(experiment, capsys, *options, option, value)
-        assert (status, err.count("\n"), said in err) == (2, 1, True), err
+        assert (status, err.count("\n"), message in err) == (2, 1, True), err
 
 
-def test_an_arm_that_needs_more_images_than_there_are_cannot_run(capsys, tmp_path, pets):
-    features = scripts.declared(next(PROJECT.glob("experiments/exp_29_*.py")))
+def test_an_arm_that_needs_more_images_than_a_folder_has_cannot_run(capsys, tmp_path, pets):
+    features = scripts.read_script(next(PROJECT.glob("experiments/exp_29_*.py")))
     status, out, err = run(features, capsys, "--dataset", pets, "--dry", "--results", tmp_path)
     assert (status, err) == (0, "")
     for size in (1000, 300, 100):
-        assert f"CNN, {size} examples cannot run: it needs {size} training images, {pets} has 86 beside validation\n" in out
+        assert f"CNN, {size} examples cannot run: it needs {size} training images, {pets} has 86 without validation\n" in out
     assert "all examples cannot run" not in out
-    assert "search trials to run" in out  # of the arms that can
+    assert "search trials to run" in out  # for the other arms
 
 
-def test_a_long_tail_of_own_images_is_as_large_as_its_most_frequent_class_allows(capsys, tmp_path, pets):
-    skewed = scripts.declared(next(PROJECT.glob("experiments/exp_23_*.py")))
+def test_the_size_of_a_long_tail_is_limited_by_its_most_frequent_class(capsys, tmp_path, pets):
+    skewed = scripts.read_script(next(PROJECT.glob("experiments/exp_23_*.py")))
     status, out, err = run(skewed, capsys, "--dataset", pets, "--dry", "--results", tmp_path)
     assert (status, err) == (0, "")
-    # The first class has 3 images, and in a tail of 1:10:100 is 0.9 of all: 3 images are the most that 3 / 0.9 allows.
+    # The first class has 3 images and, in a tail of 100:10:1, a share of 0.9, so the largest size is ⌊3 / 0.9⌋ = 3.
     assert "train_size 3 (as many as the data allow)" in out
 
 
-def test_classes_that_own_images_do_not_have_are_named(capsys, tmp_path, pets):
-    transfer = scripts.declared(next(PROJECT.glob("experiments/exp_27_*.py")))
+def test_classes_that_an_image_folder_does_not_have_are_refused(capsys, tmp_path, pets):
+    transfer = scripts.read_script(next(PROJECT.glob("experiments/exp_27_*.py")))
     status, _, err = run(transfer, capsys, "--dataset", pets, "--dry", "--results", tmp_path)
     assert (status, err.count("\n")) == (2, 1)
-    assert "classes must lie between 0 and 2, the last of" in err
+    assert "classes must be between 0 and 2, the last of" in err

@@ -1,4 +1,4 @@
-"""When .venv is set up again; nothing is installed here: Python is a script that writes down what it is asked for."""
+"""When .venv is set up again. Nothing is installed: Python is replaced by a script that records its arguments."""
 
 import shutil
 import subprocess
@@ -25,51 +25,55 @@ echo "$*" >>{state}/asked
 
 
 @pytest.mark.parametrize(
-    ("folders", "said"),
+    ("folders", "reason"),
     [
         (["six-1.17.0", "Flat_Buffers-26.2", "wandb-1.0"], ""),
-        (["six-1.17.0"], ""),  # the other is for some versions of Python alone
+        (["six-1.17.0"], ""),  # flat-buffers depends on the version of Python
         (["six-1.16.0"], "six 1.16.0 is installed, 1.17.0 is locked"),
         (["six-1.17.0", "flat_buffers-24.0"], "flat-buffers 24.0 is installed, 25.1 or 26.2 is locked"),
         ([], "six is missing"),
     ],
 )
-def test_packages_are_those_of_the_lock_file(tmp_path, folders, said):
+def test_packages_must_be_those_of_the_lock_file(tmp_path, folders, reason):
     for name in folders:
         (tmp_path / f"{name}.dist-info").mkdir()
-    assert venv.problem(LOCK, tmp_path) == said
+    assert venv.problem(LOCK, tmp_path) == reason
 
 
-def test_the_venv_of_these_tests_is_as_locked():
+def test_the_venv_of_these_tests_has_the_locked_packages():
     (packages,) = (PROJECT / ".venv").glob("lib/python3*/site-packages")
     assert venv.problem((PROJECT / "requirements.lock").read_text(encoding="utf-8"), packages) == ""
 
 
-def test_a_moved_venv_serves_and_a_stale_one_does_not(tmp_path):
+def test_a_moved_venv_is_accepted_and_a_stale_one_is_not(tmp_path):
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "a" / ".venv"], check=True)
     (tmp_path / "requirements.lock").write_text(LOCK)
     shutil.copyfile(tmp_path / "requirements.lock", tmp_path / "a" / ".venv" / "installed.lock")
     (packages,) = (tmp_path / "a" / ".venv").glob("lib/python3*/site-packages")
     (packages / "six-1.17.0.dist-info").mkdir()
 
-    def asked(place, lock=tmp_path / "requirements.lock"):
+    def check(place, lock=tmp_path / "requirements.lock"):
         command = [tmp_path / place / ".venv" / "bin" / "python", "-I", venv.__file__, lock]
         done = subprocess.run(command, capture_output=True, text=True)
         return done.returncode, done.stdout
 
-    assert asked("a") == (0, "")
+    assert check("a") == (0, "")
     assert (packages / "project.pth").read_text() == venv.START
     (tmp_path / "a").rename(tmp_path / "b")
-    assert asked("b") == (0, "")
+    assert check("b") == (0, "")
     (tmp_path / "newer.lock").write_text(LOCK.replace("1.17", "1.18"))
-    assert asked("b", tmp_path / "newer.lock") == (1, "other packages are locked\n")
+    assert check("b", tmp_path / "newer.lock") == (1, "the lock file has changed\n")
     (tmp_path / "b" / ".venv" / "installed.lock").unlink()
-    assert asked("b") == (1, "it is not complete\n")
+    assert check("b") == (1, "it is incomplete\n")
 
 
 @pytest.fixture
 def project(tmp_path):
-    """A project of a Makefile and lock files, whose Python lies in a folder with a space and an apostrophe."""
+    """A project with the Makefile and lock files, and a Python in a folder with a space and an apostrophe in its name.
+
+    `setup(reason, status)` runs make setup, with the output and exit status of venv.py. It returns the finished process and the
+    arguments with which Python was called.
+    """
     shutil.copyfile(PROJECT / "Makefile", tmp_path / "Makefile")
     shutil.copytree(PROJECT / "common" / "commands", tmp_path / "common" / "commands")
     for name in ("requirements.lock", "requirements-gpu.lock"):
@@ -96,32 +100,32 @@ OPTIONS = "-m common.commands.options "
 INSTALL = "-m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock"
 
 
-def test_a_venv_that_serves_is_left_alone(project):
+def test_a_valid_venv_is_left_unchanged(project):
     done, asked = project.setup()
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert not [line for line in asked if not line.startswith(OPTIONS)]
 
 
 @pytest.mark.parametrize("how", ["stale", "no python", "no venv"])
-def test_a_venv_that_does_not_serve_is_set_up_again(project, how):
-    if how == "no python":  # it rested on one that has gone
+def test_an_invalid_venv_is_set_up_again(project, how):
+    if how == "no python":  # it has been removed
         (project.folder / ".venv" / "bin" / "python").unlink()
         (project.folder / ".venv" / "bin" / "python").symlink_to("/no/such/python3.9")
     if how == "no venv":
         shutil.rmtree(project.folder / ".venv")
-    done, asked = project.setup("other packages are locked\n", 1)
+    done, asked = project.setup("the lock file has changed\n", 1)
     assert done.returncode == 0, done.stderr
-    why = ": other packages are locked" if how == "stale" else ""
+    why = ": the lock file has changed" if how == "stale" else ""
     assert done.stdout == f"Installing requirements.lock into .venv (once{why}) …\n"
     modules = [line for line in asked if line.startswith("-m ") and not line.startswith(OPTIONS)]
     assert modules == ["-m venv --clear .venv", INSTALL]
     assert (project.folder / ".venv" / "installed.lock").read_text() == "requirements.lock"
 
 
-def test_what_a_link_names_is_never_cleared(project):
+def test_a_venv_that_is_a_link_is_never_cleared(project):
     (project.folder / ".venv").rename(project.folder / "shared")
     (project.folder / ".venv").symlink_to(project.folder / "shared")
-    done, asked = project.setup("other packages are locked\n", 1)
+    done, asked = project.setup("the lock file has changed\n", 1)
     assert done.returncode == 2
-    assert ".venv is a link, and what it names does not do: remove the link, then make setup. Received: other" in done.stderr
+    assert ".venv is a link to an environment that cannot be used: remove the link, then make setup. Received: the" in done.stderr
     assert not [line for line in asked if line.startswith("-m ") and not line.startswith(OPTIONS)]

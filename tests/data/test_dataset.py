@@ -22,7 +22,7 @@ def test_splits_are_disjoint_stratified_and_cover_train(digits):
     assert np.abs(shares).max() < 0.01
 
 
-def test_the_split_follows_its_stream_and_the_test_split_does_not(digits):
+def test_val_depends_on_the_seed_of_the_split_stream(digits):
     first, second = digits.split(Streams(0))[1].ids, digits.split(Streams(1))[1].ids
     assert not np.array_equal(first, second)
     assert np.array_equal(digits.split(Streams(1, vary=()))[1].ids, first)
@@ -47,7 +47,7 @@ def test_a_damaged_cache_is_rebuilt(tmp_path, monkeypatch, damage):
 
 
 @pytest.mark.parametrize(("variable", "name"), [("CACHE_DIR", "digits"), ("TFDS_DATA_DIR", "fashion_mnist")])
-def test_folders_of_nobody_are_named(monkeypatch, variable, name):
+def test_a_path_in_the_home_folder_of_an_unknown_user_is_refused(monkeypatch, variable, name):
     monkeypatch.setenv(variable, "~nobody-of-that-name/x")
     with pytest.raises(Misuse, match=f"{variable} begins with the home folder of somebody unknown .*Received: ~nobody-of"):
         load(name)
@@ -58,7 +58,7 @@ def test_a_cached_dataset_is_not_decoded_again(digits, monkeypatch):
     assert load("digits").checksum == digits.checksum
 
 
-def test_resizing_and_recolouring():
+def test_resizing_and_conversion_to_rgb():
     dataset = load("digits", image_size=12, colour="rgb")
     assert dataset.shape == (12, 12, 3)
     image = dataset.test().images[0]

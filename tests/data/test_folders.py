@@ -26,14 +26,14 @@ def _folder(tmp_path, classes=("cat", "dog"), count=10, parts=("",), size=(9, 7)
 
 def test_an_image_folder_becomes_a_dataset_with_a_stratified_test_split(tmp_path):
     dataset = load(str(_folder(tmp_path / "pets")))
-    assert re.fullmatch("pets_[0-9a-f]{8}", dataset.name)  # no folder takes the name of another or of a dataset
+    assert re.fullmatch("pets_[0-9a-f]{8}", dataset.name)  # unlike the name of any other folder or dataset
     assert dataset.class_names == ("cat", "dog")
-    assert dataset.shape == (9, 9, 3)  # the longer side, squared
+    assert dataset.shape == (9, 9, 3)  # squares of the longer side
     assert (dataset.train_size, dataset.test_size) == (16, 4)
     assert np.bincount(dataset.test().labels).tolist() == [2, 2]
 
 
-def test_its_own_train_and_test_folders_are_kept(tmp_path):
+def test_folders_for_train_and_test_become_the_splits(tmp_path):
     dataset = load(str(_folder(tmp_path / "pets", count=6, parts=("train", "test"))), image_size=8, colour="grey")
     assert dataset.shape == (8, 8, 1)
     assert (dataset.train_size, dataset.test_size) == (12, 12)
@@ -52,7 +52,7 @@ def test_its_own_train_and_test_folders_are_kept(tmp_path):
         (("Train", "dev", "TEST"), (40, 20)),
     ],
 )
-def test_folders_of_splits_are_understood(tmp_path, parts, sizes):
+def test_usual_names_of_split_folders_are_recognised(tmp_path, parts, sizes):
     dataset = load(str(_folder(tmp_path / "pets", parts=parts)))
     assert dataset.class_names == ("cat", "dog")
     assert (dataset.train_size, dataset.test_size) == sizes
@@ -65,7 +65,7 @@ def test_folders_of_splits_are_understood(tmp_path, parts, sizes):
         assert f"{sizes[0] - 20} train, 20 val, {sizes[1]} test" in dataset.about()
 
 
-def test_val_is_that_of_its_folder(tmp_path):
+def test_the_folder_for_val_becomes_val(tmp_path):
     folder = _folder(tmp_path / "pets", parts=("train", "val", "test"), size=(9, 9))
     dataset = load(str(folder))
     read = np.stack([np.asarray(Image.open(folder / "val" / name / f"{i}.png")) for name in ("cat", "dog") for i in range(10)])
@@ -75,26 +75,26 @@ def test_val_is_that_of_its_folder(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("parts", "said"),
+    ("parts", "message"),
     [
-        (("train", "others"), "beside train/ there may be val/ and test/, nothing else.*others"),
-        (("train", "test1"), "nothing else.*test1"),
-        (("train", "Training"), "two folders are of train"),
-        (("validation", "test"), "no folder of train"),
-        (("test2",), "nothing else.*test2"),
-        (("train", "eval"), "nothing else.*eval"),
-        (("seg_train", "seg_test", "seg_pred"), "named after splits, not after classes.*seg_test and seg_train"),
-        (("val of shoes", "train of shoes"), "named after splits, not after classes.*train of shoes and val of shoes"),
+        (("train", "others"), "beside train/ only val/ and test/ are allowed.*others"),
+        (("train", "test1"), "only val/ and test/ are allowed.*test1"),
+        (("train", "Training"), "one folder for train"),
+        (("validation", "test"), "there must be a folder for train"),
+        (("test2",), "only val/ and test/ are allowed.*test2"),
+        (("train", "eval"), "only val/ and test/ are allowed.*eval"),
+        (("seg_train", "seg_test", "seg_pred"), "classes must not be named after splits.*seg_test and seg_train"),
+        (("val of shoes", "train of shoes"), "classes must not be named after splits.*train of shoes and val of shoes"),
     ],
 )
-def test_folders_of_other_splits_are_refused(tmp_path, parts, said):
-    with pytest.raises(Misuse, match=f"{said}"):
+def test_folders_for_other_splits_are_refused(tmp_path, parts, message):
+    with pytest.raises(Misuse, match=message):
         load(str(_folder(tmp_path / "pets", parts=parts)))
 
 
-def test_splits_of_a_class_are_refused(tmp_path):
+def test_splits_within_a_class_are_refused(tmp_path):
     folder = _folder(tmp_path / "pets", parts=("cat",), classes=("train", "test"))
-    with pytest.raises(Misuse, match="a class holds folders of splits: turn them round, train/cat/"):
+    with pytest.raises(Misuse, match="not splits of classes: move them to train/cat/ and test/cat/"):
         load(str(_folder(folder, classes=("dog",))))
 
 
@@ -103,13 +103,13 @@ def test_a_class_may_be_called_train(tmp_path, names):
     assert load(str(_folder(tmp_path / "vehicles", classes=names))).class_names == tuple(sorted(names))
 
 
-def test_classes_of_test_that_train_lacks_are_named_beside_those_of_train(tmp_path):
+def test_classes_of_test_that_train_lacks_are_refused(tmp_path):
     folder = _folder(tmp_path / "pets", classes=("Cat", "Dog"), parts=("train",))
     _folder(folder, parts=("test",))
-    said = (
-        r"test/ may have the classes of train/ alone \(Cat, Dog\): rename or remove the others. Received: cat, dog, in .*/test$"
+    message = (
+        r"test/ must have no other classes than train/ \(Cat, Dog\): rename or remove the others. Received: cat, dog, in .*/test$"
     )
-    with pytest.raises(Misuse, match=said):
+    with pytest.raises(Misuse, match=message):
         load(str(folder))
 
 
@@ -118,17 +118,17 @@ def test_images_of_test_without_classes_are_refused(tmp_path):
     (folder / "train" / "cat" / "0.png").rename(tmp_path / "0.png")
     (folder / "test").mkdir()
     (tmp_path / "0.png").rename(folder / "test" / "0.png")
-    with pytest.raises(Misuse, match="one subfolder per class: move its images into some, or take it away.*/test$"):
+    with pytest.raises(Misuse, match="one subfolder per class: move its images into such folders, or remove it.*/test$"):
         load(str(folder))
 
 
-def test_a_name_of_a_class_is_the_same_however_its_accents_are_written(tmp_path):
+def test_class_names_in_different_unicode_forms_are_one_class(tmp_path):
     folder = _folder(tmp_path / "pets", classes=("caf\u00e9", "dog"), parts=("train",))
     dataset = load(str(_folder(folder, classes=("cafe\u0301", "dog"), parts=("test",))))
     assert (dataset.class_names, dataset.train_size, dataset.test_size) == (("caf\u00e9", "dog"), 20, 20)
 
 
-def test_folders_within_a_class_belong_to_it(tmp_path):
+def test_images_in_subfolders_of_a_class_belong_to_it(tmp_path):
     dataset = load(str(_folder(tmp_path / "all", classes=("animals/cat", "animals/dog", "things/car"))))
     assert dataset.about().startswith("2 classes (animals: 20, things: 10), ")
 
@@ -150,11 +150,11 @@ def test_all_unreadable_images_are_named_at_once(tmp_path):
     (folder / "cat" / "1.png").write_bytes(b"")
     with pytest.raises(Misuse) as caught:
         load(str(folder))
-    said = str(caught.value)
-    assert said.startswith("3 of 20 images cannot be read: replace or remove them. Received: ")
+    message = str(caught.value)
+    assert message.startswith("3 of 20 images cannot be read: replace or remove them. Received: ")
     for name in ("cat/0.png (not an image that Pillow reads)", "cat/1.png (not an image that Pillow reads)", "dog/3.png ("):
-        assert name in said
-    assert "\n" not in said
+        assert name in message
+    assert "\n" not in message
 
 
 def test_many_unreadable_images_are_listed_in_a_file(tmp_path, cache):
@@ -168,7 +168,7 @@ def test_many_unreadable_images_are_listed_in_a_file(tmp_path, cache):
     assert listing.read_text().count("\n") == 60
 
 
-def test_a_systems_own_files_are_no_images(tmp_path):
+def test_hidden_files_and_those_of_operating_systems_are_ignored(tmp_path):
     folder = _folder(tmp_path / "pets")
     plain = load(str(folder))
     assert "ignored" not in plain.about()
@@ -189,7 +189,7 @@ def test_a_systems_own_files_are_no_images(tmp_path):
     )
 
 
-def test_hidden_folders_are_passed_over_at_any_depth(tmp_path):
+def test_hidden_folders_are_ignored_at_any_depth(tmp_path):
     folder = _folder(tmp_path / "pets", classes=("cat", "dog"))
     plain = load(str(folder))
     for place in (".cache", "__MACOSX/pets", "cat/a/.thumbnails", "cat/a/b/@eaDir/x", "dog/__MACOSX", "$RECYCLE.BIN"):
@@ -200,7 +200,7 @@ def test_hidden_folders_are_passed_over_at_any_depth(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["jfif", "avif", "JPG", "jp2", "tga", "qoi", "ppm", "mpo", "dib", "PCX"])
-def test_every_suffix_of_pillow_counts(tmp_path, suffix):
+def test_images_in_other_formats_of_pillow_are_read(tmp_path, suffix):
     generator = np.random.default_rng(0)
     for i in range(10):
         path = tmp_path / "pets" / "ab"[i % 2] / f"{i}.{suffix}"
@@ -220,15 +220,15 @@ def test_links_are_followed_and_broken_ones_named(tmp_path):
     Image.new("L", (9, 7)).save(elsewhere / "bird" / "0.png")
     assert load(str(folder)).checksum != before.checksum
     (folder / "cat" / "loop").symlink_to(folder / "cat")
-    with pytest.raises(Misuse, match=r"a link leads back to a folder that it lies in: remove it.*cat/loop$"):
+    with pytest.raises(Misuse, match=r"a link must not point to a folder that contains it: remove it.*cat/loop$"):
         load(str(folder))
     (folder / "cat" / "loop").unlink()
     (folder / "cat" / "gone.png").symlink_to(tmp_path / "nowhere.png")
-    with pytest.raises(Misuse, match=r"cannot be read \(No such file or directory\).*cat/gone\.png"):
+    with pytest.raises(Misuse, match=r"must be readable \(No such file or directory\).*cat/gone\.png"):
         load(str(folder))
 
 
-def test_class_names_and_paths_may_be_any(tmp_path, monkeypatch):
+def test_class_names_and_paths_may_hold_any_characters(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     folder = _folder(tmp_path / "my pets, all", classes=("a, b", "Cat", "cat", "飞机"))
     assert load("~/my pets, all").class_names == ("Cat", "a, b", "cat", "飞机")
@@ -243,18 +243,18 @@ def test_class_names_and_paths_may_be_any(tmp_path, monkeypatch):
 def test_a_link_to_itself_is_named(tmp_path, place):
     folder = _folder(tmp_path / "pets")
     (folder / place).symlink_to(folder / place)
-    with pytest.raises(Misuse, match=rf"cannot be read \(Too many levels of symbolic links\).*{folder / place}$"):
+    with pytest.raises(Misuse, match=rf"must be readable \(Too many levels of symbolic links\).*{folder / place}$"):
         load(str(folder))
 
 
-def test_a_name_that_would_end_the_line_is_written_out(tmp_path):
-    said = load(str(_folder(tmp_path / "pets", classes=("a\nb", "\x1b[31mred")))).about()
-    assert r"(\x1b[31mred: 10, a\nb: 10)" in said
-    assert said.isprintable()
+def test_control_characters_in_class_names_are_escaped(tmp_path):
+    line = load(str(_folder(tmp_path / "pets", classes=("a\nb", "\x1b[31mred")))).about()
+    assert r"(\x1b[31mred: 10, a\nb: 10)" in line
+    assert line.isprintable()
 
 
 @pytest.mark.parametrize("place", ["", "cat", "cat/0.png"])
-def test_what_may_not_be_read_is_named(tmp_path, monkeypatch, place):
+def test_files_and_folders_without_permission_are_named(tmp_path, monkeypatch, place):
     folder = _folder(tmp_path / "pets")
     closed = folder / place
 
@@ -266,28 +266,28 @@ def test_what_may_not_be_read_is_named(tmp_path, monkeypatch, place):
 
         return call
 
-    for name in ("listdir", "scandir"):  # what file modes forbid, they do not forbid root
+    for name in ("listdir", "scandir"):  # not by file modes, which do not restrict root
         monkeypatch.setattr(os, name, refusing(getattr(os, name)))
     monkeypatch.setattr(pathlib.Path, "open", refusing(pathlib.Path.open))
     with pytest.raises(Misuse, match=rf"\(Permission denied\).*{folder if place.endswith('.png') else closed}$"):
         load(str(folder))
 
 
-def test_parts_without_classes_are_no_classes(tmp_path):
-    with pytest.raises(Misuse, match=r"hold one subfolder per class: .*test"):
+def test_split_folders_without_class_folders_are_refused(tmp_path):
+    with pytest.raises(Misuse, match=r"must have one subfolder per class: .*test"):
         load(str(_folder(tmp_path / "pets", classes=("train", "test"))))
 
 
 def test_a_class_that_the_test_images_lack_is_named(tmp_path):
     folder = _folder(tmp_path / "pets", parts=("train", "test"))
     (folder / "test" / "dog").rename(tmp_path / "dog")
-    with pytest.raises(Misuse, match=r"1 to test.*Received: 0 in .*test/dog"):
+    with pytest.raises(Misuse, match=r"1 for test.*Received: 0 in .*test/dog"):
         load(str(folder))
 
 
-def test_where_the_classes_lie_is_said(tmp_path):
+def test_an_error_shows_where_the_class_folders_are(tmp_path):
     inner = _folder(tmp_path / "my archive" / "flowers", classes=("rose", "tulip"))
-    with pytest.raises(Misuse, match=rf"classes lie deeper, DATASET='{inner}'\. Received: {tmp_path / 'my archive'}$"):
+    with pytest.raises(Misuse, match=rf"classes are in a subfolder, DATASET='{inner}'\. Received: {tmp_path / 'my archive'}$"):
         load(str(tmp_path / "my archive"))
     with pytest.raises(Misuse, match="move the images into folders named after their class"):
         load(str(inner / "rose"))
@@ -311,22 +311,22 @@ def test_images_beside_a_table_of_labels_are_to_be_moved(tmp_path):
 
 def test_classes_deeper_in_train_are_to_be_moved_up(tmp_path):
     _folder(tmp_path, parts=("train/seg_train", "test/seg_test"))
-    said = f"at least two: move those of {tmp_path}/train/seg_train up into it. Received: {tmp_path}/train"
-    with pytest.raises(Misuse, match=re.escape(said)):
+    message = f"at least two: move those of {tmp_path}/train/seg_train up into it. Received: {tmp_path}/train"
+    with pytest.raises(Misuse, match=re.escape(message)):
         load(str(tmp_path))
 
 
 @pytest.mark.parametrize(("counts", "val"), [((5, 5), [1, 1]), ((5, 5, 5), [1, 1, 1]), ((5, 120), [1, 9])])
 def test_val_holds_each_class(tmp_path, counts, val):
-    # Of 5, one is tested on and one validated on. Of 125, a fifth is 25 and a tenth of the rest is 10.
+    # Of 5 images one is for test and one for val. Of 125, a fifth is 25 and a tenth of the rest is 10.
     for name, count in zip("abc", counts, strict=False):
         _folder(tmp_path / "rare", classes=(name,), count=count)
     dataset = load(str(tmp_path / "rare"))
     for seed in range(5):
-        train, validated = dataset.split(Streams(seed))
-        assert np.bincount(validated.labels).tolist() == val
+        train, validation = dataset.split(Streams(seed))
+        assert np.bincount(validation.labels).tolist() == val
         assert np.bincount(train.labels)[0] == 3
-        assert sorted([*train.ids, *validated.ids]) == list(range(dataset.train_size))
+        assert sorted([*train.ids, *validation.ids]) == list(range(dataset.train_size))
     assert dataset.split_sizes() == (dataset.train_size - sum(val), sum(val))
 
 
@@ -337,32 +337,32 @@ def test_too_few_classes_or_images_are_named(tmp_path):
         load(str(_folder(tmp_path / "few", count=3)))
 
 
-# --- what is tested on, and what is said ---
+# --- the test split, copies, and the line that describes a dataset ---
 
 
-def _contents(dataset):
+def _test_images(dataset):
     return {image.tobytes() for image in dataset.test().images}
 
 
-def test_the_test_images_depend_on_what_they_show_alone(tmp_path):
+def test_the_choice_of_test_images_depends_on_pixels_alone(tmp_path):
     folder = _folder(tmp_path / "pets", count=30)
     small, plain = load(str(folder), image_size=4, colour="grey"), load(str(folder), image_size=9)
-    assert "the test images are a fifth of each class, chosen by what they show" in plain.about()
-    chosen = _contents(plain)
+    assert "the test images are a fifth of each class, chosen by a hash of their pixels" in plain.about()
+    chosen = _test_images(plain)
     other = tmp_path / "renamed"
     folder.rename(other)
     for number, path in enumerate(sorted(other.rglob("*.png"), reverse=True)):
         with Image.open(path) as picture:
             picture.save(path.with_name(f"new{number}.bmp"))
         path.unlink()
-    assert _contents(load(str(other), image_size=9)) == chosen
-    assert _contents(load(str(other), image_size=4, colour="grey")) == _contents(small)
+    assert _test_images(load(str(other), image_size=9)) == chosen
+    assert _test_images(load(str(other), image_size=4, colour="grey")) == _test_images(small)
     _folder(tmp_path / "more", classes=("cat",), count=1, size=(9, 8))
     (tmp_path / "more" / "cat" / "0.png").rename(other / "cat" / "another.png")
-    assert len(_contents(load(str(other), image_size=9)) & chosen) >= len(chosen) - 1
+    assert len(_test_images(load(str(other), image_size=9)) & chosen) >= len(chosen) - 1
 
 
-def test_a_picture_in_train_and_test_is_moved_out_of_test(tmp_path):
+def test_copies_of_train_images_are_removed_from_test(tmp_path):
     folder = _folder(tmp_path / "pets", parts=("train", "test"))
     for i in range(2):
         with Image.open(folder / "train" / "cat" / f"{i}.png") as picture:
@@ -370,47 +370,47 @@ def test_a_picture_in_train_and_test_is_moved_out_of_test(tmp_path):
     dataset = load(str(folder))
     assert (dataset.train_size, dataset.test_size) == (20, 20)
     assert (
-        "2 images of test are also in train or val, and left out of test: test/cat/copy0.bmp, test/cat/copy1.bmp"
+        "2 images of test are also in train or val, and removed from test: test/cat/copy0.bmp, test/cat/copy1.bmp"
         in dataset.about()
     )
     shutil.rmtree(folder / "test")
     shutil.copytree(folder / "train", folder / "test")
-    with pytest.raises(Misuse, match="each image of test is also in train or val: test on others.*test/cat/0.png"):
+    with pytest.raises(Misuse, match="test must have images that are neither in train nor in val.*test/cat/0.png"):
         load(str(folder))
 
 
-def test_copies_are_trained_on_and_said(tmp_path):
+def test_images_with_copies_stay_in_train_and_are_reported(tmp_path):
     folder = _folder(tmp_path / "pets")
     for i in range(8):
         shutil.copy(folder / "cat" / f"{i}.png", folder / "cat" / f"copy{i}.png")
     shutil.copy(folder / "dog" / "1.png", folder / "cat" / "dog.png")
     dataset = load(str(folder))
     known = {image.tobytes() for split in dataset.split(Streams(0)) for image in split.images}
-    assert not known & _contents(dataset)
-    assert "1 pictures lie under two labels: cat/dog.png = dog/1.png" in dataset.about()
-    assert "9 pictures are there several times: cat/0.png, cat/1.png, cat/2.png and 6 more" in dataset.about()
+    assert not known & _test_images(dataset)
+    assert "1 images have copies of another class: cat/dog.png = dog/1.png" in dataset.about()
+    assert "9 images have copies: cat/0.png, cat/1.png, cat/2.png and 6 more" in dataset.about()
 
 
-def test_a_class_that_a_split_lacks_is_said(tmp_path):
+def test_a_class_without_images_in_val_is_reported(tmp_path):
     folder = _folder(tmp_path / "pets", parts=("train", "val", "test"))
     shutil.rmtree(folder / "val" / "dog")
-    assert "; val lacks dog" in load(str(folder)).about()
+    assert "; val has no images of dog" in load(str(folder)).about()
 
 
-def test_one_line_says_what_was_understood(tmp_path):
+def test_one_line_describes_the_dataset(tmp_path):
     folder = _folder(tmp_path / "pets", size=(24, 18))
     generator = np.random.default_rng(1)
     Image.fromarray(generator.integers(0, 255, (300, 400), np.uint8)).save(folder / "dog" / "large.png")
-    said = load(str(folder)).about()
-    assert said.startswith(
+    line = load(str(folder)).about()
+    assert line.startswith(
         "2 classes (cat: 10, dog: 11), 15 train, 2 val, 4 test; 64×64 rgb, resized from 24×18 … 400×300, "
-        "stretched to squares (shapes are not kept), from 1 grey and 20 rgb images; "
+        "stretched to squares (aspect ratio not kept), from 1 grey and 20 rgb images; "
     )
-    assert "\n" not in said
+    assert "\n" not in line
 
 
-def test_reading_says_how_far_it_is(tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(arrays, "SAID_AFTER", 0)
-    monkeypatch.setattr(arrays, "SAID_EVERY", 0)
+def test_progress_of_reading_is_printed(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(arrays, "PROGRESS_AFTER", 0)
+    monkeypatch.setattr(arrays, "PROGRESS_EVERY", 0)
     load(str(_folder(tmp_path / "pets")))
     assert "pets: 7 of 20 images read" in capfd.readouterr().err

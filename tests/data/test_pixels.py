@@ -1,4 +1,4 @@
-"""Each pixel format against values worked out by hand."""
+"""Conversion of each pixel format, against values computed by hand."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def _save(path, image, **options):
 
 
 def _folder(folder, image, suffix=".png", grey=False, **options):
-    """Two classes of noise of an image's size, and one test image that is it."""
+    """A folder with two classes of noise images, and the given image, of the same size, in test."""
     _save(folder / "test" / "a" / f"it{suffix}", image, **options)
     with Image.open(folder / "test" / "a" / f"it{suffix}") as picture:
         width, height = picture.size
@@ -29,7 +29,7 @@ def _folder(folder, image, suffix=".png", grey=False, **options):
 
 
 def _inverted(path):
-    """Let a TIFF say that its white is 0."""
+    """Set white to 0 in a TIFF file (PhotometricInterpretation 0)."""
     tag = b"\x06\x01\x03\x00\x01\x00\x00\x00"
     content = path.read_bytes()
     assert content.count(tag + b"\x01\x00") == 1
@@ -44,8 +44,8 @@ def test_a_tiff_may_have_white_at_0(tmp_path, dtype):
     assert load(str(folder)).test().images[0].squeeze(-1).tolist() == [[255, 254], [251, 22]]
 
 
-def _twins():
-    """Ways to save a grey image that a viewer shows alike: what is saved, its suffix and options."""
+def _formats():
+    """Format -> f(grey image, number) -> pixels, suffix and options with which Pillow saves the same picture."""
 
     def turned(image, orientation):
         turns = (
@@ -79,14 +79,13 @@ def _twins():
     }
 
 
-@pytest.mark.parametrize("kind", _twins())
-def test_a_dataset_in_another_format_is_its_plain_twin(tmp_path, kind):
-    # Equal bits train to equal accuracy.
+@pytest.mark.parametrize("kind", _formats())
+def test_a_dataset_is_the_same_in_other_formats(tmp_path, kind):
     generator = np.random.default_rng(0)
     for i in range(20):
         image = generator.integers(0, 256, (12, 12), np.uint8)
         image[0, :2] = 0, 255
-        other, suffix, options = _twins()[kind](image, i)
+        other, suffix, options = _formats()[kind](image, i)
         _save(tmp_path / "plain" / "ab"[i % 2] / f"{i}.png", image)
         _save(tmp_path / "other" / "ab"[i % 2] / f"{i}{suffix}", other, **options)
     plain, other = (load(str(tmp_path / name), colour="grey") for name in ("plain", "other"))
@@ -94,7 +93,7 @@ def test_a_dataset_in_another_format_is_its_plain_twin(tmp_path, kind):
 
 
 def _read(folder, image, suffix=".png", **options):
-    """What becomes of an image, and what is said."""
+    """The image as read from a folder, and the line that describes the dataset."""
     dataset = load(str(_folder(folder, image, suffix, **options)))
     return dataset.test().images[0], dataset.about()
 
@@ -130,14 +129,14 @@ def test_floats_of_another_range_are_refused(tmp_path, values):
         _read(tmp_path / "deep", np.array(values, np.float32), ".tif", grey=True)
 
 
-def test_the_range_is_that_of_all_images(tmp_path):
+def test_the_range_of_floats_is_that_of_all_images(tmp_path):
     folder = _folder(tmp_path / "deep", np.array([[0, 1], [1, 0]], np.float32), ".tif", grey=True)
     _save(folder / "train" / "a" / "bright.tif", np.array([[0, 255], [9, 9]], np.float32))
     assert load(str(folder)).test().images[0].max() == 1
 
 
 @pytest.mark.parametrize("kind", ["RGBA", "LA", "P", "tRNS", "16 bits"])
-def test_what_is_transparent_lies_on_white_and_warns_nobody(tmp_path, recwarn, kind):
+def test_transparent_images_are_composited_on_white_without_a_warning(tmp_path, recwarn, kind):
     # Black at full, half and no opacity: 0, 255 - 128 = 127, 255.
     values = np.zeros((2, 2, 4), np.uint8)
     values[..., 3] = [[255, 128], [0, 0]]
@@ -146,7 +145,7 @@ def test_what_is_transparent_lies_on_white_and_warns_nobody(tmp_path, recwarn, k
         picture = picture.convert("LA")
     if kind == "P":
         picture = picture.quantize(4)
-    if kind == "tRNS":  # a grey value that counts as transparent
+    if kind == "tRNS":  # one grey value is transparent
         picture, expected = Image.fromarray(np.array([[10, 20], [30, 30]], np.uint8)), [[10, 20], [255, 255]]
         options = {"transparency": 30}
     if kind == "16 bits":
@@ -156,13 +155,13 @@ def test_what_is_transparent_lies_on_white_and_warns_nobody(tmp_path, recwarn, k
     image, about = _read(tmp_path / "icons", picture, grey=grey, **options)
     assert image[..., 0].tolist() == expected
     assert image.shape[-1] == (1 if grey else 3)
-    if kind != "16 bits":  # of which Pillow 13 does not keep the value
-        assert "; 1 transparent, laid on white" in about
+    if kind != "16 bits":  # Pillow 13 does not save the transparent value
+        assert "; 1 transparent, composited on white" in about
     assert not recwarn.list
 
 
 @pytest.mark.parametrize(("mode", "red"), [("CMYK", (0, 255, 255, 0)), ("YCbCr", (76, 85, 255))])
-def test_a_jpeg_of_other_colours_is_red_where_it_shows_red(tmp_path, mode, red):
+def test_a_jpeg_in_another_colour_space_becomes_rgb(tmp_path, mode, red):
     image, _ = _read(tmp_path / "any", Image.new(mode, (16, 16), red), ".jpg", quality=100)
     assert np.abs(image.astype(int) - [255, 0, 0]).max() <= 3
 
@@ -178,8 +177,8 @@ def test_other_modes_become_grey_or_rgb(tmp_path, picture):
 
 @pytest.mark.parametrize("suffix", [".jpg", ".tif", ".png", ".webp", ".avif"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_photograph_stands_upright(tmp_path, suffix, orientation):
-    # What a viewer shows of four quarters, dark to bright, by the EXIF standard's table of the orientations.
+def test_images_are_rotated_by_their_exif_orientation(tmp_path, suffix, orientation):
+    # Upright order of four quarters, 0 dark to 3 bright, by the EXIF standard's table of orientations.
     shown = {1: "0123", 2: "1032", 3: "3210", 4: "2301", 5: "0213", 6: "2031", 7: "3120", 8: "1302"}[orientation]
     exif = Image.Exif()
     exif[pixels.ORIENTATION] = orientation
@@ -188,40 +187,40 @@ def test_a_photograph_stands_upright(tmp_path, suffix, orientation):
         tmp_path / "photos", quarters, suffix, grey=True, exif=exif, **({"quality": 95} if suffix in (".jpg", ".avif") else {})
     )
     side = len(image)
-    found = [image[y, x, 0] for y in (side // 4, 3 * side // 4) for x in (side // 4, 3 * side // 4)]
-    assert "".join(str(round(value / 80)) for value in found) == shown
+    shown_quarters = [image[y, x, 0] for y in (side // 4, 3 * side // 4) for x in (side // 4, 3 * side // 4)]
+    assert "".join(str(round(value / 80)) for value in shown_quarters) == shown
     turned = pixels.upright(quarters, orientation)
     height, width = turned.shape
     corners = [turned[y, x] for y in (height // 4, 3 * height // 4) for x in (width // 4, 3 * width // 4)]
     assert "".join(str(value // 80) for value in corners) == shown
-    assert ("turned as their EXIF data say" in about) == (orientation > 1)
+    assert ("rotated by their EXIF orientation" in about) == (orientation > 1)
 
 
-def test_an_orientation_that_there_is_not_turns_nothing(tmp_path):
+def test_an_invalid_exif_orientation_is_ignored(tmp_path):
     exif = Image.Exif()
     exif[pixels.ORIENTATION] = 9
     image, about = _read(tmp_path / "photos", np.array([[0, 80], [160, 240]], np.uint8), ".png", grey=True, exif=exif)
     assert image.squeeze(-1).tolist() == [[0, 80], [160, 240]]
-    assert "turned" not in about
+    assert "rotated" not in about
 
 
-def test_of_an_animation_the_first_frame_counts(tmp_path):
+def test_of_an_animation_the_first_frame_is_read(tmp_path):
     frames = [Image.new("L", (2, 2), level) for level in (10, 200)]
     image, about = _read(tmp_path / "moving", frames[0], ".gif", save_all=True, append_images=frames[1:])
     assert (image == 10).all()
-    assert "; 1 of several frames, the first taken" in about
+    assert "; 1 animated, of which the first frame is used" in about
 
 
 @pytest.mark.parametrize(("size", "side"), [((256, 200), 256), ((257, 200), sources.FOLDER_SIZE)])
-def test_large_images_shrink_so_that_they_fit_in_memory(tmp_path, size, side):
+def test_images_above_256_pixels_are_resized(tmp_path, size, side):
     image, about = _read(tmp_path / "large", Image.new("L", size), grey=True)
     assert image.shape == (side, side, 1)
-    assert f"{side}×{side} grey, resized from {size[0]}×200, stretched to squares (shapes are not kept)" in about
+    assert f"{side}×{side} grey, resized from {size[0]}×200, stretched to squares (aspect ratio not kept)" in about
 
 
 def test_an_image_beyond_pillows_limit_is_named(tmp_path, monkeypatch):
     folder = _folder(tmp_path / "bombs", np.zeros((7, 9), np.uint8))
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)  # it refuses what has more than twice as many
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)  # Pillow refuses images of more than twice as many
     with pytest.raises(Misuse, match=r"12 of 12 images cannot be read.*0\.png \(Image size \(63 pixels\) exceeds") as caught:
         load(str(folder))
     assert "\n" not in str(caught.value)
@@ -229,29 +228,29 @@ def test_an_image_beyond_pillows_limit_is_named(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("dtype", "values"), [(np.uint16, [0, 257, 65535]), (np.float32, [0, 1 / 255, 1]), (bool, [0, 1, 1])])
 def test_arrays_are_scaled_by_their_type(dtype, values):
-    found = pixels.eight_bits(np.array([values], dtype), 1 if dtype == np.float32 else None)
-    assert found.tolist() == [[[0], [255 if dtype is bool else 1], [255]]]
+    image = pixels.eight_bits(np.array([values], dtype), 1 if dtype == np.float32 else None)
+    assert image.tolist() == [[[0], [255 if dtype is bool else 1], [255]]]
 
 
-def test_arrays_of_another_form_are_refused():
+def test_arrays_of_another_shape_or_type_are_refused():
     for values in (np.zeros((2, 2, 5), np.uint8), np.zeros((2, 2, 2, 3), np.uint8), np.zeros((2, 2), np.float32)):
-        with pytest.raises(ValueError, match="neither grey nor rgb|no range of their own"):
+        with pytest.raises(ValueError, match="neither grey nor rgb|no standard range"):
             pixels.eight_bits(values)
 
 
 @pytest.mark.parametrize(
-    ("kind", "said"),
+    ("kind", "message"),
     [
-        ("equal", "are all equal once decoded"),
-        ("flat", "are each of one colour once decoded"),
+        ("equal", "after decoding, the images are all equal"),
+        ("flat", "after decoding, the images are each of a single colour"),
         (
             "white on transparency",
-            r"are all equal once decoded.* transparent ones are laid on white.* the first of 255, 255, 255",
+            r"after decoding, the images are all equal.*transparent pixels become white.*the first pixel 255, 255, 255",
         ),
-        ("two pictures", "each picture is there several times, and none is left to test on"),
+        ("two pictures", "the test split needs images without copies"),
     ],
 )
-def test_images_that_show_nothing_are_refused(tmp_path, kind, said):
+def test_images_without_differences_are_refused(tmp_path, kind, message):
     for i in range(10):
         values = np.full((4, 4, 4), 255, np.uint8)
         if kind == "equal":
@@ -263,13 +262,13 @@ def test_images_that_show_nothing_are_refused(tmp_path, kind, said):
         else:
             values[i % 4, :, 3] = i
         _save(tmp_path / kind / "ab"[i % 2] / f"{i}.png", values)
-    with pytest.raises(Misuse, match=said):
+    with pytest.raises(Misuse, match=message):
         load(str(tmp_path / kind))
 
 
-def test_flat_and_dark_images_are_counted(tmp_path):
+def test_images_of_a_single_colour_and_dark_datasets_are_reported(tmp_path):
     folder = _folder(tmp_path / "some", np.full((4, 4), 9, np.uint8), grey=True)
-    assert "; 1 images are of one colour" in load(str(folder)).about()
+    assert "; 1 images are of a single colour" in load(str(folder)).about()
     for path in folder.rglob("*.png"):
         _save(path, np.asarray(Image.open(path)) // 16)
-    assert "; no pixel is brighter than 15 of 255" in load(str(folder)).about()
+    assert "; no pixel value is above 15 of 255" in load(str(folder)).about()

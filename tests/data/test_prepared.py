@@ -12,16 +12,16 @@ from common.data.streams import Streams
 from common.errors import Failure, Misuse
 
 
-def test_an_unknown_name_is_named():
+def test_an_unknown_dataset_is_named():
     with pytest.raises(Misuse, match="Received: 'cifar11'"):
         load("cifar11")
 
 
-def test_no_network_is_said_after_a_few_tries(tmp_path, monkeypatch):
-    asked = []
+def test_a_missing_network_is_reported_after_a_few_attempts(tmp_path, monkeypatch):
+    attempts = []
 
     def refuse(*address, **_):
-        asked.append(address)
+        attempts.append(address)
         raise socket.gaierror("Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
@@ -30,7 +30,7 @@ def test_no_network_is_said_after_a_few_tries(tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     with pytest.raises(Failure) as caught:
         load("fashion_mnist")
-    assert 1 <= len(asked) <= 10
+    assert 1 <= len(attempts) <= 10
     message = str(caught.value)
     assert "\n" not in message
     for part in ("fashion_mnist", str(tmp_path), "DATASET=digits", "TFDS_DATA_DIR"):
@@ -38,9 +38,12 @@ def test_no_network_is_said_after_a_few_tries(tmp_path, monkeypatch):
 
 
 def _prepare(folder, splits, *, called="shapes", version="1.0.0", configs=(), features=None, **image):
-    """A small TFDS dataset of some images and labels per split, prepared by TFDS itself; `image` is of its feature.
+    """Prepare a small dataset with TFDS. Returns the folder.
 
-    With other features, the rows are of these.
+    Args:
+        splits: split -> its examples, (image, label); with `features`, dicts of these.
+        features: TFDS features, by default `image` and `label`.
+        image: arguments of the feature `image`.
     """
     import tensorflow_datasets as tfds
     from tensorflow_datasets.image_classification.mnist import MNIST
@@ -53,8 +56,8 @@ def _prepare(folder, splits, *, called="shapes", version="1.0.0", configs=(), fe
             BUILDER_CONFIGS = tuple(tfds.core.BuilderConfig(name=one) for one in configs)
 
             def _info(self):
-                usual = {"image": tfds.features.Image(**image), "label": tfds.features.ClassLabel(num_classes=2)}
-                return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features or usual))
+                default = {"image": tfds.features.Image(**image), "label": tfds.features.ClassLabel(num_classes=2)}
+                return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features or default))
 
             def _split_generators(self, _):
                 return {split: self._rows(rows) for split, rows in splits.items()}
@@ -70,7 +73,7 @@ def _prepare(folder, splits, *, called="shapes", version="1.0.0", configs=(), fe
 
 
 def _picture(i, channels=1, dtype=np.uint8):
-    """An image of which the upper left pixel is i, and no two are equal."""
+    """An image whose upper left pixel is i, different for each i."""
     values = np.full((28, 28, channels), i, dtype)
     values[1:] = np.random.default_rng(i).integers(0, 200, (27, 28, channels))
     return values
@@ -86,8 +89,8 @@ def prepared(tmp_path_factory):
 
 
 @pytest.fixture
-def own(tmp_path, monkeypatch):
-    """A folder of prepared datasets, with a cache of its own, read in this process, which has TensorFlow already."""
+def tfds_folder(tmp_path, monkeypatch):
+    """A folder for prepared datasets, with a separate cache; datasets are read in this process, which has TensorFlow loaded."""
 
     def read(folder, name, *form):
         dataset_module._write_cache(folder, name, name, tfds_dataset(name, *form))
@@ -121,7 +124,7 @@ def test_a_corrupt_tfds_file_is_reported(prepared, tmp_path, monkeypatch):
         load("shapes")
 
 
-def test_the_newest_prepared_version_is_taken(tmp_path, monkeypatch):
+def test_the_newest_prepared_version_is_used(tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     for version in ("9.0.0", "10.0.0", "2.0.0.incompleteABC"):
         (tmp_path / "shapes" / version).mkdir(parents=True)
@@ -129,12 +132,12 @@ def test_the_newest_prepared_version_is_taken(tmp_path, monkeypatch):
     assert prepared_copy("shapes").name == "10.0.0"
 
 
-def test_a_version_and_a_config_are_named_as_tfds_does(own):
+def test_a_name_may_hold_a_config_and_a_version(tfds_folder):
     for version, first in (("1.0.0", 20), ("2.0.0", 120)):
         rows = {"train": _rows(first, first + 10), "test": _rows(first - 8, first)}
-        _prepare(own, rows, version=version, configs=("one", "two"), shape=(28, 28, 1))
+        _prepare(tfds_folder, rows, version=version, configs=("one", "two"), shape=(28, 28, 1))
     for name, version in (("shapes/one", "2.0.0"), ("shapes/two:1.0.0", "1.0.0"), ("shapes/one:1.*.*", "1.0.0")):
-        assert prepared_copy(name) == own / name.split(":")[0] / version
+        assert prepared_copy(name) == tfds_folder / name.split(":")[0] / version
     assert prepared_copy("shapes/one:3.0.0") is None
     with pytest.raises(Misuse, match="shapes has several configs: name one, shapes/one or shapes/two. Received: shapes"):
         prepared_copy("shapes")
@@ -143,17 +146,17 @@ def test_a_version_and_a_config_are_named_as_tfds_does(own):
     assert dataset.test().images[:, 0, 0, 0].max() == 19
 
 
-def test_without_a_config_it_is_that_of_tfds(own):
-    for config in ("bangla", "devanagari"):  # the first is what tfds.load("cmaterdb") gives
+def test_the_default_config_is_that_of_tfds(tfds_folder):
+    for config in ("bangla", "devanagari"):  # tfds.load("cmaterdb") loads the first
         for version in ("1.0.0", "2.0.0") if config == "devanagari" else ("1.0.0",):
-            (own / "cmaterdb" / config / version).mkdir(parents=True)
-            (own / "cmaterdb" / config / version / "dataset_info.json").write_text(json.dumps({}))
-    assert prepared_copy("cmaterdb") == own / "cmaterdb" / "bangla" / "1.0.0"
+            (tfds_folder / "cmaterdb" / config / version).mkdir(parents=True)
+            (tfds_folder / "cmaterdb" / config / version / "dataset_info.json").write_text(json.dumps({}))
+    assert prepared_copy("cmaterdb") == tfds_folder / "cmaterdb" / "bangla" / "1.0.0"
 
 
 @pytest.mark.parametrize("called", ["validation", "val"])
-def test_a_validation_split_is_val(own, called):
-    _prepare(own, {"train": _rows(20, 40), called: _rows(0, 6), "test": _rows(10, 14)}, shape=(28, 28, 1))
+def test_a_validation_split_becomes_val(tfds_folder, called):
+    _prepare(tfds_folder, {"train": _rows(20, 40), called: _rows(0, 6), "test": _rows(10, 14)}, shape=(28, 28, 1))
     dataset = load("shapes")
     assert (dataset.split_sizes(), dataset.train_size, dataset.test_size) == ((20, 6), 26, 4)
     for seed in range(2):
@@ -163,44 +166,44 @@ def test_a_validation_split_is_val(own, called):
     assert "20 train, 6 val, 4 test" in dataset.about()
 
 
-def test_without_a_test_split_a_fifth_of_train_is_tested_on(own):
-    _prepare(own, {"train": _rows(0, 40), "validation": _rows(50, 56)}, shape=(28, 28, 1))
+def test_without_a_test_split_a_fifth_of_train_becomes_test(tfds_folder):
+    _prepare(tfds_folder, {"train": _rows(0, 40), "validation": _rows(50, 56)}, shape=(28, 28, 1))
     dataset = load("shapes")
     assert (dataset.split_sizes(), dataset.test_size) == ((32, 6), 8)
     assert "; the test images are a fifth of train" in dataset.about()
 
 
-def test_an_image_without_a_label_is_refused(own):
-    _prepare(own, {"train": _rows(20, 40), "test": [(_picture(i), -1) for i in range(4)]}, shape=(28, 28, 1))
+def test_an_image_without_a_label_is_refused(tfds_folder):
+    _prepare(tfds_folder, {"train": _rows(20, 40), "test": [(_picture(i), -1) for i in range(4)]}, shape=(28, 28, 1))
     with pytest.raises(Misuse, match=r"4 of the 4 images in test of shapes have no label.* Received: -1"):
         load("shapes")
 
 
-def test_an_image_or_label_under_another_name_is_one_line(own):
+def test_features_with_other_names_are_refused(tfds_folder):
     import tensorflow_datasets as tfds
 
     features = {"picture": tfds.features.Image(shape=(28, 28, 1)), "label": tfds.features.ClassLabel(num_classes=2)}
-    _prepare(own, {"train": [{"picture": _picture(i), "label": i % 2} for i in range(4)]}, features=features)
-    with pytest.raises(Misuse, match=r"needs a feature image, an Image, and .*Received: picture: Image, label: ClassLabel$"):
+    _prepare(tfds_folder, {"train": [{"picture": _picture(i), "label": i % 2} for i in range(4)]}, features=features)
+    with pytest.raises(Misuse, match=r"needs a feature `image` of type Image and .*Received: label: ClassLabel, picture: Image$"):
         load("shapes")
 
 
-def test_words_are_no_class_labels(own):
+def test_text_labels_are_refused(tfds_folder):
     import tensorflow_datasets as tfds
 
     features = {"image": tfds.features.Image(shape=(28, 28, 1)), "label": tfds.features.Text()}
-    _prepare(own, {"train": [{"image": _picture(i), "label": "cat"} for i in range(4)]}, features=features)
+    _prepare(tfds_folder, {"train": [{"image": _picture(i), "label": "cat"} for i in range(4)]}, features=features)
     with pytest.raises(Misuse, match="Received: image: Image, label: Text$"):
         load("shapes")
 
 
-def test_images_of_one_class_are_refused(own):
-    _prepare(own, {"train": [(_picture(i), 1) for i in range(10)], "test": _rows(20, 24)}, shape=(28, 28, 1))
+def test_images_of_one_class_are_refused(tfds_folder):
+    _prepare(tfds_folder, {"train": [(_picture(i), 1) for i in range(10)], "test": _rows(20, 24)}, shape=(28, 28, 1))
     with pytest.raises(Misuse, match="must be of at least two classes. Received: 10 of class 1"):
         load("shapes")
 
 
-def test_a_version_that_is_not_there_is_said_beside_those_that_are(prepared, monkeypatch):
+def test_an_error_about_a_missing_version_lists_the_prepared_ones(prepared, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(prepared))
     with pytest.raises(Misuse, match=r"prepared here: shapes:1\.0\.0\. Received: 'shapes:9\.0\.0'"):
         load("shapes:9.0.0")
@@ -214,63 +217,65 @@ def test_a_version_that_is_not_there_is_said_beside_those_that_are(prepared, mon
         (np.float32, [0, 7, 99.6, 255], [0, 7, 100, 255]),
     ],
 )
-def test_deep_images_are_scaled_by_their_range(own, dtype, values, expected):
+def test_deep_images_are_scaled_by_their_range(tfds_folder, dtype, values, expected):
     image = np.array(values, dtype).reshape(2, 2, 1)
     others = [(image * np.array([[[0.5], [0]], [[i / 20], [0]]])).astype(dtype) for i in range(12)]
-    _prepare(own, {"train": [(one, i % 2) for i, one in enumerate(others)], "test": [(image, 0)]}, shape=(2, 2, 1), dtype=dtype)
+    _prepare(
+        tfds_folder, {"train": [(one, i % 2) for i, one in enumerate(others)], "test": [(image, 0)]}, shape=(2, 2, 1), dtype=dtype
+    )
     dataset = load("shapes")
     assert dataset.test().images.ravel().tolist() == expected
     assert f"; {np.dtype(dtype)} pixels, scaled to 8 bits" in dataset.about()
 
 
-def test_floats_of_another_range_are_refused(own):
+def test_floats_of_another_range_are_refused(tfds_folder):
     rows = [(np.random.default_rng(i).normal(size=(4, 4, 1)).astype(np.float32), i % 2) for i in range(10)]
-    _prepare(own, {"train": rows, "test": rows[:2]}, shape=(4, 4, 1), dtype=np.float32)
+    _prepare(tfds_folder, {"train": rows, "test": rows[:2]}, shape=(4, 4, 1), dtype=np.float32)
     with pytest.raises(Misuse, match=r"images of float32: pixels from -\d.* no known black and white.*Received: shapes"):
         load("shapes")
 
 
-def test_transparent_images_lie_on_white(own):
+def test_transparent_images_are_composited_on_white(tfds_folder):
     rows = [(_picture(i, 4), i % 2) for i in range(20)]
     image = np.zeros((28, 28, 4), np.uint8)
     image[0, 0, 3], image[0, 1, 3] = 255, 128
-    _prepare(own, {"train": rows, "test": [(image, 0)]}, shape=(28, 28, 4))
+    _prepare(tfds_folder, {"train": rows, "test": [(image, 0)]}, shape=(28, 28, 4))
     dataset = load("shapes")
     assert dataset.shape == (28, 28, 3)
     assert dataset.test().images[0, 0, :3, 0].tolist() == [0, 127, 255]
-    assert "; 21 transparent, laid on white" in dataset.about()
+    assert "; 21 transparent, composited on white" in dataset.about()
 
 
-def test_a_photograph_stands_upright(own, tmp_path):
+def test_images_are_rotated_by_their_exif_orientation(tfds_folder, tmp_path):
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned clockwise: what is stored as the upper half is the right one
+    exif[0x0112] = 6  # rotate clockwise: the upper half of the stored pixels becomes the right one
     values = np.zeros((16, 16, 3), np.uint8)
     values[:8] = 255
     Image.fromarray(values).save(tmp_path / "it.jpg", exif=exif, quality=95)
     for i in range(10):
         Image.fromarray(_picture(i, 3)[:16, :16]).save(tmp_path / f"{i}.jpg")
     rows = [(str(tmp_path / f"{i}.jpg"), i % 2) for i in range(10)]
-    _prepare(own, {"train": rows, "test": [(str(tmp_path / "it.jpg"), 0)]}, shape=(None, None, 3), encoding_format="jpeg")
+    _prepare(tfds_folder, {"train": rows, "test": [(str(tmp_path / "it.jpg"), 0)]}, shape=(None, None, 3), encoding_format="jpeg")
     dataset = load("shapes", image_size=16)
     image = dataset.test().images[0]
     assert (image[:, :7] < 50).all()
     assert (image[:, 9:] > 200).all()
-    assert "; 1 turned as their EXIF data say" in dataset.about()
+    assert "; 1 rotated by their EXIF orientation" in dataset.about()
 
 
-def test_a_healthy_dataset_is_not_called_corrupt(own):
-    _prepare(own, {"train": [(_picture(0), i % 2) for i in range(10)], "test": _rows(0, 1)}, shape=(28, 28, 1))
+def test_an_intact_dataset_is_not_reported_as_corrupt(tfds_folder):
+    _prepare(tfds_folder, {"train": [(_picture(0), i % 2) for i in range(10)], "test": _rows(0, 1)}, shape=(28, 28, 1))
     with pytest.raises(Misuse, match="the images are all equal"):
         load("shapes")
-    _prepare(own, {"unsupervised": _rows(0, 4)}, called="others", shape=(28, 28, 1))
+    _prepare(tfds_folder, {"unsupervised": _rows(0, 4)}, called="others", shape=(28, 28, 1))
     with pytest.raises(Misuse, match="others has no train split"):
         load("others")
 
 
-def test_the_child_says_how_far_it_is(prepared, tmp_path, monkeypatch, capfd):
+def test_the_progress_of_the_child_process_is_printed(prepared, tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("TFDS_DATA_DIR", str(prepared))
     monkeypatch.setenv("CACHE_DIR", str(tmp_path))
-    source = "import common.data.arrays as a, common.data.dataset as d; a.SAID_AFTER = a.SAID_EVERY = 0; d.main()"
+    source = "import common.data.arrays as a, common.data.dataset as d; a.PROGRESS_AFTER = a.PROGRESS_EVERY = 0; d.main()"
     monkeypatch.setattr(dataset_module, "CHILD", (*dataset_module.CHILD[:1], "-c", source))
     load("shapes")
     assert "shapes, train: 7 of 40 images read" in capfd.readouterr().err

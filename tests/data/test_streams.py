@@ -22,7 +22,7 @@ def test_unknown_stream_is_named():
         Streams(0).key("shuffle")
 
 
-def test_every_prefix_of_a_stratified_order_holds_the_classes_in_proportion():
+def test_every_prefix_of_a_stratified_order_is_stratified():
     labels = np.repeat([0, 1, 2], [600, 300, 100])
     order = stratified_order(labels, np.random.default_rng(0))
     assert np.array_equal(np.sort(order), np.arange(1000))

@@ -11,7 +11,7 @@ from pages import PAGES, blocks, prose
 
 from common.commands import options, parsing
 from common.commands import run as command
-from common.running.scripts import declared
+from common.running.scripts import read_script
 
 COMMANDS = [line.split("#")[0].strip() for block in blocks("") for line in block.text.splitlines()]
 CONSOLE = blocks("console")
@@ -78,7 +78,7 @@ def test_a_command_that_is_not_run_is_one_that_make_and_the_command_line_take(li
     words = shlex.split(done.stdout.splitlines()[-1])
     if "common.commands.run" in words:
         number, *handed_on = words[words.index("common.commands.run") + 1 :]
-        experiment, given = declared(command.find_script(number)), parsing.parse(options.STUDY, handed_on)
+        experiment, given = read_script(command.find_script(number)), parsing.parse(options.STUDY, handed_on)
         assert command._chosen_arms(experiment, given.arms)
         assert command._select(experiment, given, machines=1).setting
 

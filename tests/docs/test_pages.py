@@ -9,7 +9,7 @@ from pages import PAGES, prose
 from common.commands import options
 from common.files import experiment_scripts
 from common.rows import schema, store
-from common.running.surroundings import COUNTING
+from common.running.environment import REPORTED
 from common.search import grid
 from common.verdicts import judge, kinds
 
@@ -77,12 +77,12 @@ def test_readmes_figure_is_of_rows_that_decide():
 
 def test_options_explains_each_variable_of_the_environment_that_counts():
     text = (PROJECT / "docs" / "options.md").read_text(encoding="utf-8")
-    assert [name for name in COUNTING if f"| `{name}` |" not in text] == []
+    assert [name for name in REPORTED if f"| `{name}` |" not in text] == []
 
 
 @EACH
 def test_options_that_are_named_are_options(path):
-    known = {option.name.upper() for option in options.OPTIONS} | {*options.OF_MAKE, *COUNTING, "NAME"}
+    known = {option.name.upper() for option in options.OPTIONS} | {*options.OF_MAKE, *REPORTED, "NAME"}
     named = re.findall(r"`([A-Z_]+)=", prose(path))
     assert set(named) <= known
 

@@ -15,7 +15,7 @@ from common.rows import schema
 from common.rows.table import Table
 from common.running.plan import Planner, Variant, known_columns
 from common.running.process import job
-from common.running.scripts import declared
+from common.running.scripts import read_script
 from common.training import execution
 from common.training.adapters import per_example
 
@@ -45,7 +45,7 @@ def trained(text, tmp_path, arm="baseline", epochs=1):
     """The row of one arm of a script, trained on 256 digits."""
     path = tmp_path / "exp_39_hidden_layer.py"
     path.write_text(text, encoding="utf-8")
-    experiment = declared(path)
+    experiment = read_script(path)
     planner = Planner(experiment, experiment.select("quick", {"epochs": epochs, "train_size": 256}), tmp_path)
     values = {name: entry.default for name, entry in experiment.searched_by(arm).items()}
     plan = planner.plan([(Variant(arm, values=values), 0)])
@@ -66,7 +66,7 @@ def test_the_experiment_in_docs_trains(tmp_path):
     row = trained(text, tmp_path, arm="32 units")
     assert row["status"] == "done"
     assert math.isfinite(row["test_accuracy"])
-    assert declared(tmp_path / "exp_39_hidden_layer.py").question.endswith("?")
+    assert read_script(tmp_path / "exp_39_hidden_layer.py").question.endswith("?")
 
 
 def test_the_step_in_docs_trains(tmp_path):

@@ -37,7 +37,7 @@ def test_the_docstring_has_question_varies_fixed_and_expect(path):
 
 @EACH
 def test_the_declaration_is_the_same_with_and_without_keras(path):
-    real, read = load_script(str(path)), scripts.declared(path)
+    real, read = load_script(str(path)), scripts.read_script(path)
     assert real.declare(real.select()) == read.declare(read.select())
 
 
@@ -114,7 +114,7 @@ def test_no_learning_rate_is_a_literal(path):
 
 @EACH
 def test_every_network_has_a_rate_that_is_searched(path):
-    experiment, number = scripts.declared(path), path.stem[4:6]
+    experiment, number = scripts.read_script(path), path.stem[4:6]
     for arm, fields in experiment.arms.items():
         if fields.get("kind") in ("hog", "pixels") or number == PUBLISHED:
             continue  # no network

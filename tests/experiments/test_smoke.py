@@ -26,7 +26,7 @@ def two_arms(experiment):
 
 @pytest.mark.parametrize("path", experiment_scripts(), ids=lambda path: path.stem)
 def test_an_experiment_trains_scores_and_draws(path, tmp_path):
-    experiment = scripts.declared(path)
+    experiment = scripts.read_script(path)
     variants = [Variant(arm, values=space.defaults(experiment.searched_by(arm))) for arm in two_arms(experiment)]
     trials = [(variant, 0) for variant in variants]
     planner = Planner(experiment, experiment.select(smoke=True), tmp_path)

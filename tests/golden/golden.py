@@ -16,8 +16,8 @@ import numpy as np
 
 from common.errors import Failure, Misuse
 from common.files import PROJECT, write_atomic
+from common.running.environment import environment
 from common.running.fingerprint import PROTOCOL
-from common.running.surroundings import environment
 
 HERE = pathlib.Path(__file__).resolve().parent
 FILE = HERE / "golden.json"

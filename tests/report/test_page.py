@@ -248,9 +248,9 @@ def test_a_figure_that_was_deleted_is_drawn_again(folder):
 
 
 BROKEN = {
-    "cut in half": (lambda text: text[: len(text) // 2], "cut short|fields instead of"),
-    "wrong columns": (lambda text: text.replace("status", "stature", 1), "knows no 'stature'"),
-    "someone else's": (lambda text: "name,age\nx,3\n", "not the columns of this version"),
+    "cut in half": (lambda text: text[: len(text) // 2], "line is incomplete|fields instead of"),
+    "wrong columns": (lambda text: text.replace("status", "stature", 1), "unknown 'stature'"),
+    "someone else's": (lambda text: "name,age\nx,3\n", "the columns must be those of this version"),
 }
 
 

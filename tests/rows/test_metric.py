@@ -6,7 +6,7 @@ from common.rows import schema, store
 from common.rows.table import Table
 
 
-def test_a_target_is_reached_by_the_stage_that_the_predictor_comes_from(tmp_path):
+def test_time_to_a_target_is_that_of_the_predictors_stage(tmp_path):
     made = Made(tmp_path)
     made.add("a", [0.9], stage=["fit"])
     identity = {"experiment": made.files.experiment, "arm": "a", "seed": 0}
@@ -29,7 +29,7 @@ def test_a_target_is_reached_by_the_stage_that_the_predictor_comes_from(tmp_path
     assert reached("fit", 0.9, both) == [3, 9]  # a callback stopped in the third epoch
     assert reached("fit", 0.95, both) == [np.inf, np.inf]
     assert reached("teacher", 0.95, both) == [1, 7]
-    assert reached("", 0.7, both) == [2, 8]  # a row of former times
+    assert reached("", 0.7, both) == [2, 8]  # a row without the column
     former = [{name: value for name, value in epoch.items() if name != "steps"} for epoch in both]
     assert reached("fit", 0.7, former) == [2, pytest.approx(2 * 23 / 5)]
     assert "stage" in schema.NAMES

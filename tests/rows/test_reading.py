@@ -1,4 +1,4 @@
-"""Rows that somebody has opened in a spreadsheet: read as they were, or one line about the cell that cannot be."""
+"""Reading rows that a spreadsheet has saved or a user has edited."""
 
 import csv
 import io
@@ -16,7 +16,7 @@ ARMS = ["baseline", "flip"]
 
 @pytest.fixture
 def files(tmp_path):
-    """Two arms of two seeds."""
+    """Rows and epochs of two arms with two seeds."""
     files = schema.Files(tmp_path / "digits", "exp_90_x")
     for seed in range(2):
         for i, arm in enumerate(ARMS):
@@ -35,7 +35,7 @@ def files(tmp_path):
 
 
 def save_as(path, *, separator=",", comma=False, bom=False, newline="\n", change=str):
-    """Save a table as a spreadsheet would."""
+    """Save a table in the format of a spreadsheet."""
     rows = list(csv.reader(io.StringIO(path.read_text())))
     text = io.StringIO()
     writer = csv.writer(text, delimiter=separator, lineterminator=newline)
@@ -54,13 +54,13 @@ SAVED = {
     "decimal commas": {"separator": ";", "comma": True},
     "decimal commas between quotes": {"comma": True},
     "whole numbers with a point": {"change": lambda cell: f"{cell}.0" if cell.isdigit() else cell},
-    "truth in capitals": {"change": lambda cell: cell.upper() if cell in ("True", "False") else cell},
+    "booleans in capitals": {"change": lambda cell: cell.upper() if cell in ("True", "False") else cell},
     "scientific notation": {"change": lambda cell: "1,25E-05" if cell == "1.25e-05" else cell},
 }
 
 
 @pytest.mark.parametrize("how", SAVED.values(), ids=SAVED)
-def test_what_a_spreadsheet_saves_is_read_as_it_was(files, how):
+def test_a_table_saved_by_a_spreadsheet_is_read_unchanged(files, how):
     rows, frame, epochs = store.read_rows(files), store.read_frame(files), store.read_epochs(files)
     for path in (files.rows, files.epochs):
         save_as(path, **how)
@@ -73,17 +73,17 @@ def test_what_a_spreadsheet_saves_is_read_as_it_was(files, how):
 
 
 @pytest.mark.parametrize("how", SAVED.values(), ids=SAVED)
-def test_a_trial_that_is_stored_afterwards_leaves_the_others_as_they_were(files, how):
+def test_storing_a_trial_restores_the_format_of_the_others(files, how):
     before = files.rows.read_text()
     save_as(files.rows, **how)
     identity = {"experiment": "exp_90_x", "arm": "flip", "seed": 2}
     store.store(files, store.Outcome(row={**identity, "status": "done", "test_accuracy": 0.5}), ARMS)
-    kept = files.rows.read_text().replace("1,25E-05", "1.25e-05").replace("1.25E-05", "1.25e-05")
-    assert kept.startswith(before)
+    after = files.rows.read_text().replace("1,25E-05", "1.25e-05").replace("1.25E-05", "1.25e-05")
+    assert after.startswith(before)
 
 
 def replaced(column, value):
-    """Put a value into a column of the third line."""
+    """f(path) that sets a column of the third line."""
 
     def change(path):
         rows = list(csv.DictReader(io.StringIO(path.read_text())))
@@ -98,45 +98,45 @@ def replaced(column, value):
 
 
 @pytest.mark.parametrize(
-    ("column", "value", "said"),
+    ("column", "value", "message"),
     [
-        ("test_accuracy", "95", "a share lies between 0 and 1, and is no percentage"),
-        ("test_accuracy", "-0.1", "a share lies between 0 and 1, and is no percentage"),
-        ("test_accuracy", "good", "a number is needed"),
-        ("test_accuracy", "1.234,5", "a number is needed"),
-        ("test_accuracy", "inf", "a trial that is done has a score"),
-        ("test_accuracy", "", "a trial that is done has a score"),
-        ("test_accuracy", "nan", "a trial that is done has a score"),
-        ("epochs", "20.5", "a whole number is needed"),
-        ("epochs", "-3", "a number of at least 0 is needed"),
-        ("epochs", "5,000", "a whole number is needed, without decimals or marks between thousands"),
-        ("epochs", "5.000", "a whole number is needed, without decimals or marks between thousands"),
-        ("epochs", "1²", "a number is needed"),
-        ("epochs", "", "each trial has one"),
-        ("arguments", "", "each trial has one"),
-        ("arguments", "{“l2”: 0.5}", 'a JSON object is needed, such as {"l2": 0.1}'),
-        ("setting", "7", 'a JSON object is needed, such as {"l2": 0.1}'),
-        ("seed", "", "a whole number is needed"),
-        ("seed", "one", "a number is needed"),
-        ("deterministic", "yes", "True or False is needed"),
+        ("test_accuracy", "95", "must be between 0 and 1, not a percentage"),
+        ("test_accuracy", "-0.1", "must be between 0 and 1, not a percentage"),
+        ("test_accuracy", "good", "must be a number"),
+        ("test_accuracy", "1.234,5", "must be a number"),
+        ("test_accuracy", "inf", "a finished trial must have a score"),
+        ("test_accuracy", "", "a finished trial must have a score"),
+        ("test_accuracy", "nan", "a finished trial must have a score"),
+        ("epochs", "20.5", "must be a whole number"),
+        ("epochs", "-3", "must be at least 0"),
+        ("epochs", "5,000", "must be a whole number, without decimals or thousands separators"),
+        ("epochs", "5.000", "must be a whole number, without decimals or thousands separators"),
+        ("epochs", "1²", "must be a number"),
+        ("epochs", "", "must not be empty"),
+        ("arguments", "", "must not be empty"),
+        ("arguments", "{“l2”: 0.5}", 'must be a JSON object, such as {"l2": 0.1}'),
+        ("setting", "7", 'must be a JSON object, such as {"l2": 0.1}'),
+        ("seed", "", "must be a whole number"),
+        ("seed", "one", "must be a number"),
+        ("deterministic", "yes", "must be True or False"),
         ("status", "finished", "must be one of done, diverged, failed, unavailable"),
-        ("fingerprint", "1.2E+14", "a spreadsheet has made a number of these digits, which are lost"),
+        ("fingerprint", "1.2E+14", "must be hexadecimal digits, which a spreadsheet has converted to a number"),
     ],
 )
-def test_a_cell_that_cannot_be_is_named_with_file_row_and_column(files, column, value, said):
+def test_an_invalid_cell_is_named_with_file_line_and_column(files, column, value, message):
     replaced(column, value)(files.rows)
     before = files.rows.read_text()
-    for reader in (store.read_rows, store.read_frame) if "has a score" not in said else (store.read_frame,):
+    for reader in (store.read_rows, store.read_frame) if "a score" not in message else (store.read_frame,):
         with pytest.raises(Failure) as caught:
             reader(files)
         assert str(caught.value) == (
-            f"{files.rows} line 3, column {column}: {said}. Put it right, or remove the line: its trial, and no other, is then "
-            f"trained again. Received: {value!r}"
+            f"{files.rows} line 3, column {column}: {message}. Correct it, or delete the line: then this trial alone is trained "
+            f"again. Received: {value!r}"
         )
     assert files.rows.read_text() == before
 
 
-def test_blank_lines_and_columns_are_none(files):
+def test_empty_lines_and_columns_are_ignored(files):
     rows, frame = store.read_rows(files), store.read_frame(files)
     header, first, *others = files.rows.read_text().splitlines()
     blank = "," * header.count(",")
@@ -150,32 +150,32 @@ def test_blank_lines_and_columns_are_none(files):
         store.read_rows(files)
 
 
-def test_a_table_of_windows_may_end_without_a_line_break(files):
+def test_a_table_with_crlf_may_end_without_a_line_break(files):
     rows = store.read_rows(files)
     files.rows.write_bytes(files.rows.read_bytes().replace(b"\n", b"\r\n")[:-2])
     assert store.read_rows(files) == rows
 
 
-def test_a_row_that_stands_twice_counts_once(files):
+def test_duplicate_rows_count_once(files):
     lines = files.rows.read_text().splitlines(keepends=True)
     files.rows.write_text("".join([*lines, lines[2]]))
     assert len(store.read_rows(files)) == len(store.read_frame(files)) == 4
 
 
-def test_two_rows_of_one_trial_that_differ_are_named(files):
+def test_two_different_rows_of_one_trial_are_refused(files):
     lines = files.rows.read_text().splitlines(keepends=True)
     files.rows.write_text("".join([*lines, lines[2].replace("0.625", "0.75")]))
-    with pytest.raises(Failure, match="lines 3 and 6: two rows of one trial that differ: remove one of them"):
+    with pytest.raises(Failure, match="lines 3 and 6: a trial must have one row: remove one of the two"):
         store.read_rows(files)
 
 
-def test_a_table_in_another_encoding_is_one_line(files):
+def test_a_table_in_another_encoding_is_refused(files):
     files.rows.write_bytes(files.rows.read_text().replace("flip", "flïp").encode("latin-1"))
-    with pytest.raises(Failure, match="is not in UTF-8: save it as CSV in UTF-8, or put back what was there before"):
+    with pytest.raises(Failure, match="is not in UTF-8: save it as CSV in UTF-8, or restore the earlier file"):
         store.read_rows(files)
 
 
-def test_a_copied_folder_is_known_by_its_trials_and_when_they_ended(files):
+def test_a_copied_folder_is_recognised_by_the_end_times_of_its_trials(files):
     replaced("finished", "2026-11-27T08:00:00+00:00")(files.rows)
     store.write_declaration(files, declared())
     results = files.folder.parent
@@ -186,7 +186,7 @@ def test_a_copied_folder_is_known_by_its_trials_and_when_they_ended(files):
     assert store.copies(results) == {copy: files}
     lines = copy.rows.read_text().splitlines(keepends=True)
     further = lines[-1].replace("11ab", "12ab").replace("flip,", "flop,").rstrip("\n").rstrip("0123456789T:+-")
-    copy.rows.write_text("".join([*lines, f"{further}2026-11-28T08:00:00+00:00\n"]))  # the copy was gone on with
+    copy.rows.write_text("".join([*lines, f"{further}2026-11-28T08:00:00+00:00\n"]))  # a further trial in the copy
     assert store.copies(results) == {files: copy}
     copy.declaration.write_text("")
     assert store.copies(results) == {}

@@ -31,7 +31,7 @@ def files(tmp_path):
 ORDER = ["baseline", "b"]
 
 
-def test_rows_are_kept_seed_by_seed_in_the_arms_order_whatever_the_order_of_arrival(files, tmp_path):
+def test_rows_are_sorted_by_seed_and_arm_whatever_the_order_of_storing(files, tmp_path):
     outcomes = [outcome("b", 1), outcome("baseline", 1), outcome("b", 0), outcome("baseline", 0)]
     for one in outcomes:
         store.store(files, one, ORDER)
@@ -48,11 +48,11 @@ def test_rows_are_kept_seed_by_seed_in_the_arms_order_whatever_the_order_of_arri
         assert getattr(files, name).read_bytes() == getattr(other, name).read_bytes()
 
 
-def test_a_new_row_replaces_the_old_one_everywhere(files):
+def test_a_new_outcome_replaces_the_old_one_in_all_files(files):
     store.store(files, outcome(accuracy=0.5), ORDER)
     store.store(files, outcome(accuracy=1 / 3, predicted=(0, 0)), ORDER)
     (row,) = store.read_rows(files)
-    assert float(row["test_accuracy"]) == 1 / 3  # all digits are kept
+    assert float(row["test_accuracy"]) == 1 / 3  # no digits are lost
     assert len(pd.read_csv(files.epochs)) == len(pd.read_csv(files.measures)) == 1
     assert atomic.read_arrays(files.predictions)["baseline/0"].tolist() == [0, 0]
 
@@ -69,12 +69,12 @@ def test_pandas_reads_every_file_without_arguments(files):
     assert store.read(files.folder.parent)["test_accuracy"].tolist() == [0.5]
 
 
-def test_every_column_has_a_kind_and_a_name_of_its_own():
+def test_columns_have_unique_names_and_known_kinds():
     assert {column.kind for column in schema.COLUMNS} == {"outcome", "setting", "measurement"}
     assert len(set(schema.NAMES)) == len(schema.NAMES)
 
 
-def test_stale_rows_move_aside_with_their_epochs(files):
+def test_stale_rows_are_moved_with_their_epochs(files):
     store.store(files, outcome("baseline", 0), ORDER)
     store.store(files, outcome("b", 0), ORDER)
     stale = [row for row in store.read_rows(files) if row["arm"] == "b"]
@@ -88,14 +88,14 @@ def test_stale_rows_move_aside_with_their_epochs(files):
     assert list(atomic.read_arrays(files.samples)) == ["baseline"]
 
 
-def test_a_failed_trial_keeps_no_predictions_of_an_earlier_one(files):
+def test_a_failed_outcome_deletes_earlier_predictions(files):
     store.store(files, outcome(), ORDER)
     store.store(files, store.Outcome(row={**outcome().row, "status": "failed"}), ORDER)
     assert atomic.read_arrays(files.predictions) == atomic.read_arrays(files.samples) == {}
     assert not files.local("logits", "baseline", 0, ".npy").exists()
 
 
-def test_files_of_before_a_column_was_added_are_read_with_blanks(files):
+def test_columns_that_an_old_file_does_not_have_are_empty(files):
     store.store(files, outcome(), ORDER)
     frame = pd.read_csv(files.rows, dtype=str).drop(columns=["test_ece"])
     frame.to_csv(files.rows, index=False)
@@ -104,7 +104,7 @@ def test_files_of_before_a_column_was_added_are_read_with_blanks(files):
     assert tuple(pd.read_csv(files.rows).columns) == schema.NAMES
 
 
-def test_any_flipped_byte_in_an_archive_is_one_kind_of_error(files):
+def test_a_changed_byte_in_an_archive_is_a_failure_or_has_no_effect(files):
     store.store(files, outcome(), ORDER)
     whole, stored = files.predictions.read_bytes(), atomic.read_arrays(files.predictions)
     refused = 0
@@ -117,32 +117,32 @@ def test_any_flipped_byte_in_an_archive_is_one_kind_of_error(files):
         except Failure:
             refused += 1
             continue
-        for name in arrays:  # the byte, of a time for example, decides nothing
+        for name in arrays:  # the byte has no effect, such as one of a time stamp
             assert np.array_equal(arrays[name], stored[name])
     assert refused > len(whole) / 6
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "message"),
     [
         (lambda text: text[:-40], r"line 2: \d+ fields instead of"),
-        (lambda text: text[:-1], "line 2: cut short"),
-        (lambda text: "\n", "line 1: not the columns .* needs experiment, arm, seed"),
-        (lambda text: text.replace("test_accuracy", "acc"), "line 1: .*knows no 'acc'"),
+        (lambda text: text[:-1], "line 2: the line is incomplete"),
+        (lambda text: "\n", "line 1: the columns .* no experiment, arm, seed"),
+        (lambda text: text.replace("test_accuracy", "acc"), "line 1: .*unknown 'acc'"),
         (lambda text: text.replace(",done,", ",fine,"), "line 2, column status: .* Received: 'fine'"),
         (lambda text: text.replace(",0,done", ",zero,done"), "line 2, column seed: .* Received: 'zero'"),
     ],
     ids=["cut", "newline", "empty", "other columns", "status", "seed"],
 )
-def test_a_damaged_row_file_is_named_with_its_line(files, damage, said):
+def test_a_damaged_file_of_rows_is_named_with_the_line(files, damage, message):
     store.store(files, outcome(), ORDER)
     before = damage(files.rows.read_text())
     files.rows.write_text(before)
-    with pytest.raises(Failure, match=said) as caught:
+    with pytest.raises(Failure, match=message) as caught:
         store.store(files, outcome("b"), ORDER)
     assert str(files.rows) in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert files.rows.read_text() == before  # nothing is thrown away
+    assert files.rows.read_text() == before  # the file is not changed
 
 
 def _store_many(folder, arm):
@@ -176,7 +176,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_outcomes_survive_on_disk_and_damaged_ones_are_none(tmp_path):
+def test_a_saved_outcome_is_loaded_and_a_damaged_one_is_none(tmp_path):
     one = outcome()
     store.save_outcome(tmp_path, one)
     back = store.load_outcome(tmp_path)
@@ -193,7 +193,7 @@ def test_outcomes_survive_on_disk_and_damaged_ones_are_none(tmp_path):
 
 @pytest.fixture
 def declare(files):
-    """Declares claims where rows have been written. Returns the ids of those that are marked as changed."""
+    """f(*claims) that writes a declaration beside existing rows. Returns the ids of claims that are marked as changed."""
     store.store(files, outcome(), ORDER)
 
     def declare(*claims, **fields):
@@ -204,7 +204,7 @@ def declare(files):
     return declare
 
 
-def test_a_claim_may_be_worded_better_and_be_about_other_datasets(declare):
+def test_the_text_and_datasets_of_a_claim_may_change(declare):
     assert declare(claim("a does better than b", id="a-beats-b", datasets=["mnist"], tomorrow=1), claim("b beats a")) == []
 
 
@@ -215,13 +215,13 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("field", DEFINING)
-def test_a_claim_of_something_else_is_marked_and_stays_so(declare, field):
+def test_a_claim_whose_definition_changes_is_marked_and_stays_so(declare, field):
     assert declare(claim(**{field: OTHERS[field]}), claim("b beats a")) == ["a-beats-b"]
     assert declare(claim("in other words", id="a-beats-b"), claim("b beats a")) == ["a-beats-b"]
-    assert declare(claim("b beats a")) == []  # the marked one is gone
+    assert declare(claim("b beats a")) == []  # without the marked one
 
 
-def test_a_claim_of_a_new_id_is_marked(declare):
+def test_a_claim_with_a_new_id_is_marked(declare):
     assert declare(claim(), claim("b beats a", id="b-wins"), claim("c beats a")) == ["b-wins", "c-beats-a"]
 
 
@@ -232,24 +232,24 @@ def test_a_new_protocol_starts_without_marks(declare):
 
 
 @pytest.mark.parametrize(
-    ("left", "said"),
+    ("content", "message"),
     [
         *(
-            (left, "is empty or cut short")
-            for left in ("", '{"experiment": "exp_90_x", "cla', "{}", "[]", "null", "7", '"setting_name"')
+            (content, "is empty or damaged")
+            for content in ("", '{"experiment": "exp_90_x", "cla', "{}", "[]", "null", "7", '"setting_name"')
         ),
         ('{"setting_name": "full", "claims": 7}', "has no question, arms, claims, protocol, seeds, demonstration, setting"),
     ],
 )
-def test_a_declaration_that_is_empty_or_cut_is_written_again(declare, files, left, said):
-    files.declaration.write_text(left)
-    with pytest.raises(Failure, match=f"exp_90_x.json {said}: run the experiment again to write it; what is done is not trained"):
+def test_an_empty_or_damaged_declaration_is_written_again(declare, files, content, message):
+    files.declaration.write_text(content)
+    with pytest.raises(Failure, match=f"exp_90_x.json {message}: run the experiment again to write it; finished trials are not"):
         store.read_declaration(files)
     assert declare(claim()) == []
     assert store.read_declaration(files)["claims"] == [claim()]
 
 
-def test_a_declaration_of_an_earlier_version_is_one_line(declare, files):
+def test_a_declaration_of_an_earlier_version_is_refused(declare, files):
     files.declaration.write_text('{"claims": []}')
     with pytest.raises(Failure, match="exp_90_x.json was written by an earlier version: move the folder away"):
         store.read_declaration(files)

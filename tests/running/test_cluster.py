@@ -1,4 +1,4 @@
-"""Two machines on one: two calls with a `TF_CONFIG` each that share a results folder."""
+"""Training on two machines, simulated on one: two runs with a `TF_CONFIG` each and a common results folder."""
 
 import csv
 import json
@@ -36,7 +36,7 @@ def free_ports():
 
 
 def start(folder, index, ports, *options, text=SCRIPT):
-    """The call of one machine."""
+    """Start the run of one machine."""
     script = folder / f"{NAME}.py"
     script.write_text(text)
     addresses = [f"127.0.0.1:{port}" for port in ports]
@@ -52,7 +52,7 @@ def start(folder, index, ports, *options, text=SCRIPT):
 
 
 def finish(calls, seconds=240):
-    """(exit status, stdout, stderr) of each."""
+    """Wait for runs. Returns (exit status, stdout, stderr) of each."""
     ended = []
     for call in calls:
         try:
@@ -86,13 +86,13 @@ def test_two_machines_give_the_result_of_one_process(together, tmp_path):
     _, one = run(tmp_path, 1)
     arms = {epoch["arm"] for epoch in csv.DictReader(files_in(folder).epochs.open())}
     assert arms == set(LINES[1].split(","))
-    shared = losses(files_in(folder))
-    alone = [e for e in one if e["arm"] in arms]
-    assert len(shared) == len(alone)
-    for theirs, ours in zip(shared, alone, strict=True):
-        assert theirs[:2] == [ours["arm"], ours["epoch"]]
-        expected = [float(ours[name]) for name in ("train_loss", "val_loss", "val_nll", "gradient_norm")]
-        assert [float(value) for value in theirs[2:]] == pytest.approx(expected, rel=1e-5), theirs[:2]
+    on_two = losses(files_in(folder))
+    on_one = [e for e in one if e["arm"] in arms]
+    assert len(on_two) == len(on_one)
+    for two, single in zip(on_two, on_one, strict=True):
+        assert two[:2] == [single["arm"], single["epoch"]]
+        expected = [float(single[name]) for name in ("train_loss", "val_loss", "val_nll", "gradient_norm")]
+        assert [float(value) for value in two[2:]] == pytest.approx(expected, rel=1e-5), two[:2]
     for row in store.read_rows(files_in(folder)):
         assert (row["status"], row["replicas"], row["workers"]) == ("done", "2", "2")
     assert "the chief writes its row" in ended[1][1]
@@ -111,8 +111,8 @@ def undisturbed(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("victim", ["the chief", "the worker of a worker"])
-def test_a_lost_machine_ends_all_calls_and_a_restart_resumes(tmp_path, undisturbed, victim):
+@pytest.mark.parametrize("victim", ["the chief's run", "the other's worker"])
+def test_a_lost_machine_ends_all_runs_and_a_restart_resumes(tmp_path, undisturbed, victim):
     ports = free_ports()
     options = ("--arms", "batch norm")
     calls = [start(tmp_path, index, ports, *options, text=LONG) for index in (0, 1)]
@@ -122,16 +122,16 @@ def test_a_lost_machine_ends_all_calls_and_a_restart_resumes(tmp_path, undisturb
         time.sleep(0.05)
     index = 0 if "chief" in victim else 1
     workers = [workers_of(call.pid)[0] for call in calls]
-    os.kill(workers[index] if victim.startswith("the worker") else calls[index].pid, signal.SIGKILL)
+    os.kill(workers[index] if victim.endswith("worker") else calls[index].pid, signal.SIGKILL)
     ended = finish(calls, 60)
     for number, (status, _, errors) in enumerate(ended):
-        if number == index and not victim.startswith("the worker"):
+        if number == index and not victim.endswith("worker"):
             assert status == -signal.SIGKILL
             continue
         assert status == 1
         (line,) = errors.splitlines()
-        told = "its worker died (signal SIGKILL)" if number == index else ("the chief" if index == 0 else "worker 1")
-        assert told in line
+        message = "worker died (signal SIGKILL)" if number == index else ("the chief" if index == 0 else "machine 1")
+        assert message in line
     wait_until_gone(workers)
     assert not store.read_rows(files_in(tmp_path))
     again = finish([start(tmp_path, index, ports, *options, text=LONG) for index in (0, 1)])
@@ -143,7 +143,7 @@ def test_a_lost_machine_ends_all_calls_and_a_restart_resumes(tmp_path, undisturb
     assert [row[name] for name in REPRODUCIBLE] == [other[name] for name in REPRODUCIBLE]
 
 
-def test_a_machine_lost_while_it_starts_ends_all_calls(tmp_path):
+def test_a_machine_lost_during_its_start_ends_all_runs(tmp_path):
     ports = free_ports()
     calls = [start(tmp_path, index, ports) for index in (0, 1)]
     limit = time.monotonic() + 60
@@ -151,23 +151,23 @@ def test_a_machine_lost_while_it_starts_ends_all_calls(tmp_path):
         assert time.monotonic() < limit
         time.sleep(0.01)
     workers = [worker for call in calls for worker in workers_of(call.pid)]
-    os.kill(workers_of(calls[1].pid)[0], signal.SIGKILL)  # long before it has imported TensorFlow
+    os.kill(workers_of(calls[1].pid)[0], signal.SIGKILL)  # while it imports TensorFlow
     ended = finish(calls, 60)
     assert [status for status, _, _ in ended] == [1, 1]
     assert all(len(errors.splitlines()) == 1 for _, _, errors in ended)
     wait_until_gone(workers)
 
 
-def test_a_machine_that_does_not_come_is_named(tmp_path, monkeypatch):
+def test_a_machine_that_does_not_start_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "JOIN_SECONDS", 0.5)
     alone = Cluster(["here:1", "there:2"], 0)
     alone.open(tmp_path / "out" / ".cluster" / NAME)
-    alone.say(state="ready")
-    with pytest.raises(Failure, match=r"worker 1 \(there:2\) has not come within 0.5 s"):
+    alone.publish(state="ready")
+    with pytest.raises(Failure, match=r"machine 1 \(there:2\) did not start within 0.5 s"):
         alone.join()
 
 
-def test_a_silent_machine_is_lost_and_what_an_earlier_call_left_is_not_news(tmp_path, monkeypatch):
+def test_a_machine_without_heartbeats_is_lost_and_files_of_an_earlier_run_are_ignored(tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "BEAT_SECONDS", 0.05)
     monkeypatch.setattr(cluster, "SILENT_SECONDS", 0.5)
     folder = tmp_path / "shared"
@@ -178,28 +178,28 @@ def test_a_silent_machine_is_lost_and_what_an_earlier_call_left_is_not_news(tmp_
     worker.check()
     chief.open(folder)
     for one in (chief, worker):
-        one.say(state="ready")
+        one.publish(state="ready")
     chief.join()
     worker.join()
-    chief.leaving.set()  # as if it were killed
-    with pytest.raises(Failure, match="the chief .* has been silent for 0.5 s"):
+    chief.leaving.set()  # stops its heartbeats, as a kill does
+    with pytest.raises(Failure, match="the chief .* has sent no heartbeat for 0.5 s"):
         for _ in range(40):
             worker.check()
             time.sleep(0.05)
 
 
-def test_a_round_has_failed_when_all_have_or_when_nobody_turns_out_to_be_lost(tmp_path, monkeypatch):
+def test_a_round_has_failed_if_all_workers_failed_or_if_no_machine_is_lost(tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "SILENT_SECONDS", 0.2)
     monkeypatch.setattr(cluster, "BEAT_SECONDS", 0.05)
     chief = Cluster(["a:1", "b:2"], 0)
-    assert chief.given_up(1) is None
-    chief.give_up(1, "no memory")
-    assert chief.given_up(1) is None
+    assert chief.round_failure(1) is None
+    chief.report_failure(1, "no memory")
+    assert chief.round_failure(1) is None
     time.sleep(0.3)
-    assert chief.given_up(1) == "no memory"
-    assert chief.given_up(2) is None
-    chief.others[1].said = {"state": "failed", "round": 2, "reason": "no disk"}
-    assert chief.given_up(2) == "on worker 1 (b:2): no disk"
+    assert chief.round_failure(1) == "no memory"
+    assert chief.round_failure(2) is None
+    chief.others[1].message = {"state": "failed", "round": 2, "reason": "no disk"}
+    assert chief.round_failure(2) == "on machine 1 (b:2): no disk"
 
 
 @pytest.mark.parametrize(
@@ -215,11 +215,11 @@ def test_a_round_has_failed_when_all_have_or_when_nobody_turns_out_to_be_lost(tm
 )
 def test_a_wrong_tf_config_is_a_misuse(monkeypatch, text):
     monkeypatch.setenv("TF_CONFIG", text)
-    with pytest.raises(Misuse, match="TF_CONFIG must name all machines"):
+    with pytest.raises(Misuse, match="TF_CONFIG must list all machines"):
         Cluster.here()
 
 
-def test_tf_config_names_a_chief_and_workers(monkeypatch):
+def test_tf_config_may_list_a_chief_and_workers(monkeypatch):
     config = {"cluster": {"chief": ["a:1"], "worker": ["b:1", "c:1"]}, "task": {"type": "worker", "index": 1}}
     monkeypatch.setenv("TF_CONFIG", json.dumps(config))
     here = Cluster.here()
@@ -229,9 +229,9 @@ def test_tf_config_names_a_chief_and_workers(monkeypatch):
     assert Cluster.here() is None
 
 
-def test_what_cannot_run_on_the_machines_there_are():
-    assert Devices([], workers=2).lack(2, 2) is None
-    assert Devices([]).lack(2, 2) == "needs 2 machines, TF_CONFIG names none"
-    assert "is one replica" in Devices([], workers=2).lack(4, 2)
-    assert Devices(["0", "1"], workers=2).lack(4, 2) is None
-    assert Devices(["0"], workers=2).lack(4, 2) == "needs 2 GPUs, 1 are here"
+def test_trials_that_need_other_machines_or_more_gpus_are_unavailable():
+    assert Devices([], workers=2).unavailable(2, 2) is None
+    assert Devices([]).unavailable(2, 2) == "needs 2 machines, TF_CONFIG lists none"
+    assert "without GPUs has one replica" in Devices([], workers=2).unavailable(4, 2)
+    assert Devices(["0", "1"], workers=2).unavailable(4, 2) is None
+    assert Devices(["0"], workers=2).unavailable(4, 2) == "needs 2 GPUs, this machine has 1"

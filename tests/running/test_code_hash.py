@@ -1,4 +1,4 @@
-"""What part of a script decides its results, hashed alike by every Python that TensorFlow runs on."""
+"""The hash of a script: which statements it covers, and that it is equal under all Python versions."""
 
 import pathlib
 import shutil
@@ -64,7 +64,7 @@ def train(trial, *, rate=0.1):
 LITERAL = "90a3253a13727680390ec2627a2d05d6b48e554efdbf6d03d298f6937c324d10"
 
 
-def test_it_sees_what_train_reaches_and_nothing_else():
+def test_the_hash_covers_what_train_reaches_and_nothing_else():
     before = code_hash(SOURCE)
     for old, new in (
         ('"""Doc."""', '"""Other."""'),
@@ -94,22 +94,22 @@ def test_it_sees_what_train_reaches_and_nothing_else():
         ("flag: bool", "flag: int"),
     ],
 )
-def test_it_sees_every_part_of_the_syntax(old, new):
+def test_the_hash_covers_all_parts_of_the_syntax(old, new):
     assert code_hash(SYNTAX.replace(old, new, 1)) != code_hash(SYNTAX)
 
 
-def test_it_is_what_it_was_when_rows_were_published():
+def test_the_hash_is_that_of_published_rows():
     assert code_hash(SYNTAX) == LITERAL
 
 
 @pytest.mark.parametrize("version", ["3.11", "3.12", "3.13"])
-def test_every_python_hashes_alike(version, tmp_path):
-    """`ast.dump` does not, and Python 3.12 puts empty strings into f-strings."""
+def test_the_hash_is_equal_under_all_python_versions(version, tmp_path):
+    """`ast.dump` differs, and Python 3.12 inserts empty strings into f-strings."""
     of_pyenv = pathlib.Path("~/.pyenv/versions").expanduser().glob(f"{version}.*/bin/python")
     candidates = [shutil.which(f"python{version}"), *map(str, sorted(of_pyenv))]
     python = next((one for one in candidates if one and not subprocess.run([one, "-V"], capture_output=True).returncode), None)
     if python is None:
-        pytest.skip(f"Python {version} is not here")
+        pytest.skip(f"Python {version} is not installed")
     (tmp_path / "syntax.py").write_text(SYNTAX)
     code = (
         f"import sys; sys.path.insert(0, {str(PROJECT / 'common' / 'running')!r})\n"

@@ -1,4 +1,4 @@
-"""Where rows come from: the commit, whether the code differs from it, and which files a trial may import."""
+"""The origin of rows: git commit, whether the code differs from it, and the files that a trial may import."""
 
 import os
 import pathlib
@@ -13,7 +13,7 @@ from common.running import fingerprint
 
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
-    """A clean checkout with code and rows; returns what `provenance` says of it."""
+    """A clean git checkout with code and rows, as `PROJECT`."""
     for name in ("common/losses.py", "experiments/exp_00_x.py", "results/reference/rows.csv", "notes.txt"):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -33,11 +33,11 @@ def checkout(tmp_path, monkeypatch):
         ("common/losses.py", True),
         ("notes.txt", False),
         ("requirements.lock", True),
-        ("experiments/exp_01_new.py", True),  # no commit holds it
+        ("experiments/exp_01_new.py", True),  # not committed
         ("common/training/größe.py", True),
     ],
 )
-def test_only_what_decides_a_row_is_code(checkout, name, dirty):
+def test_only_changed_code_makes_rows_dirty(checkout, name, dirty):
     script = checkout / "experiments" / "exp_00_x.py"
     assert fingerprint.provenance(script)["dirty"] is False
     (checkout / name).parent.mkdir(exist_ok=True)
@@ -45,7 +45,7 @@ def test_only_what_decides_a_row_is_code(checkout, name, dirty):
     assert fingerprint.provenance(script)["dirty"] is dirty
 
 
-def test_a_script_that_no_commit_holds_is_a_difference(checkout, tmp_path_factory):
+def test_an_uncommitted_script_makes_rows_dirty(checkout, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("elsewhere") / "exp_90_x.py"
     beside = checkout / "exp_90_x.py"
     for script in (elsewhere, beside):
@@ -53,57 +53,57 @@ def test_a_script_that_no_commit_holds_is_a_difference(checkout, tmp_path_factor
         assert fingerprint.provenance(script)["dirty"] is True
 
 
-def test_outside_a_checkout_nothing_is_said_of_a_commit(tmp_path, monkeypatch):
+def test_outside_a_checkout_commit_and_dirty_are_empty(tmp_path, monkeypatch):
     monkeypatch.setattr(fingerprint, "PROJECT", tmp_path)
     origin = fingerprint.provenance(tmp_path / "exp_90_x.py")
     assert (origin["commit"], origin["dirty"]) == ("", "")
 
 
-def test_a_script_that_git_ignores_is_a_difference(checkout):
+def test_a_script_that_git_ignores_makes_rows_dirty(checkout):
     (checkout / ".git" / "info" / "exclude").write_text("exp_9*\n__pycache__/\n")
     script = checkout / "experiments" / "exp_00_x.py"
     (checkout / "common" / "__pycache__").mkdir()
     (checkout / "common" / "__pycache__" / "losses.pyc").write_bytes(b"")
     assert fingerprint.provenance(script)["dirty"] is False
-    for own in (checkout / "experiments" / "exp_91_y.py", checkout / "exp_90_x.py"):
-        own.write_text("x = 1\n")
-        assert fingerprint.provenance(own)["dirty"] is True
-        own.unlink()
+    for ignored in (checkout / "experiments" / "exp_91_y.py", checkout / "exp_90_x.py"):
+        ignored.write_text("x = 1\n")
+        assert fingerprint.provenance(ignored)["dirty"] is True
+        ignored.unlink()
 
 
-def test_an_archive_within_another_repository_has_no_commit(checkout, monkeypatch):
+def test_a_copy_of_the_project_within_another_repository_has_no_commit(checkout, monkeypatch):
     archive = checkout / "downloads" / "project"
     (archive / "experiments").mkdir(parents=True)
     monkeypatch.setattr(fingerprint, "PROJECT", archive)
     for _ in range(2):
         origin = fingerprint.provenance(archive / "experiments" / "exp_00_x.py")
         assert (origin["commit"], origin["dirty"]) == ("", "")
-        subprocess.run(["git", "add", "-A"], cwd=checkout, check=True)  # also where that repository holds it
+        subprocess.run(["git", "add", "-A"], cwd=checkout, check=True)  # tracked by that repository in the second round
 
 
-def test_the_variables_of_another_repository_do_not_count(checkout, tmp_path_factory, monkeypatch):
+def test_git_variables_of_another_repository_are_ignored(checkout, tmp_path_factory, monkeypatch):
     script = checkout / "experiments" / "exp_00_x.py"
-    own = fingerprint.provenance(script)
+    expected = fingerprint.provenance(script)
     other = tmp_path_factory.mktemp("other")
     subprocess.run(["git", "init", "-q", "."], cwd=other, check=True)
     monkeypatch.setenv("GIT_DIR", str(other / ".git"))
     monkeypatch.setenv("GIT_WORK_TREE", str(other))
     monkeypatch.setenv("GIT_INDEX_FILE", str(other / "index"))
-    assert len(own["commit"]) == 40
-    assert fingerprint.provenance(script) == own
+    assert len(expected["commit"]) == 40
+    assert fingerprint.provenance(script) == expected
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the owner of files")
 def test_a_checkout_of_another_user_has_its_commit(checkout, monkeypatch, tmp_path_factory):
     script = checkout / "experiments" / "exp_00_x.py"
-    own = fingerprint.provenance(script)
-    monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))  # without the settings of whoever tests
+    expected = fingerprint.provenance(script)
+    monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))  # without the user's git settings
     for path in (checkout, checkout / ".git"):
         os.chown(path, 4321, 4321)
-    assert fingerprint.provenance(script) == own
+    assert fingerprint.provenance(script) == expected
 
 
-def test_the_code_in_use_is_all_that_a_worker_imports():
+def test_the_code_in_use_covers_all_that_a_worker_imports():
     script = PROJECT / "experiments" / "exp_03_l2.py"
     known = set(fingerprint.code_in_use(script))
     code = (

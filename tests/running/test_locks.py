@@ -1,4 +1,4 @@
-"""Calls on one results folder that share the work, or may not."""
+"""Locks between runs on one results folder."""
 
 import contextlib
 import errno
@@ -27,7 +27,7 @@ with one_kind(Files(pathlib.Path(sys.argv[1]), "exp_90_x"), sys.argv[2]):
 
 @contextlib.contextmanager
 def held_elsewhere(folder, kind):
-    """Another process holds the rows for a kind; yields it."""
+    """Context manager in which another process locks the rows for a kind; yields the process."""
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen([sys.executable, "-c", HOLD, str(folder), kind], cwd=PROJECT, text=True, **pipes) as process:
         assert process.stdout.readline() == "held\n"
@@ -35,35 +35,35 @@ def held_elsewhere(folder, kind):
         process.stdin.close()
 
 
-def test_calls_on_one_kind_share_and_one_on_another_is_refused(tmp_path):
+def test_runs_on_one_kind_of_processor_share_the_rows_and_one_on_another_is_refused(tmp_path):
     files = Files(tmp_path / "quick-digits", "exp_90_x")
     with held_elsewhere(files.folder, "AVX2, oneDNN off"):
         with one_kind(files, "AVX2, oneDNN off"):
             pass
-        with pytest.raises(Failure, match=r"on another kind of processor \(AVX2, oneDNN off; here AVX-512, oneDNN on\): wait"):
+        with pytest.raises(Failure, match=r"on another kind of processor \(AVX2, oneDNN off; this one: AVX-512, oneDNN on\)"):
             one_kind(files, "AVX-512, oneDNN on").__enter__()
         with one_kind(files._replace(experiment="exp_91_y"), "AVX-512, oneDNN on"):
-            pass  # another experiment's rows are not held
+            pass  # another experiment's rows are not locked
     with one_kind(files, "AVX-512, oneDNN on"):
         pass
     assert not (files.folder / ".state").exists()
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS])
-def test_a_file_system_without_locks_is_one_line(tmp_path, monkeypatch, number):
+def test_a_file_system_without_locks_is_reported(tmp_path, monkeypatch, number):
     def flock(*_):
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr("fcntl.flock", flock)
     files = Files(tmp_path / "quick-digits", "exp_90_x")
     trial = SimpleNamespace(fingerprint="f", folder_name="baseline-0-f")
-    claims = TrialLocks(SimpleNamespace(files=files, missing=lambda: [trial]))
-    for hold in (lambda: one_kind(files, "AVX2").__enter__(), lambda: claims.take(trial), lambda: locked(tmp_path).__enter__()):
+    locks = TrialLocks(SimpleNamespace(files=files, missing=lambda: [trial]))
+    for take in (lambda: one_kind(files, "AVX2").__enter__(), lambda: locks.take(trial), lambda: locked(tmp_path).__enter__()):
         with pytest.raises(Failure, match=r"cannot lock files \(.*\): give RESULTS a folder on a local disk. Received: \S+$"):
-            hold()
+            take()
 
 
-def test_a_killed_call_holds_nothing(tmp_path):
+def test_a_killed_run_holds_no_locks(tmp_path):
     files = Files(tmp_path / "quick-digits", "exp_90_x")
     with held_elsewhere(files.folder, "AVX2, oneDNN off") as process:
         process.kill()

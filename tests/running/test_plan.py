@@ -1,4 +1,4 @@
-"""Which trials a run consists of, what their fingerprints cover, and which rows are stale."""
+"""Plans: the order of trials, what fingerprints cover, and which rows are missing or stale."""
 
 import dataclasses
 import hashlib
@@ -14,7 +14,7 @@ from common.running import fingerprint, plan, resolve, scripts
 
 @pytest.fixture(scope="module")
 def experiment():
-    return scripts.declared(PROJECT / "experiments" / "exp_03_l2.py")
+    return scripts.read_script(PROJECT / "experiments" / "exp_03_l2.py")
 
 
 def make(experiment, tmp_path, *, arms=None, seeds=range(2), smoke=False, **overrides):
@@ -45,10 +45,10 @@ def test_fingerprints_cover_arm_setting_seed_data_code_and_protocol(experiment, 
             assert first() != before, name
 
 
-def test_a_field_at_its_default_is_not_part_of_a_fingerprint(experiment, tmp_path, digits):
-    """So that a field added later leaves the rows of before valid."""
+def test_fields_with_their_default_are_not_part_of_a_fingerprint(experiment, tmp_path, digits):
+    """So a new field does not invalidate old rows."""
     before = fingerprint.fingerprint("baseline", "own", {"l2": 0.0}, 0, experiment.settings["quick"], digits, "code")
-    decides = {
+    inputs = {
         "arm": "baseline",
         "arguments": {"l2": 0.0},
         "seed": 0,
@@ -57,10 +57,10 @@ def test_a_field_at_its_default_is_not_part_of_a_fingerprint(experiment, tmp_pat
         "code": "code",
         "protocol": fingerprint.PROTOCOL,
     }
-    assert before == hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:32]
+    assert before == hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def test_a_smoke_run_fits_small_data_and_has_a_folder_of_its_own(experiment, tmp_path, digits):
+def test_a_smoke_run_is_short_and_has_a_separate_folder(experiment, tmp_path, digits):
     a_plan = make(experiment, tmp_path, smoke=True)
     assert a_plan.files.folder.name == "quick-digits-smoke"
     assert (a_plan.trials[0].setting.epochs, a_plan.trials[0].setting.train_size) == (1, 256)
@@ -74,7 +74,7 @@ def stored(a_plan, trial, status="done", **changes):
     store.store(a_plan.files, store.Outcome(row=row), list(a_plan.experiment.arms))
 
 
-def test_only_what_is_missing_runs_and_failed_trials_run_again(experiment, tmp_path, digits):
+def test_missing_and_failed_trials_are_run(experiment, tmp_path, digits):
     a_plan = make(experiment, tmp_path)
     for trial, status in zip(a_plan.trials, ("done", "diverged", "failed", "unavailable"), strict=False):
         stored(a_plan, trial, status)
@@ -82,29 +82,29 @@ def test_only_what_is_missing_runs_and_failed_trials_run_again(experiment, tmp_p
     assert a_plan.stale() == []
 
 
-def test_rows_of_another_fingerprint_or_of_an_arm_that_is_gone_are_stale(experiment, tmp_path, digits):
+def test_rows_of_another_fingerprint_or_of_a_removed_arm_are_stale(experiment, tmp_path, digits):
     a_plan = make(experiment, tmp_path)
     stored(a_plan, a_plan.trials[0], fingerprint="old")
     stored(a_plan, a_plan.trials[1], arm="gone")
     stored(a_plan, a_plan.trials[2])
     assert [row["arm"] for row in a_plan.stale()] == ["baseline", "gone"]
     part = make(experiment, tmp_path, arms=["l2=1e-2"], seeds=[5])
-    assert [row["arm"] for row in part.stale()] == ["baseline", "gone"]  # also what was not asked for now
+    assert [row["arm"] for row in part.stale()] == ["baseline", "gone"]  # also those that are not planned
 
 
-def test_checkpoints_of_another_fingerprint_are_cleared(experiment, tmp_path, digits):
+def test_checkpoints_of_another_fingerprint_are_deleted(experiment, tmp_path, digits):
     a_plan = make(experiment, tmp_path)
     trial = a_plan.trials[0]
-    old, own, other = (
+    old, current, other = (
         a_plan.files.state / name for name in ("baseline-0-0123456789ab", trial.folder_name, "baseline-10-0123456789ab")
     )
-    for folder in (old, own, other):
+    for folder in (old, current, other):
         folder.mkdir(parents=True)
     a_plan.clear_stale_state()
-    assert [folder.exists() for folder in (old, own, other)] == [False, True, True]
+    assert [folder.exists() for folder in (old, current, other)] == [False, True, True]
 
 
-def test_the_estimate_rests_on_rows_where_there_are_some(experiment, tmp_path, digits):
+def test_the_estimate_is_made_from_rows_if_there_are_any(experiment, tmp_path, digits):
     a_plan = make(experiment, tmp_path)
     assert a_plan.estimate(a_plan.trials, 2)[2] == "a guess, no rows yet" or schema.REFERENCE.exists()
     for trial in a_plan.trials[:5]:
@@ -114,7 +114,7 @@ def test_the_estimate_rests_on_rows_where_there_are_some(experiment, tmp_path, d
     assert disk == 5 * 359 * 10 * 4
 
 
-def test_the_two_rates_of_an_arm_are_two_trials_even_at_one_value(experiment, tmp_path, digits):
+def test_own_and_common_rate_are_separate_trials_even_if_equal(experiment, tmp_path, digits):
     variants = [plan.Variant("baseline", rate, {"l2": 0.5}) for rate in (schema.OWN, schema.COMMON)]
     a_plan = plan.Planner(experiment, experiment.select(), tmp_path).plan([(variant, 0) for variant in variants])
     assert len({trial.fingerprint for trial in a_plan.trials}) == 2
@@ -125,8 +125,8 @@ def test_the_two_rates_of_an_arm_are_two_trials_even_at_one_value(experiment, tm
     assert a_plan.missing() == a_plan.stale() == []
 
 
-def test_points_of_a_search_are_told_apart_by_their_values(experiment, tmp_path, digits):
-    variants = [plan.Variant.tried("baseline", {"l2": value}) for value in (0.5, 0.25)]
+def test_points_of_a_search_are_distinguished_by_their_values(experiment, tmp_path, digits):
+    variants = [plan.Variant.search_point("baseline", {"l2": value}) for value in (0.5, 0.25)]
     a_plan = plan.Planner(experiment, experiment.select(), tmp_path).plan([(v, 1000) for v in variants], searching=True)
     for trial in a_plan.trials:
         stored(a_plan, trial)
@@ -139,7 +139,7 @@ def test_points_of_a_search_are_told_apart_by_their_values(experiment, tmp_path,
 
 @pytest.fixture
 def begun(experiment, tmp_path, digits, monkeypatch):
-    """A plan of two arms and two seeds on another kind of processor than the rows that are given."""
+    """f(*statuses) -> a plan of two arms and two seeds, with rows of these statuses from another kind of processor."""
 
     def begin(*statuses):
         a_plan = make(experiment, tmp_path, arms=["baseline", "l2=1e-4"])
@@ -151,13 +151,13 @@ def begun(experiment, tmp_path, digits, monkeypatch):
     return begin
 
 
-def test_an_unfinished_seed_of_another_kind_is_trained_whole_again_and_a_finished_one_stays(begun):
+def test_all_arms_of_an_unfinished_seed_of_another_kind_are_trained_again(begun):
     a_plan = begun("done", "diverged", "done")
     assert [(row["arm"], row["seed"]) for row in a_plan.of_another_kind()] == [("baseline", "1")]
     assert a_plan.missing() == a_plan.trials[2:]
 
 
-def test_a_mixed_seed_is_trained_again_where_it_is_of_another_kind(begun):
+def test_of_a_seed_with_mixed_kinds_the_rows_of_another_kind_are_trained_again(begun):
     a_plan = begun("done", None, "done", "done")
     stored(a_plan, a_plan.trials[1])
     assert [(row["arm"], row["seed"]) for row in a_plan.of_another_kind()] == [("baseline", "0")]
@@ -165,7 +165,7 @@ def test_a_mixed_seed_is_trained_again_where_it_is_of_another_kind(begun):
 
 
 @pytest.mark.parametrize("status", ["failed", "unavailable"])
-def test_a_trial_that_cannot_be_done_leaves_the_rows_of_its_seed(begun, status):
+def test_a_failed_or_unavailable_trial_leaves_the_rows_of_its_seed(begun, status):
     a_plan = begun("done", status, "done", "done")
     assert a_plan.of_another_kind() == []
     assert a_plan.missing() == [a_plan.trials[1]]
@@ -173,6 +173,6 @@ def test_a_trial_that_cannot_be_done_leaves_the_rows_of_its_seed(begun, status):
     assert [row["arm"] for row in a_plan.of_another_kind()] == ["baseline"]
 
 
-def test_checkpoints_of_another_kind_are_not_gone_on_from(begun):
+def test_checkpoints_of_another_kind_are_not_resumed(begun):
     trial = begun().trials[0]
     assert trial.folder_name != dataclasses.replace(trial, kind="before").folder_name

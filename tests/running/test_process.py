@@ -1,4 +1,4 @@
-"""A worker as its parent sees it: when it is taken for dead."""
+"""When a worker counts as stalled."""
 
 import pathlib
 from types import SimpleNamespace
@@ -11,7 +11,7 @@ from common.running.process import START_SECONDS, Worker
 
 @pytest.fixture
 def worker(monkeypatch):
-    """A worker that has a trial and says nothing; its `clock.now` is the time."""
+    """A worker with a trial that sends no events; `worker.clock.now` sets the time."""
     clock = SimpleNamespace(now=0.0)
     monkeypatch.setattr(process.time, "monotonic", lambda: clock.now)
     nowhere = pathlib.Path("nowhere")
@@ -21,22 +21,22 @@ def worker(monkeypatch):
 
 
 def watch(worker, seconds, limit=60.0):
-    """Look at a worker five times a second; whether it stalls in the end."""
+    """Check a worker five times a second. Returns whether it is stalled at the end."""
     for _ in range(round(5 * seconds)):
         worker.clock.now += 0.2
-        worker.stalls(limit)
-    return worker.stalls(limit)
+        worker.is_stalled(limit)
+    return worker.is_stalled(limit)
 
 
-def test_a_worker_stalls_after_the_limit(worker):
+def test_a_worker_is_stalled_after_the_limit(worker):
     assert not watch(worker, 59)
     assert watch(worker, 2)
     assert worker.stalled == 60
 
 
-def test_a_night_of_sleep_is_no_stall_whether_or_not_the_clock_went_on(worker):
+def test_a_suspended_machine_is_no_stall(worker):
     assert not watch(worker, 30)
-    worker.clock.now += 8 * 3600  # Ctrl-Z and fg, or a lid that was closed: parent and worker stood still alike
+    worker.clock.now += 8 * 3600  # Ctrl-Z and fg, or a closed lid
     assert not watch(worker, 20)
     assert watch(worker, 10)
 
@@ -48,8 +48,8 @@ def test_a_slow_start_of_tensorflow_is_no_stall(worker):
     assert worker.stalled == START_SECONDS
 
 
-def test_machines_that_slept_are_still_waited_for(worker):
+def test_a_suspended_machine_is_no_failed_connection(worker):
     worker.ready = False
-    worker.refuse_slow_start()
+    worker.check_connection()
     worker.clock.now += 8 * 3600
-    worker.refuse_slow_start()
+    worker.check_connection()

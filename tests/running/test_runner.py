@@ -1,4 +1,4 @@
-"""Runs for real: an experiment's script in a process of its own, its workers in theirs, killed as users kill them."""
+"""End-to-end tests of runs with their workers, also killed ones."""
 
 import csv
 import os
@@ -27,12 +27,12 @@ from common.rows import schema, store
 from common.running import runner, scripts
 
 KILLS = int(os.environ.get("KILLS", "4"))
-"""SIGKILLs in the test of exact resume: `KILLS=20 make test ARGS=\"-k killed\"` sends 20."""
+"""Number of SIGKILLs in the test of exact resume; `KILLS=20 make test ARGS=\"-k killed\"` sends 20."""
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """One run with JOBS=2 that nobody disturbs: its folder, and what it printed."""
+    """A run with JOBS=2 without interruptions: its folder and its output."""
     folder = tmp_path_factory.mktemp("undisturbed")
     done = run_script(write(folder), ["--results", folder / "out", "--jobs", "2"])
     assert done.returncode == 0, done.stderr
@@ -65,7 +65,7 @@ def test_a_run_writes_a_complete_row_for_every_trial(undisturbed):
     assert np.array_equal(logits.argmax(1), read_arrays(files_in(folder).predictions)["dropout/1"])
 
 
-def test_what_is_done_is_not_run_again(undisturbed, monkeypatch, capsys):
+def test_finished_trials_are_not_run_again(undisturbed, monkeypatch, capsys):
     folder, _ = undisturbed
     before = files_in(folder).rows.read_bytes()
     monkeypatch.setattr(runner.Worker, "start", lambda *_: pytest.fail("a worker was started"))
@@ -76,18 +76,18 @@ def test_what_is_done_is_not_run_again(undisturbed, monkeypatch, capsys):
     assert files_in(folder).rows.read_bytes() == before
 
 
-def test_one_job_and_two_give_the_same_bits(undisturbed, tmp_path):
+def test_rows_do_not_depend_on_the_number_of_jobs(undisturbed, tmp_path):
     done = run_script(write(tmp_path), ["--results", tmp_path / "out", "--jobs", "1"])
     assert done.returncode == 0, done.stderr
     assert reproducible(tmp_path / "out") == reproducible(undisturbed[0])
 
 
-def test_killed_at_random_moments_it_ends_with_the_same_rows(undisturbed, tmp_path):
-    """Kill the parent, a worker or both, at a random moment of training; begin anew whenever all rows are there."""
-    chance = random.Random(0)
+def test_a_run_killed_at_random_times_ends_with_the_same_rows(undisturbed, tmp_path):
+    """Kill the main process, a worker or both at random times during training; delete the rows whenever all are there."""
+    draws = random.Random(0)
     script, out = write(tmp_path), tmp_path / "out"
     arguments = ["--results", out, "--jobs", "2", "--checkpoint-steps", "5"]
-    kills, resumes = {"parent": 0, "worker": 0, "both": 0}, 0
+    kills, resumes = {"main process": 0, "worker": 0, "both": 0}, 0
     process = None
     while sum(kills.values()) < KILLS:
         if process is None or process.poll() is not None:
@@ -102,13 +102,13 @@ def test_killed_at_random_moments_it_ends_with_the_same_rows(undisturbed, tmp_pa
         before = sum(1 for _ in out.rglob(".state/*/*/*.npz"))
         limit = time.perf_counter() + 120
         while sum(1 for _ in out.rglob(".state/*/*/*.npz")) == before and process.poll() is None and time.perf_counter() < limit:
-            time.sleep(0.01)  # until a trial has gone on since the last kill
-        time.sleep(chance.uniform(0, 1.5))
+            time.sleep(0.01)  # until a trial has made progress since the last kill
+        time.sleep(draws.uniform(0, 1.5))
         workers = workers_of(process.pid)
         if process.poll() is not None or not workers:
             continue
-        victims = min(kills, key=lambda kind: (kills[kind], chance.random()))
-        for target in {"parent": [process.pid], "worker": workers[:1], "both": [process.pid, *workers]}[victims]:
+        victims = min(kills, key=lambda kind: (kills[kind], draws.random()))
+        for target in {"main process": [process.pid], "worker": workers[:1], "both": [process.pid, *workers]}[victims]:
             os.kill(target, signal.SIGKILL)
         kills[victims] += 1
         if victims != "worker":
@@ -123,7 +123,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_rows(undisturbed, tmp_pa
     assert resumes >= sum(kills.values()) / 2
 
 
-def test_ctrl_c_stops_within_seconds_with_one_line_and_leaves_no_worker(tmp_path):
+def test_ctrl_c_ends_the_run_and_its_workers_within_seconds_with_one_line(tmp_path):
     endless = write(tmp_path, SCRIPT.replace("patience=4", "patience=1000"), epochs=1000)
     process = run_script(endless, ["--results", tmp_path / "out"], wait=False, start_new_session=True)
     limit = time.perf_counter() + 60
@@ -135,16 +135,16 @@ def test_ctrl_c_stops_within_seconds_with_one_line_and_leaves_no_worker(tmp_path
     os.killpg(process.pid, signal.SIGINT)
     out, _ = process.communicate(timeout=10)
     assert process.returncode == 130
-    assert out.splitlines()[-1].endswith(b"goes on from the last finished epochs")
+    assert out.splitlines()[-1].endswith(b"the same command resumes after the last finished epoch")
     assert b"Traceback" not in out
     assert not any(alive(worker) for worker in workers)
 
 
-TROUBLE = '''"""Exp 90: what becomes of trials that go wrong?
+TROUBLE = '''"""Exp 90: which rows do failing trials get?
 
-Varies   how.
+Varies   how a trial fails.
 Fixed    all else.
-Expect   a row each.
+Expect   a row for each.
 """
 import os
 import signal
@@ -165,7 +165,7 @@ ARMS = {
 
 
 def train(trial, *, how):
-    """Go wrong as told."""
+    """Fail in the way of the argument."""
     if how == "raise":
         raise ZeroDivisionError("on purpose\\nand more")
     if how == "die":
@@ -178,7 +178,7 @@ experiment = Experiment(train, arms=ARMS, setting=Setting("digits", epochs=2, ba
 '''
 
 
-def test_trials_that_go_wrong_have_rows_and_the_others_go_on(tmp_path):
+def test_failing_trials_get_rows_and_the_others_continue(tmp_path):
     script = write(tmp_path, TROUBLE)
     done = run_script(script, ["--results", tmp_path / "out", "--jobs", "1"])
     assert done.returncode == 1
@@ -207,17 +207,17 @@ def test_trials_that_go_wrong_have_rows_and_the_others_go_on(tmp_path):
     script.write_text(script.read_text().replace('raise ZeroDivisionError("on purpose\\nand more")', "pass"))
     done = run_script(script, ["--results", tmp_path / "out", "--arms", "baseline,raises"])
     assert done.returncode == 0
-    assert "5 rows of an earlier code, setting or data moved to" in done.stdout
+    assert "5 rows of earlier code, settings or data moved to" in done.stdout
     assert (tmp_path / "out" / "quick-digits" / "superseded" / "exp_90_survive.1.csv").exists()
 
 
 def other_kind(monkeypatch):
-    """From now on processes run on another kind of processor: with oneDNN where there was none, or without."""
+    """Change the kind of processor by switching oneDNN. Returns the new kind."""
     monkeypatch.setenv(machine.ONEDNN, str(int(not machine.uses_onednn())))
     return machine.kind()
 
 
-def test_a_seed_begun_on_another_kind_of_processor_is_trained_whole_again(tmp_path, monkeypatch):
+def test_all_arms_of_a_seed_started_on_another_kind_of_processor_are_trained_again(tmp_path, monkeypatch):
     script, out = write(tmp_path, epochs=1), tmp_path / "out"
     first = machine.kind()
     assert run_script(script, ["--results", out, "--seeds", "1"]).returncode == 0
@@ -227,13 +227,13 @@ def test_a_seed_begun_on_another_kind_of_processor_is_trained_whole_again(tmp_pa
 
     second = other_kind(monkeypatch)
     announced = run_script(script, ["--results", out, "--dry"]).stdout
-    assert f"seed 1 of another kind of processor ({first}; here {second}): trained whole again\n" in announced
+    start = f"seed 1 started on another kind of processor ({first}; this one: {second}): all arms are trained again"
+    assert f"{start}\n" in announced
     assert "2 of 4 trials to run" in announced
     done = run_script(script, ["--results", out])
     assert done.returncode == 0, done.stderr
     moved = out / "quick-digits" / "superseded" / "exp_90_survive.1.csv"
-    line = f"seed 1 of another kind of processor ({first}; here {second}): trained whole again; 1 rows moved to {moved}"
-    assert line in done.stdout.splitlines()
+    assert f"{start}; 1 rows moved to {moved}" in done.stdout.splitlines()
     rows = {(row["arm"], row["seed"]): row for row in store.read_rows(files_in(out))}
     assert {key: row["kind"] for key, row in rows.items()} == {
         **dict.fromkeys([("baseline", "0"), ("dropout", "0")], first),  # a finished seed stays
@@ -245,21 +245,21 @@ def test_a_seed_begun_on_another_kind_of_processor_is_trained_whole_again(tmp_pa
 
     monkeypatch.undo()
     done = run_script(script, ["--results", out, "--arms", "dropout", "--seeds", "3"])
-    assert "another kind" not in done.stdout  # seed 2 is begun here, the others are finished
+    assert "another kind" not in done.stdout  # seed 2 starts on this kind, the others are finished
 
 
-def test_keeping_models_mixes_no_kinds(tmp_path, monkeypatch):
+def test_models_of_trials_from_another_kind_of_processor_are_not_saved(tmp_path, monkeypatch):
     script, options = write(tmp_path, epochs=1), ["--results", tmp_path / "out", "--seeds", "1"]
     assert run_script(script, options).returncode == 0
     before = store.read_rows(files_in(tmp_path / "out"))
     second = other_kind(monkeypatch)
     done = run_script(script, [*options, "--keep"])
     assert done.returncode == 0, done.stderr
-    assert f"2 models are not kept: their trials ran on another kind of processor than {second}" in done.stdout.splitlines()
+    assert f"2 models are not saved: their trials ran on another kind of processor than {second}" in done.stdout.splitlines()
     assert store.read_rows(files_in(tmp_path / "out")) == before
 
 
-def test_code_that_changes_while_a_call_runs_ends_it_and_mixes_nothing(tmp_path):
+def test_a_run_ends_if_the_code_changes(tmp_path):
     script, out = write(tmp_path, epochs=2), tmp_path / "out"
     process = run_script(script, ["--results", out, "--jobs", "1"], wait=False)
     lines = []
@@ -268,20 +268,20 @@ def test_code_that_changes_while_a_call_runs_ends_it_and_mixes_nothing(tmp_path)
         if lines[-1].startswith("[1/4]"):
             script.write_text(script.read_text() + "# a comment\n")
     assert process.wait() == 1
-    said = f"{script} has changed since this call began: run the same command again, which keeps what is done"
-    assert lines[-1] == f"exp_90_survive: {said}"
+    reason = f"{script} has changed since this run started: run the same command again, which keeps finished trials"
+    assert lines[-1] == f"exp_90_survive: {reason}"
     assert [row["status"] for row in store.read_rows(files_in(out))] in (["done"], ["done"] * 2)  # the change may come late
     done = run_script(script, ["--results", out])
     assert done.returncode == 0, done.stderr
     assert [row["status"] for row in store.read_rows(files_in(out))] == ["done"] * 4
-    assert "moved" not in done.stdout  # a comment decides nothing
+    assert "moved" not in done.stdout  # a comment does not change the fingerprint
 
 
 SETTINGS = '''"""Exp 90: what do the fields of a setting change?
 
 Varies   the field.
 Fixed    all else.
-Expect   as told.
+Expect   rows that differ in that field.
 """
 from keras import optimizers
 
@@ -301,7 +301,7 @@ ARMS = {
 
 
 def train(trial, *, here=True):
-    """An epoch, if it can be had."""
+    """Train, unless the arm is unavailable."""
     if not here:
         raise Unavailable("its weights are not here: copy them")
     return trial.fit(small_cnn(trial, widths=(4,)), optimizer=optimizers.SGD(0.1))
@@ -316,7 +316,7 @@ experiment = Experiment(
 def test_fields_of_a_setting_reach_the_trial(tmp_path):
     done = run_script(write(tmp_path, SETTINGS), ["--results", tmp_path / "out", "--seeds", "2"])
     assert done.returncode == 0, done.stderr
-    assert "with 1 at a time" in done.stdout  # the script says that its trials run alone
+    assert "with 1 at a time" in done.stdout  # because of alone=True
     files = files_in(tmp_path / "out")
     rows = {(row["arm"], row["seed"]): row for row in store.read_rows(files)}
     measured = {(m["arm"], m["name"]) for m in store.read_measures(files).to_dict("records")}
@@ -324,7 +324,7 @@ def test_fields_of_a_setting_reach_the_trial(tmp_path):
     shifts = {name for arm, name in measured if arm == "shifted"}
     assert {"shifted_accuracy", "blur_accuracy", "blur_accuracy 3"} <= shifts
     assert len(shifts) == 6 * 4 + 1
-    # Seed 0 of the arm whose seeds are moved by one is the baseline's seed 1.
+    # With a seed offset of 1, seed 0 equals the baseline's seed 1.
     assert rows["other seeds", "0"]["weights"] == rows["baseline", "1"]["weights"]
     assert rows["shifted", "0"]["weights"] == rows["baseline", "0"]["weights"]
     assert rows["noisy", "0"]["weights"] != rows["baseline", "0"]["weights"]
@@ -337,19 +337,19 @@ def test_fields_of_a_setting_reach_the_trial(tmp_path):
     assert elsewhere["test_accuracy"] == ""
 
 
-def test_two_calls_at_once_share_the_work(undisturbed, tmp_path):
+def test_two_simultaneous_runs_share_the_trials(undisturbed, tmp_path):
     script, arguments = write(tmp_path), ["--results", tmp_path / "out", "--jobs", "1"]
-    calls = [run_script(script, arguments, wait=False) for _ in range(2)]
-    said = [call.communicate(timeout=300)[0].decode() for call in calls]
-    assert [call.returncode for call in calls] == [0, 0], said
+    runs = [run_script(script, arguments, wait=False) for _ in range(2)]
+    outputs = [run.communicate(timeout=300)[0].decode() for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], outputs
     assert reproducible(tmp_path / "out") == reproducible(undisturbed[0])
-    trained = [sum(": test accuracy" in line for line in text.splitlines()) for text in said]
+    trained = [sum(": test accuracy" in line for line in text.splitlines()) for text in outputs]
     assert sum(trained) == 4  # none twice
-    assert min(trained) >= 1  # and each call trained some
+    assert min(trained) >= 1  # and each run trained some
 
 
-def test_a_claim_ends_with_the_process_that_holds_it(undisturbed, tmp_path):
-    """A call is killed while it trains; another, which waits for its trials, takes them over."""
+def test_a_trial_is_unlocked_when_its_process_ends(undisturbed, tmp_path):
+    """A run is killed during training; another, which waits for its trials, trains them."""
     script, arguments = write(tmp_path), ["--results", tmp_path / "out", "--jobs", "2"]
     first = run_script(script, arguments, wait=False)
     while not list((tmp_path / "out").rglob("warm-*.npz")):
@@ -358,12 +358,12 @@ def test_a_claim_ends_with_the_process_that_holds_it(undisturbed, tmp_path):
     time.sleep(3)
     first.kill()
     first.communicate()
-    said = second.communicate(timeout=300)[0].decode()
-    assert second.returncode == 0, said
+    output = second.communicate(timeout=300)[0].decode()
+    assert second.returncode == 0, output
     assert reproducible(tmp_path / "out") == reproducible(undisturbed[0])
 
 
-def test_a_silent_trial_is_given_up(tmp_path):
+def test_a_trial_reporting_no_progress_fails(tmp_path):
     text = TROUBLE.replace('"die"}', '"sleep"}').replace(
         'if how == "die":', 'if how == "sleep":\n        time.sleep(3600)\n    if how == "die":'
     )
@@ -372,7 +372,7 @@ def test_a_silent_trial_is_given_up(tmp_path):
     assert done.returncode == 1
     rows = {row["arm"]: row for row in store.read_rows(files_in(tmp_path / "out"))}
     assert rows["baseline"]["status"] == "done"
-    assert rows["dies"]["reason"] == "its worker died 2 times (silent for 20 s)"
+    assert rows["dies"]["reason"] == "its worker died 2 times (no progress for 20 s)"
 
 
 def test_more_replicas_than_gpus_are_unavailable_not_failed(tmp_path):
@@ -380,20 +380,20 @@ def test_more_replicas_than_gpus_are_unavailable_not_failed(tmp_path):
     from common.running.plan import Planner, Variant
     from common.running.progress import Display
 
-    experiment = scripts.declared(write(tmp_path, epochs=1))
+    experiment = scripts.read_script(write(tmp_path, epochs=1))
     trials = [(Variant("baseline"), 0)]
     plan = Planner(experiment, experiment.select(overrides={"replicas": 3}), tmp_path / "out").plan(trials)
     with Display(1) as display, runner.Runner(runner.RunOptions(Devices(["0", "1"]), jobs=1), display) as running:
         (row,) = running.run(plan, plan.trials)
-    assert (row["status"], row["reason"]) == ("unavailable", "needs 3 GPUs, 2 are here")
-    assert plan.missing() == plan.trials  # looked at again by the next call
+    assert (row["status"], row["reason"]) == ("unavailable", "needs 3 GPUs, this machine has 2")
+    assert plan.missing() == plan.trials  # the next run tries it again
 
 
-SECRETS = '''"""Exp 90: what can train() see?
+SECRETS = '''"""Exp 90: does a trial refer to test images?
 
 Varies   nothing.
 Fixed    all.
-Expect   no test image.
+Expect   no test images.
 """
 import gc
 
@@ -411,10 +411,10 @@ class Constant:
 
 
 def train(trial):
-    """Walk through everything that the trial refers to, and look for a test image."""
+    """Count test images among all objects that the trial refers to."""
     tests = load("digits").test().images
     known = {image.tobytes() for image in tests}
-    seen, found, arrays, datasets = set(), 0, 0, 0
+    seen, test_images, arrays, datasets = set(), 0, 0, 0
     stack = [trial]
     while stack:
         thing = stack.pop()
@@ -423,13 +423,13 @@ def train(trial):
         seen.add(id(thing))
         if isinstance(thing, np.ndarray) and thing.ndim == 4:
             arrays += 1
-            found += sum(image.tobytes() in known for image in thing)
+            test_images += sum(image.tobytes() in known for image in thing)
         datasets += isinstance(thing, Dataset)
         if type(thing).__module__.startswith(("common", "builtins", "numpy", "pathlib")):
             stack += gc.get_referents(thing)
     trial.record("datasets", datasets)
     trial.record("arrays", arrays)
-    trial.record("test_images", found)
+    trial.record("test_images", test_images)
     trial.record("known", len(known))
     return Constant()
 
@@ -438,7 +438,7 @@ experiment = Experiment(train, arms={"baseline": {}}, setting=Setting("digits", 
 '''
 
 
-def test_train_is_handed_no_test_image_and_may_return_any_predictor(tmp_path):
+def test_train_gets_no_test_images_and_may_return_any_predictor(tmp_path):
     done = run_script(write(tmp_path, SECRETS), ["--results", tmp_path / "out"])
     assert done.returncode == 0, done.stdout + done.stderr
     files = files_in(tmp_path / "out")
@@ -452,38 +452,38 @@ def test_train_is_handed_no_test_image_and_may_return_any_predictor(tmp_path):
     assert row["best_epoch"] == row["weights"] == ""
 
 
-def test_a_worker_that_dies_while_idle_costs_nothing(tmp_path):
-    """The parent's next trial cannot reach it; another worker takes that trial, and no attempt is counted."""
+def test_a_trial_that_could_not_be_sent_to_a_dead_worker_counts_no_attempt(tmp_path):
+    """The worker dies while idle; another one gets the next trial."""
     from common.running.devices import Devices
     from common.running.plan import Planner, Variant
     from common.running.progress import Display
 
-    experiment = scripts.declared(write(tmp_path, epochs=1))
+    experiment = scripts.read_script(write(tmp_path, epochs=1))
     trials = [(Variant("baseline"), seed) for seed in range(2)]
     plan = Planner(experiment, experiment.select(), tmp_path / "out").plan(trials)
     with Display(2) as display, runner.Runner(runner.RunOptions(Devices([]), jobs=1), display) as running:
-        give = runner.Worker.give
+        send = runner.Worker.send
 
         def kill_first(worker, trial, job):
             if trial.seed == 1 and len(killed) == 0:
                 killed.append(worker.process.pid)
                 worker.process.kill()
                 worker.process.wait()
-            give(worker, trial, job)
+            send(worker, trial, job)
 
         killed = []
-        runner.Worker.give = kill_first
+        runner.Worker.send = kill_first
         try:
             rows = running.run(plan, plan.trials)
         finally:
-            runner.Worker.give = give
+            runner.Worker.send = send
     assert killed
     assert [row["status"] for row in rows] == ["done", "done"]
     assert running.attempts == {}
 
 
-def test_a_worker_keeps_no_graph_of_a_finished_trial(tmp_path):
-    """With the graphs that TensorFlow's gradient registry holds it grows by 4 MB a trial, without by 1.5 MB (in its runtime)."""
+def test_a_worker_frees_the_graphs_of_finished_trials(tmp_path):
+    """Memory grows by 4 MB per trial with the graphs in TensorFlow's gradient registry, and by 1.5 MB without."""
     one = SCRIPT.replace("train_size=200", "train_size=32").replace("epochs=2", "epochs=1").replace("seeds=2", "seeds=30")
     out = tmp_path / "out"
     run_script(write(tmp_path, one, epochs=1), ["--results", out, "--jobs", "1", "--arms", "dropout"])
@@ -493,13 +493,13 @@ def test_a_worker_keeps_no_graph_of_a_finished_trial(tmp_path):
     assert statistics.median(memory[20:]) < 1.08 * statistics.median(memory[:10])
 
 
-def test_a_worker_is_replaced_after_its_share_of_trials(tmp_path, monkeypatch):
+def test_a_worker_is_replaced_after_a_number_of_trials(tmp_path, monkeypatch):
     from common.running.devices import Devices
     from common.running.plan import Planner, Variant
     from common.running.progress import Display
 
     monkeypatch.setattr(runner, "TRIALS_PER_WORKER", 2)
-    experiment = scripts.declared(write(tmp_path, epochs=1))
+    experiment = scripts.read_script(write(tmp_path, epochs=1))
     trials = [(Variant("baseline"), seed) for seed in range(3)]
     plan = Planner(experiment, experiment.select(), tmp_path / "out").plan(trials)
     started = []
@@ -508,11 +508,11 @@ def test_a_worker_is_replaced_after_its_share_of_trials(tmp_path, monkeypatch):
     with Display() as display, runner.Runner(runner.RunOptions(Devices([]), jobs=1), display) as running:
         rows = running.run(plan, plan.trials)
     assert [row["status"] for row in rows] == ["done"] * 3
-    assert [worker.given for worker in started] == [2, 1]
+    assert [worker.sent for worker in started] == [2, 1]
     assert started[0].process.poll() is not None
 
 
-def test_a_worker_ends_with_its_parent_also_before_tensorflow_is_there(tmp_path):
+def test_a_worker_ends_with_the_main_process_even_during_the_import_of_tensorflow(tmp_path):
     slow = tmp_path / "slow"
     slow.mkdir()
     (slow / "tensorflow.py").write_text("import time\ntime.sleep(600)")
@@ -525,19 +525,19 @@ def test_a_worker_ends_with_its_parent_also_before_tensorflow_is_there(tmp_path)
     assert worker.wait(timeout=5) == 0
 
 
-def test_a_worker_that_is_killed_while_it_starts_costs_its_trial_one_retry(tmp_path):
+def test_a_trial_whose_worker_is_killed_during_its_start_is_started_once_more(tmp_path):
     process = run_script(
         write(tmp_path, epochs=1), ["--results", tmp_path / "out", "--jobs", "1", "--arms", "baseline"], wait=False
     )
     while not workers_of(process.pid):
         time.sleep(0.01)
-    os.kill(workers_of(process.pid)[0], signal.SIGKILL)  # long before TensorFlow has been imported
-    said = process.communicate(timeout=120)[0].decode()
-    assert process.returncode == 0, said
-    assert "its worker died (signal SIGKILL); trying once more" in said
+    os.kill(workers_of(process.pid)[0], signal.SIGKILL)  # while it imports TensorFlow
+    output = process.communicate(timeout=120)[0].decode()
+    assert process.returncode == 0, output
+    assert "its worker died (signal SIGKILL); starting it once more" in output
 
 
-def test_a_worker_that_cannot_start_ends_the_call_with_its_last_words(tmp_path):
+def test_a_worker_that_cannot_start_ends_the_run_with_its_last_line(tmp_path):
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "tensorflow.py").write_text("raise ImportError('no such library')")
@@ -545,7 +545,7 @@ def test_a_worker_that_cannot_start_ends_the_call_with_its_last_words(tmp_path):
     code = (
         "import os, sys; from common.commands import run; from common.running import process\n"
         "real = process.environment\n"
-        f"process.environment = lambda *given: {{**real(*given), 'PYTHONPATH': '{broken}'}}\n"
+        f"process.environment = lambda *options: {{**real(*options), 'PYTHONPATH': '{broken}'}}\n"
         "run.main(sys.argv[1:])"
     )
     command = [sys.executable, "-c", code, str(script), "--results", str(tmp_path / "out")]
@@ -567,7 +567,7 @@ def test_smoke_and_keep(tmp_path):
     assert (row["epochs"], row["train_size"]) == ("1", "256")
     model = keras.models.load_model(files.local("models", "baseline", 0, ".keras"))
     assert model.count_params() == int(row["parameters"])
-    # It is kept as it was scored: with batch-norm statistics of the whole train split, not with moving averages.
+    # The saved model is that which was scored: with batch-norm statistics of the whole train split, not moving averages.
     dataset = load("digits")
     logits = model.predict(dataset.test().images.astype("float32"), verbose=0)
     assert np.allclose(logits, np.load(files.local("logits", "baseline", 0, ".npy")), atol=1e-4)
@@ -577,7 +577,7 @@ def test_smoke_and_keep(tmp_path):
     assert np.allclose(model.get_layer("norm1_1").moving_variance, values.var((0, 1, 2)), rtol=1e-3)
 
 
-def test_keeping_trains_done_trials_again_that_have_a_model_to_keep(tmp_path):
+def test_keep_trains_finished_trials_again_if_they_have_a_keras_model(tmp_path):
     body = """    model = trial.fit(small_cnn(trial, widths=(4,)), optimizer=optimizers.SGD(0.1))
     return Tempered(trial, model) if tempered else model
 """
@@ -585,24 +585,24 @@ def test_keeping_trains_done_trials_again_that_have_a_model_to_keep(tmp_path):
     script = head.replace("from common.augment", "from common.calibration import Tempered\nfrom common.augment")
     script = re.sub(r"ARMS = .*", 'ARMS = {"baseline": {"tempered": False}, "tempered": {"tempered": True}}', script)
     script += "def train(trial, *, tempered):\n" + body + "\n\nexperiment" + tail.rpartition("experiment")[2]
-    said = []
+    printed = []
     for options in ([], ["--keep"], ["--keep"]):
         done = run_script(write(tmp_path, script, epochs=1), ["--results", tmp_path / "out", "--seeds", "1", *options])
         assert done.returncode == 0, done.stderr
-        said.append(re.findall(r"^\[\d+/(\d+)\] (.*?) seed", done.stdout, re.MULTILINE))
-    assert [sorted(trials) for trials in said] == [[("2", "baseline"), ("2", "tempered")], [("1", "baseline")], []]
+        printed.append(re.findall(r"^\[\d+/(\d+)\] (.*?) seed", done.stdout, re.MULTILINE))
+    assert [sorted(trials) for trials in printed] == [[("2", "baseline"), ("2", "tempered")], [("1", "baseline")], []]
 
 
-def test_gpus_that_tensorflow_does_not_see_are_one_line_and_no_row(tmp_path):
-    """Else the trial would be trained on the processor, and its row would name the GPU."""
+def test_gpus_that_tensorflow_does_not_see_end_the_run_without_a_row(tmp_path):
+    """Otherwise the trial would be trained on the CPU, with the GPU in its row."""
     from common.running.devices import Devices
     from common.running.plan import Planner, Variant
     from common.running.progress import Display
 
-    experiment = scripts.declared(write(tmp_path, epochs=1))
+    experiment = scripts.read_script(write(tmp_path, epochs=1))
     plan = Planner(experiment, experiment.select(), tmp_path / "out").plan([(Variant("baseline"), 0)])
-    said = r"could not start .* TensorFlow sees no GPU: make setup GPU=1.* Received: 7$"
+    message = r"could not start .* TensorFlow sees no GPU: make setup GPU=1.* Received: 7$"
     options = runner.RunOptions(Devices(["7"]), jobs=1)
-    with Display(1) as display, runner.Runner(options, display) as running, pytest.raises(Failure, match=said):
+    with Display(1) as display, runner.Runner(options, display) as running, pytest.raises(Failure, match=message):
         running.run(plan, plan.trials)
     assert store.read_rows(plan.files) == []

@@ -1,4 +1,4 @@
-"""Scripts that cannot be read, or that run nothing: one line and exit status 2, before anything is trained."""
+"""Scripts with errors: one line and exit status 2, before anything is trained."""
 
 import os
 import pty
@@ -38,7 +38,7 @@ if __name__ == "__main__":
     experiment.main()
 '''
 HERE, TRAIN, DECLARED = 9, 12, 17
-"""Lines of it."""
+"""Numbers of its lines."""
 
 
 def write(folder, *changes):
@@ -52,7 +52,7 @@ def write(folder, *changes):
 
 
 def made(call):
-    """A change of what is declared."""
+    """A change of the script's declaration."""
     return (next(line for line in SCRIPT.splitlines() if line.startswith("experiment =")), call)
 
 
@@ -87,13 +87,13 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize(("change", "said"), WRONG.values(), ids=WRONG.keys())
-def test_a_script_that_cannot_be_read_is_one_line_and_status_2(tmp_path, capsys, change, said):
+@pytest.mark.parametrize(("change", "message"), WRONG.values(), ids=WRONG.keys())
+def test_an_error_in_a_script_is_one_line_and_status_2(tmp_path, capsys, change, message):
     path = write(tmp_path, change)
-    if said is None:
+    if message is None:
         (tmp_path / "mended.py").write_text("def train(trial):\n    return None\n")
         path.write_text(path.read_text().replace("Experiment(train", "Experiment(other"))
-        said = "train must be defined in the script itself. Received: that of .*mended.py"
+        message = "train must be defined in the script itself. Received: that of .*mended.py"
     before = set(sys.modules)
     sys.path.insert(0, str(tmp_path))
     try:
@@ -105,7 +105,7 @@ def test_a_script_that_cannot_be_read_is_one_line_and_status_2(tmp_path, capsys,
     out, err = capsys.readouterr()
     assert (ended.value.code, out, err.count("\n")) == (2, "", 1), err
     assert err.startswith("exp_40_read: ") and "exp_40_read: " not in err[5:]
-    assert re.search(re.escape(said).replace(r"\.\*", ".*"), err), err
+    assert re.search(re.escape(message).replace(r"\.\*", ".*"), err), err
     assert not {name for name in set(sys.modules) - before if name.partition(".")[0] in ("keras", "tensorflow")}
 
 
@@ -124,7 +124,7 @@ with keras.name_scope("x"):
 """
 
 
-def test_what_a_script_computes_with_keras_does_not_hinder_its_reading(tmp_path):
+def test_a_script_may_compute_with_keras_outside_of_train(tmp_path):
     done = run_apart(write(tmp_path, ("# here", COMPUTED)))
     assert (done.returncode, done.stderr) == (0, "")
     assert "1 of 1 trials to run" in done.stdout
@@ -138,14 +138,14 @@ def test_what_a_script_computes_with_keras_does_not_hinder_its_reading(tmp_path)
         (("# here", "for image in 2 * keras.datasets.mnist.load_data(): pass"), "keras.datasets.mnist.load_data", HERE),
     ],
 )
-def test_what_needs_a_value_of_keras_is_one_line(tmp_path, change, name, line):
+def test_a_script_that_needs_values_from_keras_outside_of_train_is_refused(tmp_path, change, name, line):
     done = run_apart(write(tmp_path, change))
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
-    assert f"inside of train alone: move it there. Received: the value of {name} (exp_40_read.py:{line})" in done.stderr
+    assert f"only be used within train: move the line there. Received: the value of {name} (exp_40_read.py:{line})" in done.stderr
 
 
 def run_apart(path):
-    """A dry run in a process of its own, in which Keras is not imported yet."""
+    """A dry run in a new process, in which Keras is not imported."""
     return run_script(path, ["--dry", "--results", path.parent / "out"])
 
 
@@ -163,28 +163,28 @@ LIGHT = ("import keras\nimport numpy as np\nfrom keras import optimizers\n", "")
 
 
 @pytest.mark.parametrize(
-    ("change", "status", "said"),
+    ("change", "status", "message"),
     [
         ((GUARD, ""), 2, 'nothing was run: end the script with if __name__ == "__main__": experiment.main()\n'),
         ((GUARD, GUARD.replace("__main__", "main")), 2, "nothing was run: "),
         ((GUARD, "experiment.main()\n"), 2, 'put it below if __name__ == "__main__":. Received: a call while exp_40_read is'),
         ((GUARD, GUARD.replace("main()", "run()")), 1, "AttributeError: 'Experiment' object has no attribute 'run'\n"),
-        ((ARMS, 'arms={"none": {}}'), 2, "the first arm is what"),
+        ((ARMS, 'arms={"none": {}}'), 2, "the first arm must be the baseline"),
     ],
     ids=["no main", "another guard", "no guard", "an exception", "first arm"],
 )
-def test_a_script_that_is_run_and_runs_nothing_says_so(tmp_path, change, status, said):
+def test_a_script_that_runs_nothing_is_reported(tmp_path, change, status, message):
     done = run_alone(write(tmp_path, *LIGHT, change), "--dry", "--results", tmp_path / "out")
     assert (done.returncode, done.stdout) == (status, "")
-    assert said in done.stderr
-    assert ("nothing was run" in done.stderr) is ("nothing was run" in said)
+    assert message in done.stderr
+    assert ("nothing was run" in done.stderr) is ("nothing was run" in message)
     assert done.stderr.count("\n") == 1 or status == 1
 
 
 # --- numbers ---------------------------------------------------------------------------------------------------------
 
 
-def test_two_scripts_of_one_number_are_refused_by_name(tmp_path, monkeypatch, capsys):
+def test_two_scripts_with_the_same_number_are_refused(tmp_path, monkeypatch, capsys):
     from common.commands import all as all_command
     from common.commands import list as list_command
 
@@ -193,17 +193,17 @@ def test_two_scripts_of_one_number_are_refused_by_name(tmp_path, monkeypatch, ca
     paths = sorted(tmp_path.glob("exp_*.py"))
     for command in (run_command, all_command, list_command, verdicts_command):
         monkeypatch.setattr(command, "experiment_scripts", lambda: paths)
-    said = "rename all but one. Received: exp_40_copy.py, exp_40_read.py"
+    message = "rename all but one. Received: exp_40_copy.py, exp_40_read.py"
     monkeypatch.setattr(sys, "argv", ["command", "--results", str(tmp_path)])
     calls = [lambda: run_command.find_script("40"), list_command.run, lambda: all_command.chosen(None)]
     for call in [*calls, lambda: all_command.chosen("41,40")]:
-        with pytest.raises(Misuse, match=said):
+        with pytest.raises(Misuse, match=message):
             call()
     for number in ("40", "all"):
         monkeypatch.setattr(sys, "argv", ["command", number, "--results", str(tmp_path)])
-        with pytest.raises(Misuse, match=said):
+        with pytest.raises(Misuse, match=message):
             verdicts_command.run()
-    assert run_command.find_script("exp_40_copy").name == "exp_40_copy.py"  # a name says which
+    assert run_command.find_script("exp_40_copy").name == "exp_40_copy.py"  # a name is unambiguous
     assert run_command.find_script("41").name == "exp_41_other.py"
     assert all_command.chosen("41") == ["exp_41_other"]
     assert capsys.readouterr().out == ""
@@ -220,22 +220,22 @@ DEBUGGED = """
 """
 
 
-def test_a_trial_is_debugged_in_the_calling_process_on_its_terminal(tmp_path):
-    """Twice: with all arms, and with one, which is trained again although it is done."""
+def test_debug_trains_in_the_main_process_with_its_terminal(tmp_path):
+    """First with all arms, then with one that is finished, which is trained again."""
     arms = (ARMS, 'arms={"baseline": {}, "other": {"rate": 0.2}}')
     body = DEBUGGED.strip().replace("PARENT", str(os.getpid()))
     path = write(tmp_path, ("import keras\n", "import os\n"), arms, (TRAINED, f"{body}\n    {TRAINED}"))
     files = schema.Files(tmp_path / "out" / "quick-digits-debug", "exp_40_read")
-    said = debugged(path, "DEBUG=1", "RESULTS=out", cwd=tmp_path)
-    assert "rows in out/quick-digits-debug/exp_40_read.csv" in said
-    assert "2 of 2 trials to run" in said
-    assert "(Pdb) " in said and "('***', 0.5)\r\n" in said  # what was typed was evaluated there
-    assert "the rate is 0.1\r\n[1/2] baseline seed 0: test accuracy" in said
-    assert "Traceback (most recent call last)" in said and "return np.zeros(3)[7]" in said  # in full
+    output = debugged(path, "DEBUG=1", "RESULTS=out", cwd=tmp_path)
+    assert "rows in out/quick-digits-debug/exp_40_read.csv" in output
+    assert "2 of 2 trials to run" in output
+    assert "(Pdb) " in output and "('***', 0.5)\r\n" in output  # the typed command was evaluated
+    assert "the rate is 0.1\r\n[1/2] baseline seed 0: test accuracy" in output
+    assert "Traceback (most recent call last)" in output and "return np.zeros(3)[7]" in output
     reason = r"IndexError: index 7 is out of bounds for axis 0 with size 3 \(exp_40_read.py:15\)"
-    assert re.search(rf"\[2/2\] other seed 0: failed: {reason}\r\n", said), said
-    assert said.splitlines()[-1].endswith("1 of 2 trials failed, see the lines above; the same command tries them again")
-    assert "\x1b[?25l" not in said  # nothing is drawn over what is printed
+    assert re.search(rf"\[2/2\] other seed 0: failed: {reason}\r\n", output), output
+    assert output.splitlines()[-1].endswith("1 of 2 trials failed, see the lines above: the same command starts them again")
+    assert "\x1b[?25l" not in output  # there are no live lines
     (done, failed) = store.read_rows(files)
     assert (done["status"], failed["status"]) == ("done", "failed")
     assert store.read_declaration(files)["demonstration"]
@@ -247,26 +247,26 @@ def test_a_trial_is_debugged_in_the_calling_process_on_its_terminal(tmp_path):
 
 
 def debugged(path, *options, cwd):
-    """What a terminal shows of a call, in which `p rate * 5` and `c` are typed."""
+    """The output of a run on a terminal in which `p rate * 5` and `c` are typed."""
     terminal, end = pty.openpty()
     environment = {**os.environ, "PYTHONPATH": str(PROJECT), "TERM": "xterm"}
     command = [sys.executable, "-m", "common.commands.run", str(path), *options]
     process = subprocess.Popen(command, cwd=cwd, env=environment, stdin=end, stdout=end, stderr=end)
     os.close(end)
     os.write(terminal, b"p '***', rate * 5\nc\n")
-    said = b""
+    output = b""
     while True:
         try:
-            said += os.read(terminal, 4096)
+            output += os.read(terminal, 4096)
         except OSError:  # the other end is closed
             break
     process.wait(timeout=60)
-    return said.decode()
+    return output.decode()
 
 
 @pytest.mark.parametrize("option", ["JOBS=2", "SWEEP=1"])
-def test_what_debug_cannot_do_is_refused(tmp_path, capsys, option):
+def test_options_that_debug_does_not_support_are_refused(tmp_path, capsys, option):
     with pytest.raises(SystemExit) as ended:
         run_command.main([str(write(tmp_path)), "DEBUG=1", option, f"RESULTS={tmp_path / 'out'}"])
     assert ended.value.code == 2
-    assert "DEBUG=1 trains one trial after the other in the calling process" in capsys.readouterr().err
+    assert "DEBUG=1 trains one trial at a time in the main process" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Trials that a script gets wrong: each row names the mistake, the user's line and a log of that trial alone."""
+"""Errors in `train`: the row names the error, the line of the script and the log of the trial."""
 
 import re
 
@@ -8,11 +8,11 @@ from survival import files_in, write
 
 from common.rows import store
 
-SCRIPT = '''"""Exp 90: what is said of a script that is wrong?
+SCRIPT = '''"""Exp 90: which reasons do failed trials get?
 
-Varies   what.
+Varies   the error.
 Fixed    all else.
-Expect   one line each.
+Expect   a line for each.
 """
 import sys
 
@@ -28,40 +28,40 @@ ARMS = {"baseline": {"what": "nothing"}} | {what: {"what": what} for what in WHA
 
 
 class Broken(layers.Layer):
-    """Multiplies matrices that do not fit."""
+    """Multiplies matrices of incompatible shapes."""
 
     def call(self, inputs):
         return inputs @ tf.ones((3, 3))  # in a layer
 
 
 class Shouts(callbacks.Callback):
-    """Prints."""
+    """Prints after each epoch."""
 
     def on_epoch_end(self, epoch, logs=None):
         print(f"epoch {epoch} has ended")
 
 
 def in_graph(targets, logits):
-    """Fails while it is compiled, with a message of several lines."""
+    """Fails when the graph is built, with a message of several lines."""
     if logits.shape[-1] == 10:
         raise ValueError("the loss is wrong\\nin its second line")  # in a graph
     return logits
 
 
 def while_running(targets, logits):
-    """Fails while it is run."""
+    """Fails when the graph is run."""
     return tf.reduce_sum(logits * tf.ones((tf.shape(logits)[0] + 1, 10)), -1)
 
 
 def train(trial, *, what):
-    """Go wrong as told."""
+    """Fail in the way of the argument."""
     images = keras.Input(trial.input_shape)
     model = small_cnn(trial, widths=(4,))
     options = {"optimizer": optimizers.SGD(0.1)}
     if what == "nothing":
         return trial.fit(model, **options)
     if what == "prints":
-        print("a word of train")
+        print("output of train")
         return trial.fit(model, **options, callbacks=[trial.unsaved(Shouts())])
     if what == "in graph":
         return trial.fit(model, **options, loss=in_graph)
@@ -114,7 +114,7 @@ experiment = Experiment(
 )
 '''
 
-SAID = {
+REASONS = {
     "in graph": ("which fails there with ValueError: the loss is wrong in its second line (", "loss=in_graph)"),
     "while running": (
         "which fails there with InvalidArgumentError: .*Incompatible shapes: [32,10] vs. [33,10]",
@@ -137,29 +137,29 @@ SAID = {
     "pdb": ("need a terminal, .* make exp-NN DEBUG=1", 'if what == "input"'),
     "input": ("need a terminal, .* make exp-NN DEBUG=1", 'input("'),
     "exit": ("SystemExit: enough", 'sys.exit("'),
-    "unprintable": ("Odd: it cannot say what is wrong", "raise Odd"),
+    "unprintable": ("Odd: its message cannot be shown", "raise Odd"),
     "returns nothing": ("train must return the trained model, .* Received: None", ""),
 }
-"""What the reason says, with `.*` for what may lie between, and what stands in the user's line that it names."""
+"""Arm -> a part of the reason, with `.*` for any text, and a part of the line of the script that it names."""
 
 
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory):
-    """One call with an arm for each mistake: (script's lines, rows by arm, folder of the logs, what it printed)."""
+    """A run with an arm for each error: (lines of the script, arm -> row, files, the finished process)."""
     folder = tmp_path_factory.mktemp("wrong")
-    script = write(folder, SCRIPT.replace("WHICH", repr(["prints", *SAID])))
+    script = write(folder, SCRIPT.replace("WHICH", repr(["prints", *REASONS])))
     done = run_script(script, ["--results", folder / "out", "--jobs", "1"])
     rows = {row["arm"]: row for row in store.read_rows(files_in(folder / "out"))}
     return script.read_text().splitlines(), rows, files_in(folder / "out"), done
 
 
-@pytest.mark.parametrize("arm", SAID)
-def test_the_reason_tells_what_is_wrong_and_where(outcome, arm):
+@pytest.mark.parametrize("arm", REASONS)
+def test_the_reason_names_the_error_and_the_line(outcome, arm):
     lines, rows, files, done = outcome
-    said, line = SAID[arm]
+    message, line = REASONS[arm]
     row = rows[arm]
     assert row["status"] == "failed"
-    assert re.search(re.escape(said).replace(r"\.\*", ".*"), row["reason"]), row["reason"]
+    assert re.search(re.escape(message).replace(r"\.\*", ".*"), row["reason"]), row["reason"]
     place = re.search(r"\(exp_90_survive\.py:(\d+)\)", row["reason"])
     assert line in lines[int(place[1]) - 1] if line else place is None, row["reason"]
     log = files.local("logs", arm, 0, ".log")
@@ -168,11 +168,11 @@ def test_the_reason_tells_what_is_wrong_and_where(outcome, arm):
     assert log.read_text().count("Traceback (most recent call last)") >= 1
 
 
-def test_a_log_holds_what_its_own_trial_has_printed(outcome):
+def test_a_log_holds_the_output_of_one_trial(outcome):
     _, rows, files, done = outcome
     assert rows["prints"]["status"] == rows["baseline"]["status"] == "done"
-    assert files.local("logs", "prints", 0, ".log").read_text() == "a word of train\nepoch 0 has ended\n"
+    assert files.local("logs", "prints", 0, ".log").read_text() == "output of train\nepoch 0 has ended\n"
     assert not files.local("logs", "baseline", 0, ".log").exists()  # it printed nothing
-    assert "a word of train" not in files.local("logs", "in graph", 0, ".log").read_text()
+    assert "output of train" not in files.local("logs", "in graph", 0, ".log").read_text()
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1

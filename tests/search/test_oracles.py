@@ -1,4 +1,4 @@
-"""Searches: on a grid and by keras-tuner's oracles, whole, killed and resumed."""
+"""End-to-end tests of searches, by grid and by the oracles of keras-tuner, also killed and resumed ones."""
 
 import csv
 import json
@@ -68,11 +68,11 @@ def start(script, out, *options):
 
 
 def run(script, out, *options, status=0):
-    """What it says."""
-    call = start(script, out, *options)
-    said, errors = call.communicate(timeout=300)
-    assert call.returncode == status, said + errors
-    return said, errors
+    """Run a script. Returns its stdout and stderr."""
+    process = start(script, out, *options)
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == status, output + errors
+    return output, errors
 
 
 def table(out):
@@ -81,7 +81,7 @@ def table(out):
 
 
 def points(out):
-    """What must not depend on kills and clocks."""
+    """The columns of the table that must not depend on kills."""
     names = (
         "arm",
         "tuner",
@@ -105,34 +105,34 @@ def points(out):
 @pytest.fixture(scope="module")
 def tuned_by_grid(tmp_path_factory):
     folder = tmp_path_factory.mktemp("grid")
-    said, errors = run(write(folder), folder / "out")
+    output, errors = run(write(folder), folder / "out")
     assert errors == ""
-    return folder, said
+    return folder, output
 
 
-def test_each_arm_is_trained_at_its_own_best_rate_and_at_the_common_one(tuned_by_grid):
+def test_each_arm_is_trained_at_its_best_rate_and_at_the_common_one(tuned_by_grid):
     folder, _ = tuned_by_grid
     out = folder / "out" / "quick-digits"
-    tried = store.read_rows(schema.Files(out, "sweep_92_search_trials"))
-    assert all(row["test_accuracy"] == row["test_nll"] == row["best_test_accuracy"] == "" for row in tried)
+    trials = store.read_rows(schema.Files(out, "sweep_92_search_trials"))
+    assert all(row["test_accuracy"] == row["test_nll"] == row["best_test_accuracy"] == "" for row in trials)
     assert not list(out.glob("sweep_*predictions*"))
-    rates = {float(json.loads(row["arguments"])["learning_rate"]) for row in tried}
+    rates = {float(json.loads(row["arguments"])["learning_rate"]) for row in trials}
     assert rates >= {0.001, 0.01, 0.1}
     means, seeds = {}, {}
     for arm in ("baseline", "momentum"):
         for rate in rates:
-            own = [r for r in tried if r["arm"] == arm and json.loads(r["point"]) == {"learning_rate": rate}]
-            seeds[arm, rate] = {int(row["seed"]) for row in own}
-            few = [r for r in own if int(r["seed"]) < 1002]
+            same = [r for r in trials if r["arm"] == arm and json.loads(r["point"]) == {"learning_rate": rate}]
+            seeds[arm, rate] = {int(row["seed"]) for row in same}
+            few = [r for r in same if int(r["seed"]) < 1002]
             scores = [float(r["val_accuracy" if r["trained"] == "True" else "val_constant"]) for r in few]
             means[arm, rate] = (np.mean(scores), -np.mean([float(r["val_nll"]) for r in few]))
-    assert all(own in ({1000, 1001}, {1000, 1001, 1002, 1003, 1004}) for own in seeds.values())
+    assert all(of_rate in ({1000, 1001}, {1000, 1001, 1002, 1003, 1004}) for of_rate in seeds.values())
     rows = store.read_rows(schema.Files(out, NAME))
     chosen = {(row["arm"], row["rate"]): float(json.loads(row["arguments"])["learning_rate"]) for row in rows}
     for arm in ("baseline", "momentum"):
-        assert len(seeds[arm, chosen[arm, "own"]]) == 5  # a contender, see test_grid for which
+        assert len(seeds[arm, chosen[arm, "own"]]) == 5  # a contender, see test_grid
         assert means[arm, chosen[arm, "own"]][0] > max(means[arm, rate][0] for rate in rates) - 0.1
-        assert chosen[arm, "own"] < max(rates) or max(rates) == 1.0  # inside, or at the stated limit
+        assert chosen[arm, "own"] < max(rates) or max(rates) == 1.0  # not at the edge, or at the limit of the range
     common = max(rates, key=lambda rate: [np.mean([means[arm, rate][i] for arm in ("baseline", "momentum")]) for i in (0, 1)])
     assert chosen["baseline", "common"] == chosen["momentum", "common"] == common
     assert chosen["fixed", "own"] == 0.01
@@ -140,27 +140,27 @@ def test_each_arm_is_trained_at_its_own_best_rate_and_at_the_common_one(tuned_by
     hashes = {row["arm"]: row["search"] for row in rows}
     assert hashes["fixed"] == ""
     assert len(hashes["baseline"]) == 12
-    contending = sum(len(own) == 5 for (arm, _), own in seeds.items() if arm == "momentum")
+    contending = sum(len(of_rate) == 5 for (arm, _), of_rate in seeds.items() if arm == "momentum")
     assert {row["tuning"] for row in rows if (row["arm"], row["rate"]) == ("momentum", "own")} == {
         f"grid of {len(rates)} points, 2 seeds; {contending} of them with 3 more"
     }
 
 
-def test_a_second_call_trains_nothing(tuned_by_grid):
+def test_a_second_run_trains_nothing(tuned_by_grid):
     folder, first = tuned_by_grid
-    assert "12 search trials to run, up to 18 more for the best of them, then at most 10 of the result" in first
-    said, _ = run(folder / f"{NAME}.py", folder / "out")
-    assert "all 10 trials are done" in said
-    assert "search trials" not in said
+    assert "12 search trials to run, up to 18 more for the best of them, then at most 10 with the chosen values" in first
+    output, _ = run(folder / f"{NAME}.py", folder / "out")
+    assert "all 10 trials are done" in output
+    assert "search trials" not in output
 
 
-def test_a_dry_run_tells_the_search_and_trains_nothing(tmp_path):
-    said, _ = run(write(tmp_path), tmp_path / "out", "--dry")
-    assert "12 search trials to run, up to 18 more for the best of them, then at most 10 of the result" in said
+def test_a_dry_run_prints_the_search_and_trains_nothing(tmp_path):
+    output, _ = run(write(tmp_path), tmp_path / "out", "--dry")
+    assert "12 search trials to run, up to 18 more for the best of them, then at most 10 with the chosen values" in output
     assert not list((tmp_path / "out").rglob("*.csv"))
 
 
-# --- what all arms share ---
+# --- the shared search ---
 
 SHARED = SCRIPT.replace(
     'search={"learning_rate": log_range(0.001, 0.1, points=3, limits=(0.001, 1.0), default=0.02)}',
@@ -174,29 +174,29 @@ SHARED = SHARED.replace("    arms=ARMS,", '    arms=ARMS,\n    baseline="first",
 @pytest.fixture(scope="module")
 def shared_rate(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shared")
-    said, errors = run(write(folder, SHARED), folder / "out", "--arms", "baseline,momentum,fixed,apart", "--seeds", "1")
+    output, errors = run(write(folder, SHARED), folder / "out", "--arms", "baseline,momentum,fixed,apart", "--seeds", "1")
     assert errors == ""
-    return folder, said
+    return folder, output
 
 
 def rates_of(rows):
     return {row["arm"]: json.loads(row["arguments"])["learning_rate"] for row in rows}
 
 
-def test_a_shared_rate_is_searched_on_the_first_arm_alone_and_given_to_all(shared_rate):
-    folder, said = shared_rate
+def test_a_shared_rate_is_searched_on_the_first_arm_for_all(shared_rate):
+    folder, output = shared_rate
     files = schema.Files(folder / "out" / "quick-digits", NAME)
-    tried, rows = store.read_rows(files.trials), store.read_rows(files)
-    assert {row["arm"] for row in tried} == {"first", "apart"}  # also where the call leaves the first arm out
+    trials, rows = store.read_rows(files.trials), store.read_rows(files)
+    assert {row["arm"] for row in trials} == {"first", "apart"}  # although the run does not name the first arm
     rates = rates_of(rows)
-    assert rates["fixed"] == 0.01  # which it sets itself
+    assert rates["fixed"] == 0.01  # the arm sets it
     assert rates["baseline"] == rates["momentum"]
-    best = {row["point"] for row in tried if (row["arm"], row["seed"]) == ("first", "1004")}
+    best = {row["point"] for row in trials if (row["arm"], row["seed"]) == ("first", "1004")}
     assert json.dumps({"learning_rate": rates["baseline"]}) in best
-    assert rates["apart"] in {json.loads(row["point"])["learning_rate"] for row in tried if row["arm"] == "apart"}
+    assert rates["apart"] in {json.loads(row["point"])["learning_rate"] for row in trials if row["arm"] == "apart"}
     assert {row["rate"] for row in rows} == {"own"}
-    assert f"learning_rate {rates['baseline']:g} for all arms but those below, searched on first: grid of " in said
-    assert f"apart: learning_rate {rates['apart']:g} (grid of " in said
+    assert f"learning_rate {rates['baseline']:g} for all arms except those below, searched on first: grid of " in output
+    assert f"apart: learning_rate {rates['apart']:g} (grid of " in output
     ways = {row["arm"]: row["tuning"] for row in rows}
     assert ways["baseline"].startswith("grid of 3 points")
     assert ways["apart"].startswith("grid of 3 points") and ";" not in ways["apart"].partition(" seeds")[0]
@@ -206,24 +206,24 @@ def test_a_shared_rate_is_searched_on_the_first_arm_alone_and_given_to_all(share
     assert hashes["fixed"] == ""
 
 
-def test_a_later_call_finds_the_shared_rate_and_says_which_it_is(shared_rate):
+def test_a_later_run_reuses_the_shared_rate_and_prints_it(shared_rate):
     folder, _ = shared_rate
-    said, _ = run(folder / f"{NAME}.py", folder / "out", "--arms", "momentum", "--seeds", "1")
-    assert "search trials" not in said
-    assert "for all arms, searched on first: " in said
-    assert "all 1 trials are done" in said
+    output, _ = run(folder / f"{NAME}.py", folder / "out", "--arms", "momentum", "--seeds", "1")
+    assert "search trials" not in output
+    assert "for all arms, searched on first: " in output
+    assert "all 1 trials are done" in output
 
 
 def test_a_dry_run_counts_the_shared_search(tmp_path):
-    said, _ = run(write(tmp_path, SHARED), tmp_path / "out", "--dry")
-    # 3 rates with 2 seeds; 9 trials of contenders, and as many of both for the arm that searches for itself.
-    assert "6 search trials to run, up to 24 more for the best of them, then at most 10 of the result" in said
+    output, _ = run(write(tmp_path, SHARED), tmp_path / "out", "--dry")
+    # 3 rates with 2 seeds; then 9 trials of contenders, and 6 + 9 for the arm with a separate search.
+    assert "6 search trials to run, up to 24 more for the best of them, then at most 10 with the chosen values" in output
 
 
-def test_a_rate_by_hand_takes_the_place_of_searched_ones_in_a_folder_of_its_own(tmp_path):
-    said, _ = run(write(tmp_path, SHARED), tmp_path / "out", "--rate", "0.05", "--seeds", "1")
-    assert "search trials" not in said
-    assert "learning_rate 0.05 for all arms that search one, as RATE says" in said
+def test_the_users_rate_replaces_searched_ones_in_a_separate_folder(tmp_path):
+    output, _ = run(write(tmp_path, SHARED), tmp_path / "out", "--rate", "0.05", "--seeds", "1")
+    assert "search trials" not in output
+    assert "learning_rate 0.05 for all arms that search one, set by RATE" in output
     files = schema.Files(tmp_path / "out" / "quick-digits-rate=0.05", NAME)
     assert rates_of(store.read_rows(files)) == {"first": 0.05, "apart": 0.05, "baseline": 0.05, "momentum": 0.05, "fixed": 0.01}
     assert json.loads(files.declaration.read_text())["demonstration"]
@@ -243,22 +243,22 @@ def test_a_rate_of_an_experiment_that_searches_none_is_refused(tmp_path):
     assert errors.startswith(f"{NAME}: RATE replaces a searched learning rate, and this experiment searches none.")
 
 
-def test_a_smoke_run_does_without_the_shared_search(tmp_path):
-    said, _ = run(write(tmp_path, SHARED), tmp_path / "out", "--smoke", "--arms", "baseline")
-    assert "search trials" not in said
-    assert "learning_rate 0.0949 for all arms, not searched" in said
+def test_a_smoke_run_skips_the_shared_search(tmp_path):
+    output, _ = run(write(tmp_path, SHARED), tmp_path / "out", "--smoke", "--arms", "baseline")
+    assert "search trials" not in output
+    assert "learning_rate 0.0949 for all arms, not searched" in output
 
 
 def test_a_sweep_of_a_shared_rate_is_used_by_all_arms(tmp_path):
     script, out = write(tmp_path, SHARED), tmp_path / "out"
     run(script, out, "--sweep", "--trials", "17")
-    found = json.loads((out / "quick-digits" / "tuned_92_search.json").read_text())["arms"]
-    assert set(found) == {"first", "apart"}
-    said, _ = run(script, out, "--seeds", "1")
-    assert "values from a larger search: halton, 17 points" in said
+    tuned = json.loads((out / "quick-digits" / "tuned_92_search.json").read_text())["arms"]
+    assert set(tuned) == {"first", "apart"}
+    output, _ = run(script, out, "--seeds", "1")
+    assert "values from a larger search: halton, 17 points" in output
     rates = rates_of(store.read_rows(schema.Files(out / "quick-digits", NAME)))
-    assert rates["first"] == rates["baseline"] == rates["momentum"] == found["first"]["values"]["learning_rate"]
-    assert rates["apart"] == found["apart"]["values"]["learning_rate"]
+    assert rates["first"] == rates["baseline"] == rates["momentum"] == tuned["first"]["values"]["learning_rate"]
+    assert rates["apart"] == tuned["apart"]["values"]["learning_rate"]
 
 
 # --- the oracles ---
@@ -270,7 +270,7 @@ def searcher(tuner, *, sweep=0, count=8, arm="a", **entries):
 
 
 def play(one):
-    """All points of a search whose score is the rate's closeness to 0.01."""
+    """Run a search with a score that is highest at a rate of 0.01. Returns its points."""
     while not one.finished:
         one.ask()
         rows = {}
@@ -283,7 +283,7 @@ def play(one):
 
 
 @pytest.mark.parametrize("tuner", ["halton", "random", "bayesian", "hyperband"])
-def test_an_oracle_plays_the_same_search_again_and_another_in_another_sweep(tuner):
+def test_an_oracle_repeats_its_points_and_proposes_others_in_another_sweep(tuner):
     first = play(searcher(tuner))
     assert play(searcher(tuner)) == first
     assert play(searcher(tuner, sweep=1)) != first
@@ -296,28 +296,28 @@ def test_an_oracle_plays_the_same_search_again_and_another_in_another_sweep(tune
         assert {epochs for _, _, epochs in first} == {9}
     else:
         assert len({epochs for _, _, epochs in first}) > 1
-    # Sweeps 0 and 1 must not be one sequence shifted by a draw.
+    # The points of sweep 1 must not be those of sweep 0 shifted by one.
     other = [json.dumps(values) for _, values, _ in play(searcher(tuner, sweep=1))]
     assert len(set(values[1:]) & set(other[1:])) <= 1
 
 
-def test_halton_points_are_scipys_and_the_same_for_every_arm():
+def test_halton_points_are_those_of_scipy_and_equal_for_all_arms():
     entries = {"rate": log_range(1e-4, 1.0), "width": log_range(8, 128, whole=True)}
-    mine = [values for _, values, _ in play(searcher("halton", **entries))][1:]
-    assert mine == [values for _, values, _ in play(searcher("halton", arm="b", **entries))][1:]
+    points_of_a = [values for _, values, _ in play(searcher("halton", **entries))][1:]
+    assert points_of_a == [values for _, values, _ in play(searcher("halton", arm="b", **entries))][1:]
     narrow = {"rate": log_range(1e-3, 1e-1), "width": log_range(8, 128, whole=True)}
-    theirs = [values for _, values, _ in play(searcher("halton", arm="c", **narrow))][1:]
-    for a, b in zip(mine, theirs, strict=True):
+    points_of_c = [values for _, values, _ in play(searcher("halton", arm="c", **narrow))][1:]
+    for a, b in zip(points_of_a, points_of_c, strict=True):
         assert entries["rate"].place(a["rate"]) == pytest.approx(narrow["rate"].place(b["rate"]), abs=0.005)
     seed = searcher("halton").oracle.seed
     expected = qmc.Halton(2, scramble=True, rng=seed).random(8)
-    assert mine == [space.at(entries, place) for place in expected]
-    # Unscrambled, the first coordinates are 0, 1/2, 1/4, 3/4, …: scrambled or not, each quarter holds as many points.
-    quarters = np.floor(4 * np.array([entries["rate"].place(values["rate"]) for values in mine]))
+    assert points_of_a == [space.at(entries, place) for place in expected]
+    # Unscrambled, the first coordinates are 0, 1/2, 1/4, 3/4, …; scrambled or not, each quarter holds equally many points.
+    quarters = np.floor(4 * np.array([entries["rate"].place(values["rate"]) for values in points_of_a]))
     assert sorted(quarters) == [0, 0, 1, 1, 2, 2, 3, 3]
 
 
-def test_a_diverged_point_scores_as_chance_and_stops_nothing():
+def test_a_diverged_point_scores_as_a_constant_prediction_and_the_search_continues():
     one = searcher("random")
     one.ask()
     diverged = {"trained": "False", "val_accuracy": "0.1", "val_constant": "0.1", "val_nll": "2.3"}
@@ -326,7 +326,7 @@ def test_a_diverged_point_scores_as_chance_and_stops_nothing():
     one.ask()
     assert one.finished
     assert all(point.row is not None for point in one.points)
-    assert one.best().number == 0  # of equals the first
+    assert one.best().number == 0  # the first of ties
 
 
 @pytest.mark.parametrize("tuner", ["halton", "random", "bayesian", "hyperband"])
@@ -356,53 +356,55 @@ def test_a_killed_sweep_ends_with_the_same_points(tmp_path, tuner):
         assert (out / "quick-digits" / f"sweep_92_search_{tuner}_{kind}.png").stat().st_size > 5000
 
 
-def test_a_sweep_that_goes_on_on_another_kind_of_processor_starts_anew_there(tmp_path, monkeypatch):
-    """The oracle proposes what it would have, had it never heard of the scores of the first kind."""
+def test_a_sweep_resumed_on_another_kind_of_processor_starts_again(tmp_path, monkeypatch):
+    """The oracle must propose the same points as without scores from the first kind."""
     script, out, whole = write(tmp_path), tmp_path / "out", tmp_path / "whole"
     options = ("--sweep", "--tuner", "bayesian", "--arms", "momentum")
     run(script, out, *options, "--trials", "2")
     monkeypatch.setenv(machine.ONEDNN, str(int(not machine.uses_onednn())))
-    said, _ = run(script, out, *options, "--trials", "4")
-    assert "seed 1000 of another kind of processor" in said
+    output, _ = run(script, out, *options, "--trials", "4")
+    assert "seed 1000 started on another kind of processor" in output
     run(script, whole, *options, "--trials", "4")
     assert points(out) == points(whole)
     assert {row["kind"] for row in store.read_rows(schema.Files(out / "quick-digits", NAME).trials)} == {machine.kind()}
 
 
 @pytest.mark.parametrize("searched_by", ["", 'tuner="random", points=3,'])
-def test_a_run_uses_what_a_larger_sweep_has_found_and_says_so(tmp_path, searched_by):
+def test_a_run_uses_and_prints_the_values_of_an_earlier_larger_sweep(tmp_path, searched_by):
     script, out = write(tmp_path, SCRIPT.replace("    seeds=2,", f"    {searched_by} seeds=2,")), tmp_path / "out"
     run(script, out, "--sweep", "--trials", "16", "--tuner", "halton")
-    found = json.loads((out / "quick-digits" / "tuned_92_search.json").read_text())["arms"]
+    tuned = json.loads((out / "quick-digits" / "tuned_92_search.json").read_text())["arms"]
     best = {}
     for row in table(out):
         key = (float(row["score"]), -float(row["nll"]))
         best[row["arm"]] = max(best.get(row["arm"], ((-1.0, 0.0), None)), (key, float(row["learning_rate"])), key=lambda b: b[0])
-    assert {arm: own["values"]["learning_rate"] for arm, own in found.items()} == {arm: rate for arm, (_, rate) in best.items()}
-    said, _ = run(script, out)
-    assert "values from a larger search: halton, 16 points" in said
+    assert {arm: entry["values"]["learning_rate"] for arm, entry in tuned.items()} == {
+        arm: rate for arm, (_, rate) in best.items()
+    }
+    output, _ = run(script, out)
+    assert "values from a larger search: halton, 16 points" in output
     rows = store.read_rows(schema.Files(out / "quick-digits", NAME))
     for row in rows:
-        if row["arm"] in found:
-            assert json.loads(row["arguments"])["learning_rate"] == found[row["arm"]]["values"]["learning_rate"]
+        if row["arm"] in tuned:
+            assert json.loads(row["arguments"])["learning_rate"] == tuned[row["arm"]]["values"]["learning_rate"]
             assert row["tuning"] == "halton, 16 points"
-    # Of a smaller search, or one of another space, nothing is used.
+    # A smaller sweep, or one of another space or code, is not used.
     files = schema.Files(out / "quick-digits", NAME)
     from common.running import scripts
 
-    spaces = scripts.declared(script).search
-    bases = {arm: own["basis"] for arm, own in found.items()}
-    assert sweep.tuned(files, spaces, bases, dict.fromkeys(found, 3)).keys() == found.keys()
-    assert sweep.tuned(files, spaces, bases, dict.fromkeys(found, 10**6)) == {}
-    assert sweep.tuned(files, spaces, dict.fromkeys(bases, "other code"), dict.fromkeys(found, 3)) == {}
-    other = scripts.declared(write(tmp_path, SCRIPT.replace("log_range(0.001, 0.1", "log_range(0.001, 0.2"))).search
-    assert sweep.tuned(files, other, bases, dict.fromkeys(found, 3)) == {}
+    spaces = scripts.read_script(script).search
+    bases = {arm: entry["basis"] for arm, entry in tuned.items()}
+    assert sweep.tuned(files, spaces, bases, dict.fromkeys(tuned, 3)).keys() == tuned.keys()
+    assert sweep.tuned(files, spaces, bases, dict.fromkeys(tuned, 10**6)) == {}
+    assert sweep.tuned(files, spaces, dict.fromkeys(bases, "other code"), dict.fromkeys(tuned, 3)) == {}
+    other = scripts.read_script(write(tmp_path, SCRIPT.replace("log_range(0.001, 0.1", "log_range(0.001, 0.2"))).search
+    assert sweep.tuned(files, other, bases, dict.fromkeys(tuned, 3)) == {}
 
 
-def test_a_later_sweep_that_did_worse_replaces_nothing(tmp_path):
+def test_a_later_sweep_with_a_worse_score_does_not_replace_values(tmp_path):
     files = schema.Files(tmp_path, NAME)
     entries = {"learning_rate": log_range(0.001, 0.1)}
-    found = {}
+    tuned = {}
     for score in (0.5, 0.9, 0.7):
         one = sweep.Sweep(
             types.SimpleNamespace(name=NAME, task=tasks.classification),
@@ -411,14 +413,14 @@ def test_a_later_sweep_that_did_worse_replaces_nothing(tmp_path):
             count=2,
             sweeps=1,
             epochs={"a": 1},
-            given={"a": {}},
+            fixed={"a": {}},
             known={"a": entries},
         )
         for point in one.searchers[0].points:
             point.row = {"trained": "True", "val_accuracy": str(score), "val_nll": "1"}
         one.write_tuned(files, {"a": "code"})
-        found[score] = json.loads(files.tuned.read_text())["arms"]["a"]["score"]
-    assert found == {0.5: 0.5, 0.9: 0.9, 0.7: 0.9}
+        tuned[score] = json.loads(files.tuned.read_text())["arms"]["a"]["score"]
+    assert tuned == {0.5: 0.5, 0.9: 0.9, 0.7: 0.9}
     one.write_tuned(files, {"a": "other code"})
     assert json.loads(files.tuned.read_text())["arms"]["a"]["score"] == 0.7
     files.tuned.write_text(files.tuned.read_text()[:50])
@@ -428,7 +430,7 @@ def test_a_later_sweep_that_did_worse_replaces_nothing(tmp_path):
     assert json.loads(files.tuned.read_text())["arms"]["a"]["score"] == 0.7
 
 
-def test_somebody_elses_table_is_not_overwritten(tmp_path):
+def test_a_file_that_is_not_a_table_of_points_is_not_overwritten(tmp_path):
     path = tmp_path / "out" / "quick-digits" / "sweep_92_search.csv"
     path.parent.mkdir(parents=True)
     path.write_text("a,b\n1,2\n")
@@ -441,16 +443,16 @@ def test_somebody_elses_table_is_not_overwritten(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (["--tuner", "halton"], "tuner is an option of a sweep"),
         (["--trials", "3"], "trials is an option of a sweep"),
         (["--sweep", "--tuner", "grid"], "tuner must be one of halton, random, bayesian, hyperband. Received: 'grid'"),
         (["--sweep", "--trials", "0"], "trials must be a whole number of at least 1. Received: 0"),
-        (["--sweep", "--arms", "fixed"], "searches nothing for these arms"),
+        (["--sweep", "--arms", "fixed"], "a sweep needs arms with searched arguments"),
     ],
 )
-def test_misuses_of_a_sweep(tmp_path, options, said):
+def test_invalid_options_of_a_sweep_are_refused(tmp_path, options, message):
     _, errors = run(write(tmp_path), tmp_path / "out", *options, status=2)
     (line,) = errors.splitlines()
-    assert said in line
+    assert message in line

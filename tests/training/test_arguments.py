@@ -209,9 +209,9 @@ def test_images_and_labels_of_a_user_are_checked():
     for wrong, message in (
         ((images / 255.0, labels, 4), r"np.round\(255 \* images\).* Received: float64"),
         ((images[..., 0], labels, 4), r"\[n, height, width, channels\].* Received: uint8 \(4, 8, 8\)"),
-        ((images, labels, 3), "of 3 classes are 0 … 2. Received: 3"),
+        ((images, labels, 3), "of 3 classes must be in 0 … 2. Received: 3"),
         ((images, labels - 1, 4), "Received: -1"),
-        ((images, np.eye(4), 4), r"whole numbers \[n\]. Received: float64 \(4, 4\)"),
+        ((images, np.eye(4), 4), r"integers \[n\]. Received: float64 \(4, 4\)"),
         ((images, labels[:3], 4), "4 images and 3 labels"),
         ((images, np.array([0, 1, 2, np.nan]), None), "finite numbers"),
     ):

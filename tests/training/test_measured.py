@@ -237,7 +237,7 @@ def test_invalid_arguments_of_predict_give_one_line(make_trial):
     other = keras.Model(inputs, layers.Dense(10)(layers.GlobalAveragePooling2D()(x)))
     for model, given, message in (
         (head, trial.val, r"must be that of the images, .* Received: \(5,\)"),
-        (head, np.zeros((3, 5)), "images are uint8 .* Received: float64"),
+        (head, np.zeros((3, 5)), "images must be uint8 .* Received: float64"),
         (words, trial.val, r"must be that of the images, .* Received: \(7,\)"),
         (both, trial.val, "Received: 1 inputs and 2 outputs"),
         (network(trial), large, r"must be that of the images, .* Received: "),

@@ -44,8 +44,8 @@ def test_gpus_are_handed_out_evenly():
     assert sorted(gpu for one in taken for gpu in one) == ["0", "0", "1", "1", "2", "2"]
     devices.free(taken[1])
     assert devices.take(1) == taken[1]
-    assert devices.lack(3) is None
-    assert devices.lack(4) == "needs 4 GPUs, 3 are here"
+    assert devices.unavailable(3) is None
+    assert devices.unavailable(4) == "needs 4 GPUs, this machine has 3"
 
 
 def test_without_gpus_cores_are_shared(monkeypatch):
@@ -53,7 +53,7 @@ def test_without_gpus_cores_are_shared(monkeypatch):
     devices = Devices([])
     assert devices.jobs(threads=2, replicas=2) == 2
     assert devices.take(1) == []
-    assert devices.lack(64) is None
+    assert devices.unavailable(64) is None
 
 
 @pytest.fixture(scope="module", params=[2, 4])

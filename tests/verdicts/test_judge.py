@@ -116,7 +116,7 @@ def test_a_target_uses_only_compared_seeds_that_have_trained(made):
     table = Table.read(made.files)
     assert table.target(0.5, range(5)) == pytest.approx(0.4)
     assert table.target(0.5) == pytest.approx(0.5 * (5 * 0.8 + 0.4) / 6)
-    with pytest.raises(NoData, match="no seed in which a has trained"):
+    with pytest.raises(NoData, match="its target needs a seed in which a has trained"):
         table.target(0.5, [5])
 
 
@@ -128,7 +128,7 @@ def test_targets_of_earlier_protocols_have_no_verdict(made):
     (verdict,) = judge(Table.read(made.files))
     assert (verdict.status, verdict.reason) == (
         NO_DATA,
-        "its target is of an earlier protocol, and no share of what the baseline ends with: run it again",
+        "its target is of an earlier protocol, not a share of the baseline's final score: run it again",
     )
 
 
@@ -300,7 +300,7 @@ def test_an_experiment_without_claims_says_so(made, tmp_path):
     made.judge()
     command = [sys.executable, "-m", "common.commands.verdicts", "90", "--results", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "experiment 90 makes no claims\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "experiment 90 has no claims\n", "")
     done = subprocess.run([*command, "--nonsense"], capture_output=True, text=True, cwd=PROJECT)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
 

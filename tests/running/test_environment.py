@@ -1,4 +1,4 @@
-"""What is around a trial: its bits are those of an empty environment, whatever the user's holds."""
+"""The environment variables of workers, which must not change results."""
 
 import pathlib
 import sys
@@ -10,7 +10,7 @@ from common import machine
 from common.commands import reproduce
 from common.errors import Misuse
 from common.running import scripts
-from common.running.surroundings import COUNTING, KEPT, environment, said
+from common.running.environment import PASSED_ON, REPORTED, environment, reported_variables
 
 DECIDES = (
     *("TF_XLA_FLAGS", "XLA_FLAGS", "TF_DETERMINISTIC_OPS", "TF_DISABLE_MKL", "TF_NUM_INTRAOP_THREADS", "TF_CONFIGX"),
@@ -33,39 +33,39 @@ PINNED = {
 }
 
 
-def test_what_decides_bits_is_left_out_or_pinned():
+def test_variables_that_change_results_are_removed_or_fixed():
     user = {**dict.fromkeys(DECIDES, "1"), **dict.fromkeys(PINNED, "7"), "TF_CONFIG": "{}", "HOME": "/home/a", "LC_ALL": "C"}
-    assert not KEPT & {*DECIDES, *PINNED}
+    assert not PASSED_ON & {*DECIDES, *PINNED}
     got = environment((3, 1, 1, True), [], pathlib.Path("/scratch"), user)
     onednn = str(int(machine.uses_onednn()))
     kept = {"TF_CONFIG": "{}", "HOME": "/home/a", "LC_ALL": "C"}
     assert {**got, machine.ONEDNN: onednn} == {**PINNED, **kept, machine.ONEDNN: onednn, "KERAS_DOWNLOADS": "7"}
 
 
-def test_what_counts_is_said(monkeypatch):
-    for name in COUNTING:
+def test_variables_for_data_and_devices_are_reported(monkeypatch):
+    for name in REPORTED:
         monkeypatch.delenv(name, raising=False)
-    assert said() == ""
+    assert reported_variables() == ""
     monkeypatch.setenv("CACHE_DIR", "/somebody's")
     monkeypatch.setenv(machine.ONEDNN, "0")
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
-    assert said() == "from the environment: CACHE_DIR=/somebody's, TF_ENABLE_ONEDNN_OPTS=0"
+    assert reported_variables() == "from the environment: CACHE_DIR=/somebody's, TF_ENABLE_ONEDNN_OPTS=0"
 
 
-def test_gpus_reach_the_worker_as_chosen(tmp_path):
+def test_a_worker_sees_the_gpus_assigned_to_it(tmp_path):
     assert environment((1, 2, 1, True), ["2", "3"], tmp_path, {"CUDA_VISIBLE_DEVICES": "3,2"})["CUDA_VISIBLE_DEVICES"] == "2,3"
 
 
-def test_what_workers_cannot_import_is_refused_when_the_script_is_read(tmp_path, monkeypatch):
+def test_imports_that_workers_cannot_find_are_refused_when_the_script_is_read(tmp_path, monkeypatch):
     (tmp_path / "helper_of_mine.py").write_text("x = 1\n")
     path = write(tmp_path, SCRIPT.replace("import keras\n", "import keras\nimport helper_of_mine\n"))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(Misuse, match="exp_90_survive: ModuleNotFoundError: No module named 'helper_of_mine'"):
-        scripts.declared(path)
+        scripts.read_script(path)
 
 
-def test_a_path_of_libraries_is_recorded_and_compared(monkeypatch):
+def test_the_library_path_is_recorded_and_compared(monkeypatch):
     from common.training import execution
 
     monkeypatch.delenv(machine.LIBRARIES, raising=False)
@@ -76,7 +76,7 @@ def test_a_path_of_libraries_is_recorded_and_compared(monkeypatch):
     assert "versions" in reproduce.CONTEXT
 
 
-def test_what_keras_has_downloaded_is_found_from_a_worker(tmp_path, monkeypatch):
+def test_a_worker_finds_the_users_downloads_of_keras(tmp_path, monkeypatch):
     from common.training.adapters import keras_folder
 
     monkeypatch.delenv("KERAS_DOWNLOADS", raising=False)
