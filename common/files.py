@@ -61,7 +61,7 @@ def write_atomic(path: pathlib.Path, content: bytes | Callable[[BinaryIO], None]
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise Failure(f"cannot write {path} ({error.strerror}): mend that and run again; finished trials are kept") from error
+        raise Failure(f"cannot write {path} ({error.strerror}): correct this and run again; finished trials are kept") from error
 
 
 @contextlib.contextmanager

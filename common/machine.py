@@ -1,4 +1,4 @@
-"""Processor, GPUs and oneDNN of this machine, found out without importing TensorFlow."""
+"""Processor, GPUs and oneDNN of this machine, detected without importing TensorFlow."""
 
 import contextlib
 import functools

@@ -42,7 +42,7 @@ def seeds(count: int) -> str:
 
 def printable(text: str) -> str:
     """A text as one line: what would end it, or move a terminal's cursor, is written as `\\n`."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", lambda found: found[0].encode("unicode_escape").decode(), text)
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def file_name(arm: str) -> str:

@@ -21,19 +21,19 @@ PART = re.compile(r"<!-- generated: (?P<name>.+?) -->\n(?P<content>.*?)<!-- end 
 MARKER = re.compile(r"<!-- (?:generated: |end of generated)")
 
 
-def page(sections: list[Section], found: list[ledger.Entry], broken: list[str]) -> str:
+def page(sections: list[Section], entries: list[ledger.Entry], broken: list[str]) -> str:
     """The report for a code host: the claims that the rows decide, then demonstrations, then each experiment."""
     lines = ["# What the rows say", ""]
     for heading, demonstration in (("Claims", False), ("Demonstrations, which decide no claim", True)):
-        entries = [entry for entry in found if entry.demonstration is demonstration]
-        if entries:
+        listed = [entry for entry in entries if entry.demonstration is demonstration]
+        if listed:
             lines += [f"## {heading}", "", "| claim | experiment | data | verdict |", "|---|---|---|---|"]
             lines += [
                 f"| {_cell(entry.verdict.text)} | {entry.experiment} | {entry.folder} | {_cell(entry.verdict.status)} |"
-                for entry in entries
+                for entry in listed
             ]
             lines.append("")
-    refuted = [entry.verdict for entry in found if entry.verdict.status == REFUTED and not entry.demonstration]
+    refuted = [entry.verdict for entry in entries if entry.verdict.status == REFUTED and not entry.demonstration]
     if refuted:
         lines += ["## What disagrees with what was claimed", ""]
         lines += [f"- {_cell(verdict.text)}: {verdict.disagreement()} ({_cell(verdict.numbers())})" for verdict in refuted]
@@ -107,8 +107,8 @@ def _answer(section: Section) -> str:
 
 
 def _status(verdict: Verdict) -> str:
-    said = f"{verdict.status}: {verdict.disagreement()}" if verdict.status == REFUTED else verdict.status
-    return _cell(said + ("; changed after rows were written" if verdict.changed else ""))
+    text = f"{verdict.status}: {verdict.disagreement()}" if verdict.status == REFUTED else verdict.status
+    return _cell(text + ("; changed after rows were written" if verdict.changed else ""))
 
 
 def _effect(section: Section, verdict: Verdict) -> str:

@@ -56,13 +56,13 @@ def entries(folder: pathlib.Path, number: str | None = None, setting: str | None
                 yield error
 
 
-def discovery_rates(found: list[Entry]) -> dict[int, float]:
-    """Position in `found` -> Benjamini-Hochberg's q-value over all claims that have a p-value and are no demonstrations."""
-    judged = [(i, entry.verdict.p) for i, entry in enumerate(found) if entry.verdict.p is not None and not entry.demonstration]
+def discovery_rates(entries: list[Entry]) -> dict[int, float]:
+    """Position in `entries` -> Benjamini-Hochberg's q-value over all claims that have a p-value and are no demonstrations."""
+    judged = [(i, entry.verdict.p) for i, entry in enumerate(entries) if entry.verdict.p is not None and not entry.demonstration]
     return dict(zip([i for i, _ in judged], stats.benjamini_hochberg([p for _, p in judged]), strict=True))
 
 
-def single(found: list[Entry], entry: Entry) -> bool:
+def single(entries: list[Entry], entry: Entry) -> bool:
     """Whether exactly one dataset supports the claim of an entry."""
-    same = [e for e in found if e.experiment == entry.experiment and e.verdict.id == entry.verdict.id]
+    same = [e for e in entries if e.experiment == entry.experiment and e.verdict.id == entry.verdict.id]
     return len({e.dataset for e in same if e.verdict.status == SUPPORTED and not e.demonstration}) == 1
