@@ -121,7 +121,7 @@ def others():
     )
     scales = {"learning_rate": "log", "width": "log", "kind": "choice", "rate": "linear"}
     yield search.sensitivity(points, scales, names, TITLE, "caption")
-    error = Primary("error", lower_is_better=True, said="error (degrees, mean absolute)")
+    error = Primary("error", lower_is_better=True, display="error (degrees, mean absolute)")
     yield search.progress(dict.fromkeys(names, curve), dict.fromkeys(names, 0.4), names, TITLE, "caption", error)
     yield search.sensitivity(points, {"learning_rate": "log"}, names, TITLE, "caption", error)
     yield sensitivity.crossed(rows, {arm: (arm.split()[0], rate) for arm, rate in arms.items() if rate}, "rate", TITLE, "caption")
