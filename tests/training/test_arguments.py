@@ -6,8 +6,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from fits import BINARY, Subclass, against, as_task, network, refused, two_players
 from keras import callbacks, layers, losses, optimizers
-from test_probes import BINARY, Subclass, against, as_task, network, refused, two_players
 
 from common import augment, tasks
 from common.data.split import Split

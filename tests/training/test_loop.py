@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import arrays_equal
+from fits import against, two_players
 from keras import layers, losses, optimizers
-from test_probes import against, two_players
 
 from common import augment, metrics, models, tasks
+from common.data.split import Split
 from common.data.streams import Streams
 from common.errors import Misuse
 from common.training import prediction
@@ -128,10 +129,22 @@ def test_dropout_masks_follow_the_seed_and_the_layer_not_the_construction_order(
     assert not np.array_equal(weights[0], weights[2])
 
 
-def test_each_epoch_has_another_order(make_trial):
-    trial = make_trial()
-    orders = [trial.streams.generator("order", epoch).permutation(64) for epoch in (0, 1)]
-    assert not np.array_equal(*orders)
+def test_each_epoch_trains_on_every_example_once_in_an_order_by_epoch_and_seed(make_trial, monkeypatch):
+    def orders(seed, folder):
+        trial, batches, batch = make_trial(seed=seed, folder=folder, epochs=2), [], Split.batch
+        monkeypatch.setattr(
+            Split, "batch", lambda split, ids: (split is trial.train and batches.append(ids)) or batch(split, ids)
+        )
+        fit(trial, seeded(trial, linear))
+        monkeypatch.setattr(Split, "batch", batch)
+        updates = [list(map(int, ids)) for ids in batches[-2 * trial.steps_per_epoch :]]
+        return sum(updates[: trial.steps_per_epoch], []), sum(updates[trial.steps_per_epoch :], [])
+
+    first, second = orders(0, "a")
+    assert sorted(first) == sorted(second) == list(range(64))
+    assert first != second
+    assert orders(0, "b") == [first, second]
+    assert first != orders(1, "c")[0]
 
 
 def test_callbacks_work_as_in_keras(make_trial, tmp_path):

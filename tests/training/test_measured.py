@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import arrays_equal
+from fits import Subclass, against, network, two_players
 from keras import callbacks, layers, losses, optimizers
-from test_probes import Subclass, against, network, two_players
 
 from common import augment, calibration, inference, metrics, models, tasks
 from common.errors import Misuse
