@@ -132,13 +132,16 @@ def test_dropout_masks_follow_the_seed_and_the_layer_not_the_construction_order(
 def test_each_epoch_trains_on_every_example_once_in_an_order_by_epoch_and_seed(make_trial, monkeypatch):
     def orders(seed, folder):
         trial, batches, batch = make_trial(seed=seed, folder=folder, epochs=2), [], Split.batch
-        monkeypatch.setattr(
-            Split, "batch", lambda split, ids: (split is trial.train and batches.append(ids)) or batch(split, ids)
-        )
-        fit(trial, seeded(trial, linear))
-        monkeypatch.setattr(Split, "batch", batch)
-        updates = [list(map(int, ids)) for ids in batches[-2 * trial.steps_per_epoch :]]
-        return sum(updates[: trial.steps_per_epoch], []), sum(updates[trial.steps_per_epoch :], [])
+
+        def recorded(split, positions):
+            if split is trial.train:
+                batches.append(positions)
+            return batch(split, positions)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Split, "batch", recorded)
+            fit(trial, seeded(trial, linear))
+        return np.concatenate(batches[-2 * trial.steps_per_epoch :]).reshape(2, 64).tolist()
 
     first, second = orders(0, "a")
     assert sorted(first) == sorted(second) == list(range(64))
