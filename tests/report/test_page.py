@@ -392,7 +392,10 @@ def test_the_page_works_from_disk_without_a_network(folder, browser):
         WebDriverWait(browser, 30).until(lambda _: condition())
 
     run(folder)
+    browser.set_window_size(1200, 1000)
     browser.get((folder / "index.html").as_uri())
+    ledger = find("#ledger .wide")[0]
+    assert int(ledger.get_property("scrollWidth")) <= int(ledger.get_property("clientWidth"))  # no column is cut off
     browser.execute_script("document.querySelector('.dots').scrollIntoView()")
     wait(lambda: len(find(".dots .point")) == 15)
 
