@@ -38,7 +38,7 @@ setup: ## Create .venv with the locked packages (GPU=1: with CUDA)
 	  $(WITH) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("TensorFlow needs Python 3.11, 3.12 or 3.13: make setup PYTHON=python3.12. Received: Python %d.%d" % v)' && \
 	  echo "Installing $(LOCK) into .venv (once$${why:+: $$why}) …" && \
 	  { $(WITH) -m venv --clear .venv || { echo "python3 -m venv failed: install your system's python3-venv package" >&2; exit 1; }; } && \
-	  $(PY) -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $(LOCK) && \
+	  $(PY) -m pip install --quiet --disable-pip-version-check --use-pep517 --require-hashes --no-deps -r $(LOCK) && \
 	  cp $(LOCK) .venv/installed.lock && $(PY) -I common/commands/venv.py $(LOCK); }
 
 list: setup ## Print number, question and progress of every experiment
