@@ -4,31 +4,20 @@ import ast
 import atexit
 import dataclasses
 import inspect
-import math
 import os
 import pathlib
 import sys
 from collections.abc import Callable, Sequence
 
-from common import space, tasks
+from common import declarations, space, tasks
 from common.claims import Claim
 from common.errors import Misuse
 from common.files import PROJECT
 from common.setting import FIELDS, NAMES, SMOKE, Selected, Setting, small_of
 from common.space import shared  # noqa: F401  for scripts
-from common.text import did_you_mean, file_name
 
 COMMAND_LINE = "common.commands.run"
 """The module that runs a script with its options, in the same process but another program."""
-TUNERS = ("grid", "halton", "random", "bayesian", "hyperband")
-"""Names of the search algorithms."""
-FIGURES = ("steps", "mistakes")
-"""Figures drawn only if an experiment asks for them: `steps`, the updates to a target (also drawn for claims about a target), and
-`mistakes`, the test images that are misclassified with the highest confidence."""
-LISTED = ("vary", "classes")
-"""Fields of `Setting` that hold tuples, and in arms and rows lists."""
-READ_AS_MISSING = ("NA", "N/A", "NULL", "NaN", "None", "n/a", "nan", "null", "")
-"""Names that pandas reads as a missing value, and arms therefore must not have."""
 
 
 class Experiment:
@@ -47,12 +36,12 @@ class Experiment:
         search: arguments of `train` to search for each arm: name -> range (see `common.space`), arm -> such a dict, or a
             function `build(hp)` as for keras-tuner; or `shared(learning_rate=…)`, searched once on the first arm for all
             arms. An argument that an arm sets is not searched.
-        tuner: the search algorithm, one of `TUNERS`, or arm -> algorithm. By default a grid, extended until the best points
-            are not at its edge.
+        tuner: the search algorithm, one of `declarations.TUNERS`, or arm -> algorithm. By default a grid, extended until the
+            best points are not at its edge.
         points: number of points per arm, for tuners other than the grid.
         task: the learning task; see `common.tasks`.
         alone: whether trials run one at a time, as claims about seconds require.
-        figures: additional figures, of `FIGURES`.
+        figures: additional figures, of `declarations.FIGURES`.
 
     Raises:
         Misuse: arms that `train` does not accept, claims about unknown arms, or two claims with one id.
@@ -78,7 +67,7 @@ class Experiment:
     ):
         self.task, self.alone = task, alone
         self.train, self.arms = train, arms
-        script = _globals(train)
+        script = declarations.globals_of(train)
         self.path = pathlib.Path(script["__file__"]).resolve()
         self.name = self.path.stem
         self.doc = inspect.cleandoc(script["__doc__"] or _docstring(self.path))
@@ -86,20 +75,21 @@ class Experiment:
         if self.module == "__main__":  # `main` replaces the process by the command line, which checks the declaration
             atexit.register(_refuse_to_end, self.name)
             return
-        self._check_kinds(setting, quick, small, claims)
+        self._check_types(setting, quick, small, claims)
         self.settings = dict(zip(NAMES, (quick or setting, small or small_of(setting), setting), strict=True))
         """Setting by its name, one of `NAMES`."""
         self.seeds, self.baseline, self.figures = seeds, baseline, tuple(figures)
         self.claims = tuple(self._completed(claim) for claim in claims)
         self._check_names()
         searched = search if isinstance(search, space.Shared) else space.Shared({}, search)
-        self.shared = self._checked_space("the shared search", searched.space)
+        declarations.require_plain_space(self.name, "the shared search", searched.space)
+        self.shared = searched.space
         """The space searched on the first arm for all arms."""
         self.search = self._spaces(searched.arms)
         """Arm -> the space searched for that arm alone."""
         self.tuner = tuner if isinstance(tuner, dict) else dict.fromkeys(self.search, tuner)
         self.points = points
-        self._check(tuner)
+        self._check_fit(tuner)
 
     def _completed(self, claim: Claim) -> Claim:
         """The claim with its defaults: the task's primary metric, and the datasets of the small and the full setting."""
@@ -119,22 +109,11 @@ class Experiment:
         spaces = {}
         for arm, searched in search.items():
             searched = space.of_build(searched) if callable(searched) else searched
-            searched = self._checked_space(f"the search of arm {arm!r}", searched)
+            declarations.require_plain_space(self.name, f"the search of arm {arm!r}", searched)
             free = {name: entry for name, entry in searched.items() if name not in self.arms[arm]}
             if free:
                 spaces[arm] = free
         return spaces
-
-    def _checked_space(self, where: str, entries: space.Space) -> space.Space:
-        """The entries unchanged. Raises `Misuse` for one that is no range or choice, or holds values that JSON would change."""
-        wrong = [value for value in entries.values() if not isinstance(value, space.Range | space.Choice)]
-        if wrong:
-            raise Misuse(f"{self.name}: a search takes log_range, linear_range or choice. Received: {wrong[0]!r}")
-        for name, entry in entries.items():
-            numbers = [entry.low, entry.high, *entry.limits] if isinstance(entry, space.Range) else entry.values
-            for value in (*numbers, entry.default):
-                self._refuse_changed(where, name, value)
-        return entries
 
     @property
     def first(self) -> str:
@@ -256,145 +235,37 @@ class Experiment:
         arguments = [sys.executable, "-P", "-X", "utf8", "-m", COMMAND_LINE, str(self.path), *sys.argv[1:]]
         os.execve(sys.executable, arguments, {**os.environ, "PYTHONPATH": paths})
 
-    def _check_kinds(self, setting: Setting, quick: Setting | None, small: Setting | None, claims: Sequence[Claim]) -> None:
+    def _check_types(self, setting: Setting, quick: Setting | None, small: Setting | None, claims: Sequence[Claim]) -> None:
         """Raises `Misuse` for an argument of a wrong type, or a `train` that does not take a trial."""
-        arms = self.arms
-        if not isinstance(arms, dict) or not all(isinstance(arm, dict) for arm in arms.values()):
-            raise Misuse(
-                f'{self.name}: arms must be a dict of dicts: {{"baseline": {{}}, "b": {{"l2": 1e-4}}}}. Received: {arms!r}'
-            )
-        for name, given in (("setting", setting), ("quick", quick), ("small", small)):
-            if not isinstance(given, Setting) and (given is not None or name == "setting"):
-                raise Misuse(f'{self.name}: {name} must be a Setting: Setting("digits", epochs=20). Received: {given!r}')
-        if not isinstance(claims, list | tuple) or not all(isinstance(claim, Claim) for claim in claims):
-            raise Misuse(f"{self.name}: claims must be a list of Claim(…). Received: {claims!r}")
-        if not isinstance(self.task, tasks.Task):
-            names = [name for name, task in vars(tasks).items() if isinstance(task, tasks.Task)]
-            raise Misuse(
-                f"{self.name}: task must be one of common.tasks. Received: {self.task!r}{did_you_mean(self.task, names)}"
-            )
-        first = next(iter(inspect.signature(self.train).parameters.values()), None)
-        if first is None or first.kind not in (first.POSITIONAL_ONLY, first.POSITIONAL_OR_KEYWORD):
-            received = f"def {self.train.__name__}{inspect.signature(self.train)}"
-            raise Misuse(f"{self.name}: train must take the trial first: def train(trial, *, l2). Received: {received}")
+        declarations.require_dict_of_arms(self.name, self.arms)
+        declarations.require_settings(self.name, setting=setting, quick=quick, small=small)
+        declarations.require_list_of_claims(self.name, claims)
+        declarations.require_task(self.name, self.task)
+        declarations.require_trial_first(self.name, self.train)
 
     def _check_names(self) -> None:
         """Raises `Misuse` for values that JSON would change, a missing baseline, or names that files cannot tell apart."""
-        for arm, values in self.arms.items():
-            for name, value in values.items():
-                listed = list(value) if name in LISTED and isinstance(value, tuple) else value
-                self._refuse_changed(f"arm {arm!r}", name, listed)
-        for setting in self.settings.values():
-            for name, value in vars(setting).items():
-                self._refuse_changed("a setting", name, list(value) if name in LISTED and value is not None else value)
-        if self.baseline is not None and next(iter(self.arms), None) != self.baseline:
-            raise Misuse(
-                f"{self.name}: the first arm must be the baseline: call it {self.baseline!r}, or set Experiment(baseline=…) to "
-                "its name, or to None if the arms are not compared. Received: "
-                f"{next(iter(self.arms), 'no arm')!r}"
-            )
-        if len({file_name(arm) for arm in self.arms}) < len(self.arms) or set(self.arms) & set(READ_AS_MISSING):
-            raise Misuse(
-                f"{self.name}: arm names must differ in more than punctuation, and pandas must not read them as missing. "
-                f"Received: {list(self.arms)}"
-            )
-        numbers = [arm for arm in self.arms if _is_number(arm)]
-        if numbers:
-            raise Misuse(f"{self.name}: an arm's name must not be a number. Received: {numbers[0]!r}")
+        declarations.require_plain_arms(self.name, self.arms)
+        declarations.require_plain_settings(self.name, self.settings)
+        declarations.require_baseline_first(self.name, self.arms, self.baseline)
+        declarations.require_distinct_names(self.name, self.arms)
 
-    def _refuse_changed(self, where: str, name: str, value) -> None:
-        """Raises `Misuse` for a value that JSON, in which workers receive it, would change."""
-        changed = _changed(value)
-        if changed:
-            part, remedy = changed
-            inside = "" if part is value else f" in {value!r}"
-            raise Misuse(
-                f"{self.name}: {where} must hold plain values, which are sent to the workers as JSON: for {name} {remedy}. "
-                f"Received: {part!r}{inside}"
-            )
-
-    def _check(self, tuner: str | dict[str, str]) -> None:
+    def _check_fit(self, tuner: str | dict[str, str]) -> None:
         """Raises `Misuse` where seeds, search, figures, arms or claims do not fit."""
-        if self.seeds < 1:
-            raise Misuse(f"{self.name}: seeds must be at least 1. Received: {self.seeds}")
-        unknown = [tuner for tuner in self.tuner.values() if tuner not in TUNERS]
-        if unknown or set(self.tuner) != set(self.search):
-            hint = did_you_mean(unknown[0], TUNERS) if unknown else ""
-            raise Misuse(
-                f"{self.name}: tuner must be one of {', '.join(TUNERS)}, or a dict with one for each searched arm. "
-                f"Received: {self.tuner}{hint}"
-            )
-        if self.shared and (self.first in self.search or self.shared_by(self.first) != self.shared):
-            raise Misuse(
-                f"{self.name}: the first arm, on which the shared search runs, must neither set its arguments nor have "
-                f"a separate search: put another arm first. Received: {self.first!r}"
-            )
-        if self.shared and not self.search and tuner != "grid":
-            raise Misuse(
-                f"{self.name}: a shared search uses the grid: tuner is for arms with a separate search. Received: tuner={tuner!r}"
-            )
-        if self.points < 1:
-            raise Misuse(f"{self.name}: points must be at least 1. Received: {self.points}")
-        unknown = [kind for kind in self.figures if kind not in FIGURES]
-        if unknown:
-            raise Misuse(
-                f"{self.name}: figures must be among {', '.join(FIGURES)}. "
-                f"Received: {unknown[0]!r}{did_you_mean(unknown[0], FIGURES)}"
-            )
-        parameters = list(inspect.signature(self.train).parameters.values())[1:]
-        both = [p.name for p in parameters if p.name in FIELDS]
-        if both:
-            raise Misuse(f"{self.name}: an argument of train must not be called like a field of Setting. Received: {both[0]!r}")
-        names = [parameter.name for parameter in parameters]
+        declarations.require_at_least_one(self.name, seeds=self.seeds)
+        declarations.require_tuner_per_search(self.name, self.tuner, self.search)
+        declarations.require_first_arm_shares(self.name, self.arms, self.shared, self.search)
+        declarations.require_grid_for_shared(self.name, self.shared, self.search, tuner)
+        declarations.require_at_least_one(self.name, points=self.points)
+        declarations.require_known_figures(self.name, self.figures)
+        declarations.require_no_field_as_argument(self.name, self.train)
         for arm in self.arms:
             arguments = self.arguments(arm) | space.defaults(self.searched_by(arm))
-            try:
-                inspect.signature(self.train).bind(None, **arguments)
-            except TypeError as error:
-                hint = did_you_mean(next((name for name in arguments if name not in names), ""), [*names, *FIELDS])
-                raise Misuse(f"{self.name}: arm {arm!r} does not fit train(): {error}{hint}") from None
-            for name in self.settings:
-                selected = self.select(name)
+            declarations.require_accepted(self.name, self.train, arm, arguments)
+            for selected in map(self.select, self.settings):
                 self.arm_setting(arm, selected.setting, selected)
-        ids = [claim.id for claim in self.claims]
-        doubled = [one for one in ids if ids.count(one) > 1]
-        if doubled:
-            raise Misuse(f"{self.name}: the ids of claims must be unique. Received twice: {doubled[0]!r}")
-        for claim in self.claims:
-            missing = [arm for arm in claim.arms if arm not in self.arms]
-            if missing:
-                raise Misuse(
-                    f"{self.name}: a claim must name arms of the experiment: {claim.text!r}. "
-                    f"Received: {missing[0]!r}{did_you_mean(missing[0], self.arms)}"
-                )
-
-
-def _changed(value) -> tuple | None:
-    """The first part of a value that JSON would change, and what to write instead; None if there is none."""
-    if value is None or type(value) in (bool, int, str) or (type(value) is float and math.isfinite(value)):
-        return None
-    if type(value) is list:
-        return next(filter(None, map(_changed, value)), None)
-    if type(value) is dict:
-        for key in value:
-            if type(key) is not str:
-                return key, "write strings as keys, or a list (class_weight: one weight for each class)"
-        return next(filter(None, map(_changed, value.values())), None)
-    if isinstance(value, float) and not math.isfinite(value):
-        return value, "write None or a finite number"
-    if isinstance(value, tuple | set | frozenset):
-        return value, "write a list"
-    if hasattr(value, "tolist"):  # NumPy
-        return value, "write a plain number or list, as .tolist() gives it"
-    return value, "write a number, string, list or dict, and build the object from it in train"
-
-
-def _globals(train: Callable) -> dict:
-    """The global names of the script that defines a function. Raises `Misuse` for what is not a function defined in a file."""
-    names = getattr(inspect.unwrap(train), "__globals__", {})
-    if "__file__" not in names or not hasattr(train, "__name__"):
-        raise Misuse(f"train must be a function, defined with def in the experiment's script. Received: {train!r}")
-    return names
+        declarations.require_unique_ids(self.name, self.claims)
+        declarations.require_claims_about_arms(self.name, self.claims, self.arms)
 
 
 def _docstring(path: pathlib.Path) -> str:
@@ -410,11 +281,3 @@ def _refuse_to_end(name: str) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(Misuse.status)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

@@ -10,8 +10,9 @@ from typing import NoReturn
 from common.commands.options import STUDY
 from common.commands.parsing import FIELD_OF, end, parse, positive, setting_name
 from common.commands.study import Study
+from common.declarations import TUNERS
 from common.errors import Misuse
-from common.experiment import TUNERS, Experiment
+from common.experiment import Experiment
 from common.files import experiment_scripts
 from common.running.cluster import Cluster
 from common.running.devices import Devices

@@ -1,0 +1,263 @@
+"""The rules that the declaration of an experiment keeps, each a function that raises `Misuse` where a script breaks it.
+
+Their first argument is the experiment's name, with which the error begins.
+"""
+
+import inspect
+import math
+from collections.abc import Callable, Sequence
+
+from common import tasks
+from common.claims import Claim
+from common.errors import Misuse
+from common.setting import FIELDS, Setting
+from common.space import Choice, Range, Space
+from common.text import did_you_mean, file_name
+
+TUNERS = ("grid", "halton", "random", "bayesian", "hyperband")
+"""Names of the search algorithms."""
+FIGURES = ("steps", "mistakes")
+"""Figures drawn only if an experiment asks for them: `steps`, the updates to a target (also drawn for claims about a target), and
+`mistakes`, the test images that are misclassified with the highest confidence."""
+LISTED = ("vary", "classes")
+"""Fields of `Setting` that hold tuples, and in arms and rows lists."""
+READ_AS_MISSING = ("NA", "N/A", "NULL", "NaN", "None", "n/a", "nan", "null", "")
+"""Names that pandas reads as a missing value, and arms therefore must not have."""
+
+
+# --- types -----------------------------------------------------------------------------------------------------------
+
+
+def globals_of(train: Callable) -> dict:
+    """The global names of the script that defines a function. Raises `Misuse` for what is not a function defined in a file."""
+    names = getattr(inspect.unwrap(train), "__globals__", {})
+    if "__file__" not in names or not hasattr(train, "__name__"):
+        raise Misuse(f"train must be a function, defined with def in the experiment's script. Received: {train!r}")
+    return names
+
+
+def require_trial_first(experiment: str, train: Callable) -> None:
+    """The first argument of `train` is the trial."""
+    first = next(iter(inspect.signature(train).parameters.values()), None)
+    if first is None or first.kind not in (first.POSITIONAL_ONLY, first.POSITIONAL_OR_KEYWORD):
+        received = f"def {train.__name__}{inspect.signature(train)}"
+        raise Misuse(f"{experiment}: train must take the trial first: def train(trial, *, l2). Received: {received}")
+
+
+def require_dict_of_arms(experiment: str, arms: object) -> None:
+    """Arms are a dict of dicts."""
+    if not isinstance(arms, dict) or not all(isinstance(arm, dict) for arm in arms.values()):
+        raise Misuse(f'{experiment}: arms must be a dict of dicts: {{"baseline": {{}}, "b": {{"l2": 1e-4}}}}. Received: {arms!r}')
+
+
+def require_settings(experiment: str, **given: object) -> None:
+    """Each argument is a `Setting`, or None for one other than `setting`."""
+    for name, value in given.items():
+        if not isinstance(value, Setting) and (value is not None or name == "setting"):
+            raise Misuse(f'{experiment}: {name} must be a Setting: Setting("digits", epochs=20). Received: {value!r}')
+
+
+def require_list_of_claims(experiment: str, claims: object) -> None:
+    """Claims are a list of `Claim`."""
+    if not isinstance(claims, list | tuple) or not all(isinstance(claim, Claim) for claim in claims):
+        raise Misuse(f"{experiment}: claims must be a list of Claim(…). Received: {claims!r}")
+
+
+def require_task(experiment: str, task: object) -> None:
+    """The task is one of `common.tasks`."""
+    if not isinstance(task, tasks.Task):
+        names = [name for name, known in vars(tasks).items() if isinstance(known, tasks.Task)]
+        raise Misuse(f"{experiment}: task must be one of common.tasks. Received: {task!r}{did_you_mean(task, names)}")
+
+
+# --- plain values ----------------------------------------------------------------------------------------------------
+
+
+def require_plain_arms(experiment: str, arms: dict[str, dict]) -> None:
+    """Arms hold plain values; a tuple only for a field in `LISTED`."""
+    for arm, values in arms.items():
+        for name, value in values.items():
+            listed = list(value) if name in LISTED and isinstance(value, tuple) else value
+            _require_plain(experiment, f"arm {arm!r}", name, listed)
+
+
+def require_plain_settings(experiment: str, settings: dict[str, Setting]) -> None:
+    """Settings hold plain values."""
+    for setting in settings.values():
+        for name, value in vars(setting).items():
+            _require_plain(experiment, "a setting", name, list(value) if name in LISTED and value is not None else value)
+
+
+def require_plain_space(experiment: str, where: str, entries: Space) -> None:
+    """A search space holds ranges and choices of plain values.
+
+    Args:
+        where: words for the space, in the error.
+    """
+    wrong = [value for value in entries.values() if not isinstance(value, Range | Choice)]
+    if wrong:
+        raise Misuse(f"{experiment}: a search takes log_range, linear_range or choice. Received: {wrong[0]!r}")
+    for name, entry in entries.items():
+        numbers = [entry.low, entry.high, *entry.limits] if isinstance(entry, Range) else entry.values
+        for value in (*numbers, entry.default):
+            _require_plain(experiment, where, name, value)
+
+
+def _require_plain(experiment: str, where: str, name: str, value: object) -> None:
+    """JSON, in which workers receive a value, does not change it."""
+    changed = _changed(value)
+    if changed:
+        part, remedy = changed
+        inside = "" if part is value else f" in {value!r}"
+        raise Misuse(
+            f"{experiment}: {where} must hold plain values, which are sent to the workers as JSON: for {name} {remedy}. "
+            f"Received: {part!r}{inside}"
+        )
+
+
+def _changed(value: object) -> tuple[object, str] | None:
+    """The first part of a value that JSON would change, and what to write instead; None if there is none."""
+    if value is None or type(value) in (bool, int, str) or (type(value) is float and math.isfinite(value)):
+        return None
+    if type(value) is list:
+        return next(filter(None, map(_changed, value)), None)
+    if type(value) is dict:
+        for key in value:
+            if type(key) is not str:
+                return key, "write strings as keys, or a list (class_weight: one weight for each class)"
+        return next(filter(None, map(_changed, value.values())), None)
+    if isinstance(value, float) and not math.isfinite(value):
+        return value, "write None or a finite number"
+    if isinstance(value, tuple | set | frozenset):
+        return value, "write a list"
+    if hasattr(value, "tolist"):  # NumPy
+        return value, "write a plain number or list, as .tolist() gives it"
+    return value, "write a number, string, list or dict, and build the object from it in train"
+
+
+# --- names of arms ---------------------------------------------------------------------------------------------------
+
+
+def require_baseline_first(experiment: str, arms: dict[str, dict], baseline: str | None) -> None:
+    """The first arm is the baseline, if there is one."""
+    if baseline is not None and next(iter(arms), None) != baseline:
+        raise Misuse(
+            f"{experiment}: the first arm must be the baseline: call it {baseline!r}, or set Experiment(baseline=…) to "
+            f"its name, or to None if the arms are not compared. Received: {next(iter(arms), 'no arm')!r}"
+        )
+
+
+def require_distinct_names(experiment: str, arms: dict[str, dict]) -> None:
+    """The names of arms differ as parts of file names, and are read from a table as they are."""
+    if len({file_name(arm) for arm in arms}) < len(arms) or set(arms) & set(READ_AS_MISSING):
+        raise Misuse(
+            f"{experiment}: arm names must differ in more than punctuation, and pandas must not read them as missing. "
+            f"Received: {list(arms)}"
+        )
+    numbers = [arm for arm in arms if _is_number(arm)]
+    if numbers:
+        raise Misuse(f"{experiment}: an arm's name must not be a number. Received: {numbers[0]!r}")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+# --- numbers, figures and searches -----------------------------------------------------------------------------------
+
+
+def require_at_least_one(experiment: str, **given: int) -> None:
+    """Each argument is at least 1."""
+    for name, value in given.items():
+        if value < 1:
+            raise Misuse(f"{experiment}: {name} must be at least 1. Received: {value}")
+
+
+def require_known_figures(experiment: str, figures: Sequence[str]) -> None:
+    """Figures are among `FIGURES`."""
+    unknown = [kind for kind in figures if kind not in FIGURES]
+    if unknown:
+        raise Misuse(
+            f"{experiment}: figures must be among {', '.join(FIGURES)}. "
+            f"Received: {unknown[0]!r}{did_you_mean(unknown[0], FIGURES)}"
+        )
+
+
+def require_tuner_per_search(experiment: str, tuner: dict[str, str], search: dict[str, Space]) -> None:
+    """Each arm with a separate search, and no other, has a tuner, one of `TUNERS`."""
+    unknown = [one for one in tuner.values() if one not in TUNERS]
+    if unknown or set(tuner) != set(search):
+        hint = did_you_mean(unknown[0], TUNERS) if unknown else ""
+        raise Misuse(
+            f"{experiment}: tuner must be one of {', '.join(TUNERS)}, or a dict with one for each searched arm. "
+            f"Received: {tuner}{hint}"
+        )
+
+
+def require_first_arm_shares(experiment: str, arms: dict[str, dict], shared: Space, search: dict[str, Space]) -> None:
+    """The first arm takes all searched arguments from the shared search, if there is one."""
+    first = next(iter(arms), None)
+    if shared and (first in search or set(arms[first]) & set(shared)):
+        raise Misuse(
+            f"{experiment}: the first arm, on which the shared search runs, must neither set its arguments nor have "
+            f"a separate search: put another arm first. Received: {first!r}"
+        )
+
+
+def require_grid_for_shared(experiment: str, shared: Space, search: dict[str, Space], tuner: str | dict[str, str]) -> None:
+    """A shared search without separate ones uses the grid."""
+    if shared and not search and tuner != "grid":
+        raise Misuse(
+            f"{experiment}: a shared search uses the grid: tuner is for arms with a separate search. Received: tuner={tuner!r}"
+        )
+
+
+# --- arguments of train ----------------------------------------------------------------------------------------------
+
+
+def require_no_field_as_argument(experiment: str, train: Callable) -> None:
+    """No argument of `train` has the name of a field of `Setting`."""
+    both = [name for name in _arguments(train) if name in FIELDS]
+    if both:
+        raise Misuse(f"{experiment}: an argument of train must not be called like a field of Setting. Received: {both[0]!r}")
+
+
+def require_accepted(experiment: str, train: Callable, arm: str, arguments: dict) -> None:
+    """`train` accepts the arguments of an arm, set and searched."""
+    try:
+        inspect.signature(train).bind(None, **arguments)
+    except TypeError as error:
+        names = _arguments(train)
+        hint = did_you_mean(next((name for name in arguments if name not in names), ""), [*names, *FIELDS])
+        raise Misuse(f"{experiment}: arm {arm!r} does not fit train(): {error}{hint}") from None
+
+
+def _arguments(train: Callable) -> list[str]:
+    """Names of the arguments of `train` after the trial."""
+    return list(inspect.signature(train).parameters)[1:]
+
+
+# --- claims ----------------------------------------------------------------------------------------------------------
+
+
+def require_unique_ids(experiment: str, claims: Sequence[Claim]) -> None:
+    """No two claims have the same id."""
+    ids = [claim.id for claim in claims]
+    doubled = [one for one in ids if ids.count(one) > 1]
+    if doubled:
+        raise Misuse(f"{experiment}: the ids of claims must be unique. Received twice: {doubled[0]!r}")
+
+
+def require_claims_about_arms(experiment: str, claims: Sequence[Claim], arms: dict[str, dict]) -> None:
+    """Claims name arms of the experiment."""
+    for claim in claims:
+        missing = [arm for arm in claim.arms if arm not in arms]
+        if missing:
+            raise Misuse(
+                f"{experiment}: a claim must name arms of the experiment: {claim.text!r}. "
+                f"Received: {missing[0]!r}{did_you_mean(missing[0], arms)}"
+            )
