@@ -10,10 +10,11 @@ from common import tasks
 from common.claims import each, interaction, less, not_worse, overfits_less, same, sooner
 from common.errors import Misuse
 from common.experiment import Claim, Experiment, Setting
-from common.space import choice
+from common.space import choice, log_range, shared
 
 SETTING = Setting("cifar10", epochs=20, batch_size=128)
 QUICK = Setting("digits", epochs=20, batch_size=32, train_size=300)
+SEARCH = {"l2": log_range(1e-4, 1e-2)}
 
 
 def train(trial, *, l2=0.0):
@@ -78,6 +79,15 @@ def test_an_impossible_setting_is_refused(changes, message):
             r"the search of arm 'baseline' .*: for l2 write a list\. .*\(8, 16\)",
         ),
         ({"search": {"l2": choice(0.1, np.float32(0.2))}}, "for l2 write a plain number"),
+        ({"search": {"l2": 0.1}}, "a search takes log_range, linear_range or choice. Received: 0.1"),
+        ({"search": SEARCH, "tuner": "randm"}, r"tuner must be one of .* 'randm'\} \(did you mean 'random'\?\)"),
+        ({"search": SEARCH, "tuner": {"b": "grid"}}, r"or a dict with one for each searched arm. Received: \{'b': 'grid'\}"),
+        ({"search": SEARCH, "points": 0}, "points must be at least 1. Received: 0"),
+        ({"search": shared(**SEARCH, arms={"baseline": SEARCH})}, "put another arm first. Received: 'baseline'"),
+        ({"search": shared(**SEARCH), "arms": {"baseline": {"l2": 0.0}}}, "put another arm first. Received: 'baseline'"),
+        ({"search": shared(**SEARCH), "tuner": "random"}, "a shared search uses the grid: .* Received: tuner='random'"),
+        ({"quick": "digits"}, "quick must be a Setting: .* Received: 'digits'"),
+        ({"claims": "b is better"}, "claims must be a list of Claim.* Received: 'b is better'"),
         ({"arms": {"baseline": {"epochs": 0}}}, "epochs must be"),
         ({"arms": {"baseline": {}, "a b": {}, "a_b": {}}}, "differ in more than punctuation"),
         ({"arms": {"baseline": {}, "None": {}}}, "read them as missing"),
