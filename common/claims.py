@@ -133,9 +133,9 @@ def not_worse(text: str, better: str, worse: str, margin: float = SAMENESS, *, i
     return Claim(text, better, worse, margin, id=id, kind="not worse")
 
 
-def same(text: str, better: str, worse: str, margin: float = SAMENESS, *, id: str) -> Claim:
+def same(text: str, better: str, worse: str, margin: float = SAMENESS, *, id: str, metric: str | None = None) -> Claim:
     """The claim that two arms differ by less than the margin."""
-    return Claim(text, better, worse, margin, id=id, kind="same")
+    return Claim(text, better, worse, margin, id=id, kind="same", metric=metric)
 
 
 def sooner(text: str, better: str, worse: str, target: float = 0.9, margin: float = 1, *, id: str) -> Claim:

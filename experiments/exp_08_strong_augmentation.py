@@ -18,18 +18,6 @@ from common.models import small_cnn
 from common.optimizers import sgd
 from common.space import log_range
 
-KINDS = {
-    "baseline": {},
-    "translation": {"augment": "translation"},
-    "cutout": {"augment": "cutout"},
-    "mixup": {"augment": "mixup"},
-    "CutMix": {"augment": "CutMix"},
-    "RandAugment": {"augment": "RandAugment"},
-    "label smoothing": {"label_smoothing": 0.1},
-}
-STRONG = list(KINDS)[2:]
-ARMS = {**KINDS, **{f"{name}, 4E": {**kind, "budget": 4} for name, kind in KINDS.items()}}
-RATES = log_range(1e-3, 0.3)
 AUGMENTATIONS = {
     "translation": translation(0.1),
     "cutout": cutout(0.5),
@@ -37,6 +25,10 @@ AUGMENTATIONS = {
     "CutMix": cutmix(1.0),
     "RandAugment": rand_augment(operations=2, strength=0.3),
 }
+KINDS = {"baseline": {}, **{name: {"augment": name} for name in AUGMENTATIONS}, "label smoothing": {"label_smoothing": 0.1}}
+ARMS = {**KINDS, **{f"{name}, 4E": {**kind, "budget": 4} for name, kind in KINDS.items()}}
+STRONG = ("cutout", "mixup", "CutMix", "RandAugment", "label smoothing")
+RATES = log_range(1e-3, 0.3)
 
 
 def train(trial, *, learning_rate, augment=None, label_smoothing=0.0, budget=1):

@@ -69,10 +69,9 @@ experiment = Experiment(
     quick=Setting("digits", epochs=10, batch_size=32, train_size=300),
     seeds=10,
     claims=[
-        *(
-            survives(f"clipping {name} prevents divergence at a high rate", f"high, {name}, 50%", "high", id=f"{kind}-survives")
-            for kind, name in KINDS.items()
-        ),
+        survives("clipping by value prevents divergence at a high rate", "high, by value, 50%", "high", id="value-survives"),
+        survives("clipping by norm prevents divergence at a high rate", "high, by norm, 50%", "high", id="norm-survives"),
+        survives("clipping by global norm prevents divergence at a high rate", CLIPPED_50, "high", id="global-survives"),
         Claim("clipping by global norm improves accuracy at a high rate", CLIPPED_50, "high", 0.015, id="clipping-helps"),
         survives(
             "clipping by global norm prevents divergence more often than a reduced rate",

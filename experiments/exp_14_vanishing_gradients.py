@@ -26,12 +26,6 @@ from common.space import choice, log_range
 from common.text import to_id
 
 SMALL, LARGE = {"variance": 0.5}, {"variance": 8.0}
-REMEDIES = {
-    "momentum": {"optimizer": "momentum"},
-    "Adam": {"optimizer": "Adam"},
-    "L1": {"penalty": "L1"},
-    "L2": {"penalty": "L2"},
-}
 ARMS = {
     "small weights": SMALL,
     "large weights": LARGE,
@@ -40,21 +34,27 @@ ARMS = {
     "He": {"variance": 2.0},
     "tanh": {"variance": 1.0, "activation": "tanh"},
     "sigmoid": {"variance": 1.0, "activation": "sigmoid"},
-    **{f"small weights, {name}": SMALL | remedy for name, remedy in REMEDIES.items()},
-    **{f"large weights, {name}": LARGE | remedy for name, remedy in REMEDIES.items()},
+    "small weights, momentum": {**SMALL, "optimizer": "momentum"},
+    "small weights, Adam": {**SMALL, "optimizer": "Adam"},
+    "small weights, L1": {**SMALL, "penalty": "L1"},
+    "small weights, L2": {**SMALL, "penalty": "L2"},
+    "large weights, momentum": {**LARGE, "optimizer": "momentum"},
+    "large weights, Adam": {**LARGE, "optimizer": "Adam"},
+    "large weights, L1": {**LARGE, "penalty": "L1"},
+    "large weights, L2": {**LARGE, "penalty": "L2"},
 }
-RATES = {  # large weights need far smaller steps
-    "small": log_range(3e-3, 3, limits=(3e-4, 30)),
-    "large": log_range(1e-5, 1e-2, limits=(1e-7, 1)),
-    "Adam": log_range(1e-4, 0.1),
-}
+REMEDIES = ("momentum", "Adam", "L1", "L2")
 BASELINE, DECADES = "small weights", "decades between first and last layer, untrained"
 
 
 def space(arm):
     """The search space of one arm: learning rates, and strengths of its penalty."""
-    rate = RATES["Adam" if "Adam" in arm else "large" if "large" in arm else "small"]
-    return {"learning_rate": rate} | ({"strength": choice(1e-4, 1e-2)} if "penalty" in ARMS[arm] else {})
+    rates = log_range(3e-3, 3, limits=(3e-4, 30))
+    if arm.get("optimizer") == "Adam":
+        rates = log_range(1e-4, 0.1)
+    elif arm["variance"] == LARGE["variance"]:  # exploding gradients need far smaller steps
+        rates = log_range(1e-5, 1e-2, limits=(1e-7, 1))
+    return {"learning_rate": rates} | ({"strength": choice(1e-4, 1e-2)} if "penalty" in arm else {})
 
 
 def train(
@@ -82,12 +82,13 @@ def remedy(name, weights, gradients):
 experiment = Experiment(
     train,
     arms=ARMS,
-    search={arm: space(arm) for arm in ARMS},
+    search={name: space(arm) for name, arm in ARMS.items()},
     setting=Setting("mnist", epochs=10, batch_size=128),
     quick=Setting("digits", epochs=20, batch_size=32, train_size=300),
     baseline=BASELINE,
     claims=[
-        *(remedy(name, *case) for case in (("small", "vanishing"), ("large", "exploding")) for name in REMEDIES),
+        *(remedy(name, "small", "vanishing") for name in REMEDIES),
+        *(remedy(name, "large", "exploding") for name in REMEDIES),
         Claim("with small initial weights, residual connections help", "residual", BASELINE, 0.015, id="residual-vanishing"),
         Claim("with small initial weights, two layers beat six", "shallow", BASELINE, 0.015, id="shallow-vanishing"),
         less("gradients vanish less with He's weights than with small ones", "He", BASELINE, DECADES, 0.5, id="he-even"),

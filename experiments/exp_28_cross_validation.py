@@ -11,8 +11,8 @@ Cross-validation does not change the model. What it can prevent is trust in an e
 import numpy as np
 
 from common import metrics
-from common.claims import less
-from common.experiment import Claim, Experiment, Setting, shared
+from common.claims import less, same
+from common.experiment import Experiment, Setting, shared
 from common.models import small_cnn
 from common.optimizers import sgd
 from common.space import log_range
@@ -48,8 +48,7 @@ def train(trial, *, folds, used, learning_rate, repeats=1):
 
 def errs_less(better, worse, *, id):
     """The claim that an estimate of test accuracy has the smaller absolute error."""
-    text = f"{better} estimate test accuracy better than {worse}"
-    return less(text, better, worse, "estimate_error", 0.005, id=id)
+    return less(f"{better} estimate test accuracy better than {worse}", better, worse, "estimate_error", 0.005, id=id)
 
 
 experiment = Experiment(
@@ -64,15 +63,7 @@ experiment = Experiment(
         errs_less("5 folds", "hold-out", id="5-folds-beat-hold-out"),
         errs_less("10 folds", "hold-out", id="10-folds-beat-hold-out"),
         errs_less("5 folds", "training images", id="5-folds-beat-training"),
-        Claim(
-            "5 folds are as biased as a hold-out set",
-            "5 folds",
-            "hold-out",
-            0.02,
-            id="5-folds-bias-same",
-            kind="same",
-            metric="estimate_bias",
-        ),
+        same("5 folds are as biased as a hold-out set", "5 folds", "hold-out", id="5-folds-bias-same", metric="estimate_bias"),
     ],
 )
 

@@ -47,16 +47,17 @@ def train(trial, *, optimizer, network, learning_rate, budget):
 
 def claims(adaptive):
     """The three claims about an adaptive optimizer and SGD."""
-    large, small = ([f"{adaptive}, {scale}", f"SGD, {scale}"] for scale in (LARGE, SMALL))
+    adaptive_small, sgd_small = f"{adaptive}, {SMALL}", f"SGD, {SMALL}"
+    adaptive_large, sgd_large = f"{adaptive}, {LARGE}", f"SGD, {LARGE}"
     lead = f"{adaptive} leads SGD by more with more images and a complex model than with 100 images and a simple one"
+    beats = f"{adaptive} beats SGD with more images and a complex model"
+    suffices = f"SGD is not worse than {adaptive} with 100 images and a simple model"
     name = adaptive.lower()
-    return (
-        interaction(lead, large, small, id=f"{name}-gains-at-scale"),
-        Claim(f"{adaptive} beats SGD with more images and a complex model", *large, 0.015, id=f"{name}-beats-sgd-large"),
-        not_worse(
-            f"SGD is not worse than {adaptive} with 100 images and a simple model", *small[::-1], id=f"sgd-not-worse-{name}"
-        ),
-    )
+    return [
+        interaction(lead, [adaptive_large, sgd_large], [adaptive_small, sgd_small], id=f"{name}-gains-at-scale"),
+        Claim(beats, adaptive_large, sgd_large, 0.015, id=f"{name}-beats-sgd-large"),
+        not_worse(suffices, sgd_small, adaptive_small, id=f"sgd-not-worse-{name}"),
+    ]
 
 
 experiment = Experiment(

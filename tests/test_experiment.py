@@ -224,6 +224,8 @@ def test_helpers_make_the_same_claims_as_written_out():
     )
     assert not_worse("fine", "a", "b", id="fine") == Claim("fine", "a", "b", 0.02, id="fine", kind="not worse")
     assert same("alike", "a", "b", id="alike") == Claim("alike", "a", "b", 0.02, id="alike", kind="same")
+    bias = Claim("as biased", "a", "b", 0.02, id="bias", kind="same", metric="estimate_bias")
+    assert same("as biased", "a", "b", id="bias", metric="estimate_bias") == bias
     assert sooner("soon", "a", "b", id="soon") == Claim("soon", "a", "b", 1, id="soon", metric="epochs_to_target", target=0.9)
     pairs = ["a", "b"], ["c", "d"]
     assert interaction("more", *pairs, id="more") == Claim("more", *pairs, 0.015, id="more", kind="interaction")
