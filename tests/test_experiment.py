@@ -188,6 +188,18 @@ def test_an_override_of_a_field_that_arms_set_is_in_the_folders_name():
     assert one.select("quick", {"epochs": 20}).folder_name(one.arms.values(), "digits") == "quick-digits-epochs=20"
 
 
+def test_small_settings_score_1000_validation_images_per_epoch_unless_they_declare_a_number():
+    per_epoch = {}
+    for name, small in (
+        ("none", None),
+        ("no number", Setting("mnist", epochs=3)),
+        ("number", Setting("mnist", 3, val_per_epoch=50)),
+    ):
+        one = experiment(small=small)
+        per_epoch[name] = [one.settings[setting].val_per_epoch for setting in ("quick", "small", "full")]
+    assert per_epoch == {"none": [None, 1000, None], "no number": [None, 1000, None], "number": [None, 50, None]}
+
+
 def test_a_dataset_selects_the_setting_that_declares_it_or_the_small_one():
     one = experiment(small=Setting("mnist", epochs=3))
     chosen = [one.select(None, {"dataset": name}).name for name in ("digits", "mnist", "cifar10", "fashion_mnist", "my/images")]
