@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import arrays_equal
-from fits import against, two_players
+from fits import against, as_task, two_players
 from keras import callbacks, losses, optimizers
 
 from common import augment, models, tasks
@@ -44,7 +44,7 @@ CASES = {
         "class_weight": [1.0, 2.0] * 5,
         "sample_weight": lambda split: split.labels % 3 + 0.5,
     },
-    "several labels": {"build": cnn, "task": tasks.multi_label, "loss": losses.BinaryCrossentropy(from_logits=True)},
+    "several labels": {"build": cnn, "task": tasks.tiles, "loss": losses.BinaryCrossentropy(from_logits=True)},
     "two optimizers": {
         "build": two_players,
         "step": against,
@@ -63,7 +63,7 @@ def test_the_bits_do_not_depend_on_the_number_of_updates_in_a_call(case, make_tr
         build = options.pop("build")
         made = {name: value() for name, value in options.items() if name in ("optimizer", "callbacks") and callable(value)}
         task = options.pop("task", tasks.classification)
-        trial = make_trial(folder=tmp_path / str(most), epochs=3, train_size=58, task=task)
+        trial = as_task(make_trial(folder=tmp_path / str(most), epochs=3, train_size=58), task)
         monkeypatch.setattr(Loop, "_updates_at_once", lambda _, remaining, most=most: min(most, remaining))
         with seeded_weights(trial.streams):
             model = build(trial)
@@ -98,16 +98,17 @@ def test_a_call_ends_with_the_first_update_that_is_not_finite(make_trial, monkey
     """The third loss is infinite: the weights are those after three updates, and the fourth is not made."""
 
     def loss(targets, outputs):
-        third = tf.cast(tf.equal(model.optimizer.iterations, 2), tf.float32)
+        third = tf.cast(tf.equal(optimizer.iterations, 2), tf.float32)
         return losses.categorical_crossentropy(targets, outputs, from_logits=True) + third / (1.0 - third)
 
+    optimizer = optimizers.SGD(0.1)
     trial = make_trial(epochs=1)
     monkeypatch.setattr(Loop, "_updates_at_once", lambda _, remaining: min(most, remaining))
     with seeded_weights(trial.streams):
         model = cnn(trial)
     with pytest.raises(Diverged, match="the loss is not finite at epoch 1, step 3"):
-        trial.fit(model, optimizer=optimizers.SGD(0.1), loss=loss)
-    assert (trial.fits["fit"].batches, int(model.optimizer.iterations)) == (3, 3)
+        trial.fit(model, optimizer=optimizer, loss=loss)
+    assert (trial.fits["fit"].batches, int(optimizer.iterations)) == (3, 3)
 
 
 def test_calls_end_at_checkpoints_and_take_as_many_updates_as_fit_between_two_reports(make_trial, monkeypatch):
