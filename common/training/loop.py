@@ -196,8 +196,11 @@ class Loop:
         self._end_epoch()
 
     def _updates_at_once(self, remaining: int) -> int:
-        """Number of updates in the next call: up to the next checkpoint or report, and one if a callback acts on batches."""
-        if self.acts_on_batches:
+        """Number of updates in the next call: up to the next checkpoint or report, and one if a callback acts on batches.
+
+        It depends on the speed, and all workers must make the same calls; so with several there is one, too.
+        """
+        if self.acts_on_batches or self.trial.workers > 1:
             return 1
         if self.trial.host.checkpoint_steps:
             remaining = min(remaining, self.trial.host.checkpoint_steps - self.state.batches % self.trial.host.checkpoint_steps)
