@@ -1,4 +1,6 @@
-"""Measures how the time of a run is spent, for model A of experiment 01 on CIFAR-10.
+"""Measures how the time of a run is spent: of the start, of a small trial, and of long ones.
+
+The start and the small trials are those of experiment 03 on digits, the long ones of model A of experiment 01 on CIFAR-10.
 
 make overhead TRAIN=10000
 """
@@ -12,19 +14,54 @@ import tempfile
 import time
 
 from common.commands.parsing import words
-from common.machine import cores
+from common.machine import cores, device
 from common.rows import schema, store
 
 PROJECT = pathlib.Path(__file__).resolve().parent.parent
 
 
+STARTS = 5
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--train", type=int, help="training images, by default all 45,000")
+    parser.add_argument("--train", type=int, help="training images of the long trials, by default all 45,000")
     given = parser.parse_args(words(sys.argv[1:]))
+    print(f"{cores()} cores, {device()}")
+    print_start()
+    print_long(given.train)
+
+
+def print_start() -> None:
+    """Print, as medians of several calls, when the first trial has made an update, and the fixed cost of a trial."""
+    seconds, fixed = zip(*(start() for _ in range(STARTS)), strict=True)
+    print(f"first update of the first trial: {statistics.median(seconds):.1f} s after the start, with compilation (target: 5)")
+    print(f"fixed cost of a trial: {statistics.median(fixed):.2f} s, for all but input, updates and scores")
+
+
+def start() -> tuple[float, float]:
+    """Seconds from the start of a call until a trial has made an update, and those of a trial whatever its length."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "common.commands.run", "03", "--results", folder, "--checkpoint-steps", "1"]
+        command += ["--arms", "baseline", "--seeds", str(cores()), "--rate", "0.05", "--epochs", "1"]
+        began = time.perf_counter()
+        run = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.DEVNULL)
+        while run.poll() is None and not any(pathlib.Path(folder).rglob(".state/*/*/*.npz")):
+            time.sleep(0.02)
+        seconds = time.perf_counter() - began
+        run.wait()
+        (path,) = pathlib.Path(folder).glob("*/exp_03_l2.csv")
+        rows = store.read_rows(schema.Files(path.parent, "exp_03_l2"))
+    variable = ("input", "train", "eval")
+    fixed = [float(row["total_seconds"]) - sum(float(row[f"{name}_seconds"]) for name in variable) for row in rows]
+    return seconds, statistics.median(fixed)
+
+
+def print_long(train_size: int | None) -> None:
+    """Print the parts of the time of long trials, and of the call that trains them."""
     trials = 2 * cores()
     command = [sys.executable, "-m", "experiments.exp_01_baseline_cnn", "--arms", "loss_tuning", "--dataset", "cifar10"]
-    command += ["--epochs", "2", "--seeds", str(trials)] + (["--train", str(given.train)] if given.train else [])
+    command += ["--epochs", "2", "--seeds", str(trials)] + (["--train", str(train_size)] if train_size else [])
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         subprocess.run([*command, "--results", folder], cwd=PROJECT, check=True, stdout=subprocess.DEVNULL)

@@ -76,7 +76,7 @@ class Experiment:
             atexit.register(_refuse_to_end, self.name)
             return
         self._check_types(setting, quick, small, claims)
-        self.settings = dict(zip(NAMES, (quick or setting, small or small_of(setting), setting), strict=True))
+        self.settings = dict(zip(NAMES, (quick or setting, small_of(setting, small), setting), strict=True))
         """Setting by its name, one of `NAMES`."""
         self.seeds, self.baseline, self.figures = seeds, baseline, tuple(figures)
         self.claims = tuple(self._completed(claim) for claim in claims)

@@ -19,8 +19,8 @@ ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 """Environment variable that switches oneDNN on or off."""
 LIBRARIES = "LD_LIBRARY_PATH"
 """Environment variable with the first folders that libraries are loaded from; part of a row's `versions` where it is set."""
-FASTER_WITH_ONEDNN = ("avx512_vnni", "avx512_bf16", "avx_vnni", "amx_tile", "amx_int8", "amx_bf16")
-"""Instruction sets for which TensorFlow switches oneDNN on by default (`DefaultOneDnnPolicy` in its C++ source)."""
+CUDA_PACKAGE = "nvidia-cudnn-cu12"
+"""A package that TensorFlow needs for GPUs, and that requirements-gpu.lock has."""
 NO_GPU = ("NoDevFiles", "none", "void")
 """Values of `CUDA_VISIBLE_DEVICES` by which job schedulers hide all GPUs."""
 
@@ -57,13 +57,18 @@ def gpus() -> list[str]:
     return list({_installed(name).uuid: name for name in reversed(visible)}.values())[::-1]
 
 
+def has_unused_gpus() -> bool:
+    """Whether this machine has GPUs that TensorFlow cannot use, since it is installed without CUDA."""
+    return _without_cuda() and bool(_installed_gpus())
+
+
 def _without_cuda() -> bool:
-    """Whether the package tensorflow-cpu is installed."""
+    """Whether the CUDA packages of requirements-gpu.lock are not installed."""
     try:
-        importlib.metadata.distribution("tensorflow-cpu")
+        importlib.metadata.distribution(CUDA_PACKAGE)
     except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
+        return True
+    return False
 
 
 @functools.cache
@@ -123,11 +128,12 @@ def kind() -> str:
 
 
 def uses_onednn() -> bool:
-    """Whether TensorFlow uses oneDNN: as `TF_ENABLE_ONEDNN_OPTS` says, or by TensorFlow's default for the processor."""
+    """Whether workers use oneDNN: as `TF_ENABLE_ONEDNN_OPTS` says, by default on x86 processors.
+
+    TensorFlow's default is off for processors without AVX512_VNNI or AMX, where an update takes twice as long without it.
+    """
     setting = os.environ.get(ONEDNN, "").strip().lower()
-    if setting in ("0", "false", "1", "true"):
-        return setting in ("1", "true")
-    return any(flag in FASTER_WITH_ONEDNN for flag in _processor_flags() or ())
+    return setting in ("1", "true") or (setting not in ("0", "false") and _processor_flags() is not None)
 
 
 def lacks_bfloat16() -> bool:

@@ -12,6 +12,8 @@ NAMES = ("quick", "small", "full")
 """Names of the settings that every experiment has, the default first."""
 SMALL = {"dataset": "cifar10", "epochs": 10, "batch_size": 32, "train_size": 5000}
 """Dataset and upper limits of the `small` setting of a script that declares none: tens of minutes on two cores."""
+SMALL_VAL_PER_EPOCH = 1000
+"""`val_per_epoch` of each `small` setting that declares none."""
 SMOKE = {"epochs": 1, "train_size": 256}
 """Fields that SMOKE=1 sets."""
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
@@ -29,6 +31,8 @@ class Setting:
         batch_size: examples per update, over all replicas; None for the whole train split.
         train_size: size of the stratified subset to train on: a number of examples, or a fraction below 1; by default all.
         image_size: height and width in pixels; colour: "grey" or "rgb"; by default those of the dataset.
+        val_per_epoch: number of validation images that are scored after an epoch, a stratified sample; by default all. After the
+            last epoch, and in a stage with callbacks, which may act on the scores, all are scored.
         precision: Keras dtype policy; mixed_float16 comes with dynamic loss scaling.
         threads: CPU threads within an operation (intra-op). The bits of a result depend on it.
         replicas: devices that share each batch: GPUs, or logical CPU devices on a machine without GPUs.
@@ -49,6 +53,7 @@ class Setting:
     train_size: int | float | None = None
     image_size: int | None = None
     colour: str | None = None
+    val_per_epoch: int | None = None
     precision: str = "float32"
     threads: int = 1
     replicas: int = 1
@@ -66,9 +71,9 @@ class Setting:
         for name in ("vary", "classes"):
             if isinstance(getattr(self, name), list):  # arms and rows hold lists
                 object.__setattr__(self, name, tuple(getattr(self, name)))
-        for name in ("epochs", "batch_size", "train_size", "image_size", "threads", "replicas", "workers"):
+        for name in ("epochs", "batch_size", "train_size", "image_size", "val_per_epoch", "threads", "replicas", "workers"):
             value = getattr(self, name)
-            optional = value is None and name in ("batch_size", "train_size", "image_size")
+            optional = value is None and name in ("batch_size", "train_size", "image_size", "val_per_epoch")
             share = name == "train_size" and isinstance(value, float) and 0 < value < 1
             if not optional and not share and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
                 raise Misuse(f"{name} must be a whole number of at least 1. Received: {value!r}")
@@ -100,13 +105,15 @@ class Setting:
 FIELDS = tuple(field.name for field in dataclasses.fields(Setting))
 
 
-def small_of(full: Setting) -> Setting:
-    """The `small` setting of an experiment that declares none: the full one on CIFAR-10, with the upper limits of `SMALL`."""
+def small_of(full: Setting, declared: Setting | None) -> Setting:
+    """The `small` setting of an experiment: as declared, by default the full one on CIFAR-10 with the upper limits of `SMALL`."""
+    if declared:
+        return declared.replace(val_per_epoch=declared.val_per_epoch or SMALL_VAL_PER_EPOCH)
     fields = {name: getattr(full, name) for name in SMALL}
     for name, limit in SMALL.items():
         if name != "dataset":
             fields[name] = min(fields[name], limit) if isinstance(fields[name], int) else limit
-    return full.replace(**{**fields, "dataset": SMALL["dataset"]})
+    return full.replace(**{**fields, "dataset": SMALL["dataset"], "val_per_epoch": SMALL_VAL_PER_EPOCH})
 
 
 @dataclass(frozen=True)

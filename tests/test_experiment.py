@@ -188,6 +188,13 @@ def test_an_override_of_a_field_that_arms_set_is_in_the_folders_name():
     assert one.select("quick", {"epochs": 20}).folder_name(one.arms.values(), "digits") == "quick-digits-epochs=20"
 
 
+def test_small_settings_score_1000_validation_images_per_epoch_unless_they_declare_a_number():
+    for small, expected in ((None, 1000), (Setting("mnist", 3), 1000), (Setting("mnist", 3, val_per_epoch=50), 50)):
+        one = experiment(small=small)
+        per_epoch = [one.settings[name].val_per_epoch for name in ("quick", "small", "full")]
+        assert per_epoch == [None, expected, None]
+
+
 def test_a_dataset_selects_the_setting_that_declares_it_or_the_small_one():
     one = experiment(small=Setting("mnist", epochs=3))
     chosen = [one.select(None, {"dataset": name}).name for name in ("digits", "mnist", "cifar10", "fashion_mnist", "my/images")]
@@ -197,9 +204,11 @@ def test_a_dataset_selects_the_setting_that_declares_it_or_the_small_one():
 
 def test_the_default_small_setting_is_the_full_one_reduced_on_cifar10():
     full = Setting("mnist", epochs=20, batch_size=128, image_size=14)
-    assert experiment(setting=full).settings["small"] == Setting("cifar10", epochs=10, train_size=5000, image_size=14)
+    assert experiment(setting=full).settings["small"] == Setting(
+        "cifar10", epochs=10, train_size=5000, image_size=14, val_per_epoch=1000
+    )
     few = full.replace(epochs=4, batch_size=16, train_size=250)
-    assert experiment(setting=few).settings["small"] == few.replace(dataset="cifar10")
+    assert experiment(setting=few).settings["small"] == few.replace(dataset="cifar10", val_per_epoch=1000)
 
 
 def test_a_claims_default_kind_and_datasets():

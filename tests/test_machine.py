@@ -1,13 +1,18 @@
 """Detection of processor, GPUs and oneDNN, from /proc/cpuinfo and nvidia-smi."""
 
+import pathlib
 import platform
 import subprocess
 import sys
+import sysconfig
 
 import pytest
+from conftest import PROJECT
 
 from common import machine
+from common.commands import venv
 from common.errors import Misuse
+from common.running.environment import environment
 
 CPUINFO = "model name\t: Some CPU\nflags\t\t: fpu {flags}\n\nmodel name\t: Other\nflags\t\t: fpu\n"
 H100 = "".join(f"GPU {i}: NVIDIA H100 80GB HBM3 (UUID: GPU-{i}a70)\n" for i in range(2))
@@ -38,8 +43,8 @@ def with_gpus(monkeypatch):
 @pytest.mark.parametrize(
     ("flags", "kind", "lacks"),
     [
-        ("avx2", "AVX2, oneDNN off", True),
-        ("avx2 avx512f", "AVX-512, oneDNN off", True),
+        ("avx2", "AVX2, oneDNN on", True),
+        ("avx2 avx512f", "AVX-512, oneDNN on", True),
         ("avx2 avx512f avx512_vnni", "AVX-512, oneDNN on", True),
         ("avx2 avx512f avx512_bf16", "AVX-512, bfloat16, oneDNN on", False),
         ("avx2 avx512f amx_bf16", "AVX-512, bfloat16, oneDNN on", False),
@@ -60,12 +65,14 @@ def test_the_user_may_switch_onednn(monkeypatch, value, state):
 
 
 @pytest.mark.parametrize("value", ["0", "1", None])
-def test_uses_onednn_agrees_with_tensorflow(monkeypatch, value):
+def test_workers_use_onednn_unless_the_user_switches_it_off(monkeypatch, tmp_path, value):
     if value is not None:
         monkeypatch.setenv(machine.ONEDNN, value)
     code = "from tensorflow.python.util import _pywrap_util_port as port; print(port.IsMklEnabled())"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    variables = environment((1, 1, 1, True), [], tmp_path)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=variables)
     assert done.stdout.strip() == str(machine.uses_onednn())
+    assert platform.machine() != "x86_64" or machine.uses_onednn() == (value != "0")
 
 
 def test_without_cpuinfo_the_kind_comes_from_platform(monkeypatch):
@@ -96,8 +103,10 @@ def test_gpus_of_several_models_are_refused_unless_those_of_one_are_chosen(monke
 
 def test_gpus_count_only_where_tensorflow_can_use_them(monkeypatch, with_gpus):
     with_gpus(H100)
+    assert not machine.has_unused_gpus()
     monkeypatch.setattr(machine, "_without_cuda", lambda: True)
     assert machine.gpus() == []
+    assert machine.has_unused_gpus()
     assert machine.kind().endswith(("oneDNN on", "oneDNN off"))
 
 
@@ -133,3 +142,12 @@ def test_cuda_visible_devices_is_ignored_without_gpus(monkeypatch, with_gpus, li
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
     assert machine.gpus() == []
     assert machine.kind().endswith(("oneDNN on", "oneDNN off"))
+
+
+def test_a_package_of_the_gpu_lock_tells_whether_tensorflow_can_use_gpus(monkeypatch):
+    monkeypatch.undo()
+    locks = {name: (PROJECT / f"requirements{name}.lock").read_text() for name in ("", "-gpu")}
+    assert f"\n{machine.CUDA_PACKAGE}==" in locks["-gpu"]
+    assert machine.CUDA_PACKAGE not in locks[""]
+    installed = [name for name in locks if venv.problem(locks[name], pathlib.Path(sysconfig.get_path("purelib"))) == ""]
+    assert machine._without_cuda() == ("-gpu" not in installed)

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Sequence
 
 from common.errors import Failure
-from common.machine import lacks_bfloat16
+from common.machine import has_unused_gpus, lacks_bfloat16
 from common.rows import schema, store
 from common.running.debugger import Debugger
 from common.running.environment import reported_variables
@@ -154,6 +154,10 @@ class Session:
             print(f"data: {about}")
         if line := reported_variables():
             print(line)
+        if has_unused_gpus():
+            print(
+                "this machine's GPUs are not used, as TensorFlow is installed without CUDA: make setup GPU=1 installs it (6 GB)"
+            )
 
 
 def _set_aside_other_kinds(plan: Plan, *, dry: bool) -> None:

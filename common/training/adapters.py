@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras.src.utils.file_utils import config
+from keras.src.utils.python_utils import is_default
 
 from common.errors import Misuse
 from common.tasks import Task
@@ -95,6 +96,12 @@ def callback_list(callbacks: Sequence[keras.callbacks.Callback], task: Task) -> 
             rises = getattr(callback, "monitor", "").endswith(task.metric) and not task.lower_is_better
             callback.mode = "max" if rises else "min"
     return keras.callbacks.CallbackList(list(callbacks))
+
+
+def acts_on_batches(callbacks: Sequence[keras.callbacks.Callback]) -> bool:
+    """Whether a callback has a method that is called before or after each batch."""
+    names = ("on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_train_batch_end")
+    return not all(is_default(getattr(callback, name)) for callback in callbacks for name in names)
 
 
 def logs(history: Sequence[dict]) -> dict[str, float]:

@@ -75,6 +75,7 @@ def _run_trial(job: Job, strategy: tf.distribute.Strategy, report) -> store.Outc
         epochs=setting.epochs,
         batch_size=setting.batch_size or len(train),
         task=task,
+        val_per_epoch=setting.val_per_epoch,
         xla=setting.xla,
     )
     predictor, diverged = None, None

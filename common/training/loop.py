@@ -24,12 +24,15 @@ from common.training import (
     seeding,
     update,
 )
+from common.training.feed import Feed
 from common.training.stage import Stage, StageState
 
 SAMPLES = 8
 """Size of the stratified sample of training images that is saved, augmented as in the first epoch."""
+CONTENDERS = 3
+"""Epochs whose weights are kept where epochs are scored on a part of val, besides those of the last one."""
 PROGRESS_SECONDS = 0.25
-"""Least time between two reports of progress."""
+"""Least time between two reports of progress, and the time that a call with many updates should take."""
 
 
 class Diverged(Exception):
@@ -56,6 +59,13 @@ class Loop:
         self.captured: list[graphs.CapturedVariable] = []  # variables that the update writes besides those of Keras
         # With a step, the update does not call the loss, so `captured` lacks the variables that the loss writes.
         self.validation_loss = graphs.without_side_effects(stage.loss) if stage.step else stage.loss
+        size = trial.val_per_epoch
+        self.scores_part = bool(size and size < len(stage.val) and not stage.callbacks)
+        if self.scores_part:
+            self.part = np.sort(stage.val.drawn(size, trial.streams, "val_per_epoch"))
+        self.feed = Feed(trial, stage)
+        self.acts_on_batches = adapters.acts_on_batches(stage.callbacks)
+        self.update_seconds = PROGRESS_SECONDS  # of the last updates, each
         self.called = set()  # names of the compiled functions that have run once
         self.reported = 0.0
         self.scheduled = adapters.scheduled_rate(self.players[0].optimizer) is not None
@@ -160,14 +170,8 @@ class Loop:
         positions = train.drawn(SAMPLES, self.trial.streams, "samples")
         images, targets = tf.cast(train.batch(positions), tf.float32), self.stage.targets(train.labels[positions])
         augmentations = [augmentation.for_probing(one) for one in self.stage.augment]
-        images, _ = augmentation.apply(augmentations, images, targets, self._uniforms(0)[positions])
+        images, _ = augmentation.apply(augmentations, images, targets, self.feed.draws(0)[positions])
         return np.clip(np.round(images.numpy()), 0, 255).astype(np.uint8)
-
-    def _uniforms(self, epoch):
-        """Uniforms of an epoch for each training example, drawn for all ids, so that they do not depend on the subset."""
-        ids = self.stage.train.ids
-        count = max(self.trial.official_size, int(ids.max()) + 1)
-        return augmentation.draws(self.trial.streams, epoch, self.stage.augment, count)[ids]
 
     # --- an epoch ---
 
@@ -175,44 +179,58 @@ class Loop:
         trial, state, n = self.trial, self.state, self.steps_per_epoch
         start = trial.seconds() - state.epoch_seconds
         with trial.clock("input"):
-            epoch = self.stage.earlier + state.epoch
-            order = trial.streams.generator("order", epoch).permutation(len(self.stage.train))
-            uniforms = self._uniforms(epoch)
-        first = state.batches - state.epoch * n
-        if first == 0:
+            self.feed.start_epoch(self.stage.earlier + state.epoch)
+        i = state.batches - state.epoch * n
+        if i == 0:
             self.callbacks.on_epoch_begin(state.epoch)
             self._check_rates()
-        for i in range(first, n):
-            self._update(i, order[i * trial.batch_size : (i + 1) * trial.batch_size], uniforms)
+        while i < n:
+            i += self._update(i, i + self._updates_at_once(n - i))
             self._progress()
             if self.model.stop_training:
                 break
-            if i < n - 1 and trial.host.checkpoint_steps and state.batches % trial.host.checkpoint_steps == 0:
+            if i < n and trial.host.checkpoint_steps and state.batches % trial.host.checkpoint_steps == 0:
                 state.epoch_seconds = trial.seconds() - start
                 self._save()
         state.epoch_seconds = trial.seconds() - start
         self._end_epoch()
 
-    def _update(self, i, batch, uniforms):
-        trial, state, train = self.trial, self.state, self.stage.train
+    def _updates_at_once(self, remaining: int) -> int:
+        """Number of updates in the next call: up to the next checkpoint or report, and one if a callback acts on batches.
+
+        It depends on the speed, and all workers must make the same calls; so with several there is one, too.
+        """
+        if self.acts_on_batches or self.trial.workers > 1:
+            return 1
+        if self.trial.host.checkpoint_steps:
+            remaining = min(remaining, self.trial.host.checkpoint_steps - self.state.batches % self.trial.host.checkpoint_steps)
+        return min(max(int(PROGRESS_SECONDS / self.update_seconds), 1), remaining)
+
+    def _update(self, first, last):
+        """Train on the batches `first` to `last` (exclusive) of the epoch, or fewer. Returns their number."""
+        trial, state = self.trial, self.state
         with trial.clock("input"):
-            bounds, count = adapters.split_batch(len(batch), trial.replicas)
-            inputs = (train.batch(batch), train.labels[batch], uniforms[batch], count, np.int32(state.batches), bounds)
-            if self.stage.sample_weight is not None:
-                inputs += (self.stage.sample_weight[batch],)
-        first = self._first("update")
-        with trial.clock("compile") if first else trial.clock("train", images=len(batch)):
-            self.callbacks.on_train_batch_begin(i)
-            loss, accuracy, norm, updated, finite = update.results(self.update, inputs)
-        state.count(len(batch), float(loss), float(accuracy), float(norm), bool(updated))
+            inputs, sizes = self.feed.inputs(first, last, state.batches), np.diff(self.feed.edges(first, last)).tolist()
+        compiles = self._first("update")
+        with trial.clock("compile") if compiles else trial.clock("train", images=sum(sizes)):
+            start = time.perf_counter()
+            if self.acts_on_batches:
+                self.callbacks.on_train_batch_begin(first)
+            done = update.results(self.update, inputs)
+            if not compiles:
+                self.update_seconds = (time.perf_counter() - start) / len(done)
+        for size, one in zip(sizes, done, strict=False):  # fewer if the last one was not finite
+            state.count(size, one)
         if not self.scheduled:
             self.rate = self._rate()  # of this update, before a callback changes it
-        self.callbacks.on_train_batch_end(i, {"loss": float(loss)})
-        if not (np.isfinite(loss) and finite):
-            what = "the weights are" if np.isfinite(loss) else "the loss is"
+        if self.acts_on_batches:
+            self.callbacks.on_train_batch_end(first, {"loss": one.loss})
+        if not one.finite:
+            what = "the weights are" if np.isfinite(one.loss) else "the loss is"
             raise Diverged(f"{what} not finite at epoch {state.epoch + 1}, step {state.batches}")
-        if not updated and all(adapters.loss_scale_exhausted(player.optimizer) for player in self.players):
+        if not one.applied and all(adapters.loss_scale_exhausted(player.optimizer) for player in self.players):
             raise Diverged(f"the gradient is not finite under any loss scale at epoch {state.epoch + 1}, step {state.batches}")
+        return len(done)
 
     def _end_epoch(self):
         with adapters.averaged_weights([player.optimizer for player in self.players]):
@@ -239,11 +257,26 @@ class Loop:
         }
         state.history.append(row)
         with trial.clock("eval"):
-            if self.is_predictor and self._rank(row) > (self._rank(state.best) if state.best else (-np.inf, -np.inf)):
-                names = ("epoch", f"val_{self.metric}", "val_nll")
-                state.best = {**{name: row.get(name) for name in names}, "weights": self.model.get_weights()}
+            if self.is_predictor:
+                self._keep_best(row)
             state.end_epoch()
             self.callbacks.on_epoch_end(state.epoch - 1, self._logs())
+
+    def _is_last(self):
+        return self.state.epoch + 1 == self.stage.epochs
+
+    def _keep_best(self, row):
+        """Keep the weights of the finished epoch if it is one of the best so far, or the last after scores on a part of val."""
+        kept, rank = self.state.contenders, self._rank(row)
+        if rank == (-np.inf, -np.inf):
+            return
+        as_last = self.scores_part and self._is_last()
+        most = CONTENDERS if self.scores_part else 1
+        if as_last or len(kept) < most or rank > self._rank(kept[-1]):
+            names = ("epoch", f"val_{self.metric}", "val_nll")
+            new = {**{name: row.get(name) for name in names}, "weights": self.model.get_weights()}
+            ranked = sorted([*kept, *([] if as_last else [new])], key=self._rank, reverse=True)  # of equals the earliest first
+            self.state.contenders = ranked[:most] + ([new] if as_last else [])
 
     def _validate(self):
         """Validation loss and scores by name; empty for a model that is not a predictor.
@@ -253,10 +286,13 @@ class Loop:
         if not self.is_predictor:
             return {}
         self.callbacks.on_test_begin()
-        val = self.stage.val
+        whole = not self.scores_part or self._is_last()
+        val = self.stage.val if whole else self.stage.val.take(self.part)
         with graphs.preserved([*self.forward_writes, *self.captured]):
             with self.trial.clock("compile" if self._first("forward") else "eval"):
                 outputs = prediction.predict(self.forward, val)
+            if whole and not self.forward_writes:
+                self.trial.validated = prediction.validated(self.model, val, outputs)
             metrics = {} if self.stage.loss is None else {"loss": self._val_loss(val, outputs)}
         scores = self.trial.task.scores(outputs, val.labels)
         metrics |= scores if np.isfinite(outputs).all() else dict.fromkeys(scores, np.nan)
@@ -268,7 +304,8 @@ class Loop:
         """Validation loss, with class weights, sample weights and penalties, as in training."""
         stage, variables = self.stage, self.model.trainable_variables
         targets = stage.targets(val.labels)
-        losses, factors = self.validation_loss(targets, tf.constant(outputs)), stage.loss_weights(targets, stage.val_weight)
+        weights = stage.val_weight if val is stage.val or stage.val_weight is None else stage.val_weight[self.part]
+        losses, factors = self.validation_loss(targets, tf.constant(outputs)), stage.loss_weights(targets, weights)
         loss = float(tf.reduce_mean(losses if factors is None else factors * losses))
         penalties = [v.regularizer(v) for v in variables if v.regularizer is not None]
         if len(self.model.losses) > len(penalties):  # add_loss or activity penalties

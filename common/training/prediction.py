@@ -1,12 +1,15 @@
 """Predictions in inference mode, and re-estimated batch-norm statistics for them."""
 
 import hashlib
+import json
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from common.data.split import Split
 from common.errors import Misuse
 from common.training import graphs, seeding
 
@@ -63,6 +66,43 @@ def predict(call: Callable[[np.ndarray], np.ndarray], split) -> np.ndarray:
     if scores.ndim != 2 or len(scores) != len(split):
         raise Misuse(f"a predictor must return scores of shape ({len(split)}, classes). Received: {scores.shape}")
     return scores
+
+
+class Validated(NamedTuple):
+    """A model's outputs on a val split, and a hash of all that they depend on."""
+
+    model: keras.Model
+    split: Split
+    state: str
+    outputs: np.ndarray
+
+
+def validated(model: keras.Model, split: Split, outputs: np.ndarray) -> Validated | None:
+    """Outputs to be used again for the same model, weights and split; None for a model with layers that are not Keras' own."""
+    state = _state(model)
+    return None if state is None else Validated(model, split, state, outputs)
+
+
+def known_outputs(earlier: Validated | None, model: keras.Model, split: Split) -> np.ndarray | None:
+    """The outputs of a model on a split if they are known, else None."""
+    if earlier is None or earlier.model is not model or earlier.split is not split or earlier.state != _state(model):
+        return None
+    return earlier.outputs
+
+
+def _state(model: keras.Model) -> str | None:
+    """Hash of a model's configuration and variables; None if it has layers that are not Keras' own."""
+    if not all(map(_is_described, seeding.layers_of(model))):
+        return None
+    digest = hashlib.blake2b(json.dumps(keras.saving.serialize_keras_object(model), sort_keys=True).encode())
+    for variable in model.variables:
+        digest.update(keras.ops.convert_to_numpy(variable).tobytes())
+    return digest.hexdigest()
+
+
+def _is_described(layer: keras.layers.Layer) -> bool:
+    """Whether a layer's configuration contains all that its outputs depend on, besides its variables."""
+    return type(layer).__module__.startswith("keras.") and not isinstance(layer, keras.layers.Lambda)
 
 
 def added_losses(model: keras.Model, split, batch_size: int) -> float:

@@ -34,7 +34,11 @@ def score(
     splits = {"train": trial.train, "val": trial.val} | ({"test": test} if test else {})
     labels = {name: split.clean_labels if name == "train" else split.labels for name, split in splits.items()}
     constant = {name: task.constant(trial.train.labels, trial.classes, len(split)) for name, split in splits.items()}
-    outputs, status = constant if predictor is None else _outputs(trial, predictor, splits), {}
+    call, final = None, None
+    if predictor is not None:
+        call = _call(trial, predictor)
+        final = predictor.get_weights() if isinstance(predictor, keras.Model) else None
+    outputs, status = constant if predictor is None else _outputs(trial, predictor, call, splits), {}
     if predictor is not None:
         not_finite = [name for name, values in outputs.items() if not np.isfinite(values).all()]
         if not_finite:
@@ -59,8 +63,13 @@ def score(
     if predictor is not None and test:
         _measure_estimate(trial, row[f"test_{task.metric}"])
         if shifts:
-            _measure_shifted(trial, test, predictor)
-    return row | _best_scores(trial, predictor, fit, splits, outputs, constant) | status, outputs
+            _measure_shifted(trial, test, call)
+    if test:
+        if predictor is None:
+            row |= _best_columns(trial, splits, constant)
+        elif final is not None and fit and fit.contenders:
+            row |= _best_scores(trial, predictor, call, fit, splits, outputs, final)
+    return row | status, outputs
 
 
 def _refuse_probabilities(outputs: np.ndarray) -> None:
@@ -74,26 +83,49 @@ def _class_scores(logits: np.ndarray, labels: np.ndarray, classes: int) -> dict[
     return {"test_precision": precision, "test_recall": recall, "test_f1": f1, "test_ece": metrics.ece(logits, labels)}
 
 
-def _best_scores(
-    trial: Trial, predictor, fit: StageState | None, splits: dict[str, Split], outputs: dict, constant: dict
-) -> dict:
-    """Scores with the weights of the best validation epoch; empty if there is no such epoch."""
+def _best_scores(trial: Trial, model: keras.Model, call, fit: StageState, splits: dict, outputs: dict, final: list) -> dict:
+    """Scores with the weights of the best validation epoch, which is chosen on all of val. Changes the model's weights.
+
+    Args:
+        outputs: those with the `final` weights.
+    """
+    of_epoch: dict[int, dict] = {}
+
+    def with_weights(contender: dict, name: str) -> np.ndarray:
+        known = of_epoch.setdefault(contender["epoch"], dict(outputs) if _equal(contender["weights"], final) else {})
+        if name not in known:
+            model.set_weights(contender["weights"])
+            known |= _outputs(trial, model, call, {name: splits[name]})
+        return known[name]
+
+    def rank(contender: dict) -> tuple[float, float]:
+        values = with_weights(contender, "val")
+        if not np.isfinite(values).all():
+            return -np.inf, -np.inf
+        scores = trial.task.scores(values, splits["val"].labels)
+        return trial.task.better(scores[trial.task.metric]), -scores.get("nll", 0.0)
+
+    contenders = sorted(fit.contenders, key=lambda contender: contender["epoch"])  # of equals `max` takes the first
+    best = max(contenders, key=rank) if len(contenders) > 1 else contenders[0]
+    chosen = {name: with_weights(best, name) for name in ("val", "test")}
+    if not all(np.isfinite(values).all() for values in chosen.values()):
+        chosen = {name: trial.task.constant(trial.train.labels, trial.classes, len(splits[name])) for name in chosen}
+    return {"best_epoch": best["epoch"]} | _best_columns(trial, splits, chosen)
+
+
+def _best_columns(trial: Trial, splits: dict[str, Split], outputs: dict) -> dict:
+    """The columns of the best epoch's scores on val and test."""
     task, row = trial.task, {}
-    splits = {name: split for name, split in splits.items() if name != "train"}
-    if predictor is not None:
-        if not (isinstance(predictor, keras.Model) and fit and fit.best):
-            return row
-        predictor.set_weights(fit.best["weights"])
-        outputs = _outputs(trial, predictor, splits)
-        if not all(np.isfinite(values).all() for values in outputs.values()):
-            outputs = constant
-        row["best_epoch"] = fit.best["epoch"]
-    for name, split in splits.items():
-        scores = task.scores(outputs[name], split.labels)
+    for name in ("val", "test"):
+        scores = task.scores(outputs[name], splits[name].labels)
         row[f"best_{name}_{task.metric}"] = scores[task.metric]
         if name == "val" and task is tasks.classification:
             row["best_val_nll"] = scores["nll"]
     return row
+
+
+def _equal(weights: list[np.ndarray], others: list[np.ndarray]) -> bool:
+    return all(np.array_equal(one, other, equal_nan=True) for one, other in zip(weights, others, strict=True))
 
 
 # --- measures --------------------------------------------------------------------------------------------------------
@@ -116,10 +148,9 @@ def _measure_estimate(trial: Trial, truth: float) -> None:
         trial.record("estimate_error", abs(estimate - truth))
 
 
-def _measure_shifted(trial: Trial, test: Split, predictor) -> None:
+def _measure_shifted(trial: Trial, test: Split, call) -> None:
     """Record `<shift>_accuracy <level>`, the mean over levels `<shift>_accuracy`, and the mean over shifts `shifted_accuracy`."""
     metric, means = trial.task.metric, []
-    call = _call(trial, predictor)
     for shift in SHIFTS:
         scores = []
         for level in LEVELS:
@@ -134,14 +165,21 @@ def _measure_shifted(trial: Trial, test: Split, predictor) -> None:
 # --- outputs ---------------------------------------------------------------------------------------------------------
 
 
-def _outputs(trial: Trial, predictor, splits: dict[str, Split]) -> dict[str, np.ndarray]:
-    """Outputs for each split, after the batch-norm statistics of the predictor's models are re-estimated."""
+def _outputs(trial: Trial, predictor, call, splits: dict[str, Split]) -> dict[str, np.ndarray]:
+    """Outputs for each split, after the batch-norm statistics of the predictor's models are re-estimated.
+
+    Args:
+        call: the predictor as a function, see `_call`.
+    """
     models = [predictor] if isinstance(predictor, keras.Model) else trial.models.values()
     for model in models:
         if prediction.takes_images(model, trial.input_shape) and trial.reestimates_statistics(model):
             trial.set_scoring_statistics(model)
-    call = _call(trial, predictor)
-    return {name: prediction.predict(call, split) for name, split in splits.items()}
+    outputs = {}
+    for name, split in splits.items():
+        known = prediction.known_outputs(trial.validated, predictor, split)
+        outputs[name] = prediction.predict(call, split) if known is None else known
+    return outputs
 
 
 def _call(trial: Trial, predictor):

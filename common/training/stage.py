@@ -86,8 +86,9 @@ class StageState:
     """Sums over the current epoch: examples, loss · examples, correct examples, gradient norms, updates."""
     epoch_seconds: float = 0.0
     history: list[dict] = field(default_factory=list)
-    best: dict | None = None
-    """Epoch, primary metric and NLL on val, and weights of the best validation epoch."""
+    contenders: list[dict] = field(default_factory=list)
+    """Epoch, primary metric and NLL on val, and weights of the best validation epoch. If epochs were scored on a part of val:
+    of the best ones on that part, and of the last epoch; scoring chooses among them."""
     stopped: bool = False
     finished: bool = False
     first_rate: float | None = None
@@ -95,13 +96,14 @@ class StageState:
     norms: list[float] = field(default_factory=list)
     """Gradient norm of each update, before clipping."""
 
-    def count(self, examples: int, loss: float, accuracy: float, norm: float, updated: bool) -> None:
-        """Add a batch to the counts and sums."""
+    def count(self, examples: int, update) -> None:
+        """Add the results of an update to the counts and sums; see `common.training.update.Update`."""
         self.batches += 1
-        if updated:
+        if update.applied:
             self.steps += 1
-            self.norms.append(norm)
-        terms = (examples, loss * examples, round(accuracy * examples), norm if updated else 0.0, updated)
+            self.norms.append(update.gradient_norm)
+        norm = update.gradient_norm if update.applied else 0.0
+        terms = (examples, update.loss * examples, round(update.accuracy * examples), norm, update.applied)
         self.sums = [a + b for a, b in zip(self.sums, terms, strict=True)]
 
     def end_epoch(self) -> None:

@@ -18,6 +18,7 @@ from common.training import adapters, arguments, checkpoint, prediction, probes,
 from common.training.adapters import per_example
 from common.training.augmentation import Augmentation
 from common.training.loop import Loop
+from common.training.prediction import Validated
 from common.training.stage import Stage, StageState, Step
 
 
@@ -64,7 +65,7 @@ class Trial:
 
     Attributes:
         seed: seed of all random streams that vary between trials.
-        epochs, batch_size: as in the setting, with the user's overrides.
+        epochs, batch_size, val_per_epoch: as in the setting, with the user's overrides.
         steps_per_epoch, steps: number of updates in an epoch, and in all epochs.
         input_shape: (height, width, channels); classes: number of outputs of a model.
         train, val: `Split`; others, full_size, official_size: see `Examples`.
@@ -76,6 +77,7 @@ class Trial:
         xla: whether updates are compiled by XLA.
         fits, models, train_splits: state, model and training examples of each stage, by its name.
         measures: recorded (name, value, unit); samples: augmented training images, uint8 [n, height, width, channels].
+        validated: the last outputs on all of a val split, which scoring need not compute again.
         clocks: seconds of compilation, input, training, evaluation and in total.
         timed_images: number of images that were trained on in the seconds of the clock `train`.
         resumes: number of times the trial was resumed after a kill.
@@ -90,13 +92,14 @@ class Trial:
         epochs: int,
         batch_size: int,
         task: Task = classification,
+        val_per_epoch: int | None = None,
         xla: bool = False,
     ):
         self.seed, self.streams, self.task, self.xla, self.host = streams.seed, streams, task, xla, host
         self.train, self.val, self.others = examples.train, examples.val, examples.others
         self.full_size, self.official_size = examples.full_size or len(self.train), examples.official_size
         self.input_shape, self.classes = self.train.batch(np.arange(1)).shape[1:], task.outputs(examples.classes)
-        self.epochs, self.batch_size = epochs, batch_size
+        self.epochs, self.batch_size, self.val_per_epoch = epochs, batch_size, val_per_epoch
         self.steps_per_epoch = -(-len(self.train) // batch_size)
         self.steps = self.steps_per_epoch * epochs
         self.strategy = host.strategy or tf.distribute.OneDeviceStrategy("/cpu:0")
@@ -110,6 +113,7 @@ class Trial:
         self.train_splits: dict[str, Split] = {}
         self.measures: list[tuple[str, float, str]] = []
         self.samples: np.ndarray | None = None
+        self.validated: Validated | None = None
         self.clocks = dict.fromkeys(("compile", "input", "train", "eval", "total"), 0.0)
         self.timed_images = 0
         self.resumes = 0

@@ -1,15 +1,14 @@
-"""One update of a model as a compiled function: losses, gradients summed over replicas, application to the weights."""
+"""Updates of a model as a compiled function: losses, gradients summed over replicas, application to the weights."""
 
 from collections.abc import Callable
 from typing import NamedTuple
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from common.errors import Misuse
 from common.text import did_you_mean
-from common.training import adapters, augmentation, seeding
+from common.training import adapters, feed, seeding
 from common.training.stage import Stage
 
 
@@ -40,18 +39,31 @@ def players(stage: Stage) -> list[Player]:
     return result
 
 
+class Update(NamedTuple):
+    """Results of one update.
+
+    Args:
+        loss, accuracy: means over the batch; gradient_norm: before clipping.
+        applied: whether gradients were applied (`LossScaleOptimizer` leaves out those that overflowed).
+        finite: whether the weights and the loss are finite.
+    """
+
+    loss: float
+    accuracy: float
+    gradient_norm: float
+    applied: bool
+    finite: bool
+
+
 def compiled(trial, stage: Stage, players: list[Player]) -> tf.types.experimental.PolymorphicFunction:
-    """Compile the update: (images, labels, uniforms, count, number, bounds, sample weights if any) -> see `results`.
+    """Compile updates, many in one call: the inputs of `Feed.inputs` -> (updates done, numbers, lengths), see `results`.
 
-    Each replica takes its part of the batch; the gradients of all replicas are summed, then clipped, then applied once.
+    A call ends early after an update with a loss or weights that are not finite, or whose gradients overflowed. In an update
+    each replica takes its part of the batch; the gradients of all replicas are summed, then clipped, then applied once. The
+    bits do not depend on the number of updates in a call.
 
-    Inputs: images uint8 [batch, height, width, channels], labels [batch, …] and uniforms [batch, augmentations, 8] of the whole
-    batch; bounds int32 [2, replicas] of the replicas' parts and count, the divisor of summed losses (see `adapters.split_batch`);
-    number of the update.
-
-    Outputs: loss, accuracy, gradient norm; updated, whether gradients were applied (`LossScaleOptimizer` leaves out those that
-    overflowed); finite, whether the weights are; lengths int32 [replicas, …], the numbers of each replica's examples, of its
-    losses for each player, and of its outputs.
+    Outputs: numbers float32 [updates, 5], the fields of `Update`; lengths int32 [updates, replicas, …], the numbers of each
+    replica's examples, of its losses for each player, and of its outputs.
     """
     noise = trial.streams.key("noise", stage.earlier, "step")
 
@@ -86,40 +98,53 @@ def compiled(trial, stage: Stage, players: list[Player]) -> tf.types.experimenta
             loss -= (len(players) - 1) * penalty  # the total of each player includes the penalty
         loss, correct = adapters.all_reduce_sums([loss, correct], trial.replicas)
         finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(v.value)) for v in stage.model.trainable_variables])
+        finite = tf.logical_and(finite, tf.math.is_finite(loss))
+        flags = tf.cast([tf.reduce_any(applied), finite], tf.float32)
+        numbers = tf.concat([tf.stack([loss, correct, tf.sqrt(tf.add_n(squares))]), flags], axis=0)
         classified = [] if outputs is None or stage.train.classes is None else [outputs]
-        lengths = tf.stack([tf.shape(one)[0] for one in (images, *losses, *classified)])
-        return loss, correct, tf.sqrt(tf.add_n(squares)), tf.reduce_any(applied), finite, lengths
+        return numbers, tf.stack([tf.shape(one)[0] for one in (images, *losses, *classified)])
 
     for player in players if trial.replicas > 1 else ():
         adapters.disable_gradient_sums(player.optimizer)
     # One signature: workers that traced at different updates would number their collectives differently.
     run = tf.function(update, jit_compile=True) if trial.xla else update
 
-    def call(*batch):
-        *firsts, lengths = map(trial.strategy.experimental_local_results, trial.strategy.run(run, args=batch))
-        return [*(results[0] for results in firsts), tf.stack(lengths)]
+    def many(images, labels, uniforms, positions, edges, counts, bounds, first, *weights):
+        total = tf.shape(counts)[0]
 
-    compiled_call = tf.function(call, input_signature=_signature(trial, stage))
+        def one(i, _, numbers, lengths):
+            batch = positions[edges[i] : edges[i + 1]]
+            taken = [tf.gather(array, batch) for array in (images, labels, uniforms, *weights)]
+            arguments = (*taken[:3], counts[i], first + i, bounds[i], *taken[3:])
+            values, sizes = map(trial.strategy.experimental_local_results, trial.strategy.run(run, args=arguments))
+            good = tf.reduce_all(values[0][3:] > 0)
+            return i + 1, good, numbers.write(i, values[0]), lengths.write(i, tf.stack(sizes))
+
+        start = (0, True, *(tf.TensorArray(dtype, size=total) for dtype in (tf.float32, tf.int32)))
+        done, _, numbers, lengths = tf.while_loop(lambda i, good, *_: good & (i < total), one, start, parallel_iterations=1)
+        return done, numbers.stack(), lengths.stack()
+
+    function = tf.function(many, input_signature=feed.signature(trial, stage))
     with seeding.separate_replicas(stage.model, trial.streams, trial.replicas):
-        compiled_call.get_concrete_function()
-    return compiled_call
+        function.get_concrete_function()
+    return function
 
 
-def results(update: Callable, arguments: tuple) -> list[np.generic]:
-    """Run a compiled update. Returns its loss, accuracy, gradient norm, updated and finite.
+def results(updates: Callable, inputs: tuple) -> list[Update]:
+    """Run a compiled call. Returns the results of the updates that were done.
 
     Raises:
         Misuse: a step returned another number of losses or outputs than examples.
     """
-    *values, lengths = (value.numpy() for value in update(*arguments))
-    for examples, *others in lengths.tolist():
+    done, numbers, lengths = (value.numpy() for value in updates(*inputs))
+    for examples, *others in lengths[:done].reshape(-1, lengths.shape[-1]).tolist():
         wrong = [length for length in others if length != examples]
         if wrong:
             raise Misuse(
                 "a step must return one loss, and one row of outputs, for each image: take the mean of several for one image, "
                 f"and leave reduce_mean over images out. Received: {wrong[0]} for {examples} images"
             )
-    return values
+    return [Update(*values[:3], bool(values[3]), bool(values[4])) for values in numbers[:done].tolist()]
 
 
 def _player_losses(losses, players) -> list[tf.Tensor]:
@@ -183,16 +208,3 @@ def _accuracy(stage, outputs, targets, count) -> tf.Tensor:
         return tf.constant(0.0)
     hits = tf.argmax(outputs, axis=-1) == tf.argmax(targets, axis=-1)
     return tf.reduce_sum(tf.cast(hits, tf.float32)) / count
-
-
-def _signature(trial, stage) -> list[tf.TensorSpec]:
-    labels = stage.train.labels
-    return [
-        tf.TensorSpec((None, *trial.input_shape), tf.uint8),
-        tf.TensorSpec((None, *labels.shape[1:]), labels.dtype),
-        tf.TensorSpec((None, len(stage.augment), augmentation.UNIFORMS), tf.float32),
-        tf.TensorSpec((), tf.float32),
-        tf.TensorSpec((), tf.int32),
-        tf.TensorSpec((2, trial.replicas), tf.int32),
-        *([tf.TensorSpec((None,), tf.float32)] if stage.sample_weight is not None else []),
-    ]

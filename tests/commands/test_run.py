@@ -138,6 +138,14 @@ def pets(tmp_path):
     return tmp_path / "pets"
 
 
+def test_gpus_that_tensorflow_cannot_use_are_reported(experiment, capsys, tmp_path, monkeypatch):
+    for unused in (False, True):
+        monkeypatch.setattr("common.running.session.has_unused_gpus", lambda unused=unused: unused)
+        status, out, _ = run(experiment, capsys, "--dry", "--results", tmp_path)
+        assert status == 0
+        assert ("make setup GPU=1" in out) == unused
+
+
 def test_an_image_folder_runs_in_the_small_setting_limited_to_its_images(experiment, capsys, tmp_path, pets):
     status, out, err = run(experiment, capsys, "--dataset", pets, "--dry", "--results", tmp_path / "out")
     assert (status, err) == (0, "")

@@ -38,11 +38,11 @@ def test_with_moving_averages_curves_and_best_weights_use_the_averages(make_tria
         done = fit(trial, model, optimizer=averaged, callbacks=[saved])
     finally:
         keras.config.set_dtype_policy("float32")
-    best = done.best["epoch"] - 1
+    best = done.contenders[0]["epoch"] - 1
     assert of_val(trial, model) == pytest.approx([done.history[best][f"val_{name}"] for name in ("accuracy", "nll")], rel=1e-5)
     assert arrays_equal(model.get_weights(), saved.best_weights)
-    model.set_weights(done.best["weights"])
-    assert of_val(trial, model)[0] == done.best["val_accuracy"]
+    model.set_weights(done.contenders[0]["weights"])
+    assert of_val(trial, model)[0] == done.contenders[0]["val_accuracy"]
 
 
 def test_the_last_validation_is_that_of_the_returned_weights_and_averages_do_not_change_updates(make_trial, tmp_path):
@@ -285,7 +285,7 @@ def test_outputs_that_are_not_finite_count_as_divergence_and_never_as_best_epoch
     model = Exploding(10)
     stop = callbacks.EarlyStopping("val_nll", patience=0)
     done = fit(trial, model, callbacks=[stop])
-    assert done.best is None
+    assert done.contenders == []
     assert all(np.isnan([row["val_accuracy"], row["val_nll"]]).all() for row in done.history)
     assert stop.best == np.inf
     row, outputs = score(trial, model, done, test=trial.val)
