@@ -82,16 +82,16 @@ def lines(path: pathlib.Path, names: Sequence[str], content: bytes | None = None
         return
     try:
         content = path.read_bytes() if content is None else content
-        text = content.decode("utf-8-sig")
-        separator = _separator(text)
-        all_values = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+        separator = _separator(content.partition(b"\n")[0].decode("utf-8-sig"))
+        text = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", newline="")
+        all_values = csv.reader(text, delimiter=separator)
         header = next(all_values, [])
         while header and not header[-1].strip():
             header.pop()
         _check_header(path, header, names)
         readers = [_reader(name) for name in header]
         foreign, blank = separator != "," or content.startswith(b"\xef\xbb\xbf"), dict.fromkeys(names, "") | DEFAULTS
-        count = 0
+        count, above = 0, ([None] * len(header),) * 2
         for values in all_values:
             number, edited = all_values.line_num, foreign
             if len(values) > len(header) and not any(value.strip() for value in values[len(header) :]):
@@ -102,17 +102,18 @@ def lines(path: pathlib.Path, names: Sequence[str], content: bytes | None = None
                 continue
             if len(values) != len(header):
                 raise Failure(f"{path} line {number}: {len(values)} fields instead of {len(header)}. {REMEDY}")
-            row = blank.copy()
-            for name, reader, value in zip(header, readers, values, strict=True):
-                try:
-                    row[name] = reader(value) if value else value
-                except ValueError as error:
-                    raise Failure(f"{path} line {number}, column {name}: {error}. {REMEDY}. Received: {value!r}") from None
-                edited |= row[name] != value
+            try:
+                cells = [
+                    cell if value == other else read_cell(value) if value else ""
+                    for read_cell, value, other, cell in zip(readers, values, *above, strict=True)
+                ]
+            except ValueError:
+                raise _invalid(f"{path} line {number}", header, values) from None
+            row = blank | dict(zip(header, cells, strict=True))
             for name in REMOVED:
                 row.pop(name, None)
-            count += 1
-            yield Line(number, row, edited)
+            count, above = count + 1, (values, cells)  # most cells are as in the line above
+            yield Line(number, row, edited or cells != values)
     except (OSError, csv.Error) as error:
         raise Failure(f"cannot read {path} ({error}): restore the earlier file") from error
     except UnicodeDecodeError as error:
@@ -146,10 +147,19 @@ def read_trials(path: pathlib.Path, content: bytes | None = None) -> Read:
     return Read([row for _, row in rows.values()], edited or len(rows) < len(all_rows), [number for number, _ in rows.values()])
 
 
-def _separator(text: str) -> str:
+def _separator(header: str) -> str:
     """The separator of the header's names."""
-    header = text.partition("\n")[0]
     return max(SEPARATORS, key=header.count)
+
+
+def _invalid(where: str, header: Sequence[str], values: Sequence[str]) -> Failure:
+    """The error about the first invalid cell of a line."""
+    for name, value in zip(header, values, strict=True):
+        try:
+            value and _reader(name)(value)
+        except ValueError as error:
+            return Failure(f"{where}, column {name}: {error}. {REMEDY}. Received: {value!r}")
+    raise ValueError(f"{where}: no cell is invalid")
 
 
 def _check_header(path: pathlib.Path, header: list[str], names: Sequence[str]) -> None:

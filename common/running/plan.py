@@ -238,8 +238,11 @@ class Plan:
         Differences between arms are paired by seed, so all arms of such a seed are trained again, also those that are not in the
         plan. Failed and unavailable trials do not count as unfinished.
         """
-        all_rows, planned = self.live.all(), self.rows()
-        rows = planned if self.searching else [row for row in all_rows if row["status"] in schema.FINAL]
+        all_rows = self.live.all()
+        rows = self.rows() if self.searching else [row for row in all_rows if row["status"] in schema.FINAL]
+        others = [row for row in rows if row["kind"] != self.planner.kind]
+        if not others:
+            return []
         known = {row["fingerprint"] for row in all_rows}
         kinds: dict[int, set[str]] = {trial.seed: set() for trial in self.trials}
         for trial in self.trials:
@@ -247,7 +250,7 @@ class Plan:
                 kinds[trial.seed].add(trial.kind)
         for row in rows:
             kinds.get(int(row["seed"]), set()).add(row["kind"])
-        return [row for row in rows if row["kind"] != self.planner.kind and len(kinds.get(int(row["seed"]), ())) > 1]
+        return [row for row in others if len(kinds.get(int(row["seed"]), ())) > 1]
 
     def stale(self) -> list[dict]:
         """Rows of earlier code, settings or data, or of arms that no longer exist, also of trials that are not in the plan."""
