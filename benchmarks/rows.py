@@ -1,19 +1,17 @@
 """Measures the time of writing, looking up and folding a row beside many others, and of planning as many trials.
 
-make bench-rows COUNTS=1000,10000,100000
+make bench-rows
 """
 
 import argparse
 import pathlib
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 
 import numpy as np
 
-from common.commands.parsing import words
 from common.files import PROJECT, changed_archive, write_atomic
 from common.machine import device
 from common.rows import merging, store
@@ -32,7 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--counts", default="1000,10000,100000", help="numbers of rows that are there already")
     parser.add_argument("--folder", help="folder that is kept, by default a temporary one")
-    given = parser.parse_args(words(sys.argv[1:]))
+    given = parser.parse_args()
     print(f"{device()}; {IMAGES:,} predictions, {IMAGES}×{CLASSES} logits and {EPOCHS} epochs a row")
     print("    rows  append ms  largest ms  look-up ms   fold s  s between two   plan s")
     with tempfile.TemporaryDirectory() as temporary:
