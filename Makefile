@@ -23,7 +23,7 @@ REFUSED := $(if $(GIVEN),$(shell $(WITH) -m common.commands.options $(ALL_GIVEN)
 $(if $(REFUSED),$(error $(REFUSED)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup all list verdicts report reproduce check plots test golden chaos bench overhead bench-report lint format lock
+.PHONY: help setup all list verdicts report reproduce check plots test golden chaos bench overhead bench-report bench-rows lint format lock
 
 help: ## Print this list
 	@echo "make TARGET [NAME=value …]"
@@ -88,6 +88,9 @@ overhead: setup ## Measure how the time of a run is spent
 
 bench-report: setup ## Measure time and size of a report of 40 experiments
 	@PYTHONPATH=. $(PY) benchmarks/report.py
+
+bench-rows: setup ## Measure the time of writing a row beside 1,000 to 100,000 others
+	@PYTHONPATH=. $(PY) benchmarks/rows.py
 
 lint: setup ## Run ruff check and ruff format --check
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .

@@ -4,8 +4,10 @@ import contextlib
 import fcntl
 import hashlib
 import io
+import itertools
 import os
 import pathlib
+import zipfile
 from collections.abc import Callable, Iterator
 from typing import IO, BinaryIO
 
@@ -64,6 +66,16 @@ def write_atomic(path: pathlib.Path, content: bytes | Callable[[BinaryIO], None]
         raise Failure(f"cannot write {path} ({error.strerror}): correct this and run again; finished trials are kept") from error
 
 
+def sync_folder(folder: pathlib.Path) -> None:
+    """Write a folder's entries to the disk, so that files made, renamed or deleted in it stay so after a power failure."""
+    with contextlib.suppress(OSError):  # some file systems cannot, and write them in order anyway
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
 @contextlib.contextmanager
 def locked(folder: pathlib.Path) -> Iterator[None]:
     """Context manager that locks a folder for other processes, for a read-modify-write of its files.
@@ -114,6 +126,70 @@ def archive_bytes(arrays: dict[str, np.ndarray]) -> bytes:
     return buffer.getvalue()
 
 
+def changed_archive(path: pathlib.Path, changes: dict[str, np.ndarray | None]) -> Callable[[BinaryIO], None] | None:
+    """A function that writes an archive with some arrays replaced, added or (None) removed; None if nothing changes.
+
+    It writes the bytes of `archive_bytes`, but copies the other arrays as they are compressed.
+
+    Raises:
+        Failure: the archive is damaged.
+    """
+    members = {}
+    if path.exists():
+        with _archive(path) as old:
+            places = [*sorted(member.header_offset for member in old.infolist()), old.start_dir]
+            ends = dict(itertools.pairwise(places))
+            members = {_key(member): member for member in old.infolist()}
+    if not any(array is not None or key in members for key, array in changes.items()):
+        return None
+
+    def write(file: BinaryIO) -> None:
+        with contextlib.ExitStack() as stack:
+            source = stack.enter_context(path.open("rb")) if members else None
+            new = stack.enter_context(zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED))
+            for key in sorted({*members, *changes}):
+                if key not in changes:
+                    member = members[key]
+                    source.seek(member.header_offset)
+                    file.seek(new.start_dir)
+                    file.write(source.read(ends[member.header_offset] - member.header_offset))
+                    member.header_offset, new.start_dir = new.start_dir, file.tell()
+                    new.filelist.append(member)
+                elif changes[key] is not None:
+                    with new.open(f"{key}.npy", "w", force_zip64=True) as entry:
+                        np.lib.format.write_array(entry, changes[key])
+
+    return write
+
+
+def array_names(path: pathlib.Path) -> set[str]:
+    """The names of the arrays in a `.npz` file; empty if there is no file. Raises `Failure` for a damaged one."""
+    if not path.exists():
+        return set()
+    with _archive(path) as archive:
+        return set(map(_key, archive.infolist()))
+
+
+def _key(member: zipfile.ZipInfo) -> str:
+    """The name of an array in an archive."""
+    return member.filename.removesuffix(".npy")
+
+
+@contextlib.contextmanager
+def _archive(path: pathlib.Path) -> Iterator[zipfile.ZipFile]:
+    """Context manager that opens a `.npz` file for reading. Raises `Failure` for a damaged one."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            yield archive
+    except Exception as error:  # zipfile raises a dozen types for damaged files
+        raise damaged(path, error) from error
+
+
+def damaged(path: pathlib.Path, error: Exception) -> Failure:
+    """The error about a file that cannot be read."""
+    return Failure(f"cannot read {path} ({type(error).__name__}: {error}). Move the file away and run again")
+
+
 def read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
     """All arrays of a `.npz` file by name; empty if there is no file. Raises `Failure` for a damaged one."""
     if not path.exists():
@@ -122,4 +198,4 @@ def read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
         with np.load(path) as archive:
             return dict(archive)
     except Exception as error:  # zipfile, zlib and NumPy raise a dozen types for damaged files
-        raise Failure(f"cannot read {path} ({type(error).__name__}: {error}). Move the file away and run again") from error
+        raise damaged(path, error) from error

@@ -21,14 +21,15 @@ def show(files: schema.Files, metric: str) -> None:
     reference = _means(store.read_rows(published), metric) if published.rows != files.rows.resolve() else {}
     protocols = {row["protocol"] for row in store.read_rows(published)} - {str(PROTOCOL)}
     earlier = f", protocol {' and '.join(sorted(protocols))}" if protocols else ""
-    means = _means(store.read_rows(files), metric)
+    rows = store.read_rows(files)
+    means = _means(rows, metric)
     width = max((len(entry) for entry in means), default=0)
     for entry, (mean, count) in means.items():
         line = f"{entry:<{width}}  test {metric} {mean:.4f} (mean of {count})"
         if entry in reference:
             line += f"; published {reference[entry][0]:.4f} (mean of {reference[entry][1]}{earlier})"
         print(line)
-    for line in untrained(store.read_rows(files), metric):
+    for line in untrained(rows, metric):
         print(line)
     from common.figures import draw, search  # imports pandas and Matplotlib, which are slow
 

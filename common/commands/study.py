@@ -138,13 +138,15 @@ class Study:
             path = plan.files.local("models", trial.entry, trial.seed, ".keras")
             return trial.fingerprint in networks and not path.exists()
 
-        without = [trial for trial in plan.trials if trial not in missing and lacks_model(trial)]
+        chosen = {trial.fingerprint for trial in missing}
+        without = [trial for trial in plan.trials if trial.fingerprint not in chosen and lacks_model(trial)]
         other_kind = [trial for trial in without if networks[trial.fingerprint] != trial.kind]
         if other_kind:
             print(
                 f"{len(other_kind)} models are not saved: their trials ran on another kind of processor than {self.planner.kind}"
             )
-        return [trial for trial in plan.trials if trial in missing or (trial in without and trial not in other_kind)]
+        chosen |= {trial.fingerprint for trial in without} - {trial.fingerprint for trial in other_kind}
+        return [trial for trial in plan.trials if trial.fingerprint in chosen]
 
     def _describe(self, plan: Plan) -> None:
         """Write the declaration and the test labels, so that the rows can be read without experiment and dataset."""

@@ -12,7 +12,7 @@ from common.errors import Failure
 from common.figures import draw, fonts, search
 from common.files import PROJECT, write_atomic
 from common.machine import cores
-from common.rows import schema
+from common.rows import schema, store
 
 PHOTOGRAPHS = {kind.name for kind in draw.KINDS if kind.photographs}
 """Names of the kinds of figures that show photographs."""
@@ -27,7 +27,8 @@ def redraw(experiments: list[schema.Files]) -> list[str]:
     changed = []
     drawing = [fonts.files().encode(), *(hashlib.sha256(path.read_bytes()).digest() for path in DRAWING)]
     for files in experiments:
-        parts = (files.rows, files.epochs, files.measures, files.predictions, files.samples, files.declaration, files.points)
+        store.up_to_date(files)
+        parts = (*files.folded, files.journal, files.declaration, files.points)
         content = b"".join([*(hashlib.sha256(path.read_bytes()).digest() for path in parts if path.exists()), *drawing])
         digest = hashlib.sha256(content).hexdigest()
         if not _is_drawn(files, digest):

@@ -10,8 +10,7 @@ from matplotlib.figure import Figure
 
 from common.figures import curves, predictions, samples, scores, sensitivity, verdicts
 from common.figures.style import save
-from common.files import read_arrays
-from common.rows import schema
+from common.rows import schema, store
 from common.rows.table import Table
 from common.verdicts.judge import Verdict, judge
 
@@ -92,7 +91,7 @@ class Material:
 
     @functools.cached_property
     def samples(self) -> dict:
-        return read_arrays(self.table.files.samples)
+        return store.read_samples(self.table.files)
 
 
 def _accuracy(m: Material) -> Figure:

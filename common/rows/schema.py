@@ -123,6 +123,8 @@ EPOCH_NAMES = (
     *("val_f1", "val_error", "learning_rate", "gradient_norm", "steps", "seconds"),
 )
 MEASURE_NAMES = (*KEY, "name", "value", "unit")
+TABLES = {"epochs": EPOCH_NAMES, "measures": MEASURE_NAMES, "rows": NAMES}
+"""Table of an experiment, an attribute of `Files` -> its columns; in the order in which they are written."""
 
 
 def entry_name(arm: str, rate: str = OWN, point: str = "") -> str:
@@ -135,6 +137,11 @@ def entry_name(arm: str, rate: str = OWN, point: str = "") -> str:
 def entry_of(row: dict) -> str:
     """`entry_name` of a row; rows of earlier versions have no columns `rate` and `point`."""
     return entry_name(row["arm"], row.get("rate") or OWN, row.get("point") or "")
+
+
+def identity(row: dict) -> tuple[str, str, str, int]:
+    """Arm, rate, point and seed of a row, which identify it within its file."""
+    return row["arm"], row.get("rate") or OWN, row.get("point") or "", int(row["seed"])
 
 
 def labels_key(checksum: str, classes: Sequence[int] | None = None) -> str:
@@ -159,6 +166,24 @@ class Files(NamedTuple):
     predictions = _beside("_predictions.npz")
     samples = _beside("_samples.npz")
     declaration = _beside(".json")
+    journal = _beside(".journal")
+
+    def table(self, part: str) -> pathlib.Path:
+        """Path of a table, a key of `TABLES`."""
+        return getattr(self, part)
+
+    @property
+    def folded(self) -> tuple[pathlib.Path, ...]:
+        """Paths of the files that the journal is merged into."""
+        return *map(self.table, TABLES), self.predictions, self.samples
+
+    def stamp(self) -> tuple[int, int, int] | None:
+        """What changes whenever the rows are replaced; None without rows."""
+        try:
+            stat = self.rows.stat()
+        except FileNotFoundError:
+            return None
+        return stat.st_ino, stat.st_mtime_ns, stat.st_size
 
     @property
     def trials(self) -> "Files":

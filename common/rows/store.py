@@ -1,121 +1,180 @@
 """Writes, reads, merges and moves rows.
 
 An experiment in a setting folder has the files `<name>.csv` (a row per trial), `<name>_epochs.csv`, `<name>_measures.csv`,
-`<name>_predictions.npz`, `<name>_samples.npz` and `<name>.json` (its declaration). Files are replaced atomically, under a lock,
-and the rows last. So a trial with a row is complete, and a reader sees either the old file or the new one.
+`<name>_predictions.npz`, `<name>_samples.npz` and `<name>.json` (its declaration). The outcome of a trial is appended to
+`<name>.journal`. That is folded into these files from time to time during a run, at its end, and when they are next read: they
+are replaced atomically, under a lock, the rows last, and then the journal is deleted. So a trial with a row is complete, a reader
+sees either the old file or the new one, and folding that was killed starts again, with the same result.
 """
 
 import contextlib
-import csv
-import dataclasses
 import io
 import json
 import pathlib
+import time
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 import numpy as np
 
 from common.claims import DEFINING
 from common.errors import Failure
-from common.files import archive_bytes, array_bytes, locked, read_arrays, write_atomic
-from common.rows import reading
-from common.rows.schema import EPOCH_NAMES, MEASURE_NAMES, NAMES, OWN, STATUSES, Files, entry_of
-from common.text import did_you_mean
+from common.files import array_bytes, array_names, changed_archive, damaged, locked, read_arrays, sync_folder, write_atomic
+from common.rows import journal, merging, reading
+from common.rows.merging import Logged
+from common.rows.outcome import Outcome, from_bytes, to_bytes
+from common.rows.schema import NAMES, TABLES, Files, entry_of, identity
 
-OUTCOME = "outcome.npz"
-ARRAYS = ("predicted", "logits", "samples")
+LAG_SECONDS, LAG_SECONDS_PER_MB = 2.0, 1.0
+"""How long the files may lag behind the journal during a run: a constant, and per MB (10⁶ bytes) of files. Folding takes about a
+twentieth of that."""
 SCORES = ("test_accuracy", "test_f1", "test_error")
 """Primary metrics of the tasks."""
-PLANNED = ("fingerprint", "arguments", "setting", "epochs")
-"""Columns that must not be empty, as they identify a trial."""
 DECLARED = {
     **{"question": str, "arms": dict, "claims": list, "protocol": int, "seeds": int},
     **{"setting_name": str, "demonstration": bool, "setting": dict},
 }
 """Field of a declaration -> its type, for all versions."""
+Content = TypeVar("Content")
 
 
-@dataclass
-class Outcome:
-    """The results of one trial."""
-
-    row: dict
-    epochs: list[dict] = field(default_factory=list)
-    measures: list[dict] = field(default_factory=list)
-    predicted: np.ndarray | None = None
-    """Predictions for the test images: classes, int [n]; or, depending on the task, 0 and 1 [n, labels] or numbers [n]."""
-    logits: np.ndarray | None = None
-    """Logits of the test images, float32 [n, classes]."""
-    samples: np.ndarray | None = None
-    """A few augmented training images, uint8 [n, height, width, channels]."""
+# --- outcomes --------------------------------------------------------------------------------------------------------
 
 
-# --- outcomes on disk ------------------------------------------------------------------------------------------------
+def store(files: Files, outcome: Outcome, order: list[str]) -> None:
+    """Append a trial's outcome to the journal of its experiment, to be merged into the files in place of an earlier one.
+
+    Args:
+        order: the arms. Rows are sorted by seed and by arm in this order, so that files do not depend on the order of writing.
+    """
+    entry = json.dumps(order).encode() + b"\n" + to_bytes(merging.as_text(outcome))
+    with locked(files.folder):
+        logits = _logits(files, outcome.row)
+        if outcome.logits is not None:
+            write_atomic(logits, array_bytes(outcome.logits))
+        else:
+            logits.unlink(missing_ok=True)
+        journal.append(files.journal, entry)
 
 
-def save_outcome(folder: pathlib.Path, outcome: Outcome) -> None:
-    """Write an outcome to its trial's folder, atomically."""
-    fields = dataclasses.asdict(outcome)
-    arrays = {name: fields.pop(name) for name in ARRAYS}
-    named = {name: array for name, array in arrays.items() if array is not None}
-    named["fields"] = np.frombuffer(json.dumps(fields).encode(), np.uint8)
-    write_atomic(folder / OUTCOME, lambda file: np.savez(file, **named))
+def _logits(files: Files, row: dict) -> pathlib.Path:
+    return files.local("logits", entry_of(row), row["seed"], ".npy")
 
 
-def load_outcome(folder: pathlib.Path) -> Outcome | None:
-    """The outcome in a trial's folder; None if there is none or it is damaged."""
-    try:
-        named = read_arrays(folder / OUTCOME)
-        if not named:
-            return None
-        return Outcome(**json.loads(named.pop("fields").tobytes()), **named)
-    except (Failure, ValueError, KeyError, TypeError):
-        return None
+def outcomes_in(path: pathlib.Path, entries: Iterable[bytes]) -> list[Logged]:
+    """The outcomes in entries of a journal. Raises `Failure` if another version of the project has written them."""
+    outcomes = []
+    for entry in entries:
+        order, _, content = entry.partition(b"\n")
+        try:
+            outcomes.append(Logged(from_bytes(content), json.loads(order)))
+        except (ValueError, KeyError, TypeError) as error:
+            raise damaged(path, error) from error
+    return outcomes
 
 
-# --- tables --------------------------------------------------------------------------------------------------------
+def fold(files: Files) -> None:
+    """Merge the journal into the files, if there is one. Raises `Failure` if they are damaged or cannot be written."""
+    if files.journal.exists():
+        with locked(files.folder):
+            _fold(files)
 
 
-def _csv(rows: list[dict], names: tuple[str, ...]) -> bytes:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().encode()
+def _fold(files: Files) -> None:
+    """Merge the journal into the files, under the folder's lock. Repeated after a kill, it gives the same files."""
+    logged = outcomes_in(files.journal, journal.read(files.journal).entries)
+    if logged:
+        tables = {part: merging.merged_table(_rows_in(files, part), part, logged) for part in TABLES}
+        _change(files.predictions, merging.predictions(logged))
+        _change(files.samples, merging.samples(logged))
+        for part, content in tables.items():
+            if content is not None:
+                write_atomic(files.table(part), content)
+        sync_folder(files.folder)
+    files.journal.unlink(missing_ok=True)
+
+
+def lags(files: Files) -> bool:
+    """Whether the files lag so far behind the journal that a run should fold it."""
+    if not files.journal.exists():
+        return False
+    stats = [path.stat() for path in files.folded if path.exists()]
+    megabytes = sum(stat.st_size for stat in stats) / 1e6
+    last = max((stat.st_mtime for stat in stats), default=0.0)
+    return time.time() - last > LAG_SECONDS + LAG_SECONDS_PER_MB * megabytes
+
+
+def up_to_date(files: Files) -> None:
+    """Fold the journal, unless the files cannot be written, such as in a read-only folder."""
+    with contextlib.suppress(Failure):
+        fold(files)
+
+
+def _rows_in(files: Files, part: str) -> Iterable[dict[str, str]]:
+    """The rows that the file of a table (a key of `TABLES`) has."""
+    if part == "rows":
+        return reading.read_trials(files.rows).rows
+    return (line.row for line in reading.lines(files.table(part), TABLES[part]) if line.row is not None)
+
+
+def _change(path: pathlib.Path, changes: dict[str, np.ndarray | None]) -> None:
+    """Replace, add or (None) remove arrays of an archive."""
+    write = changed_archive(path, changes)
+    if write is not None:
+        write_atomic(path, write)
+
+
+def supersede(files: Files, stale: list[dict]) -> pathlib.Path:
+    """Move the given rows, with their epochs and measures, to a new file in `superseded/`. Returns its path.
+
+    Their predictions and samples are deleted.
+    """
+    with locked(files.folder):
+        _fold(files)
+        folder = files.folder / "superseded"
+        number = 1
+        while (folder / f"{files.experiment}.{number}.csv").exists():
+            number += 1
+        target, trials = Files(folder, f"{files.experiment}.{number}"), set(map(identity, stale))
+        for part in TABLES:
+            kept, moved = [], []
+            for row in _rows_in(files, part):
+                (moved if identity(row) in trials else kept).append(merging.to_line(row.values()))
+            if moved:
+                write_atomic(target.table(part), merging.table_bytes(part, moved))
+                write_atomic(files.table(part), merging.table_bytes(part, kept))
+        without_arrays = [Logged(Outcome(row), []) for row in stale]
+        _change(files.predictions, merging.predictions(without_arrays))
+        _change(files.samples, merging.samples(without_arrays))
+        for row in stale:
+            _logits(files, row).unlink(missing_ok=True)
+    return target.rows
+
+
+def write_labels(files: Files, key: str, labels: np.ndarray) -> None:
+    """Write the test labels to the file of predictions, so that rows can be judged without the dataset.
+
+    Args:
+        key: see `common.rows.schema.labels_key`.
+    """
+    with locked(files.folder):
+        if key not in array_names(files.predictions):
+            whole = np.issubdtype(labels.dtype, np.integer)
+            _change(files.predictions, {key: labels.astype(np.min_scalar_type(int(labels.max()))) if whole else labels})
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
 
 
 def read_rows(files: Files) -> list[dict[str, str]]:
     """The rows of an experiment in a setting folder as text, in the order of the file. Raises `Failure`."""
-    return _read_rows(files).rows
-
-
-def _read_rows(files: Files) -> reading.Read:
-    """The rows without duplicates. Raises `Failure`, also for two different rows of one trial."""
-    all_rows, edited, lines = reading.read(files.rows, NAMES)
-    rows: dict[tuple, tuple[int, dict]] = {}
-    for number, row in zip(lines, all_rows, strict=True):
-        if row["status"] not in STATUSES:
-            known = ", ".join(STATUSES)
-            where = f"{files.rows} line {number}, column status"
-            hint = did_you_mean(row["status"], STATUSES)
-            raise Failure(f"{where}: must be one of {known}. {reading.REMEDY}. Received: {row['status']!r}{hint}")
-        if not row["seed"]:
-            raise Failure(f"{files.rows} line {number}, column seed: must be a whole number. {reading.REMEDY}. Received: ''")
-        blank = next((name for name in PLANNED if row["protocol"] and not row[name]), None)
-        if blank:
-            raise Failure(f"{files.rows} line {number}, column {blank}: must not be empty. {reading.REMEDY}. Received: ''")
-        first, same = rows.setdefault(_identity(row), (number, row))
-        if same != row:
-            raise Failure(f"{files.rows} lines {first} and {number}: a trial must have one row: remove one of the two")
-    return reading.Read(
-        [row for _, row in rows.values()], edited or len(rows) < len(all_rows), [number for number, _ in rows.values()]
-    )
+    return _read(files, "rows")[0].rows
 
 
 def check_scores(files: Files) -> None:
     """Raises `Failure` for a row with the status done and without a score."""
-    _check_scores(files, _read_rows(files))
+    _check_scores(files, _read(files, "rows")[0])
 
 
 def _check_scores(files: Files, read: reading.Read) -> None:
@@ -126,88 +185,97 @@ def _check_scores(files: Files, read: reading.Read) -> None:
             raise Failure(f"{where}: a finished trial must have a score. {reading.REMEDY}. Received: {row[column]!r}")
 
 
-def _identity(row: dict) -> tuple:
-    """Arm, rate, point and seed of a row, which identify it within its file."""
-    return row["arm"], row.get("rate") or OWN, row.get("point") or "", int(row["seed"])
+def read_predictions(files: Files) -> dict[str, np.ndarray]:
+    """The predictions of the trials by `entry/seed`, and test labels by `schema.labels_key`. Raises `Failure`."""
+    return _read_arrays(files, files.predictions, merging.predictions)
 
 
-def store(files: Files, outcome: Outcome, order: list[str]) -> None:
-    """Merge a trial's outcome into the files of its experiment, in place of an earlier one.
+def read_samples(files: Files) -> dict[str, np.ndarray]:
+    """Augmented training images by entry. Raises `Failure`."""
+    return _read_arrays(files, files.samples, merging.samples)
+
+
+def _read_arrays(files: Files, path: pathlib.Path, changes: Callable[[Sequence[Logged]], dict]) -> dict[str, np.ndarray]:
+    arrays = _merged(files, lambda logged: read_arrays(path) | changes(logged))
+    return {key: array for key, array in arrays.items() if array is not None}
+
+
+def read(folder: str | pathlib.Path):
+    """All rows below a folder as a pandas frame, with the setting folder of each in the column `folder`."""
+    import pandas as pd
+
+    frames = []
+    for path in sorted(pathlib.Path(folder).rglob("exp_*.json")):
+        files = Files(path.parent, path.stem)
+        frame = read_frame(files)
+        if len(frame):
+            frames.append(frame.assign(folder=path.parent.relative_to(pathlib.Path(folder).parent).as_posix()))
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=[*NAMES, "folder"])
+
+
+def read_frame(files: Files):
+    """The rows of an experiment as a pandas frame. Raises `Failure`, also for a finished trial without a score."""
+    rows, content = _read(files, "rows")
+    _check_scores(files, rows)
+    return _frame(files, "rows", rows, content)
+
+
+def read_measures(files: Files):
+    """The measures of an experiment as a pandas frame."""
+    return _frame(files, "measures", *_read(files, "measures"))
+
+
+def read_epochs(files: Files):
+    """The rows of an experiment's epochs as a pandas frame."""
+    return _frame(files, "epochs", *_read(files, "epochs"))
+
+
+def _frame(files: Files, part: str, read: reading.Read, content: bytes | None):
+    """A table that `_read` has read as a pandas frame, with pandas' types."""
+    import pandas as pd
+
+    if not read.rows:
+        return pd.DataFrame(columns=TABLES[part])
+    if read.edited:
+        content = merging.table_bytes(part, (merging.to_line(row.values()) for row in read.rows))
+    frame = pd.read_csv(files.table(part) if content is None else io.BytesIO(content), dtype={"point": str})
+    for name, value in reading.DEFAULTS.items():
+        frame[name] = frame[name].fillna(value) if name in frame else value
+    return frame
+
+
+def _read(files: Files, part: str) -> tuple[reading.Read, bytes | None]:
+    """The rows of a table, and its content, or None if that is in the file."""
+
+    def read(logged: Sequence[Logged]) -> tuple[reading.Read, bytes | None]:
+        content = merging.merged_table(_rows_in(files, part), part, logged) if logged else None
+        if part == "rows":
+            return reading.read_trials(files.rows, content), content
+        return reading.read(files.table(part), TABLES[part], content), content
+
+    return _merged(files, read)
+
+
+def _merged(files: Files, read: Callable[[Sequence[Logged]], Content]) -> Content:
+    """The content of files, with the outcomes of the journal if it cannot be folded.
 
     Args:
-        order: the arms. Rows are sorted by seed and by arm in this order, so that files do not depend on the order of writing.
+        read: f(outcomes to merge) -> the content.
     """
-
-    def position(row):
-        arm = row["arm"]
-        return int(row["seed"]), row["rate"] != OWN, order.index(arm) if arm in order else len(order), arm, row["point"]
-
-    with locked(files.folder):
-        for path, names, new in (
-            (files.epochs, EPOCH_NAMES, outcome.epochs),
-            (files.measures, MEASURE_NAMES, outcome.measures),
-            (files.rows, NAMES, [outcome.row]),
-        ):
-            if names is NAMES:  # before the rows, which come last
-                _store_arrays(files, outcome)
-            old = read_rows(files) if names is NAMES else reading.read(path, names).rows
-            others = [row for row in old if _identity(row) != _identity(outcome.row)]
-            if new or len(others) != len(old):
-                write_atomic(path, _csv(sorted([*others, *(reading.DEFAULTS | row for row in new)], key=position), names))
+    up_to_date(files)
+    while True:
+        before = files.stamp()
+        content = read(outcomes_in(files.journal, journal.read(files.journal).entries))
+        if files.stamp() == before:  # else another process has folded the journal, perhaps between reading it and the files
+            return content
 
 
-def _store_arrays(files: Files, outcome: Outcome) -> None:
-    """Write the arrays of an outcome, and delete those of an earlier one that it does not have."""
-    entry, seed = entry_of(outcome.row), outcome.row["seed"]
-    logits = files.local("logits", entry, seed, ".npy")
-    if outcome.logits is not None:
-        write_atomic(logits, array_bytes(outcome.logits))
-    else:
-        logits.unlink(missing_ok=True)
-    _replace_array(files.predictions, f"{entry}/{seed}", outcome.predicted)
-    if int(seed) == 0:
-        _replace_array(files.samples, entry, outcome.samples)
-
-
-def _replace_array(path: pathlib.Path, key: str, array: np.ndarray | None) -> None:
-    """Write an array into an archive; for None remove its key."""
-    arrays = read_arrays(path)
-    if array is not None:
-        write_atomic(path, archive_bytes({**arrays, key: array}))
-    elif arrays.pop(key, None) is not None:
-        write_atomic(path, archive_bytes(arrays))
-
-
-def supersede(files: Files, stale: list[dict]) -> pathlib.Path:
-    """Move the given rows, with their epochs and measures, to a new file in `superseded/`. Returns its path.
-
-    Their predictions and samples are deleted.
-    """
-    with locked(files.folder):
-        folder = files.folder / "superseded"
-        number = 1
-        while (folder / f"{files.experiment}.{number}.csv").exists():
-            number += 1
-        target = Files(folder, f"{files.experiment}.{number}")
-        identities = {_identity(row) for row in stale}
-        for path, new_path, names in (
-            (files.epochs, target.epochs, EPOCH_NAMES),
-            (files.measures, target.measures, MEASURE_NAMES),
-            (files.rows, target.rows, NAMES),
-        ):
-            rows = reading.read(path, names).rows
-            moved = [row for row in rows if _identity(row) in identities]
-            if moved:
-                write_atomic(new_path, _csv(moved, names))
-                write_atomic(path, _csv([row for row in rows if row not in moved], names))
-        for row in stale:
-            _store_arrays(files, Outcome(row=row))
-    return target.rows
+# --- declarations ----------------------------------------------------------------------------------------------------
 
 
 def write_declaration(files: Files, declaration: dict) -> None:
     """Write a script's declaration. If rows exist, `changed_claims` lists the ids of claims that have changed since."""
-    if files.declaration.exists() and files.rows.exists():
+    if files.declaration.exists() and (files.rows.exists() or files.journal.exists()):
         earlier = _parsed(files.declaration)
         if earlier and "setting_name" not in earlier:
             read_declaration(files)  # raises the error about an earlier version
@@ -272,7 +340,7 @@ def setting_name(files: Files) -> str:
         return ""
 
 
-# --- frames --------------------------------------------------------------------------------------------------------
+# --- folders ---------------------------------------------------------------------------------------------------------
 
 
 def setting_folders(results: pathlib.Path) -> list[pathlib.Path]:
@@ -306,57 +374,3 @@ def copies(results: pathlib.Path) -> dict[Files, Files]:
         else:
             originals.append(files)
     return copy_of
-
-
-def read(folder: str | pathlib.Path):
-    """All rows below a folder as a pandas frame, with the setting folder of each in the column `folder`."""
-    import pandas as pd
-
-    frames = []
-    for path in sorted(pathlib.Path(folder).rglob("exp_*.json")):
-        files = Files(path.parent, path.stem)
-        frame = read_frame(files)
-        if len(frame):
-            frames.append(frame.assign(folder=path.parent.relative_to(pathlib.Path(folder).parent).as_posix()))
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=[*NAMES, "folder"])
-
-
-def write_labels(files: Files, key: str, labels: np.ndarray) -> None:
-    """Write the test labels to the file of predictions, so that rows can be judged without the dataset.
-
-    Args:
-        key: see `common.rows.schema.labels_key`.
-    """
-    with locked(files.folder):
-        if key not in read_arrays(files.predictions):
-            whole = np.issubdtype(labels.dtype, np.integer)
-            _replace_array(files.predictions, key, labels.astype(np.min_scalar_type(int(labels.max()))) if whole else labels)
-
-
-def read_frame(files: Files):
-    """The rows of an experiment as a pandas frame. Raises `Failure`, also for a finished trial without a score."""
-    content = _read_rows(files)
-    _check_scores(files, content)
-    return _frame(files.rows, NAMES, content)
-
-
-def read_measures(files: Files):
-    """The measures of an experiment as a pandas frame."""
-    return _frame(files.measures, MEASURE_NAMES, reading.read(files.measures, MEASURE_NAMES))
-
-
-def read_epochs(files: Files):
-    """The rows of an experiment's epochs as a pandas frame."""
-    return _frame(files.epochs, EPOCH_NAMES, reading.read(files.epochs, EPOCH_NAMES))
-
-
-def _frame(path: pathlib.Path, names: tuple[str, ...], read: reading.Read):
-    """A file that was read and checked as a pandas frame, with pandas' types."""
-    import pandas as pd
-
-    if not read.rows:
-        return pd.DataFrame(columns=names)
-    frame = pd.read_csv(io.BytesIO(_csv(read.rows, names)) if read.edited else path, dtype={"point": str})
-    for name, value in reading.DEFAULTS.items():
-        frame[name] = frame[name].fillna(value) if name in frame else value
-    return frame

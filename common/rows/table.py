@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 
 from common import metrics
-from common.files import read_arrays
 from common.rows import schema, store
 from common.rows.metric import DERIVED, Metric, Primary, of_column, of_measure
 
@@ -66,7 +65,7 @@ class Table:
             rows,
             store.read_epochs(files),
             store.read_measures(files),
-            read_arrays(files.predictions),
+            store.read_predictions(files),
             store.read_declaration(files),
             unfinished,
         )

@@ -23,6 +23,7 @@ CODE = ("common", "experiments", "requirements.lock", "requirements-gpu.lock")
 """Paths in the project that determine a row."""
 CODE_SUFFIXES = (".py", ".lock")
 """Suffixes of files that count as code even if git ignores them."""
+FIELD_DEFAULTS = {field.name: field.default for field in dataclasses.fields(Setting)}
 
 
 def fingerprint(arm: str, rate: str, arguments: dict, seed: int | None, setting: Setting, dataset: Dataset, code: str) -> str:
@@ -34,8 +35,7 @@ def fingerprint(arm: str, rate: str, arguments: dict, seed: int | None, setting:
         rate: column of the rows, see `Variant`; arguments: those of `train`.
         code: hash of the script, see `code_hash`.
     """
-    defaults = {field.name: field.default for field in dataclasses.fields(Setting)}
-    fields = {name: value for name, value in vars(setting).items() if value != defaults[name]}
+    fields = {name: value for name, value in vars(setting).items() if value != FIELD_DEFAULTS[name]}
     inputs = {
         "arm": arm,
         **({"rate": rate} if rate != OWN else {}),

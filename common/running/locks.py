@@ -9,7 +9,7 @@ from typing import IO
 
 from common.errors import Failure
 from common.files import lock, locked
-from common.rows.schema import Files
+from common.rows.schema import FINAL, Files
 from common.running.plan import Plan, Planned
 
 
@@ -90,8 +90,10 @@ class TrialLocks:
 
     def done_elsewhere(self, trial: Planned) -> bool:
         """Whether another run has finished a locked trial since this run was planned."""
-        missing = {t.fingerprint for t in self.plan.missing()}
-        return trial.fingerprint in self.missing - missing
+        row = self.plan.live.get(trial.identity) if trial.fingerprint in self.missing else None
+        if row is None or row["status"] not in FINAL:
+            return False
+        return (row["fingerprint"], row["kind"]) == (trial.fingerprint, trial.kind)
 
     def release(self, trial: Planned) -> None:
         """Unlock a trial."""

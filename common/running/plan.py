@@ -1,9 +1,9 @@
 """The trials of a run: their fingerprints, which of them have rows, and an estimate of the time for the others."""
 
 import dataclasses
-import glob
 import hashlib
 import json
+import os
 import pathlib
 import shutil
 import statistics
@@ -14,7 +14,8 @@ from common import tasks
 from common.data.dataset import Dataset, slug
 from common.errors import Failure, Misuse
 from common.experiment import Experiment
-from common.rows import schema, store
+from common.rows import schema
+from common.rows.live import LiveRows
 from common.running.code_hash import code_hash
 from common.running.fingerprint import PROTOCOL, code_in_use, fingerprint, provenance
 from common.running.resolve import check, resolve
@@ -102,6 +103,11 @@ class Planned:
         return setting.threads, setting.replicas, setting.workers, setting.deterministic
 
     @property
+    def identity(self) -> tuple[str, str, str, int]:
+        """The columns that identify its row, as in `schema.identity`."""
+        return *self.variant.key, self.seed
+
+    @property
     def state_hash(self) -> str:
         """Hash of fingerprint and kind of processor, since checkpoints are not resumed on another kind."""
         return hashlib.sha256(f"{self.fingerprint} {self.kind}".encode()).hexdigest()[:12]
@@ -134,12 +140,18 @@ class Planner:
         self.setting, self.resolved = resolve(experiment, selected)
         folder = selected.folder_name(experiment.arms.values(), slug(selected.setting.dataset))
         self.files = schema.Files(results / folder, experiment.name)
+        self.live: dict[schema.Files, LiveRows] = {}
+        self.settings: dict[tuple, Setting] = {}
         self.bases = {arm: self.planned(Variant(arm), None).fingerprint for arm in self.resolved}
 
     @property
     def kind(self) -> str:
         """Kind of processor or GPU of this machine; see `machine.kind`."""
         return self.origin["kind"]
+
+    def live_rows(self, files: schema.Files) -> LiveRows:
+        """The rows in some files, of which later calls only read what is new."""
+        return self.live.setdefault(files, LiveRows(files))
 
     def declaration(self) -> dict:
         """The experiment's declaration with the setting and the names of classes, which is written beside the rows."""
@@ -178,7 +190,10 @@ class Planner:
     def planned(self, variant: Variant, seed: int | None) -> Planned:
         """A trial with the present code, setting and data; without a seed its fingerprint is that of all seeds together."""
         arm = self.resolved[variant.arm]
-        setting = arm.setting.replace(epochs=variant.epochs or arm.setting.epochs)
+        setting = self.settings.get((variant.arm, variant.epochs))
+        if setting is None:
+            setting = arm.setting.replace(epochs=variant.epochs or arm.setting.epochs)
+            self.settings[variant.arm, variant.epochs] = setting
         arguments = self.experiment.arguments(variant.arm) | variant.values
         hashed = fingerprint(variant.arm, variant.rate, arguments, seed, setting, arm.dataset, self.code)
         return Planned(variant, seed, setting, arm.dataset, arguments, hashed, self.kind, arm.unavailable)
@@ -202,10 +217,15 @@ class Plan:
     def experiment(self) -> Experiment:
         return self.planner.experiment
 
+    @property
+    def live(self) -> LiveRows:
+        """All rows in the plan's files."""
+        return self.planner.live_rows(self.files)
+
     def rows(self) -> list[dict]:
         """The final rows of the trials, with the present fingerprints."""
         wanted = {trial.fingerprint for trial in self.trials}
-        return [row for row in store.read_rows(self.files) if row["status"] in schema.FINAL and row["fingerprint"] in wanted]
+        return [row for row in self.live.all() if row["status"] in schema.FINAL and row["fingerprint"] in wanted]
 
     def missing(self) -> list[Planned]:
         """Trials to train: those without a final row, or whose row is of another kind of processor, see `of_another_kind`."""
@@ -218,8 +238,11 @@ class Plan:
         Differences between arms are paired by seed, so all arms of such a seed are trained again, also those that are not in the
         plan. Failed and unavailable trials do not count as unfinished.
         """
-        all_rows, planned = store.read_rows(self.files), self.rows()
-        rows = planned if self.searching else [row for row in all_rows if row["status"] in schema.FINAL]
+        all_rows = self.live.all()
+        rows = self.rows() if self.searching else [row for row in all_rows if row["status"] in schema.FINAL]
+        others = [row for row in rows if row["kind"] != self.planner.kind]
+        if not others:
+            return []
         known = {row["fingerprint"] for row in all_rows}
         kinds: dict[int, set[str]] = {trial.seed: set() for trial in self.trials}
         for trial in self.trials:
@@ -227,15 +250,18 @@ class Plan:
                 kinds[trial.seed].add(trial.kind)
         for row in rows:
             kinds.get(int(row["seed"]), set()).add(row["kind"])
-        return [row for row in rows if row["kind"] != self.planner.kind and len(kinds.get(int(row["seed"]), ())) > 1]
+        return [row for row in others if len(kinds.get(int(row["seed"]), ())) > 1]
 
     def stale(self) -> list[dict]:
         """Rows of earlier code, settings or data, or of arms that no longer exist, also of trials that are not in the plan."""
-        return [
-            row
-            for row in store.read_rows(self.files)
-            if row["arm"] not in self.experiment.arms or self._current(row) != row["fingerprint"]
-        ]
+        planned = {} if self.searching else {trial.identity: trial.fingerprint for trial in self.trials}
+
+        def is_stale(row: dict) -> bool:
+            return row["arm"] not in self.experiment.arms or row["fingerprint"] != (
+                planned.get(schema.identity(row)) or self._current(row)
+            )
+
+        return [row for row in self.live.all() if is_stale(row)]
 
     def _current(self, row: dict) -> str:
         """The fingerprint of a row's trial with the present code, setting and data.
@@ -252,11 +278,19 @@ class Plan:
 
     def clear_stale_state(self) -> None:
         """Delete checkpoints of the planned trials from another fingerprint or kind of processor."""
-        for trial in self.trials:
-            prefix = trial.folder_name.removesuffix(trial.state_hash)
-            for folder in self.files.state.glob(f"{glob.escape(prefix)}*"):
-                if folder.name.removeprefix(prefix).isalnum() and folder.name != trial.folder_name:
-                    shutil.rmtree(folder, ignore_errors=True)
+        folders = self.state_folders()
+        current = {trial.folder_name.removesuffix(trial.state_hash): trial.folder_name for trial in self.trials if folders}
+        for name in folders:
+            start, hyphen, hashed = name.rpartition("-")
+            if hashed.isalnum() and current.get(start + hyphen, name) != name:
+                shutil.rmtree(self.files.state / name, ignore_errors=True)
+
+    def state_folders(self) -> set[str]:
+        """Names of the folders of checkpoints and outcomes, also of other plans, and of the locks beside them."""
+        try:
+            return set(os.listdir(self.files.state))
+        except FileNotFoundError:
+            return set()
 
     def estimate(self, trials: Sequence[Planned], jobs: int) -> tuple[float, float, str]:
         """Estimated seconds and bytes of disk for the trials, and the source of the estimate as text.
@@ -283,11 +317,11 @@ class Plan:
         published = here._replace(folder=schema.REFERENCE / here.folder.name)
         for files, basis in ((here, "from rows here"), (published, "from published rows")):
             try:
-                rows = [row for one in (files, files.trials) for row in store.read_rows(one) if row["status"] == "done"]
+                all_rows = self.planner.live_rows(files).all() + self.planner.live_rows(files.trials).all()
             except Failure:
                 continue
             speeds: dict[str | None, list[float]] = {}
-            for row in rows:
+            for row in (row for row in all_rows if row["status"] == "done"):
                 images = int(row["train_size"]) * int(row["final_epoch"] or 0)
                 if images:
                     for key in (row["arm"], None):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from common.errors import Failure
 from common.rows import store
+from common.rows.outcome import Outcome, load_outcome
 from common.running.cluster import Cluster
 from common.running.devices import Devices
 from common.running.locks import TrialLocks
@@ -83,6 +84,8 @@ class Runner:
                 self._kill_stalled()
                 rows += self._check_cluster()
                 self.display.update([(w.trial, w.progress) for w in self.workers if w.trial])
+                if store.lags(plan.files):
+                    store.fold(plan.files)
                 for key, _ in self.selector.select(timeout=0.2):
                     rows += self._listen(key.data, waiting)
         except BaseException:
@@ -289,7 +292,7 @@ def without_training(plan: Plan, trial: Planned, status: str, reason: str, besid
     """
     row = known_columns(trial, plan.experiment.name, plan.planner.origin)
     row |= {"status": status, "reason": reason, "beside": beside}
-    store.store(plan.files, store.Outcome(row=row), list(plan.experiment.arms))
+    store.store(plan.files, Outcome(row=row), list(plan.experiment.arms))
     return row
 
 
@@ -298,15 +301,16 @@ def _remove_empty(folder: pathlib.Path) -> None:
         folder.rmdir()
 
 
-def pending_outcome(plan: Plan, trial: Planned) -> store.Outcome | None:
+def pending_outcome(plan: Plan, trial: Planned) -> Outcome | None:
     """The outcome of a trial whose row was not yet written when the main process was killed; None if there is none."""
-    return store.load_outcome(plan.files.state / trial.folder_name)
+    return load_outcome(plan.files.state / trial.folder_name)
 
 
 def collect_pending(plan: Plan) -> None:
     """Write the rows of trials that ended after the main process was killed."""
-    for trial in plan.missing():
-        outcome = pending_outcome(plan, trial)
+    folders = plan.state_folders()
+    for trial in plan.missing() if folders else ():
+        outcome = pending_outcome(plan, trial) if trial.folder_name in folders else None
         if outcome is not None:
             store.store(plan.files, outcome, list(plan.experiment.arms))
             shutil.rmtree(plan.files.state / trial.folder_name, ignore_errors=True)

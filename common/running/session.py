@@ -36,10 +36,17 @@ class Session:
     def __enter__(self) -> "Session":
         if not self.options.dry:
             self.stack.enter_context(one_kind(self.planner.files, self.planner.kind))
+            self.stack.push(self._fold)
         return self
 
     def __exit__(self, *error) -> None:
         self.stack.__exit__(*error)
+
+    def _fold(self, error: type[BaseException] | None, *_) -> None:
+        """Fold the journals at the end of the run. After another error, a failure of this is left to the next run."""
+        for files in (self.planner.files, self.planner.files.trials):
+            with contextlib.suppress(Failure) if error else contextlib.nullcontext():
+                store.fold(files)
 
     def prepare(self, plan: Plan) -> list[Planned]:
         """Update a plan's files, unless the run is a dry one. Returns the missing trials; all with DEBUG=1.

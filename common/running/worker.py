@@ -20,7 +20,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 
 from common.errors import CodeChanged, Misuse, Unavailable
-from common.rows import store
+from common.rows.outcome import save_outcome
 from common.running.reasons import reason
 from common.training.job import Job
 
@@ -66,7 +66,7 @@ def main() -> None:
         try:
             outcome = execution.run_trial(job, strategy, lambda **progress: send(event="progress", **progress))
             if job.writes:
-                store.save_outcome(job.folder, outcome)
+                save_outcome(job.folder, outcome)
             send(event="finished")
         except Unavailable as error:
             send(event="unavailable", reason=str(error))

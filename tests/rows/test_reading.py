@@ -31,6 +31,7 @@ def files(tmp_path):
             row |= {"deterministic": True, "epochs": 20, "reason": "", "arguments": '{"l2": 0.5}', "setting": "{}", "protocol": 3}
             epochs = [{**identity, "stage": "fit", "epoch": 1, "train_loss": 0.25, "val_accuracy": 0.75}]
             store.store(files, store.Outcome(row=row, epochs=epochs), ARMS)
+    store.fold(files)
     return files
 
 
@@ -78,6 +79,7 @@ def test_storing_a_trial_restores_the_format_of_the_others(files, how):
     save_as(files.rows, **how)
     identity = {"experiment": "exp_90_x", "arm": "flip", "seed": 2}
     store.store(files, store.Outcome(row={**identity, "status": "done", "test_accuracy": 0.5}), ARMS)
+    store.fold(files)
     after = files.rows.read_text().replace("1,25E-05", "1.25e-05").replace("1.25E-05", "1.25e-05")
     assert after.startswith(before)
 

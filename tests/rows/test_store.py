@@ -9,6 +9,7 @@ from common import files as atomic
 from common.claims import DEFINING
 from common.errors import Failure
 from common.rows import schema, store
+from common.rows.outcome import OUTCOME, load_outcome, save_outcome
 
 
 def outcome(arm="baseline", seed=0, accuracy=0.5, predicted=(1, 2)):
@@ -44,6 +45,7 @@ def test_rows_are_sorted_by_seed_and_arm_whatever_the_order_of_storing(files, tm
     other = schema.Files(tmp_path / "other", "exp_90_x")
     for one in reversed(outcomes):
         store.store(other, one, ORDER)
+    store.fold(other)
     for name in ("rows", "epochs", "measures", "predictions", "samples"):
         assert getattr(files, name).read_bytes() == getattr(other, name).read_bytes()
 
@@ -59,6 +61,7 @@ def test_a_new_outcome_replaces_the_old_one_in_all_files(files):
 
 def test_pandas_reads_every_file_without_arguments(files):
     store.store(files, outcome(), ORDER)
+    store.fold(files)
     for path, names in (
         (files.rows, schema.NAMES),
         (files.epochs, schema.EPOCH_NAMES),
@@ -90,22 +93,27 @@ def test_stale_rows_are_moved_with_their_epochs(files):
 
 def test_a_failed_outcome_deletes_earlier_predictions(files):
     store.store(files, outcome(), ORDER)
+    store.fold(files)
     store.store(files, store.Outcome(row={**outcome().row, "status": "failed"}), ORDER)
+    store.fold(files)
     assert atomic.read_arrays(files.predictions) == atomic.read_arrays(files.samples) == {}
     assert not files.local("logits", "baseline", 0, ".npy").exists()
 
 
 def test_columns_that_an_old_file_does_not_have_are_empty(files):
     store.store(files, outcome(), ORDER)
+    store.fold(files)
     frame = pd.read_csv(files.rows, dtype=str).drop(columns=["test_ece"])
     frame.to_csv(files.rows, index=False)
     assert store.read_rows(files)[0]["test_ece"] == ""
     store.store(files, outcome("b"), ORDER)
+    store.fold(files)
     assert tuple(pd.read_csv(files.rows).columns) == schema.NAMES
 
 
 def test_a_changed_byte_in_an_archive_is_a_failure_or_has_no_effect(files):
     store.store(files, outcome(), ORDER)
+    store.fold(files)
     whole, stored = files.predictions.read_bytes(), atomic.read_arrays(files.predictions)
     refused = 0
     for position in range(0, len(whole), 3):
@@ -136,13 +144,19 @@ def test_a_changed_byte_in_an_archive_is_a_failure_or_has_no_effect(files):
 )
 def test_a_damaged_file_of_rows_is_named_with_the_line(files, damage, message):
     store.store(files, outcome(), ORDER)
-    before = damage(files.rows.read_text())
+    store.fold(files)
+    whole = files.rows.read_text()
+    before = damage(whole)
     files.rows.write_text(before)
-    with pytest.raises(Failure, match=message) as caught:
-        store.store(files, outcome("b"), ORDER)
-    assert str(files.rows) in str(caught.value)
-    assert "\n" not in str(caught.value)
+    store.store(files, outcome("b"), ORDER)
+    for access in (store.fold, store.read_rows):
+        with pytest.raises(Failure, match=message) as caught:
+            access(files)
+        assert str(files.rows) in str(caught.value)
+        assert "\n" not in str(caught.value)
     assert files.rows.read_text() == before  # the file is not changed
+    files.rows.write_text(whole)
+    assert [row["arm"] for row in store.read_rows(files)] == ORDER  # the trial stored meanwhile is not lost
 
 
 def _store_many(folder, arm):
@@ -178,14 +192,14 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
 
 def test_a_saved_outcome_is_loaded_and_a_damaged_one_is_none(tmp_path):
     one = outcome()
-    store.save_outcome(tmp_path, one)
-    back = store.load_outcome(tmp_path)
+    save_outcome(tmp_path, one)
+    back = load_outcome(tmp_path)
     assert (back.row, back.epochs, back.measures) == (one.row, one.epochs, one.measures)
     assert np.array_equal(back.predicted, one.predicted)
-    path = tmp_path / store.OUTCOME
+    path = tmp_path / OUTCOME
     path.write_bytes(path.read_bytes()[:-30])
-    assert store.load_outcome(tmp_path) is None
-    assert store.load_outcome(tmp_path / "none") is None
+    assert load_outcome(tmp_path) is None
+    assert load_outcome(tmp_path / "none") is None
 
 
 # --- claims that were changed after rows were written ---
