@@ -23,7 +23,7 @@ REFUSED := $(if $(GIVEN),$(shell $(WITH) -m common.commands.options $(ALL_GIVEN)
 $(if $(REFUSED),$(error $(REFUSED)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup all list verdicts report reproduce check plots test golden chaos bench overhead bench-report bench-rows lint format lock
+.PHONY: help setup all list verdicts report reproduce check plots test golden chaos bench gpu-check overhead bench-report bench-rows lint format lock
 
 help: ## Print this list
 	@echo "make TARGET [NAME=value …]"
@@ -82,6 +82,9 @@ chaos: setup ## Stress test: kill and disturb a run for minutes; its rows stay t
 
 bench: setup ## Measure trials per hour on CIFAR-10, compared with model.fit and PyTorch
 	@PYTHONPATH=. $(PY) benchmarks/throughput.py $(OPTIONS)
+
+gpu-check: setup ## Check on a GPU what only a GPU can show, and print a table
+	@PYTHONPATH=. $(PY) benchmarks/gpu.py
 
 overhead: setup ## Measure how the time of a run is spent
 	@PYTHONPATH=. $(PY) benchmarks/overhead.py $(OPTIONS)

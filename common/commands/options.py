@@ -57,12 +57,12 @@ OTHER_OPTIONS = (
     Option("check", "", "of report: only check README and docs, the same as make check"),
     Option("row", "digits", "of reproduce: first digits of a row's fingerprint"),
     Option("rounds", "n", "of chaos: number of disturbances", 1),
-    Option("repeats", "n", "of bench: runs of each framework", 1),
+    Option("repeats", "n", "of bench, which also takes TRAIN, EPOCHS, PRECISION: runs of each side (default 3)", 1),
 )
 OPTIONS = (*STUDY_OPTIONS, *OTHER_OPTIONS)
 OF_MAKE = ("PYTHON", "GPU", "ARGS")
 """Variables of the Makefile."""
-WITHOUT_OPTIONS = ("help", "setup", "test", "golden", "lint", "format", "lock", "check", "bench-report", "bench-rows")
+WITHOUT_OPTIONS = ("help", "setup", "test", "golden", "lint", "format", "lock", "check", "bench-report", "bench-rows", "gpu-check")
 """Targets without options."""
 STUDY = tuple(option.name for option in STUDY_OPTIONS)
 

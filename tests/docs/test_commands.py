@@ -21,6 +21,7 @@ REASONS = {
     "make test": "it would run itself",
     "make setup GPU=1": "it would install CUDA",
     "make bench": "it trains for minutes, on CIFAR-10",
+    "make gpu-check": "it needs a GPU",
     "make overhead": "it trains for minutes",
     "make bench-report": "it draws forty experiments",
     "make bench-rows": "it writes a gigabyte",
