@@ -78,7 +78,8 @@ class Place:
 
     def environment(self, devices: int = 1, *, cpu: bool = False) -> dict[str, str]:
         """The variables of a run on the first GPUs, or on the CPU."""
-        return {**os.environ, "CUDA_VISIBLE_DEVICES": NO_GPU if cpu else ",".join(self.gpus[:devices])}
+        visible = NO_GPU if cpu else ",".join(self.gpus[:devices])
+        return {**os.environ, "CUDA_VISIBLE_DEVICES": visible, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}  # the order of nvidia-smi
 
     def run(self, name: str, *options: object, script: pathlib.Path = SCRIPT, **where) -> Run:
         """Run a command to its end. Raises `Failure` if it has written no rows."""

@@ -67,7 +67,8 @@ def trained(run: Run) -> Check:
     """Whether all trials ended, with scores better than those of a constant prediction."""
     wrong = {row["arm"]: row["reason"] or "no better than chance" for row in run.rows if row["trained"] != "True"}
     good = sum(row["trained"] == "True" for row in run.rows)
-    figures = f"{good} of {len(run.rows)} trials trained" + "".join(f"; {arm}: {reason}" for arm, reason in wrong.items())
+    versions = next((f" ({row['versions']}; commit {row['commit'][:12]})" for row in run.rows if row["versions"]), "")
+    figures = f"{good} of {len(run.rows)} trials trained{versions}" + "".join(f"; {arm}: {why}" for arm, why in wrong.items())
     return Check("training", figures, FAILED if wrong else OK)
 
 

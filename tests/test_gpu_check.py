@@ -50,7 +50,10 @@ def test_a_line_of_the_table_is_one_row_of_markdown():
 
 
 def test_a_trial_that_failed_or_is_no_better_than_chance_fails_the_training():
-    assert trained(run(row(), row("float16"))) == Check("training", "2 of 2 trials trained", OK)
+    known = row(versions="tensorflow 2", commit="0123456789abcdef")
+    assert trained(run(known, row("float16"))) == Check(
+        "training", "2 of 2 trials trained (tensorflow 2; commit 0123456789ab)", OK
+    )
     failing = trained(run(row(), row("float16", status="failed", trained="", reason="no kernel"), row("other", trained="False")))
     assert failing == Check("training", "1 of 3 trials trained; float16: no kernel; other: no better than chance", FAILED)
 
