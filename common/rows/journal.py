@@ -65,7 +65,7 @@ def read(path: pathlib.Path, since: Read | None = None) -> Read:
     """The complete entries of a journal. An incomplete last one is left out.
 
     Args:
-        since: an earlier reading, after which to go on if it was of the same journal; by default all entries are read.
+        since: an earlier reading, after which to go on if that is possible; by default all entries are read.
 
     Raises:
         Failure: another entry than the last one is damaged, or the file cannot be read.
@@ -84,6 +84,8 @@ def read(path: pathlib.Path, since: Read | None = None) -> Read:
     while (entry := _entry_at(content, place)) is not None:
         entries.append(entry)
         place += HEAD.size + len(entry) + TAIL.size
+    if since is not None and place < len(content):  # perhaps the entry before was cut off, as the disk had refused it
+        return read(path)
     if content.find(MARK, place + 1) >= 0:
         raise Failure(
             f"{path} is damaged at byte {start + place}: move it away and run again, which repeats the trials whose rows it held"

@@ -459,6 +459,18 @@ def test_live_rows_equal_those_of_the_files_and_read_only_what_is_new(files, mon
         assert (set(entries) <= {0}, whole) == (True, [])
 
 
+def test_live_rows_go_on_after_an_entry_that_was_cut_off_again(files):
+    store.store(files, outcome(), ORDER)
+    before = files.journal.read_bytes()
+    store.store(files, outcome(seed=1), ORDER)
+    rows = live.LiveRows(files)
+    rows.all()
+    files.journal.write_bytes(before)  # as by `append` after an error
+    for seed in (2, 3):
+        store.store(files, outcome(seed=seed, epochs=9), ORDER)
+        assert str(seed) in {row["seed"] for row in rows.all()}
+
+
 def test_files_lag_until_their_age_is_that_of_their_size(files):
     assert not store.lags(files)
     store.store(files, outcome(), ORDER)

@@ -268,6 +268,7 @@ def test_a_run_ends_if_the_code_changes(tmp_path):
         if lines[-1].startswith("[1/4]"):
             script.write_text(script.read_text() + "# a comment\n")
     assert process.wait() == 1
+    assert not list(out.rglob("*.journal"))  # it is folded also when a run ends by an error
     reason = f"{script} has changed since this run started: run the same command again, which keeps finished trials"
     assert lines[-1] == f"exp_90_survive: {reason}"
     assert [row["status"] for row in store.read_rows(files_in(out))] in (["done"], ["done"] * 2)  # the change may come late
