@@ -62,7 +62,10 @@ OTHER_OPTIONS = (
 OPTIONS = (*STUDY_OPTIONS, *OTHER_OPTIONS)
 OF_MAKE = ("PYTHON", "GPU", "ARGS")
 """Variables of the Makefile."""
-WITHOUT_OPTIONS = ("help", "setup", "test", "golden", "lint", "format", "lock", "check", "bench-report", "bench-rows", "gpu-check")
+WITHOUT_OPTIONS = (
+    *("help", "setup", "test", "golden", "lint", "format", "lock", "check"),
+    *("bench-report", "bench-rows", "gpu-check"),
+)
 """Targets without options."""
 STUDY = tuple(option.name for option in STUDY_OPTIONS)
 
