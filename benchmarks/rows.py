@@ -28,21 +28,19 @@ SCRIPT = PROJECT / "experiments" / "exp_03_l2.py"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--counts", default="1000,10000,100000", help="numbers of rows that are there already")
-    parser.add_argument("--folder", help="folder that is kept, by default a temporary one")
+    parser.add_argument("--counts", default="1000,10000,100000", help="numbers of rows that are there before")
     given = parser.parse_args()
     print(f"{device()}; {IMAGES:,} predictions, {IMAGES}×{CLASSES} logits and {EPOCHS} epochs a row")
-    print("    rows  append ms  largest ms  look-up ms   fold s  s between two   plan s")
-    with tempfile.TemporaryDirectory() as temporary:
-        for count in map(int, given.counts.split(",")):
-            measure(pathlib.Path(given.folder or temporary) / str(count), count)
+    print("    rows  append ms  largest ms  look-up ms   fold s  fold every s   plan s")
+    for count in map(int, given.counts.split(",")):
+        with tempfile.TemporaryDirectory() as folder:
+            measure(pathlib.Path(folder), count)
 
 
 def measure(folder: pathlib.Path, count: int) -> None:
     """Print a line of the table."""
     plan = plan_of(folder, count + REPEATS + 1)
-    if not plan.files.rows.exists():
-        make(plan, count)
+    make(plan, count)
     seconds = {name: [] for name in ("append", "look-up")}
     live = LiveRows(plan.files)
     live.all()
@@ -56,7 +54,7 @@ def measure(folder: pathlib.Path, count: int) -> None:
     apart = store.LAG_SECONDS + store.LAG_SECONDS_PER_MB * megabytes
     fold, planning = timed(lambda: store.fold(plan.files)), timed(lambda: prepared(folder, count))
     largest = 1e3 * max(seconds["append"])
-    print(f"{count:>8,}{append:>11.1f}{largest:>12.1f}{look_up:>13.2f}{fold:>9.2f}{apart:>16.0f}{planning:>9.2f}", flush=True)
+    print(f"{count:>8,}{append:>11.1f}{largest:>12.1f}{look_up:>13.2f}{fold:>9.2f}{apart:>14.0f}{planning:>9.2f}", flush=True)
 
 
 def timed(call: Callable[[], object]) -> float:

@@ -27,8 +27,8 @@ from common.rows.outcome import Outcome, from_bytes, to_bytes
 from common.rows.schema import NAMES, TABLES, Files, entry_of, identity
 
 LAG_SECONDS, LAG_SECONDS_PER_MB = 2.0, 1.0
-"""How long the files may lag behind the journal during a run: a constant, and per MB (10⁶ bytes) of files. Folding takes about a
-twentieth of that."""
+"""How long the files may lag behind the journal during a run: a constant, and per MB (10⁶ bytes) of files. Folding takes some 3 %
+of it."""
 SCORES = ("test_accuracy", "test_f1", "test_error")
 """Primary metrics of the tasks."""
 DECLARED = {

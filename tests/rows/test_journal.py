@@ -405,6 +405,23 @@ def test_a_read_only_folder_is_read_with_its_journal(files):
     assert not files.journal.exists()
 
 
+def test_rows_are_read_again_if_the_journal_is_folded_meanwhile(files, monkeypatch):
+    store.store(files, outcome(score=0.1), ORDER)
+    monkeypatch.setattr(store, "up_to_date", lambda _: None)  # as in a read-only folder
+    read, calls = journal.read, []
+
+    def read_then_fold(path):
+        found = read(path)
+        calls.append(path)
+        if len(calls) == 1:  # another process
+            store.store(files, outcome(score=0.2), ORDER)
+            store.fold(files)
+        return found
+
+    monkeypatch.setattr(store.journal, "read", read_then_fold)
+    assert [row["test_accuracy"] for row in store.read_rows(files)] == ["0.2"]
+
+
 def test_reading_a_folder_without_a_journal_writes_nothing(files):
     store.store(files, outcome(), ORDER)
     store.fold(files)
