@@ -63,7 +63,7 @@ OPTIONS = (*STUDY_OPTIONS, *OTHER_OPTIONS)
 OF_MAKE = ("PYTHON", "GPU", "ARGS")
 """Variables of the Makefile."""
 WITHOUT_OPTIONS = (
-    *("help", "setup", "test", "golden", "lint", "format", "lock", "check"),
+    *("help", "setup", "test", "test-fast", "golden", "lint", "format", "lock", "check"),
     *("bench-report", "bench-rows", "gpu-check"),
 )
 """Targets without options."""

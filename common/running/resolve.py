@@ -72,7 +72,7 @@ def resolve(experiment: Experiment, selected: Selected) -> tuple[Setting, dict[s
     tails = {experiment.arm_setting(arm, selected.setting, selected).imbalance for arm in experiment.arms} - {1.0}
     if tails:
         available = min(largest_long_tail(_train(dataset, selected.setting), imbalance) for imbalance in tails)
-    setting = _limited(selected.setting, available, selected.overrides)
+    setting = _limited(selected.setting, dataset, available, selected.overrides)
     if tails and setting.train_size is None:
         setting = setting.replace(train_size=available)
     resolved = {}
@@ -80,7 +80,7 @@ def resolve(experiment: Experiment, selected: Selected) -> tuple[Setting, dict[s
         chosen = experiment.arm_setting(arm, setting, selected)
         dataset, available = data.of(chosen)
         fields = frozenset() if selected.smoke else frozenset(experiment.arms[arm]) - set(selected.overrides)
-        limited = _limited(chosen, available, {*selected.overrides, *fields})
+        limited = _limited(chosen, dataset, available, {*selected.overrides, *fields})
         resolved[arm] = Resolved(limited, dataset, available, fields)
     return setting, resolved
 
@@ -90,8 +90,8 @@ def _train(dataset: Dataset, setting: Setting) -> Split:
     return select_classes(dataset.split(Streams(0))[0], setting.classes)
 
 
-def _limited(setting: Setting, available: int, fixed: Collection[str]) -> Setting:
-    """The setting with `train_size` as a number, and sizes of at most the available examples.
+def _limited(setting: Setting, dataset: Dataset, available: int, fixed: Collection[str]) -> Setting:
+    """The setting with `train_size` as a number, and sizes of at most the available examples; all of val as None.
 
     Args:
         fixed: fields that are not limited.
@@ -103,7 +103,9 @@ def _limited(setting: Setting, available: int, fixed: Collection[str]) -> Settin
         size = min(size, available)
     if batch is not None and "batch_size" not in fixed:
         batch = min(batch, size or available)
-    return setting.replace(train_size=size, batch_size=batch)
+    part = setting.val_per_epoch
+    part = None if part is None or part >= dataset.split_sizes()[1] else part
+    return setting.replace(train_size=size, batch_size=batch, val_per_epoch=part)
 
 
 def check(arm: Resolved) -> None:

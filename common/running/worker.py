@@ -10,6 +10,7 @@ import bdb
 import contextlib
 import ctypes
 import faulthandler
+import gc
 import json
 import os
 import queue
@@ -54,6 +55,7 @@ def main() -> None:
         from common.training import execution  # imports TensorFlow, which takes seconds
 
     strategy = execution.start(threads, replicas, workers, bool(deterministic))
+    gc.freeze()  # each trial starts with garbage collections, which would go through all that was imported
 
     def send(**event):
         events.write(json.dumps(event) + "\n")
