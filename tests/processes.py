@@ -1,5 +1,7 @@
-"""Starts runs of scripts as processes, and finds their workers."""
+"""Runs scripts, as processes or in the process of the tests, and finds their workers."""
 
+import contextlib
+import io
 import os
 import pathlib
 import subprocess
@@ -7,6 +9,8 @@ import sys
 import time
 
 from conftest import PROJECT
+
+from common.commands import run
 
 
 def run_script(script, arguments, wait=True, **options):
@@ -16,6 +20,21 @@ def run_script(script, arguments, wait=True, **options):
     if wait:
         return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, **options)
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, **options)
+
+
+def run_here(script, arguments):
+    """Run a script like `run_script`, but in this process, which saves its imports; its workers are processes all the same.
+
+    Returns the exit status, stdout and stderr as those of a finished process.
+    """
+    out, errors = io.StringIO(), io.StringIO()
+    status = None
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
+        try:
+            run.main([str(script), *map(str, arguments)])
+        except SystemExit as ended:
+            status = ended.code
+    return subprocess.CompletedProcess(arguments, status, out.getvalue(), errors.getvalue())
 
 
 def workers_of(parent):

@@ -48,10 +48,20 @@ def files_in(folder):
     return schema.Files(folder / "quick-digits", "exp_90_survive")
 
 
-def reproducible(folder):
-    """Rows, epochs, measures and arrays that must be equal whenever a run is repeated."""
+def reproducible(folder, *trials):
+    """Rows, epochs, measures and arrays that must be equal whenever a run is repeated.
+
+    Args:
+        trials: (arm, seed) of the trials, by default all.
+    """
     files = files_in(folder)
-    rows = [{name: row[name] for name in REPRODUCIBLE} for row in store.read_rows(files)]
-    epochs = [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(files.epochs.open())]
+
+    def chosen(rows):
+        return [row for row in rows if not trials or (row["arm"], int(row["seed"])) in trials]
+
+    rows = [{name: row[name] for name in REPRODUCIBLE} for row in chosen(store.read_rows(files))]
+    epochs = [{k: v for k, v in row.items() if k != "seconds"} for row in chosen(csv.DictReader(files.epochs.open()))]
+    measures = chosen(csv.DictReader(files.measures.open()))
+    keys = {f"{arm}/{seed}" for arm, seed in trials} | {arm for arm, seed in trials if seed == 0}
     arrays = {**read_arrays(files.predictions), **read_arrays(files.samples)}
-    return rows, epochs, files.measures.read_text(), {key: array.tobytes() for key, array in arrays.items()}
+    return rows, epochs, measures, {key: array.tobytes() for key, array in arrays.items() if not trials or key in keys}

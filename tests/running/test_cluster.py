@@ -11,8 +11,8 @@ import time
 
 import pytest
 from conftest import PROJECT
-from processes import wait_until_gone, workers_of
-from replicated import SCRIPT, run
+from processes import run_here, wait_until_gone, workers_of
+from replicated import SCRIPT
 from survival import REPRODUCIBLE
 
 from common.errors import Failure, Misuse
@@ -22,6 +22,14 @@ from common.running.cluster import Cluster
 from common.running.devices import Devices
 
 NAME = "exp_91_replicas"
+PAUSES = """    watch = []
+    if normalization:
+        slowly = pathlib.Path(__file__).parent / "slowly"
+        watch.append(trial.unsaved(callbacks.LambdaCallback(on_train_batch_end=lambda *_: time.sleep(0.2 * slowly.exists()))))
+"""
+SLOWLY = SCRIPT.replace("import keras\n", "import pathlib\nimport time\n\nimport keras\n", 1).replace("    watch = []\n", PAUSES)
+SLOWLY = SLOWLY.replace("epochs=3", "epochs=6")
+"""Its arm `batch norm` pauses after each update while there is a file `slowly` beside the script, so that it can be killed."""
 LINES = ("--arms", "baseline,clipped by global norm,batch norm,callbacks,augmented")
 
 
@@ -35,10 +43,15 @@ def free_ports():
     return ports
 
 
-def start(folder, index, ports, *options, text=SCRIPT):
+def write(folder):
+    path = folder / f"{NAME}.py"
+    path.write_text(SLOWLY)
+    return path
+
+
+def start(folder, index, ports, *options):
     """Start the run of one machine."""
-    script = folder / f"{NAME}.py"
-    script.write_text(text)
+    script = write(folder)
     addresses = [f"127.0.0.1:{port}" for port in ports]
     config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
     return subprocess.Popen(
@@ -63,8 +76,8 @@ def finish(calls, seconds=240):
     return ended
 
 
-def files_in(folder):
-    return schema.Files(folder / "out" / "quick-digits-replicas=2-workers=2", NAME)
+def files_in(folder, name="quick-digits-replicas=2-workers=2"):
+    return schema.Files(folder / "out" / name, NAME)
 
 
 def losses(files):
@@ -74,8 +87,8 @@ def losses(files):
 
 @pytest.fixture(scope="module")
 def together(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("together")
-    ports = free_ports()
+    """Undisturbed runs on two machines: their folder, and exit status, stdout and stderr of each."""
+    folder, ports = tmp_path_factory.mktemp("together"), free_ports()
     ended = finish([start(folder, index, ports, *LINES) for index in (0, 1)])
     assert [status for status, _, _ in ended] == [0, 0], ended
     return folder, ended
@@ -83,64 +96,59 @@ def together(tmp_path_factory):
 
 def test_two_machines_give_the_result_of_one_process(together, tmp_path):
     folder, ended = together
-    _, one = run(tmp_path, 1)
-    arms = {epoch["arm"] for epoch in csv.DictReader(files_in(folder).epochs.open())}
-    assert arms == set(LINES[1].split(","))
-    on_two = losses(files_in(folder))
-    on_one = [e for e in one if e["arm"] in arms]
+    assert run_here(write(tmp_path), ["--results", tmp_path / "out", "--jobs", "1", *LINES]).returncode == 0
+    on_two, on_one = losses(files_in(folder)), losses(files_in(tmp_path, "quick-digits"))
+    assert {epoch[0] for epoch in on_two} == set(LINES[1].split(","))
     assert len(on_two) == len(on_one)
-    for two, single in zip(on_two, on_one, strict=True):
-        assert two[:2] == [single["arm"], single["epoch"]]
-        expected = [float(single[name]) for name in ("train_loss", "val_loss", "val_nll", "gradient_norm")]
-        assert [float(value) for value in two[2:]] == pytest.approx(expected, rel=1e-5), two[:2]
+    for two, one in zip(on_two, on_one, strict=True):
+        assert two[:2] == one[:2]
+        assert [float(value) for value in two[2:]] == pytest.approx([float(value) for value in one[2:]], rel=1e-5), two[:2]
     for row in store.read_rows(files_in(folder)):
         assert (row["status"], row["replicas"], row["workers"]) == ("done", "2", "2")
     assert "the chief writes its row" in ended[1][1]
     assert not (folder / "out" / ".cluster").exists()
 
 
-LONG = SCRIPT.replace("epochs=3", "epochs=60")
+def test_a_lost_machine_ends_all_runs_and_a_restart_resumes(together, tmp_path):
+    """The chief's run is killed; after a restart the other machine's worker is. The results are those of undisturbed runs."""
+    slowly = tmp_path / "slowly"
+    slowly.touch()
 
+    def start_both():
+        ports = free_ports()
+        return [start(tmp_path, index, ports, "--arms", "batch norm") for index in (0, 1)]
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("undisturbed")
-    ports = free_ports()
-    ended = finish([start(folder, index, ports, "--arms", "batch norm", text=LONG) for index in (0, 1)])
+    for victim in ("the chief's run", "the other's worker"):
+        calls, limit, earlier = start_both(), time.monotonic() + 120, checkpoints(tmp_path)
+        while not checkpoints(tmp_path) - earlier:
+            assert time.monotonic() < limit, finish(calls, 1)
+            time.sleep(0.05)
+        index = 0 if "chief" in victim else 1
+        workers = [workers_of(call.pid)[0] for call in calls]
+        os.kill(workers[index] if victim.endswith("worker") else calls[index].pid, signal.SIGKILL)
+        ended = finish(calls, 60)
+        for number, (status, _, errors) in enumerate(ended):
+            if number == index and not victim.endswith("worker"):
+                assert status == -signal.SIGKILL
+                continue
+            assert status == 1
+            (line,) = errors.splitlines()
+            message = "worker died (signal SIGKILL)" if number == index else ("the chief" if index == 0 else "machine 1")
+            assert message in line
+        wait_until_gone(workers)
+        assert not store.read_rows(files_in(tmp_path))
+    slowly.unlink()
+    ended = finish(start_both())
     assert [status for status, _, _ in ended] == [0, 0], ended
-    return folder
-
-
-@pytest.mark.parametrize("victim", ["the chief's run", "the other's worker"])
-def test_a_lost_machine_ends_all_runs_and_a_restart_resumes(tmp_path, undisturbed, victim):
-    ports = free_ports()
-    options = ("--arms", "batch norm")
-    calls = [start(tmp_path, index, ports, *options, text=LONG) for index in (0, 1)]
-    limit = time.monotonic() + 120
-    while len(list((tmp_path / "out").rglob("fit-*.npz"))) < 2:
-        assert time.monotonic() < limit, finish(calls, 1)
-        time.sleep(0.05)
-    index = 0 if "chief" in victim else 1
-    workers = [workers_of(call.pid)[0] for call in calls]
-    os.kill(workers[index] if victim.endswith("worker") else calls[index].pid, signal.SIGKILL)
-    ended = finish(calls, 60)
-    for number, (status, _, errors) in enumerate(ended):
-        if number == index and not victim.endswith("worker"):
-            assert status == -signal.SIGKILL
-            continue
-        assert status == 1
-        (line,) = errors.splitlines()
-        message = "worker died (signal SIGKILL)" if number == index else ("the chief" if index == 0 else "machine 1")
-        assert message in line
-    wait_until_gone(workers)
-    assert not store.read_rows(files_in(tmp_path))
-    again = finish([start(tmp_path, index, ports, *options, text=LONG) for index in (0, 1)])
-    assert [status for status, _, _ in again] == [0, 0], again
     (row,) = store.read_rows(files_in(tmp_path))
-    assert (row["status"], row["resumes"]) == ("done", "1")
-    assert losses(files_in(tmp_path)) == losses(files_in(undisturbed))
-    (other,) = store.read_rows(files_in(undisturbed))
+    assert (row["status"], row["resumes"]) == ("done", "2")
+    assert losses(files_in(tmp_path)) == [epoch for epoch in losses(files_in(together[0])) if epoch[0] == "batch norm"]
+    (other,) = [other for other in store.read_rows(files_in(together[0])) if other["arm"] == "batch norm"]
     assert [row[name] for name in REPRODUCIBLE] == [other[name] for name in REPRODUCIBLE]
+
+
+def checkpoints(folder):
+    return set((folder / "out").rglob("fit-*.npz"))
 
 
 def test_a_machine_lost_during_its_start_ends_all_runs(tmp_path):

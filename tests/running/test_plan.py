@@ -10,6 +10,7 @@ from conftest import PROJECT
 from common.data.dataset import Dataset
 from common.rows import schema, store
 from common.running import fingerprint, plan, resolve, scripts
+from common.running.locks import TrialLocks
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +81,20 @@ def test_missing_and_failed_trials_are_run(experiment, tmp_path, digits):
         stored(a_plan, trial, status)
     assert a_plan.missing() == a_plan.trials[2:]
     assert a_plan.stale() == []
+
+
+def test_a_trial_is_done_elsewhere_once_another_run_has_written_its_row(experiment, tmp_path, digits):
+    here, other = make(experiment, tmp_path), make(experiment, tmp_path)
+    stored(other, other.trials[0])
+    locks = TrialLocks(here)
+    assert not any(map(locks.done_elsewhere, here.trials))  # the first was done before this run was planned
+    stored(other, other.trials[1])
+    stored(other, other.trials[2], "failed")
+    stored(other, other.trials[3], kind="another")
+    stored(other, other.trials[4], fingerprint="old")
+    for _ in range(2):
+        assert [locks.done_elsewhere(trial) for trial in here.trials[:6]] == [False, True, False, False, False, False]
+        store.fold(other.files)
 
 
 def test_rows_of_another_fingerprint_or_of_a_removed_arm_are_stale(experiment, tmp_path, digits):

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from processes import run_script
+from processes import run_here
 from survival import files_in, write
 
 from common.rows import store
@@ -148,7 +148,7 @@ def outcome(tmp_path_factory):
     """A run with an arm for each error: (lines of the script, arm -> row, files, the finished process)."""
     folder = tmp_path_factory.mktemp("wrong")
     script = write(folder, SCRIPT.replace("WHICH", repr(["prints", *REASONS])))
-    done = run_script(script, ["--results", folder / "out", "--jobs", "1"])
+    done = run_here(script, ["--results", folder / "out", "--jobs", "1"])
     rows = {row["arm"]: row for row in store.read_rows(files_in(folder / "out"))}
     return script.read_text().splitlines(), rows, files_in(folder / "out"), done
 

@@ -1,0 +1,236 @@
+"""End-to-end tests of sweeps, which search with the oracles of keras-tuner: also killed ones, and runs that use their results."""
+
+import json
+import os
+import shutil
+import signal
+import time
+import types
+
+import pytest
+from processes import run_here, run_script, wait_until_gone, workers_of
+from searches import NAME, SCRIPT, SHARED, files_in, points, rates_of, table, write
+
+from common import machine, tasks
+from common.errors import Failure
+from common.rows import schema, store
+from common.running import scripts
+from common.search import sweep
+from common.space import log_range
+
+TUNERS = '''"""Exp 92: does a search survive?
+
+Varies   the tuner.
+Fixed    all else.
+Expect   equal points.
+"""
+from keras import optimizers
+
+from common.experiment import Experiment, Setting
+from common.models import small_cnn
+from common.space import log_range
+
+ARMS = {
+    "baseline": {"momentum": 0.0},
+    "random": {"momentum": 0.9},
+    "bayesian": {"momentum": 0.9},
+    "hyperband": {"momentum": 0.9},
+    "fixed": {"momentum": 0.9, "learning_rate": 0.01},
+}
+
+
+def train(trial, *, momentum, learning_rate):
+    """One arm."""
+    model = small_cnn(trial, widths=(4, 8))
+    return trial.fit(model, optimizer=optimizers.SGD(learning_rate, momentum=momentum))
+
+
+experiment = Experiment(
+    train,
+    arms=ARMS,
+    search={"learning_rate": log_range(0.001, 0.1, default=0.02)},
+    tuner={"baseline": "halton", "random": "random", "bayesian": "bayesian", "hyperband": "hyperband"},
+    setting=Setting("digits", epochs=3, batch_size=16, train_size=60),
+)
+'''
+PROPOSED_AT_FIRST = 4 + 4 + 3 + 3
+"""Points before any score is reported: the default values of each arm, 3 of halton and random, 2 of bayesian and hyperband."""
+
+
+def test_a_killed_sweep_ends_with_the_same_points(tmp_path):
+    """The sweep is killed after scores were reported to the oracles, so the next call reports them again."""
+    script, whole, out = write(tmp_path, TUNERS), tmp_path / "whole", tmp_path / "out"
+    options = ["--sweep", "--trials", "3", "--jobs", "1"]
+    assert run_here(script, ["--results", whole, *options]).returncode == 0
+    call = run_script(script, ["--results", out, *options], wait=False)
+    trials = files_in(out).trials
+    limit = time.monotonic() + 120
+    while not trials.rows.exists() or len(store.read_rows(trials)) <= PROPOSED_AT_FIRST:  # the first row is in the table at once
+        assert time.monotonic() < limit
+        assert call.poll() is None, call.communicate()
+        time.sleep(0.01)
+    workers = workers_of(call.pid)
+    os.kill(call.pid, signal.SIGKILL)
+    call.communicate()
+    wait_until_gone(workers)
+    assert not files_in(out).tuned.exists()
+    assert run_here(script, ["--results", out, *options]).returncode == 0
+    assert points(out) == points(whole)
+    assert files_in(out).tuned.read_bytes() == files_in(whole).tuned.read_bytes()
+    tuners = {"baseline": "halton", "random": "random", "bayesian": "bayesian", "hyperband": "hyperband"}
+    assert {row["arm"]: row["tuner"] for row in table(out)} == tuners  # the arm that sets the rate itself is not searched
+    assert [row["point"] for row in table(out) if row["untuned"] == "True"] == ["0"] * 4
+    rows = store.read_rows(trials)
+    blank = ("test_accuracy", "test_nll", "best_epoch", "best_val_accuracy", "best_test_accuracy")
+    assert all(row[name] == "" for row in rows for name in blank)
+    assert all(row["val_accuracy"] for row in rows)
+    figure = "sweep_92_search_bayesian+halton+hyperband+random_sensitivity.png"
+    assert (out / "quick-digits" / figure).stat().st_size > 5000
+
+
+def test_a_sweep_resumed_on_another_kind_of_processor_starts_again(tmp_path, monkeypatch):
+    """The oracle must propose the points that it proposes without scores from the first kind, where low rates are best."""
+    text = SCRIPT.replace("import numpy as np\n", "import os\n\nimport numpy as np\n").replace(
+        "descend(trial, learning_rate, momentum)",
+        f'descend(trial, learning_rate if os.environ["{machine.ONEDNN}"] == "1" else 1e-4 / learning_rate, momentum)',
+    )
+    script, out, whole = write(tmp_path, text), tmp_path / "out", tmp_path / "whole"
+    options = ["--sweep", "--tuner", "bayesian", "--arms", "momentum", "--jobs", "1"]
+    assert run_here(script, ["--results", out, *options, "--trials", "2"]).returncode == 0
+    before = {row["point"]: row["score"] for row in table(out)}
+    monkeypatch.setenv(machine.ONEDNN, str(int(not machine.uses_onednn())))
+    done = run_here(script, ["--results", out, *options, "--trials", "3"])
+    assert "seed 1000 started on another kind of processor" in done.stdout
+    assert run_here(script, ["--results", whole, *options, "--trials", "3"]).returncode == 0
+    assert points(out) == points(whole)
+    assert {row["tuner"] for row in table(out)} == {"bayesian"}
+    assert any(before[row["point"]] != row["score"] for row in table(out)[:3])  # scores depend on the kind
+    assert {row["kind"] for row in store.read_rows(files_in(out).trials)} == {machine.kind()}
+
+
+# --- the results of a sweep ---
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """A sweep that is larger than the script's search, and the run after it: their results folder and the run's output."""
+    folder = tmp_path_factory.mktemp("swept")
+    script, options = write(folder), ["--results", folder / "out", "--jobs", "1"]
+    assert run_here(script, [*options, "--sweep", "--trials", "16", "--tuner", "halton"]).returncode == 0
+    done = run_here(script, options)
+    assert (done.returncode, done.stderr) == (0, "")
+    return folder / "out", done.stdout
+
+
+def test_a_run_uses_and_prints_the_values_of_an_earlier_larger_sweep(swept):
+    out, output = swept
+    tuned = json.loads(files_in(out).tuned.read_text())["arms"]
+    best = {}
+    for row in table(out):
+        key = (float(row["score"]), -float(row["nll"]))
+        best[row["arm"]] = max(best.get(row["arm"], ((-1.0, 0.0), None)), (key, float(row["learning_rate"])), key=lambda b: b[0])
+    rates = {arm: rate for arm, (_, rate) in best.items()}
+    assert {arm: entry["values"]["learning_rate"] for arm, entry in tuned.items()} == rates
+    assert "values from a larger search: halton, 16 points" in output
+    assert "search trials" not in output
+    assert rates_of(files_in(out)) == {(arm, "own"): rate for arm, rate in {**rates, "fixed": 0.01}.items()}
+    ways = {row["arm"]: row["tuning"] for row in store.read_rows(files_in(out))}
+    assert ways == {**dict.fromkeys(rates, "halton, 16 points"), "fixed": ""}
+    for kind in ("progress", "sensitivity"):
+        assert (out / "quick-digits" / f"sweep_92_search_halton_{kind}.png").stat().st_size > 5000
+
+
+def test_a_run_of_a_script_with_a_tuner_uses_a_larger_sweep_too(swept, tmp_path):
+    script = write(tmp_path, SCRIPT.replace("    seeds=2,", '    tuner="random", points=3, seeds=2,'))
+    shutil.copytree(swept[0], tmp_path / "out")
+    done = run_here(script, ["--results", tmp_path / "out"])
+    assert "values from a larger search: halton, 16 points" in done.stdout
+    assert "all 6 trials are done" in done.stdout  # with the same values
+
+
+def test_a_smaller_sweep_or_one_of_another_space_or_code_is_not_used(swept, tmp_path):
+    files = files_in(swept[0])
+    tuned = json.loads(files.tuned.read_text())["arms"]
+    spaces = scripts.read_script(write(tmp_path)).search
+    bases = {arm: entry["basis"] for arm, entry in tuned.items()}
+    assert sweep.tuned(files, spaces, bases, dict.fromkeys(tuned, 3)).keys() == tuned.keys()
+    assert sweep.tuned(files, spaces, bases, dict.fromkeys(tuned, 10**6)) == {}
+    assert sweep.tuned(files, spaces, dict.fromkeys(bases, "other code"), dict.fromkeys(tuned, 3)) == {}
+    other = scripts.read_script(write(tmp_path, SCRIPT.replace("log_range(0.001, 0.1", "log_range(0.001, 0.2"))).search
+    assert sweep.tuned(files, other, bases, dict.fromkeys(tuned, 3)) == {}
+
+
+def test_a_sweep_of_a_shared_rate_is_used_by_all_arms(tmp_path):
+    script, options = write(tmp_path, SHARED), ["--results", tmp_path / "out", "--jobs", "1"]
+    run_here(script, [*options, "--sweep", "--trials", "16"])
+    tuned = json.loads(files_in(tmp_path / "out").tuned.read_text())["arms"]
+    assert set(tuned) == {"first", "apart"}
+    lines = run_here(script, [*options, "--seeds", "1", "--dry"]).stdout.splitlines()
+    assert "values from a larger search: halton, 16 points" in lines
+    shared, apart = (f"learning_rate {tuned[arm]['values']['learning_rate']:g}" for arm in ("first", "apart"))
+    assert f"{shared} for all arms except those below, searched on first: halton, 16 points" in lines
+    assert f"apart: {apart} (halton, 16 points)" in lines
+    assert any(line.startswith("5 of 5 trials to run, ") for line in lines)
+
+
+def test_a_later_sweep_with_a_worse_score_does_not_replace_values(tmp_path):
+    files = schema.Files(tmp_path, NAME)
+    entries = {"learning_rate": log_range(0.001, 0.1)}
+    tuned = {}
+    for score in (0.5, 0.9, 0.7):
+        one = sweep.Sweep(
+            types.SimpleNamespace(name=NAME, task=tasks.classification),
+            {"a": entries},
+            {"a": "random"},
+            count=2,
+            sweeps=1,
+            epochs={"a": 1},
+            fixed={"a": {}},
+            known={"a": entries},
+        )
+        for point in one.searchers[0].points:
+            point.row = {"trained": "True", "val_accuracy": str(score), "val_nll": "1"}
+        one.write_tuned(files, {"a": "code"})
+        tuned[score] = json.loads(files.tuned.read_text())["arms"]["a"]["score"]
+    assert tuned == {0.5: 0.5, 0.9: 0.9, 0.7: 0.9}
+    one.write_tuned(files, {"a": "other code"})
+    assert json.loads(files.tuned.read_text())["arms"]["a"]["score"] == 0.7
+    files.tuned.write_text(files.tuned.read_text()[:50])
+    with pytest.raises(Failure, match=r"tuned_92_search.json is empty or damaged: run the sweep again.*; or remove it"):
+        sweep.tuned(files, {"a": entries}, {"a": "code"}, {"a": 0})
+    one.write_tuned(files, {"a": "code"})
+    assert json.loads(files.tuned.read_text())["arms"]["a"]["score"] == 0.7
+
+
+def test_a_file_that_is_not_a_table_of_points_is_not_overwritten(swept, tmp_path):
+    shutil.copytree(swept[0], tmp_path / "out")
+    files = files_in(tmp_path / "out")
+    files.points.write_text("a,b\n1,2\n")
+    done = run_here(write(tmp_path), ["--results", tmp_path / "out", "--sweep", "--trials", "16"])
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        f"{NAME}: {files.points} line 2: not a point of a sweep. Move the file away and run again: its trials are kept"
+    ]
+    assert files.points.read_text() == "a,b\n1,2\n"
+    assert "search trials" not in done.stdout
+    assert store.read_rows(files.trials) == store.read_rows(files_in(swept[0]).trials)
+
+
+# --- options ---
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--tuner", "halton"], "tuner is an option of a sweep"),
+        (["--trials", "3"], "trials is an option of a sweep"),
+        (["--sweep", "--tuner", "grid"], "tuner must be one of halton, random, bayesian, hyperband. Received: 'grid'"),
+        (["--sweep", "--trials", "0"], "trials must be a whole number of at least 1. Received: 0"),
+        (["--sweep", "--arms", "fixed"], "a sweep needs arms with searched arguments"),
+    ],
+)
+def test_invalid_options_of_a_sweep_are_refused(tmp_path, options, message):
+    done = run_here(write(tmp_path), ["--results", tmp_path / "out", *options])
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert message in line
