@@ -8,6 +8,7 @@ unexport PYTHONPATH PYTHONHOME PYTHONOPTIMIZE PYTHONSAFEPATH PYTHONSTARTUP PYTHO
 export PYTHONUTF8 := 1
 PY := .venv/bin/python
 UV := .venv/bin/uv
+TEST := $(PY) -m pytest -q -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 # A value quoted for the shell, and whether a switch is on; common/commands/options.py refuses other values of a switch.
 quoted = '$(subst ','\'',$(1))'
 on = $(filter-out 0 n N no No NO f F false False FALSE off Off OFF,$(value $(1)))
@@ -23,7 +24,7 @@ REFUSED := $(if $(GIVEN),$(shell $(WITH) -m common.commands.options $(ALL_GIVEN)
 $(if $(REFUSED),$(error $(REFUSED)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup all list verdicts report reproduce check plots test golden chaos bench gpu-check overhead bench-report bench-rows lint format lock
+.PHONY: help setup all list verdicts report reproduce check plots test test-fast golden chaos bench gpu-check overhead bench-report bench-rows lint format lock
 
 help: ## Print this list
 	@echo "make TARGET [NAME=value …]"
@@ -72,7 +73,10 @@ plots: setup ## Draw the figures of all experiments with rows
 	@$(PY) -m common.commands.plots $(OPTIONS)
 
 test: setup ## Run the tests (ARGS="-k name" for some)
-	@$(PY) -m pytest -q -n auto --maxprocesses 4 --dist loadfile $(value ARGS)
+	@$(TEST) $(value ARGS)
+
+test-fast: setup ## Run the tests that need no long training, within minutes (ARGS="-k name" for some)
+	@$(TEST) -m "not slow" $(value ARGS)
 
 golden: setup ## Record the golden values of tests/golden on this kind of processor
 	@PYTHONPATH=. $(PY) tests/golden/golden.py

@@ -1,7 +1,7 @@
 """Makes two updates on several replicas with many pairs of options: `gradients.py OUTPUT REPLICAS`.
 
 It writes the changes of the weights as JSON: `by hand`, for each entry of `BY_HAND` (with 4 replicas only those in float16), and
-with 2 replicas `optimizers`, for each optimizer on one replica and on two.
+with 2 replicas `optimizers`, for each optimizer on one replica and on two, and `resumed`, see `resumed.py`.
 """
 
 import itertools
@@ -12,11 +12,13 @@ import tempfile
 
 import keras
 import numpy as np
+import resumed
 import tensorflow as tf
 from keras import optimizers
 
 from common.data.split import Split
 from common.data.streams import Streams
+from common.training import execution
 from common.training.trial import Examples, Host, Trial
 
 SIZE, CLASSES, RATE = 7, 3, 0.5
@@ -111,10 +113,8 @@ def kinds_of(model):
 
 
 def main(output, replicas):
-    device = tf.config.list_physical_devices("CPU")[0]
-    tf.config.set_logical_device_configuration(device, [tf.config.LogicalDeviceConfiguration()] * replicas)
+    shared = execution.start(threads=1, replicas=replicas, workers=1, deterministic=True)
     alone = tf.distribute.OneDeviceStrategy("/cpu:0")
-    shared = tf.distribute.MirroredStrategy([f"/cpu:{i}" for i in range(replicas)])
     names = list(kinds())
     with tempfile.TemporaryDirectory() as name:
         folders = (pathlib.Path(name) / str(i) for i in itertools.count())
@@ -127,8 +127,10 @@ def main(output, replicas):
             updated(strategy, next(folders), "float32", lambda: heads(names), kinds, step=separate_losses)
             for strategy in ((alone, shared) if replicas == 2 else ())
         ]
+        keras.config.set_dtype_policy("float32")
+        again = resumed.results(shared, next(folders)) if replicas == 2 else {}
     by_optimizer = {name: [one["change"][2 * i : 2 * i + 2] for one in pair] for i, name in enumerate(names)}
-    pathlib.Path(output).write_text(json.dumps({"by hand": by_hand, "optimizers": by_optimizer}))
+    pathlib.Path(output).write_text(json.dumps({"by hand": by_hand, "optimizers": by_optimizer, "resumed": again}))
 
 
 if __name__ == "__main__":

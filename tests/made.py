@@ -67,6 +67,7 @@ class Made:
             ]
             outcome = store.Outcome(row=row, epochs=epochs, predicted=predicted.astype(np.uint8))
             store.store(self.files, outcome, list(self.arms))
+        store.fold(self.files)
         store.write_labels(self.files, schema.labels_key(CHECKSUM), LABELS)
 
     def judge(self, *claims):

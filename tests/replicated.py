@@ -88,10 +88,15 @@ experiment = Experiment(train, arms=ARMS, setting=Setting("digits", epochs=3, ba
 '''
 
 
+def write(folder):
+    path = folder / "exp_91_replicas.py"
+    path.write_text(SCRIPT)
+    return path
+
+
 def run(folder, replicas):
     """Epoch rows and rows of all arms, by arm."""
-    script = folder / "exp_91_replicas.py"
-    script.write_text(SCRIPT)
+    script = write(folder)
     command = [
         sys.executable,
         "-m",
@@ -106,7 +111,6 @@ def run(folder, replicas):
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=500, cwd=PROJECT)
     assert done.returncode == 0, done.stdout + done.stderr
-    name = "quick-digits" if replicas == 1 else f"quick-digits-replicas={replicas}"
-    files = schema.Files(folder / "out" / name, "exp_91_replicas")
+    files = schema.Files(folder / "out" / f"quick-digits-replicas={replicas}", "exp_91_replicas")
     rows = {row["arm"]: row for row in store.read_rows(files)}
     return rows, list(csv.DictReader(files.epochs.open()))

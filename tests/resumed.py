@@ -1,13 +1,6 @@
-"""Trains on two replicas, once uninterrupted and once killed within an epoch and resumed: `resumed.py OUTPUT`.
-
-It writes as JSON the results of both trainings, and the error for a step with a wrong number of losses on the second replica.
-"""
+"""Trains on two replicas, once uninterrupted and once killed within an epoch and resumed, for `gradients.py`."""
 
 import contextlib
-import json
-import pathlib
-import sys
-import tempfile
 
 import keras
 import numpy as np
@@ -17,7 +10,6 @@ from keras import layers, losses, optimizers
 from common.data.split import Split
 from common.data.streams import Streams
 from common.errors import Misuse
-from common.training import execution
 from common.training.seeding import seeded_weights
 from common.training.trial import Examples, Host, Trial
 
@@ -75,16 +67,11 @@ def uneven(model, images, targets, seed):
     return tf.concat([values, values[: 4 - tf.shape(values)[0]]], axis=0), logits
 
 
-def main(output):
-    strategy = execution.start(threads=1, replicas=2, workers=1, deterministic=True)
-    with tempfile.TemporaryDirectory() as name:
-        results = {kind: run(strategy, pathlib.Path(name) / kind, kind == "killed") for kind in ("whole", "killed")}
-        try:
-            run(strategy, pathlib.Path(name) / "uneven", step=uneven)
-        except Misuse as error:
-            results["uneven"] = str(error)
-    pathlib.Path(output).write_text(json.dumps(results))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])
+def results(strategy, folder):
+    """The results of both trainings, and the error for a step with a wrong number of losses on the second replica."""
+    made = {kind: run(strategy, folder / kind, kind == "killed") for kind in ("whole", "killed")}
+    try:
+        run(strategy, folder / "uneven", step=uneven)
+    except Misuse as error:
+        made["uneven"] = str(error)
+    return made

@@ -25,6 +25,7 @@ def test_the_temperature_of_perfect_predictions_is_the_lower_bound():
     assert calibration.best_temperature(np.eye(3), np.arange(3)) == pytest.approx(calibration.LOWEST, rel=0.01)
 
 
+@pytest.mark.slow
 def test_a_tempered_model_predicts_the_same_classes_at_a_lower_val_nll(make_trial):
     trial = make_trial(train_size=100, epochs=12)
     with seeded_weights(trial.streams):

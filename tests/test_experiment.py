@@ -268,6 +268,7 @@ def test_a_claim_is_about_the_tasks_primary_metric():
     assert (task["metric"], task["lower_is_better"]) == ("error", True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("started", [["-m", "experiments.exp_03_l2"], [str(PROJECT / "experiments" / "exp_03_l2.py")]])
 def test_a_script_runs_by_itself_from_anywhere(tmp_path, started):
     environment = {**os.environ, "PYTHONPATH": str(PROJECT)}

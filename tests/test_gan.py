@@ -26,6 +26,7 @@ def players(rate=1e-3):
     return {name: optimizers.Adam(rate, beta_1=0.5) for name in ("generator", "discriminator")}
 
 
+@pytest.mark.slow
 def test_a_gan_trains_both_networks_and_has_no_accuracy(trial):
     model, reported = gan.conditional_gan(trial, width=4), []
     trial.host = dataclasses.replace(trial.host, report=lambda **progress: reported.append(progress))
@@ -40,6 +41,7 @@ def test_a_gan_trains_both_networks_and_has_no_accuracy(trial):
     assert any(text.startswith("loss") for text in shown) and not any(text.startswith("acc") for text in shown)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("moves", "stays"), [("generator", "discriminator"), ("discriminator", "generator")])
 def test_a_network_with_learning_rate_0_does_not_change(trial, moves, stays):
     model = gan.conditional_gan(trial, width=4)
@@ -74,6 +76,7 @@ def test_generated_images_depend_on_the_seed_and_the_class(trial):
     assert not np.array_equal(images, other)  # the same noise with another class
 
 
+@pytest.mark.slow
 def test_a_gan_learns_a_pattern_for_each_class(make_trial):
     """Two classes, bright on the left and on the right: generated images have the same pattern."""
     trial = make_trial(epochs=60, batch_size=8, train_size=64, classes=2, input_shape=(8, 8, 1))

@@ -148,6 +148,7 @@ def test_the_line_names_the_remedy(monkeypatch, unused, remedy):
     assert gpu.refusal() == ""
 
 
+@pytest.mark.slow
 def test_a_run_that_cannot_start_fails_its_check(tmp_path):
     place = gpu.Place(tmp_path, (gpu.NO_GPU,), arms=("unknown",))
     (check,) = gpu.checks(place)
@@ -163,6 +164,7 @@ def test_the_arms_are_those_of_the_script():
     assert set(gpu.WITHOUT_RANDOM_REPLICAS) < set(arms)
 
 
+@pytest.mark.slow
 def test_a_run_is_killed_and_resumed(tmp_path):
     place = gpu.Place(tmp_path, (gpu.NO_GPU,), arms=("batch norm",))
     options = ["--arms", "batch norm", "--epochs", 4, "--seeds", 1, "--jobs", 1]

@@ -15,6 +15,7 @@ def trial(make_trial):
         yield trial
 
 
+@pytest.mark.slow
 def test_a_converted_model_predicts_like_the_original(trial):
     model = trial.fit(models.small_cnn(trial), optimizer=optimizers.Adam(0.01))
     plain = trial.predict(model, trial.val)
@@ -58,6 +59,7 @@ def test_the_smallest_weights_are_pruned_by_hand():
     assert inference.sparsity_of(model) == pytest.approx((3 + 2) / 10)  # of 5 + 1 + 2 + 2 weights; the 2 biases of the head are 0
 
 
+@pytest.mark.slow
 def test_pruned_weights_stay_zero_and_the_others_learn(trial):
     network = models.small_cnn(trial, activation="leaky_relu")  # without dead units
     model = trial.fit(network, optimizer=optimizers.Adam(0.01), stage="teacher")
@@ -90,6 +92,7 @@ def test_a_student_learns_from_soft_targets_by_hand():
     assert np.array_equal(outputs, logits)
 
 
+@pytest.mark.slow
 def test_distillation_reduces_the_distance_to_the_teacher(trial):
     teacher = trial.fit(models.small_cnn(trial), optimizer=optimizers.Adam(0.01), stage="teacher", epochs=8)
     before = teacher.get_weights()

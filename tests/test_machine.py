@@ -64,6 +64,7 @@ def test_the_user_may_switch_onednn(monkeypatch, value, state):
     assert machine.kind() == f"AVX-512, oneDNN {state}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", ["0", "1", None])
 def test_workers_use_onednn_unless_the_user_switches_it_off(monkeypatch, tmp_path, value):
     if value is not None:

@@ -56,6 +56,7 @@ def test_schedules_of_one_update_are_finite(schedule):
     assert np.isfinite(float(schedule(0.1, 1)(0)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [optimizers.SGD, optimizers.Adam])
 def test_decay_kernels_alone_decays_only_kernels(make_trial, kind):
     """One update with and without decay: kernels differ by rate · decay · weight, other weights are equal."""

@@ -9,6 +9,8 @@ from common.experiment import Setting
 from common.training import loop
 from common.training.seeding import seeded_weights
 
+pytestmark = pytest.mark.slow
+
 
 def watched(trial, **options):
     watch = profiling.Watch()

@@ -50,20 +50,20 @@ def test_frozen_weights_do_not_change_and_others_do(trial, frozen):
     assert moved == ({"logits"} if frozen else set(before))
 
 
-@pytest.mark.parametrize("frozen", [True, False])
-def test_mobile_net_takes_small_grey_images(trial, frozen):
+@pytest.mark.slow
+def test_mobile_net_takes_small_grey_images(trial):
     model = transfer.mobile_net(trial, weights=None)
-    if frozen:
-        transfer.freeze(model)
     assert model.output_shape == (None, 5)
     images = np.zeros((2, *trial.input_shape), np.float32)
     images[1] = 255
     seen = keras.Model(model.inputs, model.get_layer("rescale").output)(images).numpy()
     assert seen.shape == (2, 96, 96, 3)
     assert (seen.min(), seen.max()) == (-1.0, 1.0)
-    trained = {path.split("/")[0] for path in (v.path for v in model.trainable_variables)}
-    assert ("logits" in trained) and (len(model.trainable_variables) == 2) == frozen
-    assert not any("BN" in v.path or "_bn" in v.path for v in model.trainable_variables)
+    paths = [variable.path for variable in model.trainable_variables]
+    assert len(paths) > 2 and any(path.startswith("logits/") for path in paths)
+    assert not any("BN" in path or "_bn" in path for path in paths)
+    transfer.freeze(model)
+    assert {variable.path.split("/")[0] for variable in model.trainable_variables} == {"logits"}
 
 
 def test_without_a_network_the_imagenet_arm_is_unavailable_at_once(monkeypatch, tmp_path):

@@ -10,12 +10,11 @@ from common.rows import schema, store
 from common.running import scripts
 
 
-def test_list_shows_the_progress_in_each_setting(tmp_path):
-    command = [sys.executable, "-m", "common.commands.list", "--results", str(tmp_path)]
-    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
-    assert done.returncode == 0
+def test_list_shows_the_progress_in_each_setting(call, tmp_path):
+    status, out, _ = call(list_command.run, "--results", tmp_path)
+    assert status == 0
     folders = [f"      {name}: none\n" for name in ("quick-digits", "small-cifar10", "full-cifar10")]
-    assert "03  does an L2 penalty help a small CNN?\n" + "".join(folders) in done.stdout
+    assert "03  does an L2 penalty help a small CNN?\n" + "".join(folders) in out
 
 
 def test_list_ends_without_an_error_if_its_pipe_is_closed():

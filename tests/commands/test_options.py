@@ -99,10 +99,11 @@ def test_the_makefile_has_the_same_values_of_a_switch():
 
 def test_variables_of_the_environment_do_not_set_options_of_make():
     generic = {"PYTHON": "/no/python", "GPU": "1", "ARGS": "--collect-only", "SEEDS": "3", "UV": "/no/uv", "PYTHONPATH": "/no"}
-    pytest_command = ".venv/bin/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile"
+    pytest_command = ".venv/bin/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder"
     assert made("test", **generic).stdout == made("test").stdout == f"{pytest_command} \n"
     assert made("exp-03", **generic).stdout == made("exp-03").stdout
     assert made("test", "ARGS=-k 'a or b'", **generic).stdout == f"{pytest_command} -k 'a or b'\n"
+    assert made("test-fast", "ARGS=-x", **generic).stdout == f'{pytest_command} -m "not slow" -x\n'
     done = subprocess.run(["make", "help"], cwd=PROJECT, capture_output=True, text=True, env={**os.environ, **generic})
     assert (done.returncode, "EPOCHS=n" in done.stdout) == (0, True)
 
@@ -115,7 +116,7 @@ def test_numbers_of_experiments_may_have_any_leading_zeros(number):
 
 
 def test_a_misspelt_option_of_make_is_named():
-    done = subprocess.run(["make", "exp-03", "EPOCH=3"], cwd=PROJECT, capture_output=True, text=True)
+    done = made("exp-03", "EPOCH=3")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "Received: EPOCH" in done.stderr
@@ -133,7 +134,7 @@ def test_a_value_may_look_like_an_option_of_make():
 
 
 def test_a_target_without_options_refuses_them():
-    done = subprocess.run(["make", "test", "SEEDS=3"], cwd=PROJECT, capture_output=True, text=True)
+    done = made("test", "SEEDS=3")
     assert (done.returncode, done.stdout) == (2, "")
     assert "make test has no options except PYTHON, GPU, ARGS. Received: SEEDS" in done.stderr
     assert options.refusal(["SEDS=3"], ["exp-03"]).endswith("Received: SEDS (did you mean 'SEEDS'?)")

@@ -13,38 +13,23 @@ from PIL import Image
 
 from common import machine
 from common.commands import reproduce
+from common.commands import run as run_command
 from common.files import experiment_scripts
 from common.rows import schema, store
 from common.rows.schema import entry_of
 from common.running.fingerprint import PROTOCOL
 from common.setting import Setting
 
-
-def call(module, *options):
-    return subprocess.run([sys.executable, "-m", module, *options], capture_output=True, text=True, cwd=PROJECT, timeout=200)
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory):
     """Rows of two seeds of an arm: the results folder and the path of the rows."""
     folder = tmp_path_factory.mktemp("rows")
-    options = [
-        "--arms",
-        "l2=1e-4",
-        "--seeds",
-        "2",
-        "--epochs",
-        "1",
-        "--train",
-        "64",
-        "--rate",
-        "0.05",
-        "--results",
-        str(folder),
-        "--jobs",
-        "1",
-    ]
-    done = call("experiments.exp_03_l2", *options)
+    options = ["ARMS=l2=1e-4", "SEEDS=2", "EPOCHS=1", "TRAIN=64", "RATE=0.05", f"RESULTS={folder}", "JOBS=1"]
+    command = [sys.executable, "-m", "experiments.exp_03_l2", *options]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT, timeout=200)
     assert done.returncode == 0, done.stderr
     (path,) = folder.glob("*/exp_03_l2.csv")
     return folder, path
@@ -55,21 +40,21 @@ def read(path):
         return list(csv.DictReader(file))
 
 
-def test_a_row_is_identical_when_its_trial_is_run_again(rows):
+def test_a_row_is_identical_when_its_trial_is_run_again(rows, call):
     folder, path = rows
     row = read(path)[1]
-    done = call("common.commands.reproduce", "--row", row["fingerprint"][:8], "--results", str(folder))
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.splitlines()[-1] == "IDENTICAL"
-    assert done.stdout.startswith(f"exp_03_l2, l2=1e-4 seed 1, from {path}")
+    status, out, err = call(reproduce.main, "--row", row["fingerprint"][:8], "--results", folder)
+    assert status == 0, out + err
+    assert out.splitlines()[-1] == "IDENTICAL"
+    assert out.startswith(f"exp_03_l2, l2=1e-4 seed 1, from {path}")
 
 
-def test_another_kind_of_processor_is_named(rows, monkeypatch):
+def test_another_kind_of_processor_is_named(rows, call, monkeypatch):
     folder, path = rows
     row = read(path)[1]
     monkeypatch.setenv(machine.ONEDNN, str(int(not machine.uses_onednn())))
-    done = call("common.commands.reproduce", "--row", row["fingerprint"][:8], "--results", str(folder))
-    assert f"kind: {row['kind']} then, {machine.kind()} now" in done.stdout.splitlines()
+    _, out, _ = call(reproduce.main, "--row", row["fingerprint"][:8], "--results", folder)
+    assert f"kind: {row['kind']} then, {machine.kind()} now" in out.splitlines()
 
 
 def test_columns_that_differ_are_named(rows):
@@ -103,7 +88,7 @@ def test_other_data_or_code_is_reported_before_training(rows, tmp_path):
     assert not list(tmp_path.rglob("*.csv"))
 
 
-def test_a_prefix_must_name_one_row(rows):
+def test_a_prefix_must_name_one_row(rows, call):
     folder, path = rows
     fingerprints = [row["fingerprint"] for row in read(path)]
     assert reproduce.find(fingerprints[0], [folder])[1]["seed"] == "0"
@@ -118,8 +103,8 @@ def test_a_prefix_must_name_one_row(rows):
     with pytest.raises(reproduce.Failure, match="a-broken-one/exp_03_l2.csv line 1"):
         reproduce.find("zz", [folder])
     shutil.rmtree(broken.folder)
-    done = call("common.commands.reproduce", "--results", str(folder))
-    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    status, _, err = call(reproduce.main, "--results", folder)
+    assert (status, len(err.splitlines())) == (2, 1)
     assert schema.Files(path.parent, "exp_03_l2").rows == path
 
 
@@ -137,27 +122,15 @@ def test_the_trials_of_published_rows_can_be_planned_again(path, tmp_path, digit
             reproduce.check_same(row, plan)
 
 
-def test_rows_of_an_image_folder_are_reproduced_with_its_path(tmp_path):
+def test_rows_of_an_image_folder_are_reproduced_with_its_path(call, tmp_path):
     generator = np.random.default_rng(0)
     for name in ("cat", "dog"):
         (tmp_path / "pets" / name).mkdir(parents=True)
         for i in range(20):
             Image.fromarray(generator.integers(0, 255, (8, 8, 3), np.uint8)).save(tmp_path / "pets" / name / f"{i}.png")
-    options = [
-        "--arms",
-        "l2=1e-4",
-        "--seeds",
-        "1",
-        "--epochs",
-        "1",
-        "--rate",
-        "0.05",
-        "--dataset",
-        str(tmp_path / "pets"),
-        "--results",
-        str(tmp_path),
-    ]
-    assert call("common.commands.run", "03", *options).returncode == 0
+    options = ["ARMS=l2=1e-4", "SEEDS=1", "EPOCHS=1", "RATE=0.05", f"DATASET={tmp_path / 'pets'}", f"RESULTS={tmp_path}"]
+    status, _, err = call(lambda: run_command.run(["03", *options]))
+    assert status == 0, err
     (path,) = tmp_path.glob("small-*/exp_03_l2.csv")
-    done = call("common.commands.reproduce", "--row", read(path)[0]["fingerprint"], "--results", str(tmp_path))
-    assert done.stdout.splitlines()[-1] == "IDENTICAL", done.stderr
+    _, out, err = call(reproduce.main, "--row", read(path)[0]["fingerprint"], "--results", tmp_path)
+    assert out.splitlines()[-1] == "IDENTICAL", err

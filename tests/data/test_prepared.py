@@ -11,6 +11,8 @@ from common.data.prepared import prepared_copy, tfds_dataset
 from common.data.streams import Streams
 from common.errors import Failure, Misuse
 
+pytestmark = pytest.mark.slow
+
 
 def test_an_unknown_dataset_is_named():
     with pytest.raises(Misuse, match="Received: 'cifar11'"):

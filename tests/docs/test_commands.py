@@ -59,6 +59,7 @@ def test_the_list_of_what_is_only_checked_names_commands_that_are_shown():
     assert set(REASONS) <= set(COMMANDS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", RUN)
 def test_a_command_runs(line, tmp_path):
     """Where it would train, it plans what it would train (DRY=1)."""
@@ -90,6 +91,7 @@ def test_a_command_within_a_sentence_is_one_that_make_takes(line):
     assert run(shlex.split(line.replace("-NN", "-03")), "-n").returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", CONSOLE, ids=lambda block: block.page)
 def test_a_command_prints_what_is_shown(block, tmp_path):
     """`…` stands for whatever a machine says there."""

@@ -9,14 +9,13 @@ import tensorflow as tf
 from conftest import PROJECT
 from matplotlib.figure import Figure
 from pages import blocks
+from trials import trained
 
 from common.figures.draw import Material
 from common.rows import schema
 from common.rows.table import Table
-from common.running.plan import Planner, Variant, known_columns
-from common.running.process import job
+from common.running.plan import Planner, Variant
 from common.running.scripts import read_script
-from common.training import execution
 from common.training.adapters import per_example
 
 SAMPLES = [block for block in blocks("python") if block.page != "README.md"]
@@ -41,7 +40,7 @@ def ran(text, name="sample"):
     return names
 
 
-def trained(text, tmp_path, arm="baseline", epochs=1):
+def row_of(text, tmp_path, arm="baseline", epochs=1):
     """The row of one arm of a script, trained on 256 digits."""
     path = tmp_path / "exp_39_hidden_layer.py"
     path.write_text(text, encoding="utf-8")
@@ -50,9 +49,7 @@ def trained(text, tmp_path, arm="baseline", epochs=1):
     values = {name: entry.default for name, entry in experiment.searched_by(arm).items()}
     plan = planner.plan([(Variant(arm, values=values), 0)])
     (trial,) = plan.trials
-    row = known_columns(trial, experiment.name, planner.origin)
-    strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
-    return execution.run_trial(job(plan, trial, row, keep=None, checkpoint_steps=None), strategy, lambda **_: None).row
+    return trained(plan, trial).row
 
 
 @pytest.mark.parametrize("text", [block.text for block in SAMPLES], ids=[block.page for block in SAMPLES])
@@ -61,17 +58,19 @@ def test_a_sample_runs(text, monkeypatch):
     assert ran(text)
 
 
+@pytest.mark.slow
 def test_the_experiment_in_docs_trains(tmp_path):
     text = sample('"""Exp 39')
-    row = trained(text, tmp_path, arm="32 units")
+    row = row_of(text, tmp_path, arm="32 units")
     assert row["status"] == "done"
     assert math.isfinite(row["test_accuracy"])
     assert read_script(tmp_path / "exp_39_hidden_layer.py").question.endswith("?")
 
 
+@pytest.mark.slow
 def test_the_step_in_docs_trains(tmp_path):
     text = sample("def step(") + DECLARED.format(arguments={"weight": 0.5, "learning_rate": 0.02})
-    row = trained(text, tmp_path, epochs=10)
+    row = row_of(text, tmp_path, epochs=10)
     assert (row["status"], row["trained"]) == ("done", True)
 
 

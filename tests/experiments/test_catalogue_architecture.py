@@ -84,6 +84,7 @@ def test_initial_weights_have_the_variance_that_decides_how_gradients_grow(varia
     assert np.log2(norms[0] / norms[-1]) == pytest.approx(5 * math.log2(factor), abs=1)
 
 
+@pytest.mark.slow
 def test_gradients_are_measured_on_training_images_before_and_after(make_trial):
     experiment, _ = script("14")
     trial = make_trial(epochs=1)

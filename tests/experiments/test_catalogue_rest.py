@@ -10,6 +10,8 @@ from common.data.streams import Streams
 from common.training.execution import load_script
 from common.training.seeding import seeded_weights
 
+pytestmark = pytest.mark.slow
+
 
 def experiment(number):
     (path,) = (PROJECT / "experiments").glob(f"exp_{number}_*.py")

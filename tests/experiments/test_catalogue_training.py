@@ -14,6 +14,8 @@ from common.training import prediction
 from common.training.execution import load_script
 from common.training.seeding import seeded_weights
 
+pytestmark = pytest.mark.slow
+
 
 def script(number):
     """The experiment of a number."""

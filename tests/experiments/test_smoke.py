@@ -1,19 +1,20 @@
-"""Two arms of every experiment are trained for an epoch, scored, stored and drawn."""
+"""Two arms of every experiment are trained for an epoch, scored, stored and drawn, with all texts laid out."""
 
 import math
 
 import pytest
-import tensorflow as tf
+from trials import trained
 
 from common import space
 from common.errors import Unavailable
 from common.figures import draw
 from common.files import experiment_scripts
 from common.rows import store
+from common.rows.table import Table
 from common.running import scripts
-from common.running.plan import Planner, Variant, known_columns
-from common.running.process import job
-from common.training import execution
+from common.running.plan import Planner, Variant
+
+pytestmark = pytest.mark.slow
 
 
 def two_arms(experiment):
@@ -31,12 +32,10 @@ def test_an_experiment_trains_scores_and_draws(path, tmp_path):
     trials = [(variant, 0) for variant in variants]
     planner = Planner(experiment, experiment.select(smoke=True), tmp_path)
     plan = planner.plan(trials)
-    strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
     store.write_declaration(plan.files, planner.declaration())
     for trial in plan.trials:
-        row = known_columns(trial, experiment.name, planner.origin)
         try:
-            outcome = execution.run_trial(job(plan, trial, row, keep=None, checkpoint_steps=None), strategy, lambda **_: None)
+            outcome = trained(plan, trial)
         except Unavailable:
             continue
         outcome.row["beside"] = 0
@@ -44,4 +43,7 @@ def test_an_experiment_trains_scores_and_draws(path, tmp_path):
         assert math.isfinite(outcome.row[f"test_{experiment.task.metric}"])
         store.store(plan.files, outcome, list(experiment.arms))
     assert {row["arm"] for row in store.read_rows(plan.files)} <= {variant.arm for variant in variants}
-    assert draw.draw(plan.files)
+    drawn = [figure for _, figure in draw.figures(Table.read(plan.files))]
+    assert drawn
+    for figure in drawn:
+        figure.draw_without_rendering()  # files of all kinds of figures are written in tests/figures

@@ -15,6 +15,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.markers import MarkerStyle
 from matplotlib.text import Text
 
+from common.commands import plots
 from common.figures import cache, curves, draw, predictions, scores, search, sensitivity, style, verdicts
 from common.rows import schema, store
 from common.rows.metric import Primary
@@ -314,10 +315,9 @@ def test_plots_need_no_tensorflow_and_a_damaged_file_stops_only_its_figures(file
     assert "exp_91_y.csv line 1" in done.stderr
 
 
-def test_a_missing_results_folder_is_one_line(tmp_path):
-    command = [sys.executable, "-m", "common.commands.plots", "--results", str(tmp_path / "none")]
-    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+def test_a_missing_results_folder_is_one_line(call, tmp_path):
+    status, _, err = call(plots.run, "--results", tmp_path / "none")
+    assert (status, err.count("\n")) == (2, 1)
 
 
 def test_curves_show_the_stage_that_all_arms_have():

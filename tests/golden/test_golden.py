@@ -90,6 +90,7 @@ def test_the_golden_file_has_this_protocol():
     assert golden.read()["protocol"] == PROTOCOL, "run `make golden` in the commit that changes PROTOCOL"
 
 
+@pytest.mark.slow
 def test_training_gives_the_golden_values(now):
     recorded = golden.read()
     changed = golden.differences(recorded, now)
@@ -99,10 +100,12 @@ def test_training_gives_the_golden_values(now):
     assert not changed, f"the bits of training have changed: {REMEDY}\n{where}\n{listed}"
 
 
+@pytest.mark.slow
 def test_every_case_is_in_the_golden_file(now):
     assert set(now["cases"]) == golden.known(golden.read()), "run `make golden`"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", MODULES)
 def test_every_public_part_has_a_case(module, names):
     room = module.__name__.removeprefix("common.")
@@ -118,6 +121,7 @@ def is_part(value, module):
     return (inspect.isfunction(value) or inspect.isclass(value)) and value.__module__ == module.__name__
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["losses", "optimizers", "callbacks", "regularizers"])
 def test_every_class_of_keras_that_an_experiment_uses_has_a_case(module, names):
     words = set().union(*map(words_of, experiment_scripts()))
@@ -134,11 +138,13 @@ def words_of(path):
     yield from (node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str))
 
 
+@pytest.mark.slow
 def test_a_case_trained_again_gives_the_same_values(trained, mutated):
     case = mutated["no mutation"]["case"]
     assert not golden.change(trained["cases"][case], trained["cases"]["no mutation"], tolerance=None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mutation", [name for name in load_script(MUTATIONS).arms if name != "no mutation"])
 def test_a_changed_mechanism_is_noticed_on_any_processor(mutation, trained, mutated):
     before, after = trained["cases"][mutated[mutation]["case"]], trained["cases"][mutation]

@@ -24,10 +24,15 @@ README = (PROJECT / "README.md").read_text(encoding="utf-8")
 CLASSES = [EVIL, "$x_{2}$", "%&", "a\\frac", "飞机", *(f"a long name, that of class {number}" for number in range(5, 10))]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
+# What a process would print to stderr.
+pytestmark = [pytest.mark.filterwarnings(f"error::{kind}Warning") for kind in ("User", "Runtime", "Future")]
 
-@pytest.fixture
-def folder(tmp_path):
-    made = Made(tmp_path)
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    """A results folder without a report, not to be written to."""
+    folder = tmp_path_factory.mktemp("rows")
+    made = Made(folder)
     made.add("a", around(0.95))
     made.add(EVIL, around(0.85))
     made.add("diverging", around(0.1), statuses={1: "diverged"})
@@ -43,16 +48,38 @@ def folder(tmp_path):
         "class_names": {schema.labels_key(CHECKSUM): CLASSES},
     }
     store.write_declaration(made.files, declared(**declaration))
-    return tmp_path
+    return folder
 
 
-def run(folder, *options):
-    command = [sys.executable, "-m", "common.commands.report", "--results", str(folder), *options]
+@pytest.fixture(scope="module")
+def built(rows, tmp_path_factory):
+    """A copy of the results folder with its report, not to be written to."""
+    folder = tmp_path_factory.mktemp("built") / "results"
+    shutil.copytree(rows, folder)
+    assert page.build(folder) == (folder / "index.html", [])
+    return folder
+
+
+@pytest.fixture
+def folder(rows, tmp_path):
+    """A copy of the results folder."""
+    return shutil.copytree(rows, tmp_path, dirs_exist_ok=True)
+
+
+@pytest.fixture
+def reported(built, tmp_path):
+    """A copy of the results folder with its report."""
+    return shutil.copytree(built, tmp_path, dirs_exist_ok=True)
+
+
+def in_a_process(folder):
+    """`make report` in a separate process."""
+    command = [sys.executable, "-m", "common.commands.report", "--results", str(folder)]
     return subprocess.run(command, capture_output=True, text=True, cwd=PROJECT)
 
 
-def test_the_summary_is_what_a_reader_would_compute(folder):
-    table = Table.read(schema.Files(folder / "mnist", "exp_90_made"))
+def test_the_summary_is_what_a_reader_would_compute(rows):
+    table = Table.read(schema.Files(rows / "mnist", "exp_90_made"))
     lines = summary.summarize(table).set_index("arm")
     assert lines.loc["a", "score"] == pytest.approx(0.95)
     assert lines.loc["a", "deviation"] == pytest.approx(np.std(SPREAD, ddof=1))
@@ -67,16 +94,16 @@ def test_the_summary_is_what_a_reader_would_compute(folder):
     assert said.endswith("1 trial diverged.")
 
 
-def test_any_two_arms_are_compared_and_their_order_only_turns_the_sign(folder):
-    found = summary.contrasts(Table.read(schema.Files(folder / "mnist", "exp_90_made")))
+def test_any_two_arms_are_compared_and_their_order_only_turns_the_sign(rows):
+    found = summary.contrasts(Table.read(schema.Files(rows / "mnist", "exp_90_made")))
     assert len(found) == 6
     difference, low, high = found["a", EVIL]
     assert difference == pytest.approx(0.1)
     assert found[EVIL, "a"] == (-difference, -high, -low)
 
 
-def test_without_a_baseline_the_answer_compares_the_best_two(folder):
-    table = Table.read(schema.Files(folder / "mnist", "exp_90_made"))
+def test_without_a_baseline_the_answer_compares_the_best_two(rows):
+    table = Table.read(schema.Files(rows / "mnist", "exp_90_made"))
     table.declaration["baseline"] = None
     differences = summary.contrasts(table)
     said = summary.answer(table, summary.summarize(table, differences), differences)
@@ -85,7 +112,7 @@ def test_without_a_baseline_the_answer_compares_the_best_two(folder):
     )
 
 
-def test_what_disagrees_and_what_is_missing_is_told(folder):
+def test_what_disagrees_and_what_is_missing_is_told(folder, call):
     files = schema.Files(folder / "mnist", "exp_90_made")
     declaration = store.read_declaration(files)
     declaration["claims"] += [claim("c beats a", "c", "a"), claim("a much beats it", "a", EVIL, margin=0.2)]
@@ -105,7 +132,7 @@ def test_what_disagrees_and_what_is_missing_is_told(folder):
     ]
     said = [entry.verdict.disagreement() for entry in found if entry.verdict.status == REFUTED]
     assert said == ["the reverse is true", "by less than 0.2, if at all"]
-    run(folder)
+    call(report.run, "--results", folder)
     disagreeing = (folder / "index.html").read_text().partition('id="disagreeing"')[2].partition("</section>")[0]
     assert "the reverse is true</strong> (test_accuracy -0.1, interval -0.1" in disagreeing
     assert "no alert." in disagreeing
@@ -124,7 +151,7 @@ def test_an_experiment_that_cannot_run_here_at_all_is_shown_as_such(tmp_path):
         "figures": ["steps", "mistakes"],
     }
     store.write_declaration(files, declared(**declaration))
-    done = run(tmp_path)
+    done = in_a_process(tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     text = (tmp_path / "index.html").read_text()
     assert "No arm could be run here." in text
@@ -160,7 +187,7 @@ def angles(tmp_path):
     return tmp_path
 
 
-def test_a_task_with_a_metric_of_its_own_is_judged_drawn_and_told_by_it(angles):
+def test_a_task_with_a_metric_of_its_own_is_judged_drawn_and_told_by_it(angles, call):
     (section,), found, broken = page.read(angles)
     assert broken == []
     assert [entry.verdict.status for entry in found] == [SUPPORTED, REFUTED, SUPPORTED]
@@ -169,8 +196,8 @@ def test_a_task_with_a_metric_of_its_own_is_judged_drawn_and_told_by_it(angles):
     said = "wide has the lowest mean test error, 4.0000 over 5 seeds, -6.0000 against constant (exploratory"
     assert section.answer.startswith(said)
     assert section.summary["gap"].tolist() == pytest.approx([1.0, 1.0, 1.0])
-    done = run(angles)
-    assert (done.returncode, done.stderr) == (0, "")
+    status, _, err = call(report.run, "--results", angles)
+    assert (status, err) == (0, "")
     drawn = {path.stem.removeprefix("exp_91_angles_") for path in (angles / "digits").glob("*.png")}
     assert drawn == {"accuracy", "curves", "verdicts", "parameters", "seconds", "steps"}
     assert "test error (degrees)" in (angles / "index.html").read_text()
@@ -196,22 +223,19 @@ def test_an_error_is_judged_over_images_where_angles_are_kept(angles):
     assert table.labels("wide", 0) is None
 
 
-def test_tables_for_papers_and_spreadsheets(folder):
-    done = run(folder)
-    assert done.returncode == 0, done.stderr
-    tex = (folder / "mnist" / "exp_90_made_summary.tex").read_text()
+def test_tables_for_papers_and_spreadsheets(built):
+    tex = (built / "mnist" / "exp_90_made_summary.tex").read_text()
     assert tex.count(r"\\") == 4
     assert r"\& <b> & 5 & 0.8500" in tex
-    assert r"</script>" in (folder / "mnist" / "exp_90_made_summary.csv").read_text()
-    markdown = (folder / "REPORT.md").read_text()
+    assert r"</script>" in (built / "mnist" / "exp_90_made_summary.csv").read_text()
+    markdown = (built / "REPORT.md").read_text()
     assert "| a | 5 | 0.9500 ± " in markdown
     assert "<script>" not in markdown
     assert "![curves](mnist/exp_90_made_curves.png)" in markdown
 
 
-def test_the_page_is_one_file_and_escapes_what_rows_say(folder):
-    run(folder)
-    text = (folder / "index.html").read_text()
+def test_the_page_is_one_file_and_escapes_what_rows_say(built):
+    text = (built / "index.html").read_text()
     assert "<script>alert(1)" not in text
     assert "&lt;script&gt;alert(1)" in text
     assert not re.findall(r"""(?:src|href)=["'](?!#|data:)""", text.partition('<script id="plotly"')[0])
@@ -221,29 +245,29 @@ def test_the_page_is_one_file_and_escapes_what_rows_say(folder):
     assert len(text) < 6_000_000
 
 
-def test_a_second_report_redraws_nothing_and_is_the_same(folder):
-    run(folder)
-    figure = folder / "mnist" / "exp_90_made_curves.png"
-    before, drawn = (folder / "index.html").read_bytes(), figure.stat().st_mtime_ns
-    run(folder)
-    assert (folder / "index.html").read_bytes() == before
+def test_a_second_report_redraws_nothing_and_is_the_same(reported, call):
+    figure = reported / "mnist" / "exp_90_made_curves.png"
+    drawn = figure.stat().st_mtime_ns
+    call(report.run, "--results", reported)  # the page names its folder
+    before = (reported / "index.html").read_bytes()
+    (reported / "index.html").unlink()
+    call(report.run, "--results", reported)
+    assert (reported / "index.html").read_bytes() == before
     assert figure.stat().st_mtime_ns == drawn
 
 
-def test_figures_are_drawn_again_when_measures_change_that_they_show(folder):
-    run(folder)
-    files = schema.Files(folder / "mnist", "exp_90_made")
-    drawn = (folder / "mnist" / "exp_90_made_verdicts.png").stat().st_mtime_ns
+def test_figures_are_drawn_again_when_measures_change_that_they_show(reported, call):
+    files = schema.Files(reported / "mnist", "exp_90_made")
+    drawn = (reported / "mnist" / "exp_90_made_verdicts.png").stat().st_mtime_ns
     files.measures.write_text(f"{','.join(schema.MEASURE_NAMES)}\nexp_90_made,a,own,,0,width,4,px\n")
-    run(folder)
-    assert (folder / "mnist" / "exp_90_made_verdicts.png").stat().st_mtime_ns > drawn
+    call(report.run, "--results", reported)
+    assert (reported / "mnist" / "exp_90_made_verdicts.png").stat().st_mtime_ns > drawn
 
 
-def test_a_figure_that_was_deleted_is_drawn_again(folder):
-    run(folder)
-    figure = folder / "mnist" / "exp_90_made_verdicts.png"
+def test_a_figure_that_was_deleted_is_drawn_again(reported, call):
+    figure = reported / "mnist" / "exp_90_made_verdicts.png"
     figure.unlink()
-    run(folder)
+    call(report.run, "--results", reported)
     assert figure.exists()
 
 
@@ -255,33 +279,33 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_a_damaged_file_is_one_line_and_the_rest_is_built(folder, kind):
+def test_a_damaged_file_is_one_line_and_the_rest_is_built(reported, call, kind):
     spoil, said = BROKEN[kind]
-    other = schema.Files(folder / "mnist", "exp_91_other")
-    for path in sorted((folder / "mnist").glob("exp_90_made*")):
+    other = schema.Files(reported / "mnist", "exp_91_other")
+    for path in sorted((reported / "mnist").glob("exp_90_made*")):
         shutil.copy(path, path.with_name(path.name.replace("exp_90_made", "exp_91_other")))
     other.rows.write_text(spoil(other.rows.read_text()))
-    done = run(folder)
-    assert done.returncode == 1
-    (line,) = done.stderr.splitlines()
+    status, _, err = call(report.run, "--results", reported)
+    assert status == 1
+    (line,) = err.splitlines()
     assert re.search(said, line)
     assert re.search(r"exp_91_other\.csv line \d+", line)
-    text = (folder / "index.html").read_text()
+    text = (reported / "index.html").read_text()
     assert "exp_91_other.csv line" in text
     assert 'id="mnist/exp_90_made"' in text
 
 
-def test_an_empty_file_is_an_experiment_without_rows(folder):
+def test_an_empty_file_is_an_experiment_without_rows(folder, call):
     other = schema.Files(folder / "mnist", "exp_91_other")
     shutil.copy(folder / "mnist" / "exp_90_made.json", other.declaration)
     other.rows.write_text("")
-    done = run(folder)
-    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
-    assert "exp_91_other.csv line 1" in done.stderr
+    status, _, err = call(report.run, "--results", folder)
+    assert (status, len(err.splitlines())) == (1, 1)
+    assert "exp_91_other.csv line 1" in err
 
 
 def test_no_rows_at_all_is_one_line(tmp_path):
-    done = run(tmp_path)
+    done = in_a_process(tmp_path)
     assert (done.returncode, done.stderr) == (2, f"no experiment has rows: run one first (make exp-NN). Received: {tmp_path}\n")
 
 
@@ -340,8 +364,7 @@ def test_the_report_says_which_rows_are_of_an_earlier_protocol(tmp_path):
 
 
 def test_readme_docs_and_the_published_report_are_what_rows_and_code_say():
-    done = run(PROJECT / "results", "--check")
-    assert (done.returncode, done.stderr) == (0, "")
+    report.check()  # raises Failure where they are not
 
 
 def test_a_page_that_was_edited_by_hand_is_named(monkeypatch):
@@ -378,7 +401,7 @@ def browser():
     started.quit()
 
 
-def test_the_page_works_from_disk_without_a_network(folder, browser):
+def test_the_page_works_from_disk_without_a_network(built, browser):
     from selenium.webdriver.common.by import By
     from selenium.webdriver.support.ui import Select, WebDriverWait
 
@@ -391,9 +414,8 @@ def test_the_page_works_from_disk_without_a_network(folder, browser):
     def wait(condition):
         WebDriverWait(browser, 30).until(lambda _: condition())
 
-    run(folder)
     browser.set_window_size(1200, 1000)
-    browser.get((folder / "index.html").as_uri())
+    browser.get((built / "index.html").as_uri())
     ledger = find("#ledger .wide")[0]
     assert int(ledger.get_property("scrollWidth")) <= int(ledger.get_property("clientWidth"))  # no column is cut off
     browser.execute_script("document.querySelector('.dots').scrollIntoView()")
@@ -446,13 +468,12 @@ def test_the_page_works_from_disk_without_a_network(folder, browser):
     assert not [address for address in asked if not address.startswith(("file:", "data:", "blob:", "about:"))]
 
 
-def test_on_a_phone_the_page_does_not_scroll_sideways_and_filters_as_well(folder, browser):
+def test_on_a_phone_the_page_does_not_scroll_sideways_and_filters_as_well(built, browser):
     from selenium.webdriver.common.by import By
     from selenium.webdriver.support.ui import WebDriverWait
 
-    run(folder)
     browser.set_window_size(500, 1000)
-    browser.get((folder / "index.html").as_uri())
+    browser.get((built / "index.html").as_uri())
     root = browser.find_element(By.TAG_NAME, "html")
     assert int(root.get_property("scrollWidth")) <= int(root.get_property("clientWidth")) < 640
     browser.find_element(By.ID, "filter").send_keys("supported a beats")

@@ -54,6 +54,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_the_bits_do_not_depend_on_the_number_of_updates_in_a_call(case, make_trial, monkeypatch, tmp_path):
     """Batches of 16, 16, 16 and 10 examples in each of 3 epochs; calls of 1, of 3 and of all 4."""
@@ -137,6 +138,7 @@ def test_a_callback_that_acts_on_batches_is_called_for_each(make_trial, monkeypa
     assert seen == [0, 1, 2, 3] * 2
 
 
+@pytest.mark.slow
 def test_a_resident_split_gives_the_same_bits_as_one_sent_with_each_call(make_trial, monkeypatch, tmp_path):
     """On a GPU the train split rests in its memory; here the first CPU stands for it."""
     ends, sent, batch = [], [], Split.batch

@@ -65,6 +65,7 @@ def test_a_stage_with_callbacks_scores_all_of_val_after_each_epoch(make_trial, s
     assert scored == [288, 288]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"normalization": "batch"}])
 def test_the_best_epoch_is_chosen_on_all_of_val_among_the_best_on_the_part_and_the_last(make_trial, options):
     trial = make_trial(epochs=7, val_per_epoch=30)
@@ -100,6 +101,7 @@ def test_nothing_is_scored_twice_with_the_same_weights(make_trial, scored):
     assert np.array_equal(outputs["val"], trial.predict(model, trial.val))
 
 
+@pytest.mark.slow
 def test_outputs_are_not_taken_from_the_last_epoch_if_anything_has_changed_since(make_trial, scored):
     class Halved(layers.Layer):
         factor = 0.5

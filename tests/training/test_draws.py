@@ -3,11 +3,12 @@
 import keras
 import numpy as np
 import pytest
-from processes import run_script
-from survival import files_in, write
+from survival import write
+from trials import trained
 
 from common.data.streams import Streams
-from common.rows import store
+from common.running.plan import Planner, Variant
+from common.running.scripts import read_script
 from common.training.draws import seeded_draws
 from common.training.seeding import seeded_weights
 
@@ -17,7 +18,6 @@ Varies   what else there is.
 Fixed    all that is drawn.
 Expect   equal draws.
 """
-import os
 import pathlib
 import random
 
@@ -44,7 +44,7 @@ def draws():
 
 
 class Shake(callbacks.Callback):
-    """Adds draws to a bias at the start of each epoch; kills the process in the second update of the second epoch if `kill`."""
+    """Adds draws to a bias at the start of each epoch; raises an error in the second update of the second epoch if `kill`."""
 
     def __init__(self, kill):
         super().__init__()
@@ -57,7 +57,7 @@ class Shake(callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         if self.kill and (self.epoch, batch) == (1, 1):
-            os.kill(os.getpid(), 9)
+            raise InterruptedError
 
 
 def train(trial, *, before=0, kill=False):
@@ -83,23 +83,27 @@ experiment = Experiment(train, arms=ARMS, setting=Setting("digits", epochs=3, ba
 '''
 
 
+@pytest.mark.slow
 def test_global_draws_depend_only_on_the_seed_also_after_a_kill(tmp_path):
-    script, options = write(tmp_path, SCRIPT), ["--results", tmp_path / "out", "--jobs", "1", "--checkpoint-steps", "1"]
-    for _ in range(2):
-        done = run_script(script, options)
-    assert done.returncode == 0, done.stdout + done.stderr
-    files = files_in(tmp_path / "out")
-    rows = {(row["arm"], row["seed"]): row for row in store.read_rows(files)}
-    measures = {}
-    for measure in store.read_measures(files).to_dict("records"):
-        measures.setdefault((measure["arm"], str(measure["seed"])), {})[measure["name"]] = measure["value"]
-    for seed in "01":
-        assert int(rows["killed", seed]["resumes"]) == 1
+    """`InterruptedError` stands for SIGKILL."""
+    experiment = read_script(write(tmp_path, SCRIPT))
+    planner = Planner(experiment, experiment.select(), tmp_path / "out")
+    plan = planner.plan([(Variant(arm), seed) for seed in range(2) for arm in experiment.arms])
+    rows, measures = {}, {}
+    for trial in plan.trials:
+        key = trial.variant.arm, trial.seed
+        if trial.variant.arm == "killed":
+            with pytest.raises(InterruptedError):
+                trained(plan, trial, checkpoint_steps=1)
+        outcome = trained(plan, trial, checkpoint_steps=1)
+        rows[key], measures[key] = outcome.row, {measure["name"]: measure["value"] for measure in outcome.measures}
+    for seed in range(2):
+        assert rows["killed", seed]["resumes"] == 1
         assert len(measures["baseline", seed]) == 10
         for arm in ("layers before", "killed"):
             assert measures[arm, seed] == measures["baseline", seed]
             assert rows[arm, seed]["weights"] == rows["baseline", seed]["weights"]
-    assert all(value != measures["baseline", "1"][name] for name, value in measures["baseline", "0"].items())
+    assert all(value != measures["baseline", 1][name] for name, value in measures["baseline", 0].items())
 
 
 @pytest.mark.parametrize("before", [0, 2])

@@ -34,6 +34,7 @@ def fit(trial, model, **options):
     return trial.fits[options.get("stage", "fit")]
 
 
+@pytest.mark.slow
 def test_the_loss_at_initialisation_is_near_ln_classes(make_trial):
     trial = make_trial(batch_size=64, epochs=1)
     for build in (models.small_cnn, models.loss_tuning, models.speed_accuracy):
@@ -42,6 +43,7 @@ def test_the_loss_at_initialisation_is_near_ln_classes(make_trial):
         assert history[0]["train_loss"] == pytest.approx(np.log(10), abs=0.35)
 
 
+@pytest.mark.slow
 def test_one_batch_can_be_overfitted(make_trial):
     trial = make_trial(train_size=16, batch_size=16, epochs=60)
     history = fit(trial, seeded(trial, models.small_cnn), optimizer=optimizers.Adam(0.01)).history
@@ -100,6 +102,7 @@ def test_an_epoch_agrees_with_numpy(make_trial, options, fit_options, reference)
     assert history[0]["gradient_norm"] == pytest.approx(expected[3], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_two_trials_are_bit_identical(make_trial, tmp_path):
     finals = []
     for run in range(2):
@@ -112,6 +115,7 @@ def test_two_trials_are_bit_identical(make_trial, tmp_path):
     assert finals[0][1] == finals[1][1]
 
 
+@pytest.mark.slow
 def test_dropout_masks_follow_the_seed_and_the_layer_not_the_construction_order(make_trial):
     def build(trial, extra):
         inputs = keras.Input(trial.input_shape)
@@ -129,6 +133,7 @@ def test_dropout_masks_follow_the_seed_and_the_layer_not_the_construction_order(
     assert not np.array_equal(weights[0], weights[2])
 
 
+@pytest.mark.slow
 def test_each_epoch_trains_on_every_example_once_in_an_order_by_epoch_and_seed(make_trial, monkeypatch):
     def orders(seed, folder):
         trial, batches, batch = make_trial(seed=seed, folder=folder, epochs=2), [], Split.batch
@@ -268,43 +273,49 @@ class Interrupted(Exception):
     """Stands for SIGKILL within one process."""
 
 
+def stateful_run(trial, stop_at=None):
+    """Train with dropout, augmentation, batch norm, callbacks with state and a step that draws noise; 4 updates an epoch."""
+
+    class Stop(keras.callbacks.Callback):
+        made = 0
+
+        def on_train_batch_end(self, batch, logs=None):
+            Stop.made += 1
+            if Stop.made == stop_at:
+                raise Interrupted
+
+    def step(model, images, targets, seed):
+        logits = model(images + tf.random.stateless_normal(tf.shape(images), seed), training=True)
+        return losses.categorical_crossentropy(targets, logits, from_logits=True), logits
+
+    keras.utils.clear_session()
+    model = seeded(trial, models.small_cnn, widths=(4,), dropout=0.5, normalization="batch")
+    plateau = keras.callbacks.ReduceLROnPlateau("val_loss", factor=0.5, patience=1, min_delta=0.5)
+    early = keras.callbacks.EarlyStopping("val_loss", patience=2, min_delta=0.05, restore_best_weights=True)
+    done = fit(
+        trial,
+        model,
+        optimizer=optimizers.Adam(0.01),
+        callbacks=[plateau, early, trial.unsaved(Stop())],
+        augment=[augment.flip(), augment.translation()],
+        step=step,
+    )
+    rows = [{**row, "seconds": 0} for row in done.history]
+    return model.get_weights(), rows, {**done.contenders[0], "weights": None}, plateau.wait, early.best, trial.resumes
+
+
+@pytest.fixture(scope="module")
+def undisturbed(make_shared_trial):
+    return stateful_run(make_shared_trial(epochs=5))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [3, 6, 8, 11])
-def test_a_trial_interrupted_within_an_epoch_resumes_bit_for_bit(make_trial, tmp_path, at):
-    """Dropout, augmentation, batch norm, callbacks with state and a step that draws noise; 4 updates an epoch."""
-
-    def run(folder, stop_at=None):
-        class Stop(keras.callbacks.Callback):
-            made = 0
-
-            def on_train_batch_end(self, batch, logs=None):
-                Stop.made += 1
-                if Stop.made == stop_at:
-                    raise Interrupted
-
-        def step(model, images, targets, seed):
-            logits = model(images + tf.random.stateless_normal(tf.shape(images), seed), training=True)
-            return losses.categorical_crossentropy(targets, logits, from_logits=True), logits
-
-        keras.utils.clear_session()
-        trial = make_trial(folder=folder, epochs=5, checkpoint_steps=1 if at % 2 else 3)
-        model = seeded(trial, models.small_cnn, widths=(4,), dropout=0.5, normalization="batch")
-        plateau = keras.callbacks.ReduceLROnPlateau("val_loss", factor=0.5, patience=1, min_delta=0.5)
-        early = keras.callbacks.EarlyStopping("val_loss", patience=2, min_delta=0.05, restore_best_weights=True)
-        done = fit(
-            trial,
-            model,
-            optimizer=optimizers.Adam(0.01),
-            callbacks=[plateau, early, trial.unsaved(Stop())],
-            augment=[augment.flip(), augment.translation()],
-            step=step,
-        )
-        rows = [{**row, "seconds": 0} for row in done.history]
-        return model.get_weights(), rows, {**done.contenders[0], "weights": None}, plateau.wait, early.best, trial.resumes
-
-    undisturbed = run(tmp_path / "a")
+def test_a_trial_interrupted_within_an_epoch_resumes_bit_for_bit(undisturbed, make_trial, at):
+    options = {"epochs": 5, "checkpoint_steps": 1 if at % 2 else 3}
     with pytest.raises(Interrupted):
-        run(tmp_path / "b", stop_at=at)
-    resumed = run(tmp_path / "b")
+        stateful_run(make_trial(**options), stop_at=at)
+    resumed = stateful_run(make_trial(**options))
     assert arrays_equal(undisturbed[0], resumed[0])
     assert undisturbed[1:-1] == resumed[1:-1]
     assert (undisturbed[-1], resumed[-1]) == (0, 1)
@@ -414,6 +425,7 @@ def test_a_stage_may_train_and_validate_on_other_examples(make_trial):
     assert np.array_equal(trial.predict(model, rest.images), outputs)
 
 
+@pytest.mark.slow
 def test_the_stage_fit_has_the_same_batches_with_and_without_an_earlier_stage(make_trial, tmp_path):
     alone, after = (make_trial(folder=tmp_path / name, epochs=2) for name in ("alone", "after"))
     fit(after, seeded(after, linear), stage="pretrain", on=after.val)

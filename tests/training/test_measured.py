@@ -183,6 +183,7 @@ def test_predictions_in_train_equal_those_of_scoring(make_trial):
     assert np.allclose(small.predict(trial.val.images), within, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_statistics_are_reestimated_once_for_the_same_weights(make_trial, monkeypatch):
     passes, estimate = [], prediction.reestimate_batch_norm
     monkeypatch.setattr(prediction, "reestimate_batch_norm", lambda *given: passes.append(estimate(*given)))

@@ -50,6 +50,7 @@ def test_losses_for_hard_labels_are_refused_with_mixed_labels(make_trial):
     refused(trial, "mixes examples.* mixup", sample_weight=np.ones(32), augment=[augment.mixup()])
 
 
+@pytest.mark.slow
 def test_losses_for_soft_labels_train_with_mixup_and_for_hard_labels_without(make_trial):
     soft = [None, losses.MeanSquaredError(), losses.CategoricalFocalCrossentropy(from_logits=True)]
     soft += [ours.generalized_cross_entropy(), ours.combined((1.0, BINARY), (0.1, BINARY))]
@@ -93,6 +94,7 @@ def test_an_augmentation_for_angles_must_change_both_image_and_label_or_neither(
         augment.changes("labels")
 
 
+@pytest.mark.slow
 def test_outputs_that_are_probabilities_are_refused(make_trial):
     trial = make_trial(train_size=32, epochs=1)
 

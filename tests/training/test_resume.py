@@ -87,6 +87,7 @@ class Signed(optimizers.Optimizer):
         variable.assign_sub(rate * tf.sign(moment))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16", "mixed_bfloat16"])
 def test_every_optimizer_of_keras_resumes_bit_for_bit(make_trial, precision):
     """One model with a head for each optimizer, in float16 wrapped in a `LossScaleOptimizer`."""
@@ -111,6 +112,7 @@ def test_every_optimizer_of_keras_resumes_bit_for_bit(make_trial, precision):
     assert not different
 
 
+@pytest.mark.slow
 def test_variables_of_a_users_optimizer_are_saved(make_trial):
     assert same_ends(make_trial, softmax_regression, make=lambda: Signed(0.01))
 
@@ -219,6 +221,7 @@ class Stateful(layers.Layer):
         return inputs + 0.1 * sum(noise) + self.mean.result()
 
 
+@pytest.mark.slow
 def test_generators_and_metrics_in_a_layer_are_resumed_and_seeded(make_trial):
     build = lambda trial: softmax_regression(trial, Stateful(name="stateful"))  # noqa: E731
     assert same_ends(make_trial, build)
@@ -230,6 +233,7 @@ def test_generators_and_metrics_in_a_layer_are_resumed_and_seeded(make_trial):
     assert {int(state[0]) for state in states} == {trial.streams.key("noise", 0, "stateful", i) for i in range(4)}
 
 
+@pytest.mark.slow
 def test_variables_that_a_step_writes_are_resumed(make_trial):
     """A teacher that is a moving average of the student, and a counter."""
 
@@ -269,6 +273,7 @@ def test_a_finished_stage_restores_variables_that_its_step_wrote(make_trial):
     assert counts == [4.0, 4.0]
 
 
+@pytest.mark.slow
 def test_variables_that_a_loss_or_an_augmentation_writes_are_resumed(make_trial):
     def running():
         mean = tf.Variable(0.0)
@@ -291,6 +296,7 @@ def test_variables_that_a_loss_or_an_augmentation_writes_are_resumed(make_trial)
     assert same_ends(make_trial, softmax_regression, loss=running, augment=brighter)
 
 
+@pytest.mark.slow
 def test_callbacks_may_draw_from_the_global_generators(make_trial):
     class Shake(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
@@ -317,6 +323,7 @@ def test_an_untracked_variable_of_a_layer_is_refused(make_trial, container):
 # --- teachers --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["as it was trained", "its features", "averaged"])
 def test_a_teacher_has_its_scoring_statistics_also_after_a_kill(make_trial, kind):
     """The student's loss is that of the teacher, whose mean is also computed with `trial.predict`."""

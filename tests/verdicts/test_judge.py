@@ -2,14 +2,12 @@
 
 import json
 import re
-import subprocess
-import sys
 
 import pytest
-from conftest import PROJECT
 from made import Made, around, claim, declared
 
 from common import claims
+from common.commands import verdicts
 from common.errors import Failure
 from common.rows import reading, store
 from common.rows.table import NoData, Table
@@ -221,7 +219,7 @@ def test_holms_procedure_covers_all_claims_of_an_experiment(made):
     assert untrained[0].level == pytest.approx(0.05 / 3 / 4)
 
 
-def test_the_ledger_prints_every_claim_and_names_damaged_files(made, tmp_path):
+def test_the_ledger_prints_every_claim_and_names_damaged_files(made, call, tmp_path):
     made.add("a", around(0.95))
     made.add("b", around(0.85))
     made.judge(claim(), claim("b beats a", "b", "a"))
@@ -229,35 +227,30 @@ def test_the_ledger_prints_every_claim_and_names_damaged_files(made, tmp_path):
     broken.parent.mkdir()
     broken.write_text("experiment,arm,seed\nx\n")
     broken.with_suffix(".json").write_text(json.dumps(declared()))
-    done = subprocess.run(
-        [sys.executable, "-m", "common.commands.verdicts", "all", "--results", str(tmp_path)],
-        capture_output=True,
-        text=True,
-        cwd=PROJECT,
-    )
-    assert done.returncode == 1
-    assert done.stderr.splitlines() == [f"{broken} line 2: 1 fields instead of 3. {reading.REMEDY}"]
-    assert done.stdout.splitlines()[0] == "exp_90_made, mnist"
-    assert "a beats b: supported (test_accuracy +0.1, interval" in done.stdout
-    assert "; on mnist alone" in done.stdout
-    assert "b beats a: refuted" in done.stdout
+    status, out, err = call(verdicts.run, "all", "--results", tmp_path)
+    assert status == 1
+    assert err.splitlines() == [f"{broken} line 2: 1 fields instead of 3. {reading.REMEDY}"]
+    assert out.splitlines()[0] == "exp_90_made, mnist"
+    assert "a beats b: supported (test_accuracy +0.1, interval" in out
+    assert "; on mnist alone" in out
+    assert "b beats a: refuted" in out
 
 
-def test_the_ledger_of_one_setting(made, tmp_path):
+def test_the_ledger_of_one_setting(made, call, tmp_path):
     made.add("a", around(0.95))
     made.add("b", around(0.85))
     made.judge(claim())
-    command = [sys.executable, "-m", "common.commands.verdicts", "90", "--results", str(tmp_path), "SETTING=full"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT)
-    assert "a beats b: supported" in done.stdout
+    command = (verdicts.run, "90", "--results", tmp_path)
+    _, out, _ = call(*command, "SETTING=full")
+    assert "a beats b: supported" in out
     assert list(ledger.entries(tmp_path, "90", "small")) == []
     got = f"Received: {tmp_path}"
     for name, said in (
         ("small", f"there are no rows of experiment 90 in the small setting: run it first (make exp-90 SETTING=small). {got}"),
         ("tiny", "setting must be one of quick, small, full. Received: 'tiny'"),
     ):
-        done = subprocess.run([*command[:-1], f"SETTING={name}"], capture_output=True, text=True, cwd=PROJECT)
-        assert (done.returncode, done.stderr) == (2, f"{said}\n")
+        status, _, err = call(*command, f"SETTING={name}")
+        assert (status, err) == (2, f"{said}\n")
 
 
 def test_demonstrations_and_claims_about_other_datasets_do_not_count(made, tmp_path):
@@ -288,21 +281,19 @@ def test_support_from_two_datasets_is_counted_by_the_claims_id():
     assert ledger.single([first, other], first)
 
 
-def test_an_experiment_without_rows_is_one_line(tmp_path):
-    command = [sys.executable, "-m", "common.commands.verdicts", "03", "--results", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT)
-    assert done.returncode == 2
-    assert done.stderr == f"there are no rows of experiment 03: run it first (make exp-03). Received: {tmp_path}\n"
+def test_an_experiment_without_rows_is_one_line(call, tmp_path):
+    status, _, err = call(verdicts.run, "03", "--results", tmp_path)
+    assert status == 2
+    assert err == f"there are no rows of experiment 03: run it first (make exp-03). Received: {tmp_path}\n"
 
 
-def test_an_experiment_without_claims_says_so(made, tmp_path):
+def test_an_experiment_without_claims_says_so(made, call, tmp_path):
     made.add("a", around(0.95))
     made.judge()
-    command = [sys.executable, "-m", "common.commands.verdicts", "90", "--results", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "experiment 90 has no claims\n", "")
-    done = subprocess.run([*command, "--nonsense"], capture_output=True, text=True, cwd=PROJECT)
-    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    command = (verdicts.run, "90", "--results", tmp_path)
+    assert call(*command) == (0, "experiment 90 has no claims\n", "")
+    status, _, err = call(*command, "--nonsense")
+    assert (status, len(err.splitlines())) == (2, 1)
 
 
 def test_differences_are_formatted_with_few_digits():
