@@ -25,7 +25,7 @@ NAME = "exp_91_replicas"
 PAUSES = """    watch = []
     if normalization:
         slowly = pathlib.Path(__file__).parent / "slowly"
-        watch.append(trial.unsaved(callbacks.LambdaCallback(on_train_batch_end=lambda *_: time.sleep(0.2 * slowly.exists()))))
+        watch.append(trial.unsaved(callbacks.LambdaCallback(on_train_batch_end=lambda *_, **__: time.sleep(slowly.exists() / 5))))
 """
 SLOWLY = SCRIPT.replace("import keras\n", "import pathlib\nimport time\n\nimport keras\n", 1).replace("    watch = []\n", PAUSES)
 SLOWLY = SLOWLY.replace("epochs=3", "epochs=6")
