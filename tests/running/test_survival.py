@@ -123,6 +123,8 @@ def test_a_trial_is_unlocked_when_its_process_ends(undisturbed, tmp_path):
     first = run_script(script, arguments, wait=False)
     while not list((tmp_path / "out").rglob("warm-*.npz")):
         time.sleep(0.05)
+    (worker,) = workers_of(first.pid)
+    os.kill(worker, signal.SIGSTOP)  # so that it does not finish before it is killed
     second = run_script(script, arguments, wait=False)
     assert any(b"1 of 1 trials to run" in line for line in iter(second.stdout.readline, b""))
     time.sleep(2)
