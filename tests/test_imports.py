@@ -56,6 +56,7 @@ SLOW = {
     "common.data.pixels": {"PIL"},
     "common.data.prepared": {"PIL", "tensorflow_datasets"},
     "common.data.sources": {"PIL", "sklearn.datasets"},
+    "common.figures.cache": {"common.figures"},
     "common.rows.store": {"pandas"},
     "common.running.debugger": {"common.training"},
     "common.running.worker": {"common.training"},
