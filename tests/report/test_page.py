@@ -230,21 +230,11 @@ def test_a_second_report_redraws_nothing_and_is_the_same(folder):
     assert figure.stat().st_mtime_ns == drawn
 
 
-def test_figures_are_drawn_again_when_measures_change_that_they_show(folder):
+def test_figures_as_svg_are_drawn_where_the_report_is_asked_for_them(folder):
     run(folder)
-    files = schema.Files(folder / "mnist", "exp_90_made")
-    drawn = (folder / "mnist" / "exp_90_made_verdicts.png").stat().st_mtime_ns
-    files.measures.write_text(f"{','.join(schema.MEASURE_NAMES)}\nexp_90_made,a,own,,0,width,4,px\n")
-    run(folder)
-    assert (folder / "mnist" / "exp_90_made_verdicts.png").stat().st_mtime_ns > drawn
-
-
-def test_a_figure_that_was_deleted_is_drawn_again(folder):
-    run(folder)
-    figure = folder / "mnist" / "exp_90_made_verdicts.png"
-    figure.unlink()
-    run(folder)
-    assert figure.exists()
+    assert not list(folder.rglob("*.svg"))
+    run(folder, "--svg")
+    assert {path.stem for path in folder.rglob("*.svg")} == {path.stem for path in folder.rglob("*.png")}
 
 
 BROKEN = {
