@@ -60,7 +60,7 @@ def start() -> tuple[float, float]:
 def print_long(train_size: int | None) -> None:
     """Print the parts of the time of long trials, and of the call that trains them."""
     trials = 2 * cores()
-    command = [sys.executable, "-m", "experiments.exp_01_baseline_cnn", "--arms", "loss_tuning", "--dataset", "cifar10"]
+    command = [sys.executable, "-m", "common.commands.run", "01", "--arms", "loss_tuning", "--dataset", "cifar10"]
     command += ["--epochs", "2", "--seeds", str(trials)] + (["--train", str(train_size)] if train_size else [])
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()

@@ -76,6 +76,12 @@ def sync_folder(folder: pathlib.Path) -> None:
             os.close(handle)
 
 
+def write_changed(path: pathlib.Path, content: bytes) -> None:
+    """Replace a file atomically, unless it holds the content already. Raises `Failure`."""
+    if not path.exists() or path.read_bytes() != content:
+        write_atomic(path, content)
+
+
 @contextlib.contextmanager
 def locked(folder: pathlib.Path) -> Iterator[None]:
     """Context manager that locks a folder for other processes, for a read-modify-write of its files.

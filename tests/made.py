@@ -80,3 +80,13 @@ SPREAD = [0.0, 0.005, -0.005, 0.01, -0.01]
 
 def around(mean, n=5):
     return [mean + SPREAD[i % 5] for i in range(n)]
+
+
+def two_arms(folder, name="exp_90_made"):
+    """Files of an experiment of two arms and five seeds, without logits."""
+    made = Made(folder)
+    made.files = made.files._replace(experiment=name)
+    made.add("a", around(0.95))
+    made.add("b", around(0.85))
+    store.write_declaration(made.files, declared(arms=made.arms, claims=[claim()], baseline="b"))
+    return made.files

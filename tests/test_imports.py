@@ -49,13 +49,13 @@ MAY_IMPORT = {
 """For each room or group of modules at the top of common/, those that it may import besides itself."""
 READ_ROWS_ALONE = ("rows", "verdicts", "figures", "report")
 SLOW = {
-    "common.commands.outcome": {"common.figures"},
     "common.data.corruptions": {"PIL", "scipy"},
     "common.data.dataset": {"tensorflow_datasets"},
     "common.data.folders": {"PIL"},
     "common.data.pixels": {"PIL"},
     "common.data.prepared": {"PIL", "tensorflow_datasets"},
     "common.data.sources": {"PIL", "sklearn.datasets"},
+    "common.figures.cache": {"common.figures"},
     "common.rows.store": {"pandas"},
     "common.running.debugger": {"common.training"},
     "common.running.worker": {"common.training"},

@@ -42,6 +42,7 @@ STUDY_OPTIONS = (
     Option("stall_seconds", "n", "time limit for a trial reporting no progress (default 900)", 1),
     Option("checkpoint_steps", "n", "save checkpoints every n updates, not only after epochs", 1),
     Option("results", "dir", "folder for rows and figures (default results)"),
+    Option("svg", "", "draw figures as SVG too, not only as PNG (also of plots and report)"),
     Option("keep", "", "save the trained models as .keras"),
     Option("smoke", "", "one epoch, one seed, 256 images, in a separate folder"),
     Option("debug", "", "train in this process: prints and breakpoints work"),

@@ -1,20 +1,26 @@
 """The output at the end of a run: each arm's mean score beside the published one, and the paths of the figures."""
 
+import pathlib
 import statistics
 from collections.abc import Sequence
 
+from common.errors import Failure
+from common.figures import cache
 from common.rows import schema, store
 from common.running.fingerprint import PROTOCOL
 from common.text import seeds
 
 
-def show(files: schema.Files, metric: str) -> None:
+def show(files: schema.Files, metric: str, *, svg: bool) -> None:
     """Print each arm's mean test score beside the published one, draw the figures and print their paths.
 
     If the published rows are of another protocol, with which scores may differ, their line names it.
 
     Args:
-        metric: the task's primary metric.
+        metric: the task's primary metric; svg: whether to draw the figures as SVG too.
+
+    Raises:
+        Failure: a file is damaged, or figures cannot be drawn.
     """
     store.check_scores(files)
     published = files._replace(folder=schema.REFERENCE / files.folder.name)
@@ -31,9 +37,7 @@ def show(files: schema.Files, metric: str) -> None:
         print(line)
     for line in untrained(rows, metric):
         print(line)
-    from common.figures import draw, search  # imports pandas and Matplotlib, which are slow
-
-    for path in [*draw.draw(files), *search.draw_sweep(files)]:
+    for path in _drawn(files, svg=svg):
         print(path)
 
 
@@ -52,14 +56,21 @@ def untrained(rows: Sequence[dict], metric: str) -> list[str]:
     return lines
 
 
-def show_sweep(files: schema.Files, summary: Sequence[str]) -> None:
-    """Print the summary of a sweep, draw its figures and print their paths."""
-    from common.figures import search
-
+def show_sweep(files: schema.Files, summary: Sequence[str], *, svg: bool) -> None:
+    """Print the summary of a sweep, draw its figures and print their paths. Raises `Failure` if they cannot be drawn."""
     for line in summary:
         print(line)
-    for path in search.draw_sweep(files):
-        print(path)
+    for path in _drawn(files, svg=svg):
+        if path.name.startswith(files.search_stem):
+            print(path)
+
+
+def _drawn(files: schema.Files, *, svg: bool) -> list[pathlib.Path]:
+    """The paths of an experiment's figures, which are drawn if they are out of date. Raises `Failure`."""
+    (drawn,) = cache.redraw([files], svg=svg)
+    if drawn.error:
+        raise Failure(drawn.error)
+    return drawn.paths
 
 
 def _means(rows: Sequence[dict], metric: str) -> dict[str, tuple[float, int]]:

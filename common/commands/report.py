@@ -18,14 +18,14 @@ REMEDY = "make report RESULTS=results/reference"
 
 def run() -> int:
     """Run the command. Returns the exit status: 1 if some rows cannot be read."""
-    given = parse(["results", "check"], description=__doc__)
+    given = parse(["results", "svg", "check"], description=__doc__)
     if given.check:
         check()
         return 0
     folder = pathlib.Path(given.results)
     if not store.setting_folders(folder):
         raise Misuse(f"no experiment has rows: run one first (make exp-NN). Received: {folder}")
-    path, broken = page.build(folder)
+    path, broken = page.build(folder, svg=given.svg)
     for line in broken:
         print(line, file=sys.stderr)
     print(path)

@@ -111,7 +111,7 @@ def _run(experiment: Experiment, given: argparse.Namespace, cluster: Cluster | N
     if options.cluster:
         options.cluster.open(folder / ".cluster" / experiment.name)
     planner = Planner(experiment, selected, folder)
-    study = Study(planner, options, arms=arms, seeds=range(seeds))
+    study = Study(planner, options, arms=arms, seeds=range(seeds), svg=given.svg)
     if options.cluster and not options.cluster.chief:
         return study.follow()
     if given.sweep:

@@ -19,11 +19,12 @@ class Study:
     """A run of an experiment under one setting.
 
     Args:
-        arms, seeds: those to train.
+        arms, seeds: those to train; svg: whether to draw the figures as SVG too.
     """
 
-    def __init__(self, planner: Planner, options: RunOptions, *, arms: Sequence[str], seeds: Sequence[int]):
+    def __init__(self, planner: Planner, options: RunOptions, *, arms: Sequence[str], seeds: Sequence[int], svg: bool):
         self.planner, self.experiment, self.options, self.seeds = planner, planner.experiment, options, seeds
+        self.svg = svg
         self.search = Search(planner, arms)
         self.session = Session(planner, options)
 
@@ -50,7 +51,7 @@ class Study:
             return 0
         if self.options.cluster:
             self.options.cluster.leave(state="done", status=Failure.status if self.session.failed else 0)
-        outcome.show(plan.files, self.experiment.task.metric)
+        outcome.show(plan.files, self.experiment.task.metric, svg=self.svg)
         self.session.check()
         return 0
 
@@ -99,7 +100,7 @@ class Study:
         store.write_declaration(files, self.planner.declaration())
         for sweep in done:
             sweep.write_tuned(files, self.search.bases(sweep.fixed))
-        outcome.show_sweep(files, [line for sweep in done for line in sweep.summary()])
+        outcome.show_sweep(files, [line for sweep in done for line in sweep.summary()], svg=self.svg)
         return 0
 
     def follow(self) -> int:

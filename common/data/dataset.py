@@ -5,6 +5,7 @@ so workers share their pages, and opening one takes a fraction of a second.
 """
 
 import argparse
+import contextlib
 import hashlib
 import json
 import os
@@ -16,6 +17,7 @@ import sys
 import threading
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -198,14 +200,27 @@ def cached_test_images(checksum: str, labels: np.ndarray) -> tuple[np.ndarray, l
 
     Nothing is decoded or downloaded.
     """
-    for path in sorted(cache_dir().glob("*/meta.json")):
+    for folder, meta in _cached():
         try:
-            meta = json.loads(path.read_text(encoding="utf-8"))
-            if meta["checksum"] == checksum and np.array_equal(np.load(path.with_name("test_labels.npy")), labels):
-                return np.load(path.with_name("test_images.npy"), mmap_mode="r"), meta["class_names"]
+            if meta["checksum"] == checksum and np.array_equal(np.load(folder / "test_labels.npy"), labels):
+                return np.load(folder / "test_images.npy", mmap_mode="r"), meta["class_names"]
         except (OSError, ValueError, KeyError):
             continue  # another process is writing it
     return None
+
+
+def cached_class_names() -> dict[str, list[str]]:
+    """Checksum -> class names of each dataset in the cache."""
+    return {meta["checksum"]: meta.get("class_names", []) for _, meta in _cached() if "checksum" in meta}
+
+
+def _cached() -> Iterator[tuple[pathlib.Path, dict]]:
+    """Folder and meta.json of each dataset in the cache."""
+    for path in sorted(cache_dir().glob("*/meta.json")):
+        meta = {}
+        with contextlib.suppress(OSError, ValueError):  # another process is writing it
+            meta = json.loads(path.read_text(encoding="utf-8"))
+        yield path.parent, meta
 
 
 def slug(name: str) -> str:

@@ -1,93 +1,229 @@
-"""The cache of figures: redraws those whose rows have changed, on all cores, and keeps a small copy of each for the page."""
+"""Draws the figures that are out of date, on all cores.
 
+Beside an experiment's figures stands a stamp with digests of all that determines them. While these stay the same, the figures are
+neither drawn nor written. Matplotlib is imported only where there is something to draw.
+"""
+
+import contextlib
+import functools
 import hashlib
-import io
+import importlib.metadata
+import json
 import multiprocessing
+import os
 import pathlib
+import signal
+import threading
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import NamedTuple
 
-from PIL import Image
-
+from common.data.dataset import cached_class_names
 from common.errors import Failure
-from common.figures import draw, fonts, search
-from common.files import PROJECT, write_atomic
+from common.files import PROJECT, write_changed
 from common.machine import cores
 from common.rows import schema, store
 
-PHOTOGRAPHS = {kind.name for kind in draw.KINDS if kind.photographs}
-"""Names of the kinds of figures that show photographs."""
-COLOURS = 64
-"""Colours of the small copy of any other figure."""
-DRAWING = [path for room in ("rows", "verdicts", "figures") for path in sorted((PROJECT / "common" / room).glob("*.py"))]
-"""The modules whose changes make figures be redrawn."""
+CODE = (
+    *(f"{name}.py" for name in ("claims", "errors", "files", "metrics", "space", "text")),
+    *(f"{room}/*.py" for room in ("data", "rows", "verdicts", "figures")),
+)
+"""Patterns of the modules in common/ that determine figures."""
+PACKAGES = ("matplotlib", "numpy", "pandas", "pillow", "scipy")
+"""Packages that determine figures."""
 
 
-def redraw(experiments: list[schema.Files]) -> list[str]:
-    """Redraw the figures whose rows, code or fonts have changed. Returns a line about each experiment that cannot be drawn."""
-    changed = []
-    drawing = [fonts.files().encode(), *(hashlib.sha256(path.read_bytes()).digest() for path in DRAWING)]
-    for files in experiments:
-        store.up_to_date(files)
-        parts = (*files.folded, files.journal, files.declaration, files.points)
-        content = b"".join([*(hashlib.sha256(path.read_bytes()).digest() for path in parts if path.exists()), *drawing])
-        digest = hashlib.sha256(content).hexdigest()
-        if not _is_drawn(files, digest):
-            changed.append((files, digest))
-    if not changed:
-        return []
-    changed.sort(key=lambda pair: -pair[0].rows.stat().st_size if pair[0].rows.exists() else 0)  # most rows first
-    if min(cores(), len(changed)) == 1:  # another process would only cost its imports
-        return [line for line in map(_redraw, changed) if line]
-    with ProcessPoolExecutor(min(cores(), len(changed)), mp_context=multiprocessing.get_context("spawn")) as pool:
-        return [line for line in pool.map(_redraw, changed) if line]
+class Drawn(NamedTuple):
+    """The figures of one experiment."""
+
+    paths: list[pathlib.Path]
+    """The PNGs, in the order of their kinds, then those of sweeps."""
+    error: str = ""
+    """Why they cannot be drawn, in one line."""
 
 
-def _redraw(changed: tuple[schema.Files, str]) -> str | None:
-    """Draw one experiment's figures and their small copies. Returns an error message, or None."""
-    files, digest = changed
+class Stamp(NamedTuple):
+    """What an experiment's figures were drawn from."""
+
+    key: str
+    """Digest of rows, declaration, code and packages."""
+    local: str
+    """Digest of logits and test images, which are not published; empty without logits."""
+    fonts: str
+    """Digest of the installed fonts; empty if the default font has all characters of the figures."""
+    figures: list[str]
+    """Names of the PNGs."""
+
+
+class Job(NamedTuple):
+    """The drawing of one experiment's figures."""
+
+    files: schema.Files
+    key: str
+    local: str
+    svg: bool
+    copies: bool
+
+    @property
+    def stamp(self) -> pathlib.Path:
+        """Path of the stamp."""
+        return self.files.folder / ".figures" / f"{self.files.experiment}.json"
+
+
+def redraw(experiments: Sequence[schema.Files], *, svg: bool = False, copies: bool = False) -> Iterator[Drawn]:
+    """The figures of each experiment, in this order. Those that are out of date or missing are drawn.
+
+    Figures of logits are left as they are on a machine without logits.
+
+    Args:
+        svg: whether to draw them as SVG too; copies: whether to make the small copies for the page too.
+    """
+    jobs = [Job(files, _key(files), _local(files), svg, copies) for files in experiments]
+    ready = {job: Drawn(paths) for job in jobs if (paths := _up_to_date(job)) is not None and not (copies and _lacks_copies(job))}
+    waiting = [job for job in jobs if job not in ready]
+    if min(cores(), len(waiting)) < 2:  # another process would only cost its imports
+        yield from (ready.get(job) or _draw(job) for job in jobs)
+        return
+    waiting.sort(key=lambda job: -job.files.rows.stat().st_size if job.files.rows.exists() else 0)  # the longest first
+    with _processes(min(cores(), len(waiting))) as pool:
+        with _without_interrupts():
+            futures = {job: pool.submit(_draw, job) for job in waiting}
+        for job in jobs:
+            try:
+                yield ready.get(job) or futures[job].result()
+            except BrokenProcessPool:
+                yield Drawn([], f"{_named(job)} cannot be drawn (a process that draws was killed): run the same command again")
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _key(files: schema.Files) -> str:
+    """See `Stamp.key`."""
+    store.up_to_date(files)
+    parts = (*files.folded, files.journal, files.declaration, files.points)
+    contents = {path.name: _digest(path.read_bytes()) for path in parts if path.exists()}
+    return _digest(json.dumps([files.folder.name, contents, _versions()]).encode())
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    """Digest of each module in `CODE`, and version of each package."""
+    room = PROJECT / "common"
+    modules = {f"{path.relative_to(room)}": _digest(path.read_bytes()) for pattern in CODE for path in sorted(room.glob(pattern))}
+    return modules | {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+def _local(files: schema.Files) -> str:
+    """See `Stamp.local`. The content of logits and images is determined by the rows."""
+    logits = sorted(files.local("logits", "", 0, "").parent.glob("*.npy"))
+    if not logits:
+        return ""
+    rows = files.rows.read_text(encoding="utf-8", errors="replace") if files.rows.exists() else ""
+    images = {checksum: names for checksum, names in cached_class_names().items() if checksum in rows}
+    return _digest(json.dumps([[path.name for path in logits], images], sort_keys=True).encode())
+
+
+def _fonts() -> str:
+    """See `Stamp.fonts`."""
+    from common.figures import fonts
+
+    return _digest(fonts.files().encode())
+
+
+def _stamped(job: Job) -> Stamp | None:
+    """The stamp; None if there is none or it is damaged."""
     try:
-        drawn = [*draw.draw(files), *search.draw_sweep(files)]
-        for name, path in paths(files):
-            small(name, path)
-        write_atomic(_stamp(files), "\n".join([digest, *(path.name for path in drawn)]).encode())
+        return Stamp(**json.loads(job.stamp.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _up_to_date(job: Job) -> list[pathlib.Path] | None:
+    """The paths of the figures, if they were drawn from the same and none has been deleted; else None."""
+    stamp = _stamped(job)
+    if stamp is None or stamp.key != job.key or job.local not in ("", stamp.local) or (stamp.fonts and stamp.fonts != _fonts()):
+        return None
+    paths = [job.files.folder / name for name in stamp.figures]
+    kinds = (".png", ".svg") if job.svg else (".png",)
+    return paths if all(path.with_suffix(kind).exists() for path in paths for kind in kinds) else None
+
+
+def _lacks_copies(job: Job) -> bool:
+    """Whether a figure of the page has no small copy."""
+    from common.figures import copies
+
+    return not all(copies.copy_of(path).exists() for _, path in copies.paths(job.files))
+
+
+def _draw(job: Job) -> Drawn:
+    """Draw an experiment's figures, unless only small copies are missing."""
+    from common.figures import copies
+
+    try:
+        paths = _up_to_date(job)
+        paths = _drawn(job) if paths is None else paths
+        for name, path in copies.paths(job.files) if job.copies else ():
+            copies.small(name, path)
     except Failure as error:
-        return str(error)
+        return Drawn([], str(error))
     except Exception as error:  # such as an arm's name that Matplotlib cannot draw: others are still drawn
         message = " ".join(str(error).split()) or "no message"
-        return f"the figures of {files.experiment} in {files.folder} cannot be drawn ({type(error).__name__}: {message})"
-    return None
+        return Drawn([], f"{_named(job)} cannot be drawn ({type(error).__name__}: {message})")
+    return Drawn(paths)
 
 
-def _is_drawn(files: schema.Files, digest: str) -> bool:
-    """Whether the figures were drawn from content of this digest, and none has been deleted."""
+def _drawn(job: Job) -> list[pathlib.Path]:
+    """Draw an experiment's figures, remove those that its rows no longer allow, and write the stamp. Returns their paths."""
+    from common.figures import draw, fonts, search
+
+    before, calls = _stamped(job), fonts.installed.cache_info()
+    paths = [*draw.draw(job.files, svg=job.svg), *search.draw_sweep(job.files, svg=job.svg)]
+    used = _fonts() if fonts.installed.cache_info() != calls else ""
+    left = {draw.path(job.files, kind) for kind in draw.KINDS if kind.of_logits}
+    for path in {job.files.folder / name for name in (before.figures if before else ())} - {*paths, *left}:
+        path.unlink(missing_ok=True)
+        path.with_suffix(".svg").unlink(missing_ok=True)
+    stamp = Stamp(job.key, job.local, used, [path.name for path in paths])
+    write_changed(job.stamp, json.dumps(stamp._asdict(), indent=1).encode())
+    return paths
+
+
+def _named(job: Job) -> str:
+    return f"the figures of {job.files.experiment} in {job.files.folder}"
+
+
+@contextlib.contextmanager
+def _processes(count: int) -> Iterator[ProcessPoolExecutor]:
+    """Context manager of processes, which end at once when it is left by an exception, such as Ctrl-C."""
+    pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), initializer=_end_with_parent)
     try:
-        known, *names = _stamp(files).read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError):
-        return False
-    return known == digest and all((files.folder / name).exists() for name in names)
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in multiprocessing.active_children():
+            process.terminate()
+        raise
+    pool.shutdown()
 
 
-def _stamp(files: schema.Files) -> pathlib.Path:
-    """The file with the digest and the names of the figures that were drawn."""
-    return files.folder / ".figures" / f"{files.experiment}.sha256"
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Context manager whose new processes never receive Ctrl-C, which a terminal sends to all; here it waits until the end."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def paths(files: schema.Files) -> list[tuple[str, pathlib.Path]]:
-    """Kind and path of each existing figure that the page shows."""
-    there = [(kind.name, draw.path(files, kind)) for kind in draw.KINDS if kind.on_page]
-    return [(name, path) for name, path in [*there, *search.paths(files)] if path.exists()]
+def _end_with_parent() -> None:
+    """Make this process end when its parent is killed."""
 
+    def wait() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
 
-def small(name: str, path: pathlib.Path) -> bytes:
-    """A figure as WebP with few colours, about a fifth of the PNG's size; cached until the figure changes."""
-    original = path.read_bytes()
-    kept = path.parent / ".figures" / f"{hashlib.sha256(original).hexdigest()[:16]}-{COLOURS}.webp"
-    if not kept.exists():
-        image, buffer = Image.open(path).convert("RGB"), io.BytesIO()
-        if name in PHOTOGRAPHS:
-            image.save(buffer, "webp", quality=75, method=4)
-        else:
-            few = image.quantize(COLOURS, method=Image.Quantize.FASTOCTREE)  # the others merge the colours of arms
-            few.convert("RGB").save(buffer, "webp", lossless=True, quality=60, method=4)
-        write_atomic(kept, buffer.getvalue())
-    return kept.read_bytes()
+    threading.Thread(target=wait, daemon=True).start()

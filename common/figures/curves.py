@@ -30,18 +30,18 @@ def learning_curves(epochs: pd.DataFrame, arms: list[str], title: str, caption: 
         panels = {name: label for name, label in panels.items() if name in epochs and epochs[name].notna().any()}
         panels = dict(list(panels.items())[:2]) or {"train_loss": "training loss"}
         axes = figure.subplots(1, len(panels), squeeze=False)[0]
+        at = epochs.groupby(["arm", "seed"]).cumcount() + 1  # counts on over the stages of a trial
+        shown = [arm for arm in arms if arm in set(epochs["arm"].unique())]
         for axis, (column, label) in zip(axes, panels.items(), strict=True):
             firsts = []
-            for arm in [arm for arm in arms if arm in set(epochs["arm"])]:
-                rows = epochs[epochs["arm"] == arm].copy()
-                rows["at"] = rows.groupby("seed").cumcount() + 1  # counts on over the stages of a trial
-                rows[column] = rows[column].replace([np.inf, -np.inf], np.nan)
-                by = rows.groupby("at")[column]
-                mean, spread = by.mean(), by.std().fillna(0.0)
+            by = epochs[column].replace([np.inf, -np.inf], np.nan).groupby([epochs["arm"], at])
+            means, spreads, lowest, highest = by.mean(), by.std().fillna(0.0), by.min(), by.max()
+            for arm in shown:
+                mean, spread = means[arm], spreads[arm]
                 firsts += mean.dropna().tolist()[:1]
                 style = look(arms, arm)
                 axis.plot(mean.index, mean, label=arm, markevery=max(1, len(mean) // 6), markersize=4, **style)
-                low, high = np.maximum(mean - spread, by.min()), np.minimum(mean + spread, by.max())
+                low, high = np.maximum(mean - spread, lowest[arm]), np.minimum(mean + spread, highest[arm])
                 axis.fill_between(mean.index, low, high, color=style["color"], alpha=0.12, linewidth=0)
             axis.set_xlabel("epoch")
             axis.set_ylabel(label)

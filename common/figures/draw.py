@@ -181,6 +181,8 @@ class Kind(NamedTuple):
     on_page: bool = True
     photographs: bool = False
     """Whether it shows photographs, which need many colours."""
+    of_logits: bool = False
+    """Whether it needs logits, which are not published."""
 
 
 KINDS = (
@@ -195,8 +197,8 @@ KINDS = (
     Kind("parameters", lambda m: m.few and m.arm_rows["parameters"].nunique() > 1, _parameters),
     Kind("seconds", lambda m: m.few and m.arm_rows["train_seconds"].notna().any(), _seconds),
     Kind("confusion", lambda m: m.confusions, _confusion),
-    Kind("reliability", lambda m: m.few and m.bins, _reliability),
-    Kind("mistakes", lambda m: "mistakes" in m.asked and m.mistakes, _mistakes, photographs=True),
+    Kind("reliability", lambda m: m.few and m.bins, _reliability, of_logits=True),
+    Kind("mistakes", lambda m: "mistakes" in m.asked and m.mistakes, _mistakes, photographs=True, of_logits=True),
     Kind("samples", lambda m: m.samples, _samples, photographs=True),
 )
 """All kinds of figures, in their order on the page."""
@@ -207,9 +209,9 @@ def path(files: schema.Files, kind: Kind) -> pathlib.Path:
     return files.folder / f"{files.experiment}_{kind.name}.png"
 
 
-def draw(files: schema.Files) -> list[pathlib.Path]:
-    """Draw the figures of one experiment in one setting, as PNG and SVG beside its rows. Returns the paths of the PNGs."""
-    return [save(path(files, kind), figure) for kind, figure in figures(Table.read(files))]
+def draw(files: schema.Files, *, svg: bool = False) -> list[pathlib.Path]:
+    """Draw the figures of one experiment in one setting beside its rows, as `style.save` does. Returns the paths of the PNGs."""
+    return [save(path(files, kind), figure, svg=svg) for kind, figure in figures(Table.read(files))]
 
 
 def figures(table: Table) -> Iterator[tuple[Kind, Figure]]:

@@ -87,7 +87,13 @@ def _draw(families: Sequence[str], text: str) -> bool:
     """Whether families have all glyphs of a text after shaping."""
     if any(unicodedata.category(c) == "Cs" for c in text):  # a surrogate, from a file name in another encoding
         return False
-    font = font_manager.get_font(_files(families))
+    return _have_glyphs(tuple(_files(families)), text)
+
+
+@functools.cache
+def _have_glyphs(files: tuple[font_manager.FontPath, ...], text: str) -> bool:
+    """Whether font files have all glyphs of a text after shaping, which takes a millisecond."""
+    font = font_manager.get_font(files)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)

@@ -132,7 +132,8 @@ def confusions(counts: dict[str, np.ndarray], title: str, caption: str, names: S
             for (y, x), value in np.ndenumerate(table):
                 if round(value):
                     dark = value < 50 if high is not None else abs(value) > 0.6 * most
-                    axis.text(x, y, f"{value:.0f}", ha="center", va="center", fontsize=7, color="white" if dark else "black")
+                    style = {"fontsize": 7, "color": "white" if dark else "black", "in_layout": False}
+                    axis.text(x, y, f"{value:.0f}", ha="center", va="center", **style)
             axis.set_title(wrapped(name, 42), pad=9)
             axis.set_xlabel("predicted class")
             axis.set_ylabel("true class")

@@ -29,7 +29,10 @@ def final_scores(
     Args:
         entries: all arms of the experiment in order, then those at the common rate.
     """
-    shown = [entry for entry in entries if entry in set(rows["entry"])]
+    columns = rows.filter(["entry", "arm", "rate", "seed", primary.column])
+    trials = columns.assign(diverged=rows["status"] == "diverged", untrained=_untrained(rows)).sort_values("seed")
+    by_entry = dict(iter(trials.groupby("entry")))
+    shown = [entry for entry in entries if entry in by_entry]
     with matplotlib.rc_context(STYLE):
         figure = new_figure(7, 1.5 + 0.42 * len(shown))
         axis = figure.subplots()
@@ -38,17 +41,16 @@ def final_scores(
             axis.axvspan(floor.mean() - floor.std(), floor.mean() + floor.std(), color="#888888", alpha=0.15, linewidth=0)
         low, high = rows[primary.column].min(), rows[primary.column].max()
         for y, entry in enumerate(shown):
-            trials = rows[rows["entry"] == entry].sort_values("seed")
-            colour = look(entries, trials["arm"].iloc[0])["color"]
-            shift = 0.3 * (np.linspace(-1, 1, len(trials)) if len(trials) > 1 else np.zeros(1))
-            diverged, untrained = (trials["status"] == "diverged").to_numpy(), _untrained(trials)
-            dead = diverged | untrained
-            values = trials[primary.column].to_numpy()
-            filled = {"alpha": 0.6, "linewidths": 0}
-            dots = {"facecolors": "none", "linewidths": 0.8} if trials["rate"].iloc[0] == schema.COMMON else filled
-            axis.scatter(values[~dead], y + shift[~dead], **{"s": 18, "color": colour, **dots})
-            axis.scatter(values[untrained], y + shift[untrained], s=24, color=colour, marker="v")
-            axis.scatter(values[diverged], y + shift[diverged], s=24, color=colour, marker="x")
+            one = by_entry[entry]
+            values, diverged, untrained = (one[name].to_numpy() for name in (primary.column, "diverged", "untrained"))
+            colour = look(entries, one["arm"].iloc[0])["color"]
+            shift = 0.3 * (np.linspace(-1, 1, len(values)) if len(values) > 1 else np.zeros(1))
+            filled, hollow = {"alpha": 0.6, "linewidths": 0}, {"facecolors": "none", "linewidths": 0.8}
+            dots = {"s": 18, **(hollow if one["rate"].iloc[0] == schema.COMMON else filled)}
+            triangles, crosses = {"s": 24, "marker": "v"}, {"s": 24, "marker": "x"}
+            for which, marks in ((~(diverged | untrained), dots), (untrained, triangles), (diverged, crosses)):
+                if which.any():
+                    axis.scatter(values[which], y + shift[which], color=colour, **marks)
             axis.vlines(values.mean(), y - 0.4, y + 0.4, color=colour, linewidth=2)
             if len(values) > 1:
                 half = stdtrit(len(values) - 1, 0.975) * values.std(ddof=1) / math.sqrt(len(values))

@@ -17,7 +17,7 @@ from common.rows.points import read_table
 from common.verdicts import stats
 
 
-def draw_sweep(files: schema.Files) -> list[pathlib.Path]:
+def draw_sweep(files: schema.Files, *, svg: bool = False) -> list[pathlib.Path]:
     """Draw the figures of an experiment's sweeps, separately for tuners that searched the same arms. Returns their paths."""
     if not read_table(files.points):  # also checks every line
         return []
@@ -33,7 +33,7 @@ def draw_sweep(files: schema.Files) -> list[pathlib.Path]:
     drawn = []
     for group in groups:
         for kind, figure in _sweep_figures(points[points["tuner"].isin(group)], files, declaration, group):
-            drawn.append(save(files.folder / f"{files.search_stem}_{'+'.join(group)}_{kind}.png", figure))
+            drawn.append(save(files.folder / f"{files.search_stem}_{'+'.join(group)}_{kind}.png", figure, svg=svg))
     return drawn
 
 

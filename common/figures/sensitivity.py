@@ -73,7 +73,8 @@ def crossed(
         for (y, x), value in np.ndenumerate(table):
             if not np.isnan(value):
                 text = f"{value:.3f}" if abs(value) < 1 else f"{value:.3g}"
-                axis.text(x, y, text, ha="center", va="center", fontsize=7.5, color="black" if value > middle else "white")
+                style = {"fontsize": 7.5, "color": "black" if value > middle else "white", "in_layout": False}
+                axis.text(x, y, text, ha="center", va="center", **style)
         axis.set_yticks(range(len(first)), [str(value) for value in first])
         axis.set_xticks(range(len(second)), [f"{v:g}" if isinstance(v, float) else str(v) for v in second])
         axis.set_xlabel(number)

@@ -8,18 +8,18 @@ import unicodedata
 
 import matplotlib
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
 
 from common.figures import fonts
-from common.files import write_atomic
+from common.files import write_changed
 
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C564B")
 """Okabe & Ito's palette for all kinds of colour vision, its yellow (unreadable on white) replaced by brown."""
 LINES = ("-", "--", "-.", ":")
 MARKERS = "osD^vP*X"
-RENDERERS = {"png": "agg", "svg": "svg"}
 FILLER = "\ue000"
 """Placeholder, from the private use area, for the second column of a wide character while text is wrapped."""
 OF_THE_MACHINE = (
@@ -46,7 +46,6 @@ STYLE = {
     "axes.grid": True,
     "grid.alpha": 0.25,
     "legend.frameon": False,
-    "savefig.dpi": 150,
     "text.parse_math": False,  # names may hold dollar signs
 }
 
@@ -115,17 +114,18 @@ def shortened(text: str, width: int) -> str:
 
 def finished(figure: Figure, title: str, caption: str) -> Figure:
     """The figure with title and caption, wrapped to its width, and all texts in fonts that draw them."""
-    drawn = all(fonts.families(text.get_text()) for text in figure.findobj(Text))
-    if not drawn:
+    texts = figure.findobj(Text)
+    if not all(fonts.families(text.get_text()) for text in texts):
         _rewrite(figure)
+        texts = figure.findobj(Text)
     width = figure.get_figwidth()
     title, caption = wrapped(title, int(10.5 * width)), fonts.drawable(caption)
-    if any(fonts.ESCAPE.search(text) for text in (title, caption, *(text.get_text() for text in figure.findobj(Text)))):
+    if any(fonts.ESCAPE.search(text) for text in (title, caption, *(text.get_text() for text in texts))):
         caption += "; \\u…: a character that no installed font has"
     caption = wrapped(caption, int(15 * width))
-    figure.suptitle(title, fontsize=10, x=0.01, ha="left")
-    figure.supxlabel(caption, fontsize=7.5, color="#555555", x=0.01, ha="left")
-    for text in figure.findobj(Text):
+    texts.append(figure.suptitle(title, fontsize=10, x=0.01, ha="left"))
+    texts.append(figure.supxlabel(caption, fontsize=7.5, color="#555555", x=0.01, ha="left"))
+    for text in texts:
         families = fonts.families(text.get_text())
         if len(families) > len(text.get_fontfamily()):
             text.set_fontfamily(families)
@@ -142,13 +142,20 @@ def _rewrite(figure: Figure) -> None:
         text.set_text(fonts.drawable(text.get_text()))
 
 
-def save(path: pathlib.Path, figure) -> pathlib.Path:
-    """Write a figure as PNG and SVG, the same bytes for the same rows. Returns the path of the PNG."""
-    metadata = {"png": {"Software": None}, "svg": {"Date": None}}
+def save(path: pathlib.Path, figure: Figure, *, svg: bool = False) -> pathlib.Path:
+    """Write a figure as PNG and, if asked for, as SVG: the same bytes for the same rows. Returns the path of the PNG.
+
+    A PNG that holds the figure already is not written. Without `svg` an earlier SVG, which would be out of date, is removed.
+    """
     with matplotlib.rc_context({**DEFAULTS, "svg.hashsalt": path.stem, "image.composite_image": False}):
-        for kind, about in metadata.items():
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format=kind, metadata=about, backend=RENDERERS[kind])
-            figure.set_layout_engine("none")  # the layout is the same for both formats
-            write_atomic(path.with_suffix(f".{kind}"), buffer.getvalue())
+        png = io.BytesIO()
+        FigureCanvasAgg(figure).print_png(png, metadata={"Software": None})
+        write_changed(path, png.getvalue())
+        if svg:
+            figure.set_layout_engine(None)  # the layout is that of the PNG
+            content = io.BytesIO()
+            figure.savefig(content, format="svg", metadata={"Date": None}, backend="svg")
+            write_changed(path.with_suffix(".svg"), content.getvalue())
+        else:
+            path.with_suffix(".svg").unlink(missing_ok=True)
     return path

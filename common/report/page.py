@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader
 from plotly.offline import get_plotlyjs
 
 from common.errors import Failure
-from common.figures import cache
+from common.figures import cache, copies
 from common.files import experiment_scripts, write_atomic
 from common.report import markdown, tables
 from common.report.section import Section
@@ -49,10 +49,15 @@ def missing(sections: list[Section]) -> list[str]:
     return lines + [line for section in sections for line in section.missing()]
 
 
-def build(folder: pathlib.Path) -> tuple[pathlib.Path, list[str]]:
-    """Write the report into a results folder. Returns the page's path and a line about each file that could not be read."""
+def build(folder: pathlib.Path, *, svg: bool = False) -> tuple[pathlib.Path, list[str]]:
+    """Write the report into a results folder. Returns the page's path and a line about each file that could not be read.
+
+    Args:
+        svg: whether to draw the figures as SVG too.
+    """
     sections, entries, broken = read(folder)
-    broken += cache.redraw([section.files for section in sections])
+    drawn = cache.redraw([section.files for section in sections], svg=svg, copies=True)
+    broken += [figures.error for figures in drawn if figures.error]
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["interval"] = _interval
     environment.filters["signed"] = signed
@@ -64,7 +69,7 @@ def build(folder: pathlib.Path) -> tuple[pathlib.Path, list[str]]:
         lines=lines,
         rates=rates,
         disagreeing=[entry for entry, *_ in lines if entry.verdict.status == REFUTED],
-        photographs=cache.PHOTOGRAPHS,
+        photographs=copies.PHOTOGRAPHS,
         expecting=_expecting(sections),
         missing=missing(sections),
         broken=broken,

@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 
-from common.figures import cache, style
+from common.figures import copies, style
 from common.rows import schema
 from common.rows.table import Table
 from common.verdicts import summary
@@ -72,7 +72,7 @@ class Section:
 
     def figures(self) -> list[tuple[str, str]]:
         """Kind and data URI of each existing figure."""
-        images = [(kind, cache.small(kind, path)) for kind, path in cache.paths(self.files)]
+        images = [(kind, copies.small(kind, path)) for kind, path in copies.paths(self.files)]
         return [(kind, f"data:image/webp;base64,{base64.b64encode(image).decode()}") for kind, image in images]
 
     def data(self) -> dict:

@@ -12,7 +12,7 @@ from made import Made, around
 from matplotlib import font_manager
 from matplotlib.text import Text
 
-from common.figures import cache, fonts, predictions, samples, scores, style
+from common.figures import cache, draw, fonts, predictions, samples, scores, style
 
 pytestmark = pytest.mark.filterwarnings("error::UserWarning")  # such as "Glyph missing from font"
 
@@ -232,7 +232,19 @@ def test_figures_are_redrawn_when_fonts_change(tmp_path, machine):
     stamps = []
     for family in ({}, {}, {"Made": "飞机"}):
         machine(**family)
-        assert cache.redraw([made.files]) == []
+        (drawn,) = cache.redraw([made.files])
+        assert drawn.error == ""
         stamps.append((figure.stat().st_mtime_ns, figure.read_bytes()))
     assert stamps[0] == stamps[1]
     assert stamps[1][1] != stamps[2][1]
+
+
+def test_fonts_that_no_text_needs_do_not_make_figures_be_redrawn(tmp_path, machine, monkeypatch):
+    made = Made(tmp_path)
+    made.add("größer – ² × α", around(0.9))
+    made.judge()
+    machine()
+    (drawn,) = cache.redraw([made.files])
+    machine(Made="飞机")
+    monkeypatch.setattr(draw, "draw", None)
+    assert list(cache.redraw([made.files])) == [drawn]

@@ -256,19 +256,10 @@ def test_a_second_report_redraws_nothing_and_is_the_same(reported, call):
     assert figure.stat().st_mtime_ns == drawn
 
 
-def test_figures_are_drawn_again_when_measures_change_that_they_show(reported, call):
-    files = schema.Files(reported / "mnist", "exp_90_made")
-    drawn = (reported / "mnist" / "exp_90_made_verdicts.png").stat().st_mtime_ns
-    files.measures.write_text(f"{','.join(schema.MEASURE_NAMES)}\nexp_90_made,a,own,,0,width,4,px\n")
-    call(report.run, "--results", reported)
-    assert (reported / "mnist" / "exp_90_made_verdicts.png").stat().st_mtime_ns > drawn
-
-
-def test_a_figure_that_was_deleted_is_drawn_again(reported, call):
-    figure = reported / "mnist" / "exp_90_made_verdicts.png"
-    figure.unlink()
-    call(report.run, "--results", reported)
-    assert figure.exists()
+def test_figures_as_svg_are_drawn_where_the_report_is_asked_for_them(reported, call):
+    assert not list(reported.rglob("*.svg"))
+    call(report.run, "--results", reported, "--svg")
+    assert {path.stem for path in reported.rglob("*.svg")} == {path.stem for path in reported.rglob("*.png")}
 
 
 BROKEN = {
