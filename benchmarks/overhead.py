@@ -35,7 +35,7 @@ def main() -> None:
 def print_start() -> None:
     """Print, as medians of several calls, when the first trial has made an update, and the fixed cost of a trial."""
     seconds, fixed = zip(*(start() for _ in range(STARTS)), strict=True)
-    print(f"first update of the first trial: {statistics.median(seconds):.1f} s after the start, with compilation (target: 5)")
+    print(f"first update of the first trial: {statistics.median(seconds):.1f} s after the start, with compilation (target: 4)")
     print(f"fixed cost of a trial: {statistics.median(fixed):.2f} s, for all but input, updates and scores")
 
 

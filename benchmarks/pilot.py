@@ -21,6 +21,7 @@ from common.running.plan import Plan, Planner, Variant
 from common.running.runner import STALL_SECONDS, RunOptions
 from common.running.scripts import read_script
 from common.running.session import Session
+from common.running.workers import Workers
 
 FIRST_SEED = 2000
 LONGER = 1.2
@@ -48,7 +49,7 @@ def main() -> int:
     devices = Devices.here(1, 1)
     jobs = given.jobs or devices.jobs(planner.setting.threads, planner.setting.replicas)
     options = RunOptions(devices=devices, jobs=jobs, stall_seconds=STALL_SECONDS, checkpoint_steps=None, keep=False, dry=False)
-    with Session(planner, options) as session:
+    with Workers(devices, jobs) as workers, Session(planner, options, workers) as session:
         session.train(plan, session.prepare(plan))
         session.check()
     _show(experiment, plan, points, budgets)

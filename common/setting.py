@@ -97,6 +97,11 @@ class Setting:
         if self.xla and self.deterministic:
             raise Misuse("xla needs deterministic=False: TensorFlow's determinism switches XLA off. Received: xla=True")
 
+    @property
+    def start_options(self) -> tuple[int, int, int, bool]:
+        """What a worker must be started with: threads, replicas, workers, deterministic."""
+        return self.threads, self.replicas, self.workers, self.deterministic
+
     def replace(self, **changes) -> "Setting":
         """Copy of the setting with some fields changed. Raises `Misuse` for an invalid value."""
         return dataclasses.replace(self, **changes)

@@ -18,6 +18,7 @@ from common.running.plan import Plan, Planner, Variant
 from common.running.progress import Display
 from common.running.runner import Runner, RunOptions
 from common.running.scripts import read_script
+from common.running.workers import Workers
 from common.setting import Selected, Setting
 
 NOISE = 2.0
@@ -110,7 +111,8 @@ def run_again(row: dict, folder: pathlib.Path, dataset: str | None = None) -> di
     reason = devices.unavailable(trial.setting.replicas, trial.setting.workers)
     if reason:
         raise Failure(f"the trial cannot run on this machine: it {reason}")
-    with Display() as display, Runner(RunOptions(devices, jobs=1), display) as runner:
+    options = RunOptions(devices, jobs=1)
+    with Workers(devices, 1) as workers, Display() as display, Runner(options, workers, display) as runner:
         display.add_to_total(1)
         runner.run(plan, plan.trials)
     (again,) = store.read_rows(plan.files)

@@ -14,12 +14,14 @@ from common.declarations import TUNERS
 from common.errors import Misuse
 from common.experiment import Experiment
 from common.files import experiment_scripts
+from common.rows import schema
 from common.running.cluster import Cluster
 from common.running.devices import Devices
-from common.running.plan import Planner
+from common.running.plan import Planner, files_of
 from common.running.runner import STALL_SECONDS, RunOptions
 from common.running.scripts import number_of, read_script, refuse_shared_numbers, two_digits
-from common.setting import Selected
+from common.running.workers import Workers
+from common.setting import Selected, Setting
 from common.text import did_you_mean
 
 SWEEP_TUNERS = tuple(tuner for tuner in TUNERS if tuner != "grid")
@@ -110,13 +112,23 @@ def _run(experiment: Experiment, given: argparse.Namespace, cluster: Cluster | N
     _check_writable(folder)
     if options.cluster:
         options.cluster.open(folder / ".cluster" / experiment.name)
-    planner = Planner(experiment, selected, folder)
-    study = Study(planner, options, arms=arms, seeds=range(seeds), svg=given.svg)
-    if options.cluster and not options.cluster.chief:
-        return study.follow()
-    if given.sweep:
-        return study.sweep(given.tuner, given.trials, given.sweeps or 1)
-    return study.debug() if given.debug else study.run()
+    with Workers(devices, jobs) as workers:
+        if not (given.dry or given.debug or cluster or devices.unavailable(selected.setting.replicas)):
+            _start_early(workers, files_of(experiment, selected, folder), selected.setting, most=len(arms) * seeds)
+        planner = Planner(experiment, selected, folder)
+        study = Study(planner, options, workers, arms=arms, seeds=range(seeds), svg=given.svg)
+        if options.cluster and not options.cluster.chief:
+            return study.follow()
+        if given.sweep:
+            return study.sweep(given.tuner, given.trials, given.sweeps or 1)
+        return study.debug() if given.debug else study.run()
+
+
+def _start_early(workers: Workers, files: schema.Files, setting: Setting, most: int) -> None:
+    """Start at most so many workers, which import TensorFlow while the plan is made, if an experiment has no rows yet."""
+    if not any(path.exists() for path in (files.rows, files.journal, files.trials.rows, files.trials.journal)):
+        for _ in range(min(workers.jobs, most)):
+            workers.start(setting.start_options)
 
 
 def _select(experiment: Experiment, given: argparse.Namespace, machines: int) -> Selected:

@@ -12,6 +12,7 @@ from common.running.plan import Plan, Planned, Planner
 from common.running.progress import Display
 from common.running.runner import RunOptions
 from common.running.session import DryRunEnds, Session
+from common.running.workers import Workers
 from common.search.choice import Chosen, Search
 
 
@@ -22,11 +23,20 @@ class Study:
         arms, seeds: those to train; svg: whether to draw the figures as SVG too.
     """
 
-    def __init__(self, planner: Planner, options: RunOptions, *, arms: Sequence[str], seeds: Sequence[int], svg: bool):
+    def __init__(
+        self,
+        planner: Planner,
+        options: RunOptions,
+        workers: Workers,
+        *,
+        arms: Sequence[str],
+        seeds: Sequence[int],
+        svg: bool,
+    ):
         self.planner, self.experiment, self.options, self.seeds = planner, planner.experiment, options, seeds
         self.svg = svg
         self.search = Search(planner, arms)
-        self.session = Session(planner, options)
+        self.session = Session(planner, options, workers)
 
     def run(self) -> int:
         """Search if the script declares a search, train the missing trials, print and draw the results.

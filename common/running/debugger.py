@@ -47,8 +47,9 @@ class Debugger:
             Misuse: they need different start options of TensorFlow.
             Failure: another run debugs the same trial, or the code has changed.
         """
-        reasons = {t.fingerprint: t.unavailable or self.options.devices.unavailable(*t.start_options[1:3]) for t in trials}
-        needed = [trial.start_options for trial in trials if not reasons[trial.fingerprint]]
+        devices = self.options.devices
+        reasons = {t.fingerprint: t.unavailable or devices.unavailable(*t.setting.start_options[1:3]) for t in trials}
+        needed = [trial.setting.start_options for trial in trials if not reasons[trial.fingerprint]]
         options = dict.fromkeys([*([self.start_options] if self.start_options else []), *needed])
         if len(options) > 1:
             raise Misuse(
@@ -71,14 +72,14 @@ class Debugger:
     def _train(self, plan: Plan, trial: Planned) -> dict:
         """Train one trial in this process. Returns its row."""
         if self.start_options is None:
-            self.start_options = trial.start_options
-            variables = environment(trial.start_options, self.options.devices.take(trial.start_options[1]), self.scratch)
+            self.start_options = trial.setting.start_options
+            variables = environment(self.start_options, self.options.devices.take(self.start_options[1]), self.scratch)
             os.environ.clear()
             os.environ.update(variables)
         with quiet_stderr():
             from common.training import execution  # imports TensorFlow, which reads the environment set above
 
-        self.strategy = self.strategy or execution.start(*trial.start_options)
+        self.strategy = self.strategy or execution.start(*self.start_options)
         shutil.rmtree(plan.files.state / trial.folder_name, ignore_errors=True)
         row = known_columns(trial, plan.experiment.name, plan.planner.origin) | {"beside": 0}
         keep = plan.files.local("models", trial.entry, trial.seed, ".keras") if self.options.keep else None

@@ -3,7 +3,7 @@
 import selectors
 
 from common.errors import Failure
-from common.running.plan import Plan, Planned, Planner, Variant, known_columns
+from common.running.plan import Planned, Planner, Variant, known_columns
 from common.running.process import Worker, job
 from common.running.progress import Display
 from common.running.runner import RunOptions
@@ -55,14 +55,14 @@ class Follower:
         self.cluster.publish(state="follows", round=self.round)
         if message["fresh"]:
             self._stop()
-        self.worker = self.worker or self._start(plan, trial)
+        self.worker = self.worker or self._start(trial)
         row = known_columns(trial, plan.experiment.name, {})
         self.worker.send(trial, job(plan, trial, row, keep=None, checkpoint_steps=None, writes=False))
 
-    def _start(self, plan: Plan, trial: Planned) -> Worker:
+    def _start(self, trial: Planned) -> Worker:
         setting = trial.setting
         gpus = self.options.devices.take(setting.replicas // setting.workers)
-        return Worker.start(trial.start_options, gpus, plan.files.folder / "logs")
+        return Worker.start(setting.start_options, gpus)
 
     def _stop(self) -> None:
         if self.worker is not None:

@@ -97,12 +97,6 @@ class Planned:
         return self.setting.epochs * (self.setting.train_size or self.dataset.split_sizes()[0])
 
     @property
-    def start_options(self) -> tuple[int, int, int, bool]:
-        """Options with which its worker must be started: threads, replicas, workers, deterministic."""
-        setting = self.setting
-        return setting.threads, setting.replicas, setting.workers, setting.deterministic
-
-    @property
     def identity(self) -> tuple[str, str, str, int]:
         """The columns that identify its row, as in `schema.identity`."""
         return *self.variant.key, self.seed
@@ -116,6 +110,11 @@ class Planned:
     def folder_name(self) -> str:
         """Name of the folder of its checkpoints."""
         return f"{file_name(self.entry)}-{self.seed}-{self.state_hash}"
+
+
+def files_of(experiment: Experiment, selected: Selected, results: pathlib.Path) -> schema.Files:
+    """Paths of an experiment's rows under a setting."""
+    return schema.Files(results / selected.folder_name(experiment.arms.values(), slug(selected.setting.dataset)), experiment.name)
 
 
 class Planner:
@@ -138,8 +137,7 @@ class Planner:
         if experiment.task is not tasks.classification:
             self.code += experiment.task.name
         self.setting, self.resolved = resolve(experiment, selected)
-        folder = selected.folder_name(experiment.arms.values(), slug(selected.setting.dataset))
-        self.files = schema.Files(results / folder, experiment.name)
+        self.files = files_of(experiment, selected, results)
         self.live: dict[schema.Files, LiveRows] = {}
         self.settings: dict[tuple, Setting] = {}
         self.bases = {arm: self.planned(Variant(arm), None).fingerprint for arm in self.resolved}

@@ -24,6 +24,7 @@ START_SECONDS = 3600.0
 """Time limit for TensorFlow's import, which takes minutes from a network disk."""
 LONGEST_STEP = 5.0
 """Seconds between two readings of a stopwatch that count at most; in a longer time this process was suspended."""
+LOG = "output.log"
 STOP_SECONDS = 5.0
 """Time limit for a killed worker to end."""
 
@@ -56,9 +57,8 @@ class Worker:
     start_options: tuple[int, int, int, bool]
     """Threads, replicas, workers and determinism, which TensorFlow fixes at its start."""
     gpus: list[str]
-    log: pathlib.Path
     scratch: pathlib.Path
-    """Folder for temporary files, of which TensorFlow leaves many."""
+    """Folder for its log and for temporary files, of which TensorFlow leaves many."""
     trial: Planned | None = None
     """The trial in progress."""
     sent: int = 0
@@ -81,28 +81,30 @@ class Worker:
     """Time since the start."""
 
     @classmethod
-    def start(cls, start_options: tuple[int, int, int, bool], gpus: list[str], logs: pathlib.Path) -> "Worker":
+    def start(cls, start_options: tuple[int, int, int, bool], gpus: list[str]) -> "Worker":
         """Start a worker process.
 
         Args:
             start_options: see the field.
             gpus: GPUs that it may use, by their CUDA names.
-            logs: folder for the log, to which its output goes.
         """
-        logs.mkdir(parents=True, exist_ok=True)
-        handle, log = tempfile.mkstemp(prefix="worker-", suffix=".log", dir=logs)
         scratch = pathlib.Path(tempfile.mkdtemp(prefix="worker-"))
-        process = subprocess.Popen(
-            [sys.executable, "-u", "-m", "common.running.worker", *(str(int(value)) for value in start_options)],
-            cwd=PROJECT,
-            env=environment(start_options, gpus, scratch),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=handle,
-        )
-        os.close(handle)
+        with (scratch / LOG).open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-u", "-m", "common.running.worker", *(str(int(value)) for value in start_options)],
+                cwd=PROJECT,
+                env=environment(start_options, gpus, scratch),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+            )
         os.set_blocking(process.stdout.fileno(), False)
-        return cls(process, start_options, gpus, pathlib.Path(log), scratch)
+        return cls(process, start_options, gpus, scratch)
+
+    @property
+    def log(self) -> pathlib.Path:
+        """Path of the file with its output."""
+        return self.scratch / LOG
 
     def send(self, trial: Planned, job: Job) -> None:
         """Send a trial to the worker. `delivered` becomes False if the worker has died."""
@@ -160,7 +162,6 @@ class Worker:
         with contextlib.suppress(OSError):  # a job that could not be sent is still buffered
             self.process.stdin.close()
         self.process.stdout.close()
-        self.log.unlink(missing_ok=True)
         shutil.rmtree(self.scratch, ignore_errors=True)
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import pathlib
-import selectors
 import shutil
 import time
 from collections.abc import Sequence
@@ -17,14 +16,13 @@ from common.running.locks import TrialLocks
 from common.running.plan import Plan, Planned, known_columns
 from common.running.process import Worker, job
 from common.running.progress import Display
+from common.running.workers import Workers
 from common.training.job import Job
 
 ATTEMPTS = 2
 """How often a trial is started in one run if its worker dies."""
 STALL_SECONDS = 900
 """Time limit for a trial reporting no progress."""
-TRIALS_PER_WORKER = 50
-"""Trials after which a worker is replaced, as TensorFlow's runtime leaks 1 to 2 MB with each."""
 POLL_SECONDS = 1.0
 """Seconds between two checks of trials that another run is training."""
 
@@ -49,25 +47,20 @@ class RunOptions:
 
 
 class Runner:
-    """Trains trials in workers and writes their rows; a context manager, at whose end the workers are stopped."""
+    """Trains trials in workers and writes their rows; a context manager, at whose end no trial is left running."""
 
-    def __init__(self, options: RunOptions, display: Display):
-        self.options, self.display, self.cluster, self.round = options, display, options.cluster, 0
-        self.workers: list[Worker] = []
-        self.selector = selectors.DefaultSelector()
+    def __init__(self, options: RunOptions, workers: Workers, display: Display):
+        self.options, self.workers, self.display = options, workers, display
+        self.cluster, self.round = options.cluster, 0
         self.attempts: dict[str, int] = {}
 
     def __enter__(self) -> "Runner":
         return self
 
     def __exit__(self, *_) -> None:
-        for worker in self.workers:
-            if worker.trial is not None:
-                self._keep_log(worker.trial, worker)
-            worker.stop()
-        self.selector.close()
-        for folder in {worker.log.parent for worker in self.workers}:
-            _remove_empty(folder)
+        for worker in self.workers.busy:
+            self._keep_log(worker.trial, worker)
+            self.workers.stop(worker)
 
     def run(self, plan: Plan, trials: Sequence[Planned]) -> list[dict]:
         """Run trials of a plan in order. Returns their rows; a trial that another run has trained has none.
@@ -79,15 +72,15 @@ class Runner:
         rows: list[dict] = []
         waiting = list(trials)
         try:
-            while waiting or any(worker.trial for worker in self.workers):
+            while waiting or self.workers.busy:
                 rows += self._assign(waiting)
                 self._kill_stalled()
                 rows += self._check_cluster()
-                self.display.update([(w.trial, w.progress) for w in self.workers if w.trial])
+                self.display.update([(worker.trial, worker.progress) for worker in self.workers.busy])
                 if store.lags(plan.files):
                     store.fold(plan.files)
-                for key, _ in self.selector.select(timeout=0.2):
-                    rows += self._listen(key.data, waiting)
+                for worker in self.workers.with_output(0.2):
+                    rows += self._listen(worker, waiting)
         except BaseException:
             for worker in self.workers:  # before the trials are unlocked
                 worker.process.kill()
@@ -104,8 +97,7 @@ class Runner:
         """
         rows = []
         for trial in list(waiting):
-            idle = [w for w in self.workers if w.trial is None]
-            if not idle and len(self.workers) >= self.options.jobs:
+            if not self.workers.can_take():
                 break
             if not self.locks.take(trial):
                 continue
@@ -118,8 +110,8 @@ class Runner:
             if reason:
                 rows.append(self._without_training(trial, "unavailable", reason))
                 continue
-            options = trial.start_options
-            worker = next((w for w in idle if w.start_options == options and w.sent < TRIALS_PER_WORKER), None)
+            options = trial.setting.start_options
+            worker = self.workers.idle(options)
             if self.cluster:
                 self.round += 1
                 fields = {
@@ -130,27 +122,17 @@ class Runner:
                 }
                 fresh, searching = worker is None, self.plan.searching
                 self.cluster.publish(state="leads", round=self.round, fresh=fresh, searching=searching, **fields)
-            worker = worker or self._start(options, idle)
+            worker = worker or self.workers.start(options)
             if not (self.plan.files.state / trial.folder_name).exists():  # the log of a resumed trial is continued
                 self._log(trial).unlink(missing_ok=True)
             worker.send(trial, self._job(trial))
-            running = [w for w in self.workers if w.trial]
+            running = self.workers.busy
             worker.beside = 0
             for other in running:
                 other.beside = max(other.beside, len(running) - 1)
-        if waiting and not any(w.trial for w in self.workers):
+        if waiting and not self.workers.busy:
             time.sleep(POLL_SECONDS)  # another run is training all remaining trials
         return rows
-
-    def _start(self, options: tuple[int, int, int, bool], idle: list[Worker]) -> Worker:
-        """Start a worker, in place of an idle one if there are `jobs` of them or one has had its last trial."""
-        used_up = [worker for worker in idle if worker.sent >= TRIALS_PER_WORKER]
-        if used_up or len(self.workers) >= self.options.jobs:
-            self._drop([*used_up, *idle][0])
-        worker = Worker.start(options, self.options.devices.take(options[1] // options[2]), self.plan.files.folder / "logs")
-        self.workers.append(worker)
-        self.selector.register(worker.process.stdout, selectors.EVENT_READ, worker)
-        return worker
 
     def _kill_stalled(self) -> None:
         for worker in self.workers:
@@ -167,13 +149,13 @@ class Runner:
             return []
         self.cluster.check()
         rows = []
-        for worker in list(self.workers):
+        for worker in self.workers:
             worker.check_connection()
             reason = self.cluster.round_failure(self.round)
             if reason is not None:
                 if worker.trial is not None:
                     rows.append(self._fail(worker.trial, reason, worker))
-                self._drop(worker)  # collective operations may be out of step, so the next trial gets new workers
+                self.workers.stop(worker)  # collective operations may be out of step, so the next trial gets new workers
         return rows
 
     def _job(self, trial: Planned) -> Job:
@@ -273,15 +255,8 @@ class Runner:
                 waiting.insert(0, trial)
             else:
                 rows.append(self._fail(trial, f"its worker died {ATTEMPTS} times ({cause})", worker))
-        self._drop(worker)
+        self.workers.stop(worker)
         return rows
-
-    def _drop(self, worker: Worker) -> None:
-        """Stop a worker and release its GPUs."""
-        self.options.devices.free(worker.gpus)
-        self.selector.unregister(worker.process.stdout)
-        self.workers.remove(worker)
-        worker.stop()
 
 
 def without_training(plan: Plan, trial: Planned, status: str, reason: str, beside: int | str = "") -> dict:

@@ -12,6 +12,7 @@ from common.running.locks import one_kind
 from common.running.plan import Plan, Planned, Planner
 from common.running.progress import Display
 from common.running.runner import Runner, RunOptions, collect_pending
+from common.running.workers import Workers
 from common.setting import Setting
 from common.text import duration, size
 
@@ -26,8 +27,8 @@ class DryRunEnds(Exception):
 class Session:
     """The training of a run; a context manager. Runner and display are started with the first trial."""
 
-    def __init__(self, planner: Planner, options: RunOptions):
-        self.planner, self.options = planner, options
+    def __init__(self, planner: Planner, options: RunOptions, workers: Workers):
+        self.planner, self.options, self.workers = planner, options, workers
         self.stack = contextlib.ExitStack()
         self.runner: Runner | Debugger | None = None
         self.display: Display | None = None
@@ -109,8 +110,9 @@ class Session:
             return []
         if self.runner is None:
             self.display = self.stack.enter_context(Display(plain=self.options.debug))
-            kind = Debugger if self.options.debug else Runner
-            self.runner = self.stack.enter_context(kind(self.options, self.display))
+            debugs = self.options.debug
+            runner = Debugger(self.options, self.display) if debugs else Runner(self.options, self.workers, self.display)
+            self.runner = self.stack.enter_context(runner)
         self.display.add_to_total(len(trials))
         rows = self.runner.run(plan, trials)
         self.failed += sum(row["status"] == "failed" for row in rows)

@@ -17,7 +17,7 @@ from survival import SCRIPT, files_in, write
 
 from common.errors import Failure
 from common.rows import store
-from common.running import process, runner, scripts
+from common.running import process, runner, scripts, workers
 from common.running.devices import Devices
 from common.running.plan import Planner, Variant
 from common.running.progress import Display
@@ -33,7 +33,8 @@ def planned(folder, seeds, **overrides):
 @contextlib.contextmanager
 def running(gpus=()):
     """Context manager with a runner of one trial at a time."""
-    with Display() as display, runner.Runner(runner.RunOptions(Devices(list(gpus)), jobs=1), display) as one:
+    options = runner.RunOptions(Devices(list(gpus)), jobs=1)
+    with workers.Workers(options.devices, 1) as started, Display() as display, runner.Runner(options, started, display) as one:
         yield one
 
 
@@ -118,7 +119,7 @@ def test_a_trial_that_could_not_be_sent_to_a_dead_worker_counts_no_attempt(tmp_p
 
 
 def test_a_worker_is_replaced_after_a_number_of_trials(tmp_path, monkeypatch):
-    monkeypatch.setattr(runner, "TRIALS_PER_WORKER", 2)
+    monkeypatch.setattr(workers, "TRIALS_PER_WORKER", 2)
     plan = planned(tmp_path, 3)
     started = []
     start = runner.Worker.start

@@ -1,0 +1,141 @@
+"""Which worker processes a run starts and uses again, without starting any."""
+
+import os
+import pathlib
+
+import pytest
+from linear import SCRIPT
+
+from common.commands import run
+from common.errors import Misuse
+from common.rows import schema
+from common.running import plan, workers
+from common.running.devices import Devices
+from common.setting import Setting
+
+ONE_THREAD, TWO_THREADS = (1, 1, 1, True), (2, 1, 1, True)
+
+
+def script(folder):
+    path = folder / "exp_90_x.py"
+    path.write_text(SCRIPT)
+    return path
+
+
+class Process:
+    """In place of `Worker`: a process that does nothing, whose output is a pipe."""
+
+    started: list["Process"]
+
+    def __init__(self, start_options, gpus):
+        self.start_options, self.gpus, self.trial, self.sent, self.stopped = start_options, gpus, None, 0, False
+        self.process = self
+        self.stdout, self.end = os.pipe()
+        self.started.append(self)
+
+    @classmethod
+    def start(cls, start_options, gpus):
+        return cls(start_options, gpus)
+
+    def stop(self):
+        self.stopped = True
+        os.close(self.stdout)
+        os.close(self.end)
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """The processes started so far."""
+    monkeypatch.setattr(Process, "started", [], raising=False)
+    monkeypatch.setattr(workers, "Worker", Process)
+    return Process.started
+
+
+def test_an_idle_worker_is_used_again_by_trials_with_the_same_start_options(started):
+    with workers.Workers(Devices([]), 2) as pool:
+        first = pool.start(ONE_THREAD)
+        assert (pool.idle(ONE_THREAD), pool.idle(TWO_THREADS)) == (first, None)
+        first.trial = "a trial"
+        assert pool.busy == [first]
+        assert pool.idle(ONE_THREAD) is None
+        assert pool.can_take()
+        pool.start(TWO_THREADS).trial = "another"
+        assert not pool.can_take()
+    assert [process.stopped for process in started] == [True, True]
+
+
+def test_with_as_many_workers_as_jobs_a_new_one_takes_the_place_of_an_idle_one(started):
+    with workers.Workers(Devices(["0", "1"]), 2) as pool:
+        busy, idle = pool.start(ONE_THREAD), pool.start(ONE_THREAD)
+        busy.trial = "a trial"
+        new = pool.start(TWO_THREADS)
+        assert (idle.stopped, busy.stopped) == (True, False)
+        assert new.gpus == idle.gpus
+        assert list(pool) == [busy, new]
+    assert pool.devices.load == {"0": 0, "1": 0}
+
+
+def test_a_worker_is_replaced_after_its_last_trial(started):
+    with workers.Workers(Devices([]), 2) as pool:
+        old = pool.start(ONE_THREAD)
+        old.sent = workers.TRIALS_PER_WORKER
+        assert pool.idle(ONE_THREAD) is None
+        pool.start(ONE_THREAD)
+        assert old.stopped
+
+
+def test_only_workers_with_output_are_read(started):
+    with workers.Workers(Devices([]), 2) as pool:
+        first, second = pool.start(ONE_THREAD), pool.start(ONE_THREAD)
+        assert pool.with_output(0) == []
+        os.write(second.end, b"{}\n")
+        assert pool.with_output(0) == [second]
+        assert first in pool
+
+
+# --- before the plan is made ---
+
+
+@pytest.fixture
+def files(tmp_path):
+    return schema.Files(tmp_path, "exp_90_x")
+
+
+def early(files, jobs=2, most=9):
+    """Start options of the workers that a run starts before it makes its plan."""
+    with workers.Workers(Devices([]), jobs) as pool:
+        run._start_early(pool, files, Setting(dataset="digits", epochs=1, threads=2), most)
+        return [process.start_options for process in pool]
+
+
+def test_the_workers_of_a_new_run_start_before_its_plan_is_made(files, started):
+    assert early(files) == [TWO_THREADS] * 2
+    assert early(files, jobs=3, most=1) == [TWO_THREADS]
+
+
+@pytest.mark.parametrize("path", ["rows", "journal"])
+@pytest.mark.parametrize("of", ["the run", "its search"])
+def test_a_run_that_may_have_no_trial_to_train_starts_none_before(files, started, path, of):
+    of_part = files if of == "the run" else files.trials
+    getattr(of_part, path).touch()
+    assert early(files) == []
+
+
+@pytest.mark.parametrize(("option", "expected"), [("--jobs=2", 2), ("--dry", 0), ("--debug", 0)])
+def test_they_are_stopped_if_no_plan_can_be_made(tmp_path, started, monkeypatch, option, expected):
+    """And neither a dry run nor one in this process starts any."""
+
+    def refuse(*_):
+        assert len(started) == expected
+        raise Misuse("no plan")
+
+    monkeypatch.setattr(run, "Planner", refuse)
+    with pytest.raises(Misuse, match="no plan"):
+        run.run([str(script(tmp_path)), "--results", str(tmp_path / "out"), option])
+    assert all(process.stopped for process in started)
+
+
+def test_the_paths_of_rows_are_those_of_the_plan(tmp_path):
+    experiment = run.read_script(script(tmp_path))
+    selected = experiment.select()
+    assert plan.files_of(experiment, selected, pathlib.Path("r")) == plan.Planner(experiment, selected, pathlib.Path("r")).files
