@@ -34,27 +34,39 @@ def main() -> None:
 
 def print_start() -> None:
     """Print, as medians of several calls, when the first trial has made an update, and the fixed cost of a trial."""
-    seconds, fixed = zip(*(start() for _ in range(STARTS)), strict=True)
+    seconds, fixed = zip(*((first_update(), fixed_cost()) for _ in range(STARTS)), strict=True)
     print(f"first update of the first trial: {statistics.median(seconds):.1f} s after the start, with compilation (target: 4)")
     print(f"fixed cost of a trial: {statistics.median(fixed):.2f} s, for all but input, updates and scores")
 
 
-def start() -> tuple[float, float]:
-    """Seconds from the start of a call until a trial has made an update, and those of a trial whatever its length."""
+def small_run(folder: str, *options: str) -> subprocess.Popen:
+    """`make exp-03` of as many trials as cores, of one epoch on digits."""
+    variables = {"ARMS": "baseline", "SEEDS": cores(), "RATE": "0.05", "EPOCHS": 1, "RESULTS": folder}
+    command = ["make", "exp-03", *(f"{name}={value}" for name, value in variables.items()), *options]
+    return subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.DEVNULL)
+
+
+def first_update() -> float:
+    """Seconds from the start of a call until a trial has made an update, and saved a checkpoint."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "common.commands.run", "03", "--results", folder, "--checkpoint-steps", "1"]
-        command += ["--arms", "baseline", "--seeds", str(cores()), "--rate", "0.05", "--epochs", "1"]
         began = time.perf_counter()
-        run = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.DEVNULL)
+        run = small_run(folder, "CHECKPOINT_STEPS=1")
         while run.poll() is None and not any(pathlib.Path(folder).rglob(".state/*/*/*.npz")):
             time.sleep(0.02)
         seconds = time.perf_counter() - began
         run.wait()
+    return seconds
+
+
+def fixed_cost() -> float:
+    """Seconds of a trial whatever its length."""
+    with tempfile.TemporaryDirectory() as folder:
+        small_run(folder).wait()
         (path,) = pathlib.Path(folder).glob("*/exp_03_l2.csv")
         rows = store.read_rows(schema.Files(path.parent, "exp_03_l2"))
     variable = ("input", "train", "eval")
     fixed = [float(row["total_seconds"]) - sum(float(row[f"{name}_seconds"]) for name in variable) for row in rows]
-    return seconds, statistics.median(fixed)
+    return statistics.median(fixed)
 
 
 def print_long(train_size: int | None) -> None:

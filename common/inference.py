@@ -74,7 +74,7 @@ def convert(model: keras.Model, precision: str, images: np.ndarray) -> bytes:
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}. Received: {precision!r}")
 
-    @tf.function(input_signature=[tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)])
+    @tf.function(input_signature=[tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)], autograph=False)
     def call(batch):
         return tf.cast(model(batch, training=False), tf.float32)
 

@@ -19,7 +19,7 @@ from keras.src.utils.python_utils import is_default
 from common.errors import Misuse
 from common.tasks import Task
 from common.text import did_you_mean
-from common.training.graphs import CapturedVariable
+from common.training import graphs
 from common.training.seeding import layers_of
 
 # --- losses ----------------------------------------------------------------------------------------------------------
@@ -63,7 +63,7 @@ def per_example(loss) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
     sparse = isinstance(loss, keras.losses.SparseCategoricalCrossentropy)
 
     def losses(targets, outputs):
-        values = call(tf.argmax(targets, axis=-1) if sparse else targets, outputs)
+        values = graphs.traced_call(call, tf.argmax(targets, axis=-1) if sparse else targets, outputs)
         return tf.reduce_mean(tf.reshape(values, (tf.shape(values)[0], -1)), axis=1)
 
     return losses
@@ -257,7 +257,7 @@ def _overwrite(optimizer: keras.optimizers.Optimizer, original: Callable[[list],
 def replica_variables(variable: keras.Variable) -> list:
     """The variables to save for a Keras variable: one for each replica if they differ (as in metrics), else itself."""
     if variable.value.__class__.__name__ == "SyncOnReadVariable":
-        return [CapturedVariable(part.handle) for part in variable.value.values]
+        return [graphs.CapturedVariable(part.handle) for part in variable.value.values]
     return [variable]
 
 

@@ -70,5 +70,5 @@ def for_probing(augmentation: Augmentation) -> Augmentation:
 def apply(augmentations: Sequence[Augmentation], images, targets, uniforms):
     """Apply augmentations in order, each with its uniforms from [batch, augmentations, 8]."""
     for i, augmentation in enumerate(augmentations):
-        images, targets = augmentation(images, targets, uniforms[:, i])
+        images, targets = graphs.traced_call(augmentation, images, targets, uniforms[:, i])
     return images, targets

@@ -1,6 +1,7 @@
-"""Inspects compiled functions of TensorFlow for random operations and side effects, and undoes side effects."""
+"""Inspects compiled functions of TensorFlow for random operations and side effects, undoes side effects, and calls AutoGraph."""
 
 import contextlib
+import functools
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
 
@@ -19,6 +20,8 @@ UNSEEDED_OPERATIONS = (
 )
 """Random operations without a seed attribute; the others are recognised by it."""
 PYTHON_OPERATIONS = ("PyFunc", "PyFuncStateless", "EagerPyFunc")
+WITHOUT_CONTROL_FLOW = ("common.", "keras.")
+"""Beginnings of the names of modules that have no Python control flow on tensors."""
 LIBRARIES = tuple(f"{pathlib.Path(module.__file__).parent}/" for module in (tf, keras, np))
 
 
@@ -63,6 +66,28 @@ def _source_line(operation: tf.Operation) -> str:
         if not frame.filename.startswith(LIBRARIES):
             return f" at {frame.filename}:{frame.lineno}"
     return ""
+
+
+def traced_call(function: Callable, *arguments):
+    """Call a function that a script may have written, such as a loss, within a function that is compiled without AutoGraph.
+
+    Its Python control flow on tensors becomes operations, as in `tf.function`. To convert our own functions too would take
+    longer than to compile an update.
+    """
+    module = getattr(function, "__module__", None) or ""
+    if tf.executing_eagerly() or module.startswith(WITHOUT_CONTROL_FLOW):
+        return function(*arguments)
+    return _converted_call()(function, *arguments)
+
+
+@functools.cache
+def _converted_call() -> Callable:
+    """A function that calls another one, of any kind that AutoGraph converts."""
+
+    def call(function, *arguments):
+        return function(*arguments)
+
+    return tf.autograph.to_graph(call)
 
 
 class CapturedVariable:
@@ -128,7 +153,7 @@ def without_side_effects(function: Callable) -> Callable:
         nonlocal variables
         if variables is None:
             try:
-                variables = written_variables(tf.function(lambda: function(*tensors)))
+                variables = written_variables(tf.function(lambda: traced_call(function, *tensors), autograph=False))
             except Misuse:
                 raise
             except Exception:

@@ -45,7 +45,7 @@ def compiled(model: keras.Model, image_shape: tuple[int, ...] = ()) -> tf.types.
         image_shape: (height, width, channels), for a subclassed model without `input_shape`.
     """
 
-    @tf.function(input_signature=[_images_spec(model, image_shape)])
+    @tf.function(input_signature=[_images_spec(model, image_shape)], autograph=False)
     def call(images):
         return tf.cast(model(tf.cast(images, tf.float32), training=False), tf.float32)
 
@@ -108,7 +108,7 @@ def _is_described(layer: keras.layers.Layer) -> bool:
 def added_losses(model: keras.Model, split, batch_size: int) -> float:
     """Mean over a split of a model's added losses in inference mode: penalties on weights and activities, and `add_loss`."""
 
-    @tf.function(input_signature=[_images_spec(model, split.batch(np.arange(1)).shape[1:])])
+    @tf.function(input_signature=[_images_spec(model, split.batch(np.arange(1)).shape[1:])], autograph=False)
     def total(images):
         model(tf.cast(images, tf.float32), training=False)
         return tf.add_n([tf.cast(loss, tf.float32) for loss in model.losses])
@@ -155,7 +155,7 @@ def reestimate_batch_norm(model: keras.Model, split, order: np.ndarray, batch_si
         layer.call = _always_training(call)
     try:
 
-        @tf.function(input_signature=[_images_spec(model, split.batch(np.arange(1)).shape[1:])])
+        @tf.function(input_signature=[_images_spec(model, split.batch(np.arange(1)).shape[1:])], autograph=False)
         def pass_through(images):
             model(tf.cast(images, tf.float32), training=False)
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from common.data.split import Split
 from common.errors import Misuse
-from common.training import augmentation
+from common.training import augmentation, graphs
 
 Step = Callable[[keras.Model, tf.Tensor, tf.Tensor, tf.Tensor], tuple]
 """See `Trial.fit`."""
@@ -59,7 +59,7 @@ class Stage:
     def losses(self, images, targets, seed) -> tuple:
         """Losses [batch], or a dict of them, and outputs. Raises `Misuse` if `step` returns something else."""
         if self.step:
-            returned = self.step(self.model, images, targets, seed)
+            returned = graphs.traced_call(self.step, self.model, images, targets, seed)
             if not isinstance(returned, tuple | list) or len(returned) != 2:
                 raise Misuse(f"a step must return (losses [batch], outputs or None). Received: {type(returned).__name__}")
             return returned

@@ -107,7 +107,7 @@ def compiled(trial, stage: Stage, players: list[Player]) -> tf.types.experimenta
     for player in players if trial.replicas > 1 else ():
         adapters.disable_gradient_sums(player.optimizer)
     # One signature: workers that traced at different updates would number their collectives differently.
-    run = tf.function(update, jit_compile=True) if trial.xla else update
+    run = tf.function(update, jit_compile=True, autograph=False) if trial.xla else update
 
     def many(images, labels, uniforms, positions, edges, counts, bounds, first, *weights):
         total = tf.shape(counts)[0]
@@ -124,7 +124,7 @@ def compiled(trial, stage: Stage, players: list[Player]) -> tf.types.experimenta
         done, _, numbers, lengths = tf.while_loop(lambda i, good, *_: good & (i < total), one, start, parallel_iterations=1)
         return done, numbers.stack(), lengths.stack()
 
-    function = tf.function(many, input_signature=feed.signature(trial, stage))
+    function = tf.function(many, input_signature=feed.signature(trial, stage), autograph=False)
     with seeding.separate_replicas(stage.model, trial.streams, trial.replicas):
         function.get_concrete_function()
     return function
