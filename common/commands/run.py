@@ -125,8 +125,8 @@ def _run(experiment: Experiment, given: argparse.Namespace, cluster: Cluster | N
 
 
 def _start_early(workers: Workers, files: schema.Files, setting: Setting, most: int) -> None:
-    """Start at most so many workers, which import TensorFlow while the plan is made, if an experiment has no rows yet."""
-    if not any(path.exists() for path in (files.rows, files.journal, files.trials.rows, files.trials.journal)):
+    """Start at most so many workers, which import TensorFlow while the plan is made, if no run of these files has begun."""
+    if not any(path.exists() for one in (files, files.trials) for path in (one.rows, one.journal, one.state)):
         for _ in range(min(workers.jobs, most)):
             workers.start(setting.start_options)
 

@@ -63,12 +63,12 @@ def test_a_file_is_no_terminal_whatever_the_environment_says(monkeypatch, capsys
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EACCES])
 def test_a_folder_that_cannot_be_written_to_is_reported(tmp_path, monkeypatch, capsys, number):
-    """No inodes, no quota, or the folder of another user, when a worker's log is created."""
+    """No inodes, no quota, or the folder of another user, when the folder of a worker's temporary files is created."""
 
-    def mkstemp(**_):
-        raise OSError(number, os.strerror(number), str(tmp_path / "logs"))
+    def mkdtemp(**_):
+        raise OSError(number, os.strerror(number), str(tmp_path / "scratch"))
 
-    monkeypatch.setattr(process.tempfile, "mkstemp", mkstemp)
+    monkeypatch.setattr(process.tempfile, "mkdtemp", mkdtemp)
     script = str(PROJECT / "experiments" / "exp_00_noise_floor.py")
     options = ["--rate", "0.1", "--seeds", "1", "--epochs", "1", "--results", str(tmp_path)]
     with pytest.raises(SystemExit) as ended:
@@ -76,7 +76,7 @@ def test_a_folder_that_cannot_be_written_to_is_reported(tmp_path, monkeypatch, c
     err = capsys.readouterr().err
     assert (ended.value.code, err.count("\n")) == (1, 1)
     assert err.startswith(
-        f"exp_00_noise_floor: {os.strerror(number)}: {tmp_path / 'logs'}: correct that and run the same command"
+        f"exp_00_noise_floor: {os.strerror(number)}: {tmp_path / 'scratch'}: correct that and run the same command"
     )
 
 

@@ -113,10 +113,11 @@ def test_the_workers_of_a_new_run_start_before_its_plan_is_made(files, started):
     assert early(files, jobs=3, most=1) == [TWO_THREADS]
 
 
-@pytest.mark.parametrize("path", ["rows", "journal"])
+@pytest.mark.parametrize("path", ["rows", "journal", "state"])
 @pytest.mark.parametrize("of", ["the run", "its search"])
 def test_a_run_that_may_have_no_trial_to_train_starts_none_before(files, started, path, of):
     of_part = files if of == "the run" else files.trials
+    getattr(of_part, path).parent.mkdir(exist_ok=True)
     getattr(of_part, path).touch()
     assert early(files) == []
 
