@@ -24,7 +24,7 @@ REFUSED := $(if $(GIVEN),$(shell $(WITH) -m common.commands.options $(ALL_GIVEN)
 $(if $(REFUSED),$(error $(REFUSED)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup all list verdicts report reproduce check plots test test-fast golden chaos bench gpu-check overhead bench-report bench-rows lint format lock
+.PHONY: help setup all list verdicts compare report reproduce check plots test test-fast golden chaos bench gpu-check overhead bench-report bench-rows lint format lock
 
 help: ## Print this list
 	@echo "make TARGET [NAME=value …]"
@@ -59,6 +59,9 @@ verdict-%: setup ## Print the verdicts on the claims of experiment NN
 
 verdicts: setup ## Print the verdicts of all experiments with rows
 	@$(PY) -m common.commands.verdicts all $(OPTIONS)
+
+compare: setup ## Compare experiments in one figure and table (EXP=03,05: by all their arms)
+	@$(PY) -m common.commands.compare $(OPTIONS)
 
 report: setup ## Write index.html, REPORT.md, tables (of results/reference also README, docs)
 	@$(PY) -m common.commands.report $(OPTIONS)

@@ -50,6 +50,16 @@ def file_name(arm: str) -> str:
     return "".join(c if c.isalnum() or c in "._=+-" else "_" for c in arm)
 
 
+def two_digits(number: str) -> str:
+    """A number as experiments have it: 03 for 3 and for 003."""
+    return number.lstrip("0").zfill(2)
+
+
+def number_of(experiment: str) -> str:
+    """The number in an experiment's name: 03 for exp_03_l2."""
+    return two_digits(experiment.split("_")[1])
+
+
 def to_id(text: str) -> str:
     """A text in lower case, with a hyphen for each run of characters other than letters and digits."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")

@@ -9,7 +9,8 @@ from common.errors import Failure, Misuse
 from common.experiment import Experiment
 from common.files import experiment_scripts
 from common.rows import schema, store
-from common.running.scripts import number_of, read_script, refuse_shared_numbers
+from common.running.scripts import read_script, refuse_shared_numbers
+from common.text import number_of
 
 
 def progress(experiment: Experiment, folder: pathlib.Path, only: str | None = None) -> list[tuple[str, str]]:
@@ -59,7 +60,7 @@ def run() -> int:
             print(error, file=sys.stderr)
             status = error.status
             continue
-        print(f"{number_of(path)}  {experiment.question}")
+        print(f"{number_of(path.stem)}  {experiment.question}")
         for name, done in progress(experiment, folder, only):
             print(f"      {name}: {done}")
     return status

@@ -54,7 +54,8 @@ STUDY_OPTIONS = (
 )
 """Options of exp-NN, sweep-NN and all."""
 OTHER_OPTIONS = (
-    Option("exp", "00,03", "of all: experiments to run, by number, in that order"),
+    Option("exp", "00,03", "of all, compare: experiments, by number (all runs them in that order)"),
+    Option("metric", "seconds", "of compare: a column, a measure, gap, seconds, … (default: each primary metric)"),
     Option("check", "", "of report: only check README and docs, the same as make check"),
     Option("row", "digits", "of reproduce: first digits of a row's fingerprint"),
     Option("rounds", "n", "of chaos: number of disturbances", 1),

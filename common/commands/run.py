@@ -19,10 +19,10 @@ from common.running.cluster import Cluster
 from common.running.devices import Devices
 from common.running.plan import Planner, files_of
 from common.running.runner import STALL_SECONDS, RunOptions
-from common.running.scripts import number_of, read_script, refuse_shared_numbers, two_digits
+from common.running.scripts import read_script, refuse_shared_numbers
 from common.running.workers import Workers
 from common.setting import Selected, Setting
-from common.text import did_you_mean
+from common.text import did_you_mean, number_of, two_digits
 
 SWEEP_TUNERS = tuple(tuner for tuner in TUNERS if tuner != "grid")
 
@@ -75,10 +75,10 @@ def find_script(text: str) -> pathlib.Path:
     for path in known:
         if text == path.stem:
             return path
-        if two_digits(text) == number_of(path):
-            refuse_shared_numbers(known, number_of(path))
+        if two_digits(text) == number_of(path.stem):
+            refuse_shared_numbers(known, number_of(path.stem))
             return path
-    numbers = dict.fromkeys(map(number_of, known))
+    numbers = dict.fromkeys(number_of(path.stem) for path in known)
     hint = did_you_mean(text, [*numbers, *(path.stem for path in known)])
     raise Misuse(f"experiment must be one of {' '.join(numbers)}. Received: {text}{hint}")
 

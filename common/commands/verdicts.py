@@ -7,7 +7,8 @@ from common.commands.parsing import end, parse, setting_name
 from common.errors import Failure, Misuse
 from common.files import experiment_scripts
 from common.rows import store
-from common.running.scripts import refuse_shared_numbers, two_digits
+from common.running.scripts import refuse_shared_numbers
+from common.text import two_digits
 from common.verdicts.kinds import SUPPORTED
 from common.verdicts.ledger import Entry, entries, single
 

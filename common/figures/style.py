@@ -20,6 +20,8 @@ COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#5
 """Okabe & Ito's palette for all kinds of colour vision, its yellow (unreadable on white) replaced by brown."""
 LINES = ("-", "--", "-.", ":")
 MARKERS = "osD^vP*X"
+UNDATED = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+"""Format -> metadata without what would differ between two days."""
 FILLER = "\ue000"
 """Placeholder, from the private use area, for the second column of a wide character while text is wrapped."""
 OF_THE_MACHINE = (
@@ -142,8 +144,8 @@ def _rewrite(figure: Figure) -> None:
         text.set_text(fonts.drawable(text.get_text()))
 
 
-def save(path: pathlib.Path, figure: Figure, *, svg: bool = False) -> pathlib.Path:
-    """Write a figure as PNG and, if asked for, as SVG: the same bytes for the same rows. Returns the path of the PNG.
+def save(path: pathlib.Path, figure: Figure, *, svg: bool = False, pdf: bool = False) -> pathlib.Path:
+    """Write a figure as PNG and, if asked for, as SVG and PDF: the same bytes for the same rows. Returns the path of the PNG.
 
     A PNG that holds the figure already is not written. Without `svg` an earlier SVG, which would be out of date, is removed.
     """
@@ -151,11 +153,11 @@ def save(path: pathlib.Path, figure: Figure, *, svg: bool = False) -> pathlib.Pa
         png = io.BytesIO()
         FigureCanvasAgg(figure).print_png(png, metadata={"Software": None})
         write_changed(path, png.getvalue())
-        if svg:
+        for kind in [kind for kind, asked in {"svg": svg, "pdf": pdf}.items() if asked]:
             figure.set_layout_engine(None)  # the layout is that of the PNG
             content = io.BytesIO()
-            figure.savefig(content, format="svg", metadata={"Date": None}, backend="svg")
-            write_changed(path.with_suffix(".svg"), content.getvalue())
-        else:
+            figure.savefig(content, format=kind, metadata=UNDATED[kind], backend=kind)
+            write_changed(path.with_suffix(f".{kind}"), content.getvalue())
+        if not svg:
             path.with_suffix(".svg").unlink(missing_ok=True)
     return path

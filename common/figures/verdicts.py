@@ -1,6 +1,7 @@
 """Figure of the differences and verdicts of claims."""
 
 import math
+from collections.abc import Sequence
 
 import matplotlib
 import numpy as np
@@ -16,12 +17,17 @@ MOST_DECADES = 4
 """Largest difference shown, as a power of ten of the margin."""
 
 
-def forest(verdicts: list[Verdict], title: str, caption: str) -> Figure:
+def forest(verdicts: Sequence[Verdict], title: str, caption: str, names: Sequence[str] | None = None) -> Figure:
     """Forest plot: each claim's difference with its interval, in units of the claim's margin, and its verdict.
 
     The axis is linear within ± 1 and logarithmic beyond; intervals that leave it end in an arrow.
+
+    Args:
+        names: of the claims, by default their texts.
     """
-    shown = [verdict for verdict in verdicts if verdict.difference is not None]
+    named = zip(verdicts, names or [verdict.text for verdict in verdicts], strict=True)
+    labels = {i: wrapped(name, 38) for i, (verdict, name) in enumerate(named) if verdict.difference is not None}
+    shown = [verdicts[i] for i in labels]
     ends = [abs(end / verdict.margin) for verdict in shown for end in (verdict.difference, verdict.low, verdict.high)]
     widest = max([10.0, *(end for end in ends if math.isfinite(end))])
     reach = 10 ** min(math.ceil(math.log10(widest) - 1e-9), MOST_DECADES)
@@ -45,7 +51,7 @@ def forest(verdicts: list[Verdict], title: str, caption: str) -> Figure:
         axis.set_xticks(ticks, [f"{tick:,}".replace("-", "−") for tick in ticks])
         axis.xaxis.set_minor_locator(NullLocator())
         axis.set_xlim(-reach, reach)
-        axis.set_yticks(range(len(shown)), [wrapped(verdict.text, 38) for verdict in shown])
+        axis.set_yticks(range(len(shown)), list(labels.values()))
         axis.set_ylim(len(shown) - 0.5, -0.5)
         axis.grid(axis="y", visible=False)
         axis.set_xlabel("difference in margins (dotted: the margin; logarithmic beyond ± 1)")

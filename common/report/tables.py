@@ -14,11 +14,6 @@ def to_csv(table: Table, summary: pd.DataFrame) -> str:
 
 def to_tex(table: Table, summary: pd.DataFrame) -> str:
     """The summary as a LaTeX table, which needs the package booktabs."""
-
-    def escaped(text: str) -> str:
-        named = {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
-        return "".join(f"\\{c}" if c in "&%$#_{}" else named.get(c, c) for c in text)
-
     heading = rf"arm & seeds & {escaped(table.primary.label())} & difference \\"
     lines = [r"\begin{tabular}{lrrr}", r"\toprule", heading, r"\midrule"]
     for row in summary.itertuples():
@@ -28,3 +23,9 @@ def to_tex(table: Table, summary: pd.DataFrame) -> str:
             difference = f"{row.difference:+.4f} [{row.difference_low:+.4f}, {row.difference_high:+.4f}]"
         lines.append(rf"{escaped(row.arm)} & {row.seeds} & {score} & {difference} \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def escaped(text: str) -> str:
+    """A text as LaTeX shows it."""
+    named = {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
+    return "".join(f"\\{c}" if c in "&%$#_{}" else named.get(c, c) for c in text)

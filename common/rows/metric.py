@@ -4,7 +4,7 @@ The functions of a metric take a `common.rows.table.Table`, whose module imports
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -169,6 +169,9 @@ DERIVED = {
     "steps_to_target": _until_target(_steps),
 }
 """Metrics that are computed from several columns or arrays."""
+HIGHER = ("accuracy", "f1", "precision", "recall", "survival", "images_per_second")
+LOWER = ("nll", "ece", "error", "gap", "seconds")
+"""Ends of names of metrics of which higher or lower values are better, where neither task nor claim says so."""
 SIZES = {"test_accuracy": "test_size", "best_test_accuracy": "test_size", "val_accuracy": "val_size"}
 """Column with a mean over examples -> column with their number."""
 
@@ -195,3 +198,17 @@ def of_measure(name: str, units: set[str], whole: bool) -> Metric:
         return math.nan if timed and table.of(entry, seed)["beside"] != 0 else measure
 
     return Metric(value, timed=timed, step=lambda table: 1.0 if whole else None)
+
+
+def direction(name: str, claims: Iterable[dict], primary: Primary) -> int:
+    """1 if higher values of a metric are better, −1 if lower ones are, 0 if that is unknown.
+
+    Args:
+        claims: of the experiment, as in its declaration; those about the metric decide unless it is the primary one.
+    """
+    if name == primary.column:
+        return int(primary.sign)
+    for claim in claims:
+        if claim.get("metric") == name:
+            return -1 if claim.get("lower_is_better") else 1
+    return 1 if name.endswith(HIGHER) else -1 if name.endswith(LOWER) else 0

@@ -19,6 +19,7 @@ from common.errors import Misuse
 from common.experiment import Experiment
 from common.files import PROJECT
 from common.running.reasons import reason
+from common.text import number_of
 
 SLOW = ("keras", "tensorflow", "tensorflow_datasets", "sklearn", "scipy")
 NEED_KERAS = (
@@ -155,20 +156,10 @@ def refuse_shared_numbers(paths: Sequence[pathlib.Path], number: str | None = No
     """
     by_number: dict[str, list[str]] = {}
     for path in paths:
-        by_number.setdefault(number_of(path), []).append(path.name)
+        by_number.setdefault(number_of(path.stem), []).append(path.name)
     for shared, names in by_number.items():
         if len(names) > 1 and number in (None, shared):
             raise Misuse(f"the numbers of experiments must be unique: rename all but one. Received: {', '.join(names)}")
-
-
-def number_of(path: pathlib.Path) -> str:
-    """The two-digit number in a script's name."""
-    return two_digits(path.stem.split("_")[1])
-
-
-def two_digits(number: str) -> str:
-    """A number as experiments have it: 03 for 3 and for 003."""
-    return number.lstrip("0").zfill(2)
 
 
 def _refuse_no_return(path: pathlib.Path, name: str) -> None:

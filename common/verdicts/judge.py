@@ -70,7 +70,7 @@ class Verdict:
 
 def judge(table: Table) -> list[Verdict]:
     """The verdicts on all claims of an experiment in one setting, in the order of the claims."""
-    kinds = [KINDS[claim.kind](claim, table) for claim in _claims(table)]
+    kinds = [KINDS[claim.kind](claim, table) for claim in claims_of(table)]
     contrasts: dict[int, Contrast] = {}
     reasons: dict[int, str] = {}
     for i, kind in enumerate(kinds):
@@ -84,7 +84,7 @@ def judge(table: Table) -> list[Verdict]:
     return [_verdict(kind, contrasts.get(i), reasons.get(i, ""), p_values.get(i), *levels[i]) for i, kind in enumerate(kinds)]
 
 
-def _claims(table: Table) -> list[Claim]:
+def claims_of(table: Table) -> list[Claim]:
     """The claims of the declaration beside the rows. Raises `Failure` for one that this version cannot judge."""
     try:
         return [Claim.of(fields) for fields in table.declaration.get("claims", [])]

@@ -60,6 +60,11 @@ class Kind:
         estimate, how, more = self._compare(better, used, any(counts.values()))
         return Contrast(estimate, len(seeds), look, how or judged, [*notes, *more])
 
+    def pair(self) -> tuple[str, str] | None:
+        """The two arms that the claim compares; None for a claim about more."""
+        better, _ = self._choose(self.table.seeds_of([*self.better, *self.worse]))
+        return better[0], self.worse[0]
+
     def _target(self, seeds: Sequence[int]) -> float | None:
         """The score to reach on val, computed from the compared seeds only; None without a target. Raises `NoData`."""
         return None if self.claim.target is None else self.table.target(self.claim.target, seeds)
@@ -192,6 +197,9 @@ class Same(Kind):
 class Interaction(Superiority):
     """The difference between the arms of `better` exceeds that of `worse` by at least the margin."""
 
+    def pair(self):
+        return None
+
     def _terms(self, better):
         return [(1.0, better[0]), (-1.0, better[1]), (-1.0, self.worse[0]), (1.0, self.worse[1])]
 
@@ -213,6 +221,9 @@ class BestOfFamily(Superiority):
 
 class Flatness(Superiority):
     """The metric stays within `within` of its best over more decades of a number for `better` than for `worse`."""
+
+    def pair(self):
+        return None
 
     @property
     def metric_name(self):

@@ -72,7 +72,7 @@ def contrasts(table: Table) -> Differences:
         pairs = [pair for pair in pairs if table.declaration.get("baseline") in pair]
     differences = {}
     for reference, arm in pairs:
-        estimate = against(table, arm, reference)
+        estimate = against(table, arm, reference) if len(table.seeds_of([arm, reference])) > 1 else None
         if estimate is not None:
             low, high = estimate.bounds(ALPHA)
             differences[arm, reference] = (estimate.difference, low, high)
@@ -80,25 +80,32 @@ def contrasts(table: Table) -> Differences:
     return differences
 
 
-def against(table: Table, arm: str, reference: str) -> stats.Estimate | None:
-    """The difference in the primary metric between two arms, paired by seed; None with fewer than two common seeds.
+def against(table: Table, arm: str, reference: str, metric: str | None = None) -> stats.Estimate | None:
+    """The difference in a metric between two arms, paired by seed; None without common seeds, or if a value is missing.
 
-    Over seeds and test images (`stats.two_way`) if all predictions are stored and no trial diverged, else `stats.paired`.
+    Over seeds and test images (`stats.two_way`) for the primary metric if all predictions are stored and no trial diverged, else
+    `stats.paired`. With one seed the interval is infinite.
+
+    Args:
+        metric: by default the primary one; see `Table.metric`.
+
+    Raises:
+        NoData: no column and no measure has this name.
     """
-    seeds = table.seeds_of([arm, reference])
-    if len(seeds) < 2:
+    seeds, name = table.seeds_of([arm, reference]), metric or table.primary.column
+    if not seeds:
         return None
-    outcomes = [[table.by_image(name, seed) for seed in seeds] for name in (arm, reference)]
-    diverged = any(table.of(name, seed)["status"] == "diverged" for name in (arm, reference) for seed in seeds)
+    outcomes = [[table.by_image(one, seed) for seed in seeds] for one in (arm, reference)]
+    diverged = any(table.of(one, seed)["status"] == "diverged" for one in (arm, reference) for seed in seeds)
     whole = all(right is not None for side in outcomes for right in side)
     by_image = whole and len({len(right) for side in outcomes for right in side}) == 1
-    if by_image and not diverged:
+    if name == table.primary.column and by_image and not diverged:
         return stats.two_way(np.array(outcomes[0]) - np.array(outcomes[1]))
-    column = table.primary.column
-    d = [float(table.of(arm, seed)[column]) - float(table.of(reference, seed)[column]) for seed in seeds]
+    compared = table.metric(name)
+    d = [compared.value(table, arm, seed, None) - compared.value(table, reference, seed, None) for seed in seeds]
     if not np.isfinite(d).all():
         return None
-    return stats.paired(d, table.metric(column).step(table))
+    return stats.paired(d, compared.step(table))
 
 
 def answer(table: Table, summary: pd.DataFrame, differences: Differences) -> str:

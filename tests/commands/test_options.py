@@ -12,9 +12,9 @@ from common.commands import options, parsing
 from common.commands import run as command
 from common.data.dataset import NAMES
 from common.errors import Misuse
-from common.running import scripts
 from common.running.runner import STALL_SECONDS
 from common.setting import PRECISIONS
+from common.text import number_of, two_digits
 
 
 def test_options_of_make_and_python_are_equivalent():
@@ -111,8 +111,8 @@ def test_variables_of_the_environment_do_not_set_options_of_make():
 @pytest.mark.parametrize("number", ["3", "03", "003"])
 def test_numbers_of_experiments_may_have_any_leading_zeros(number):
     assert command.find_script(number).name == "exp_03_l2.py"
-    assert scripts.number_of(PROJECT / "experiments" / f"exp_{number}_x.py") == "03"
-    assert scripts.two_digits("0") == "00"
+    assert number_of(f"exp_{number}_x") == "03"
+    assert two_digits("0") == "00"
 
 
 def test_a_misspelt_option_of_make_is_named():

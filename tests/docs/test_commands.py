@@ -25,6 +25,7 @@ REASONS = {
     "make overhead": "it trains for minutes",
     "make bench-report": "it draws forty experiments",
     "make bench-rows": "it writes a gigabyte",
+    "make compare EXP=03,05,07,16 SETTING=small": "it needs rows",
     "make reproduce ROW=5fdad8ed": "it needs such a row, and trains it",
     "make all": "it plans every experiment, which takes a minute",
     "make all EXP=00,03,09 SETTING=small": "it needs CIFAR-10",

@@ -16,10 +16,11 @@ from matplotlib.markers import MarkerStyle
 from matplotlib.text import Text
 
 from common.commands import plots
-from common.figures import curves, draw, predictions, scores, search, sensitivity, style, verdicts
+from common.figures import curves, draw, effects, predictions, scores, search, sensitivity, style, verdicts
 from common.rows import schema, store
 from common.rows.metric import Primary
 from common.rows.table import Table
+from common.verdicts.effects import Comparison, Effect, ordered
 from common.verdicts.judge import Verdict
 from common.verdicts.kinds import NO_DATA, OPEN, REFUTED, SUPPORTED
 
@@ -111,6 +112,32 @@ def test_drawing_twice_gives_the_same_bytes(files):
 TITLE = "exp_90_x: does a figure stand whatever its rows are, and how long may a question be if it is to stay within the figure?"
 
 
+def compared(number, arms):
+    """A comparison with long names, arms at two rates, without an interval and without rows."""
+    texts = ["an arm with a name so long that it takes more than one line of the figure", "腕の名前は長い" * 4, "$x_2$", "plain"]
+    found = []
+    for i in range(arms):
+        name, size = f"{texts[i % 4]} {i}", (-0.3) ** (i % 4) * (1 + number) / 40
+        found.append(Effect(name, "own", "baseline", 5, 0.9, 0.8, size, size - 0.01, size + 0.01, diverged=i % 2))
+        found.append(Effect(name, "common", "baseline", 1, 0.9, 0.8, size / 2))
+    found.append(Effect("never", "own", "baseline", reason="unavailable: a reason that is much too long to stand beside an arm"))
+    question = "is a question that is rather long, as questions of experiments are, also shown when it does not fit on a line?"
+    return Comparison(
+        experiment=f"exp_{number:02d}_made",
+        question=question,
+        dataset="mnist",
+        reference="baseline",
+        declared=True,
+        training="5 epochs, batch 32",
+        weights={},
+        metric="test_accuracy",
+        label="test accuracy" if number % 5 else "test error (degrees)",
+        direction=1 if number % 5 else -1,
+        margin=0.015 if number % 3 else None,
+        effects=tuple(found),
+    )
+
+
 def others():
     """Figures of all kinds that the rows of `files` do not allow."""
     rates = [10.0**-i for i in range(5)]
@@ -173,6 +200,14 @@ def others():
         for name in ("a measure", "decades between first and last layer, untrained", "third", "fourth")
     ]
     yield scores.measured(pd.DataFrame(measures), list(names), TITLE, "caption")
+    yield effects.effects(ordered([*(compared(i, 3) for i in range(3))]), TITLE, "caption")
+    yield effects.effects(ordered([compared(i, 1 + i % 2) for i in range(40)]), TITLE, "caption")
+    yield verdicts.forest(
+        [Verdict(id="c", text=text, status=OPEN, difference=i / 9, low=-1.0, high=2.0, **about) for i in range(9)],
+        TITLE,
+        "caption",
+        [f"{i:02d}  {text}" for i in range(9)],
+    )
     mistake = predictions.Mistake(np.zeros((8, 8, 3), np.uint8), "a class with a long name", "another class", 0.999)
     yield predictions.most_confident(
         {"baseline": [mistake] * 8, "an arm with quite a long name": [mistake] * 3}, TITLE, "caption"

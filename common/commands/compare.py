@@ -1,0 +1,160 @@
+"""`make compare`: compares experiments of one setting, in a figure and tables.
+
+With EXP: the difference of every arm of these experiments to its experiment's baseline. Without EXP: the first claim of all.
+"""
+
+import pathlib
+import sys
+from collections.abc import Sequence
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from common.claims import OF_TARGETS
+from common.commands.parsing import end, parse, setting_name
+from common.commands.selection import read, selected, spans
+from common.errors import Failure, Misuse
+from common.figures import effects as figure
+from common.figures.style import save
+from common.figures.verdicts import forest
+from common.files import write_changed
+from common.report import comparison
+from common.rows import schema
+from common.rows.metric import DERIVED
+from common.rows.table import NoData, Table
+from common.text import did_you_mean, file_name, number_of
+from common.verdicts import effects
+from common.verdicts.judge import Verdict, judge
+
+TIMES = [column.name for column in schema.COLUMNS if column.name.endswith(("_seconds", "images_per_second"))]
+"""Columns that depend on what else the machine did."""
+
+
+def run() -> int:
+    """Run the command. Returns the exit status: 1 if some rows cannot be read. Raises `Misuse`."""
+    given = parse(["results", "setting", "full", "exp", "metric"], description=__doc__)
+    chosen = selected(pathlib.Path(given.results), given.exp, setting_name(given))
+    folders, status = read(chosen)
+    if given.metric is not None:
+        check_metric(given.metric, [table for tables in folders.values() for table in tables])
+    written = [compare(folder, tables, given.exp is not None, given.metric) for folder, tables in folders.items()]
+    if not any(written) and not status:
+        raise Misuse("nothing could be compared, see above: another METRIC or EXP may be")
+    for stem in filter(None, written):
+        print(f"{stem}.png (also svg, pdf, csv, tex, md)")
+    return status
+
+
+def check_metric(name: str, tables: Sequence[Table]) -> None:
+    """Raises `Misuse` for the name of a metric that no rows have or that cannot be compared."""
+    if name in OF_TARGETS:
+        raise Misuse(f"METRIC needs a target, which claims alone set: see make verdict-NN. Received: {name}")
+    derived = sorted(set(DERIVED) - set(OF_TARGETS))
+    no_numbers = {*schema.KEY, *schema.TEXTS, *schema.HASHES, *schema.OBJECTS, *schema.BOOLEANS}
+    measures = {measure for table in tables for measure in table.measures["name"].unique()}
+    known = [*derived, *(column for column in schema.NAMES if column not in no_numbers), *measures]
+    if name not in known:
+        raise Misuse(
+            f"METRIC must be a column of numbers, a measure of these experiments, or {', '.join(derived)}. "
+            f"Received: {name}{did_you_mean(name, known)}"
+        )
+
+
+def compare(folder: pathlib.Path, tables: Sequence[Table], by_arms: bool, metric: str | None) -> pathlib.Path | None:
+    """Write the figure and the tables of one setting folder. Returns their path without suffix; None if there is nothing to show.
+
+    Args:
+        by_arms: whether to compare all arms, instead of the first claims; metric: by default the primary one of each experiment.
+    """
+    notes = []
+    if any(table.declaration["demonstration"] for table in tables):
+        notes.append("Demonstrations, which decide no claim.")
+    datasets = {str(table.declaration["setting"]["dataset"]) for table in tables}
+    if len(datasets) > 1:
+        notes.append(f"The experiments are of different datasets: {', '.join(sorted(datasets))}.")
+    if metric in TIMES and any((table.rows["beside"] > 0).any() for table in tables):
+        notes.append("Some trials ran beside others, which makes their times longer.")
+    numbers = spans(sorted({number_of(table.files.experiment) for table in tables}))
+    stem = folder / "-".join(["compare", *(numbers if by_arms else []), *([file_name(metric)] if metric else [])])
+    if by_arms or metric:
+        compared, left_out = _comparisons(tables, by_arms, metric)
+    else:
+        compared, left_out = _first_claims(tables)
+    if left_out:
+        by_reason = {why: [number for number, other in left_out.items() if other == why] for why in left_out.values()}
+        line = "; ".join(f"{', '.join(same)} ({why})" for why, same in by_reason.items())
+        print(f"{folder.name}: left out are {line}", file=sys.stderr)
+        notes.append(f"Left out are {line}.")
+    if not compared:
+        return None
+    if by_arms or metric:
+        _write_effects(stem, compared, notes)
+    else:
+        _write_claims(stem, compared, notes)
+    return stem
+
+
+def _comparisons(tables: Sequence[Table], by_arms: bool, metric: str | None) -> tuple[list[effects.Comparison], dict[str, str]]:
+    """The comparisons in their order, and for the number of each experiment without one the reason."""
+    compared, left_out = [], {}
+    for table in tables:
+        try:
+            one = effects.of_arms(table, metric) if by_arms else effects.of_first_claim(table, metric)
+            if one.largest < 0:
+                raise NoData(next((effect.reason for effect in one.effects), "it has one arm"))
+            compared.append(one)
+        except (NoData, Failure) as error:
+            left_out[number_of(table.files.experiment)] = str(error)
+    return effects.ordered(compared), left_out
+
+
+def _first_claims(tables: Sequence[Table]) -> tuple[list[tuple[str, Verdict]], dict[str, str]]:
+    """Experiment and verdict on its first claim, the largest difference in margins first; and number -> reason without one."""
+    judged, left_out = [], {}
+    for table in tables:
+        try:
+            verdicts = judge(table)
+            if not verdicts or verdicts[0].difference is None:
+                raise NoData(verdicts[0].reason if verdicts else "it claims nothing")
+            judged.append((table.files.experiment, verdicts[0]))
+        except (NoData, Failure) as error:
+            left_out[number_of(table.files.experiment)] = str(error)
+    return sorted(judged, key=lambda pair: (-pair[1].difference / pair[1].margin, pair[0])), left_out
+
+
+def _write_effects(stem: pathlib.Path, compared: Sequence[effects.Comparison], notes: list[str]) -> None:
+    metrics = list(dict.fromkeys(one.label for one in compared))
+    title = f"{stem.parent.name}: {metrics[0] if len(metrics) == 1 else 'primary metric'}, difference of each arm to its baseline"
+    notes = [*filter(None, [effects.baselines(compared)]), *notes]
+    counts = sorted({effect.seeds for one in compared for effect in one.effects if not effect.reason})
+    marks = {
+        "; band: ± the margin of the experiment's claim": any(one.margin for one in compared),
+        "; hollow: all arms at the common rate": any(e.rate == schema.COMMON for one in compared for e in one.effects),
+    }
+    colours = "green: better, orange: worse" if any(one.direction for one in compared) else "blue: not around 0"
+    caption = (
+        f"dot: mean over {counts[0]}{f'–{counts[-1]}' if len(counts) > 1 else ''} seeds, line: its 95 % interval, not corrected "
+        f"for the number of arms; {colours}{''.join(mark for mark, there in marks.items() if there)}"
+    )
+    drawn = figure.effects(compared, title, " ".join([f"{caption}.", *notes]))
+    table = comparison.effects_markdown(compared, title, notes)
+    _write(stem, drawn, comparison.effects_frame(compared), comparison.effects_tex(compared), table)
+
+
+def _write_claims(stem: pathlib.Path, judged: Sequence[tuple[str, Verdict]], notes: list[str]) -> None:
+    title = f"{stem.parent.name}: first claim of each experiment, the largest effect first"
+    names = [f"{number_of(experiment)}  {verdict.text}" for experiment, verdict in judged]
+    drawn = forest([verdict for _, verdict in judged], title, " ".join(["Intervals at the level of each claim.", *notes]), names)
+    table = comparison.claims_markdown(judged, title, notes)
+    _write(stem, drawn, comparison.claims_frame(judged), comparison.claims_tex(judged), table)
+
+
+def _write(stem: pathlib.Path, drawn: Figure, frame: pd.DataFrame, tex: str, markdown: str) -> None:
+    """Write the figure and the tables."""
+    save(stem.with_name(f"{stem.name}.png"), drawn, svg=True, pdf=True)
+    for suffix, text in ((".csv", comparison.to_csv(frame)), (".tex", tex), (".md", markdown)):
+        write_changed(stem.with_name(stem.name + suffix), text.encode())
+
+
+if __name__ == "__main__":
+    end(run)
