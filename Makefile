@@ -24,7 +24,7 @@ REFUSED := $(if $(GIVEN),$(shell $(WITH) -m common.commands.options $(ALL_GIVEN)
 $(if $(REFUSED),$(error $(REFUSED)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup all list verdicts compare report reproduce check plots test test-fast golden chaos bench gpu-check overhead bench-report bench-rows lint format lock
+.PHONY: help setup all list verdicts compare tensorboard report reproduce check plots test test-fast golden chaos bench gpu-check overhead bench-report bench-rows lint format lock
 
 help: ## Print this list
 	@echo "make TARGET [NAME=value …]"
@@ -62,6 +62,9 @@ verdicts: setup ## Print the verdicts of all experiments with rows
 
 compare: setup ## Compare experiments in one figure and table (EXP=03,05: by all their arms)
 	@$(PY) -m common.commands.compare $(OPTIONS)
+
+tensorboard: setup ## Write event files from the rows, and start TensorBoard on them (EXP=03)
+	@exec $(PY) -m common.commands.tensorboard $(OPTIONS)
 
 report: setup ## Write index.html, REPORT.md, tables (of results/reference also README, docs)
 	@$(PY) -m common.commands.report $(OPTIONS)

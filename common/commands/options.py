@@ -54,10 +54,12 @@ STUDY_OPTIONS = (
 )
 """Options of exp-NN, sweep-NN and all."""
 OTHER_OPTIONS = (
-    Option("exp", "00,03", "of all, compare: experiments, by number (all runs them in that order)"),
+    Option("exp", "00,03", "of all, compare, tensorboard: experiments, by number (all runs them in that order)"),
     Option("metric", "seconds", "of compare: a column, a measure, gap, seconds, … (default: each primary metric)"),
     Option("check", "", "of report: only check README and docs, the same as make check"),
     Option("row", "digits", "of reproduce: first digits of a row's fingerprint"),
+    Option("port", "n", "of tensorboard: port of the server (default: the first free one from 6006 on)", 1),
+    Option("write", "", "of tensorboard: write the event files, and start no server"),
     Option("rounds", "n", "of chaos: number of disturbances", 1),
     Option("repeats", "n", "of bench, which also takes TRAIN, EPOCHS, PRECISION: runs of each side (default 3)", 1),
 )

@@ -129,7 +129,7 @@ def _steps(row: dict, epoch: float, epochs: dict | None = None) -> float:
     return epoch * (row["steps"] / max(row["final_epoch"], 1))
 
 
-def _predictor_stage(row: dict, epochs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def predictor_stage(row: dict, epochs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The epochs of the stage that trained the predictor, without those of a teacher or of pretraining.
 
     For a row without the column `stage` that is `fit` if there is one, else the last stage.
@@ -151,7 +151,7 @@ def _until_target(at_epoch: Callable[..., float]) -> Metric:
 
     def value(table, entry, seed, target):
         row = table.of(entry, seed)
-        epochs = _predictor_stage(row, table.epochs_of(entry, seed))
+        epochs = predictor_stage(row, table.epochs_of(entry, seed))
         scores = np.asarray(epochs.get(table.primary.on("val"), ()), float)
         reached = np.flatnonzero(table.primary.sign * scores >= table.primary.sign * target)
         epoch = reached[0] + 1 if len(reached) else math.inf

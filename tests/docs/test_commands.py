@@ -26,6 +26,7 @@ REASONS = {
     "make bench-report": "it draws forty experiments",
     "make bench-rows": "it writes a gigabyte",
     "make compare EXP=03,05,07,16 SETTING=small": "it needs rows",
+    "make tensorboard EXP=03": "it serves until Ctrl-C",
     "make reproduce ROW=5fdad8ed": "it needs such a row, and trains it",
     "make all": "it plans every experiment, which takes a minute",
     "make all EXP=00,03,09 SETTING=small": "it needs CIFAR-10",
