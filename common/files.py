@@ -40,11 +40,12 @@ def file_hash(path: pathlib.Path) -> str:
         return ""
 
 
-def write_atomic(path: pathlib.Path, content: bytes | Callable[[BinaryIO], None]) -> None:
+def write_atomic(path: pathlib.Path, content: bytes | Callable[[BinaryIO], None], *, synced: bool = True) -> None:
     """Replace a file atomically: even after a power failure it holds either the old content or all of the new one.
 
     Args:
         content: the bytes, or a function that writes them to the open file.
+        synced: False for one of many files that can be made again, which may be empty after a power failure.
 
     Raises:
         Failure: the file cannot be written.
@@ -58,7 +59,8 @@ def write_atomic(path: pathlib.Path, content: bytes | Callable[[BinaryIO], None]
             else:
                 file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            if synced:
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
         with contextlib.suppress(OSError):

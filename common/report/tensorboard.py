@@ -59,8 +59,8 @@ def write_runs(table: Table) -> tuple[int, int]:
         trial = _Trial(table, row, settings[entry], measured, images)
         path = folder / folder_name(entry) / str(seed) / f"{PREFIX}{trial.digest()}"
         kept.add(path)
-        if not path.exists():
-            write_atomic(path, events.to_bytes(trial.events()))
+        if not path.exists() or not path.stat().st_size:
+            write_atomic(path, events.to_bytes(trial.events()), synced=False)
             written += 1
     for path in set(folder.rglob(f"{PREFIX}*")) - kept:
         path.unlink()
@@ -91,25 +91,29 @@ def write_view(results: pathlib.Path, name: str, tables: Sequence[Table]) -> pat
 def hparams(table: Table) -> dict[str, dict[str, events.Value]]:
     """Entry -> its hyperparameters: experiment, folder, arm (the entry), arguments of `train`, fields of the setting.
 
-    In one experiment a name has values of one type: numbers, booleans or texts. A missing number is left out.
+    Names whose value is None everywhere are left out. For every other name each entry has a value, since TensorBoard's parallel
+    coordinates leave out lines with a gap. All are of one type: numbers, booleans, or else texts.
     """
     rows = {entry: row for (entry, _), row in reversed(table.by_trial.items())}
     found: dict[str, dict] = {}
     for entry, row in rows.items():
-        fields = {name: json.loads(row[name]) if isinstance(row.get(name), str) else {} for name in ("setting", "arguments")}
         about = {"experiment": table.files.experiment, "folder": table.files.folder.name, "arm": entry}
-        found[entry] = about | fields["setting"] | fields["arguments"]
-    for name in dict.fromkeys(name for values in found.values() for name in values):
-        column = [values[name] for values in found.values() if values.get(name) is not None]
-        numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in column)
-        plain = numbers or all(isinstance(value, bool) for value in column)
-        for values in found.values():
-            value = values.pop(name, None)
-            if plain and value is not None:
-                values[name] = float(value) if numbers else value
-            elif not plain:
-                values[name] = value if isinstance(value, str) else json.dumps(value)
-    return found
+        found[entry] = about | _object(row.get("setting")) | _object(row.get("arguments"))
+    names = dict.fromkeys(name for values in found.values() for name in values)
+    columns = {name: [values.get(name) for values in found.values()] for name in names}
+    columns = {name: column for name, column in columns.items() if any(value is not None for value in column)}
+    return {
+        entry: {name: _value(values.get(name), column) for name, column in columns.items()} for entry, values in found.items()
+    }
+
+
+def _value(value: object, column: Sequence[object]) -> events.Value:
+    """A value of a column, as number, boolean or text."""
+    if all(isinstance(one, bool) for one in column):
+        return value
+    if all(isinstance(one, int | float) and not isinstance(one, bool) for one in column):
+        return float(value)
+    return value if isinstance(value, str) else "none" if value is None else json.dumps(value)
 
 
 def folder_name(entry: str) -> str:
@@ -123,22 +127,20 @@ def _columns(tables: Sequence[Table]) -> dict[str, list[events.Value]]:
 
     Of one experiment its arguments, and whatever else varies in it; of several what all of them have and some vary.
     """
-    entries = [hparams(table) for table in tables]
-    found = [values for one in entries for values in one.values()]
-    arguments = {name for row in tables[0].by_trial.values() for name in json.loads(_text(row.get("arguments")))}
+    found = [values for table in tables for values in hparams(table).values()]
+    arguments = {name for row in tables[0].by_trial.values() for name in _object(row.get("arguments"))}
     columns = {}
     for name in dict.fromkeys(name for values in found for name in values):
         values = [one[name] for one in found if name in one]
-        varied = len(set(values)) > 1 or len(values) < len(found)
-        everywhere = all(any(name in values for values in one.values()) for one in entries)
-        wanted = varied and everywhere if len(tables) > 1 else varied or name in arguments
-        if name == "arm" or (wanted and len({type(value) for value in values}) == 1):
+        everywhere = len(values) == len(found) and len({type(value) for value in values}) == 1
+        if name == "arm" or (everywhere and (len(set(values)) > 1 or (len(tables) == 1 and name in arguments))):
             columns[name] = values
     return columns
 
 
-def _text(value) -> str:
-    return value if isinstance(value, str) else "{}"
+def _object(cell: object) -> dict:
+    """The object in a cell of JSON; empty for rows of early versions, which have none."""
+    return json.loads(cell) if isinstance(cell, str) else {}
 
 
 def _metrics(tables: Sequence[Table]) -> dict[str, str]:

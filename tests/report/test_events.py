@@ -14,7 +14,10 @@ from common.report import tensorboard
 from common.rows import schema, store
 from common.rows.table import Table
 
-ARMS = {"a": {"l2": 0.0, "norm": None, "sizes": [3]}, "次/b": {"l2": 0.1, "norm": 2, "sizes": "none"}}
+ARMS = {
+    "a": {"l2": 0.0, "norm": None, "sizes": [3], "never": None},
+    "次/b": {"l2": 0.1, "norm": 2, "sizes": "none", "never": None},
+}
 
 
 def rows(folder, number="90", arms=ARMS, **columns):
@@ -52,8 +55,9 @@ def test_a_trial_is_a_run_with_its_epochs_numbers_and_hyperparameters(tmp_path):
     assert (start.group_name, start.start_time_secs) == ("exp_90_made/a, mnist", 1795780790.0)
     values = {name: getattr(value, value.WhichOneof("kind")) for name, value in start.hparams.items()}
     assert values == {
-        **{"experiment": "exp_90_made", "folder": "mnist", "arm": "a", "dataset": "mnist", "l2": 0.0, "sizes": "[3]"},
-    }  # norm is a number where it is there
+        **{"experiment": "exp_90_made", "folder": "mnist", "arm": "a", "dataset": "mnist"},
+        **{"l2": 0.0, "norm": "none", "sizes": "[3]"},
+    }
     end = metadata.parse_session_end_info_plugin_data(content(accumulated(root / "次_b" / "1"), metadata.SESSION_END_INFO_TAG))
     assert end.status == 2  # failure
     ended = metadata.parse_session_end_info_plugin_data(content(run, metadata.SESSION_END_INFO_TAG))
@@ -93,6 +97,8 @@ def test_only_what_has_changed_is_written_and_what_has_no_row_is_deleted(tmp_pat
     before = {path: path.read_bytes() for path in root.rglob("events.*")}
     table = Table.read(files)
     assert tensorboard.write_runs(table) == (4, 0)
+    next(iter(before)).write_bytes(b"")  # as after a power failure
+    assert tensorboard.write_runs(table) == (4, 1)
     table.by_trial["a", 1]["test_accuracy"] = 0.1
     del table.by_trial["次/b", 1], table.by_trial["次/b", 0], table.by_trial["a", 0]
     assert tensorboard.write_runs(table) == (1, 1)
@@ -121,6 +127,7 @@ def test_a_view_of_one_experiment_has_its_arguments_as_columns_and_of_several_wh
     assert list(infos) == ["arm", "l2", "norm", "sizes"]
     assert (list(infos["l2"].domain_discrete), infos["l2"].differs, infos["l2"].type) == ([0.0, 0.1], True, 3)
     assert list(infos["sizes"].domain_discrete) == ["[3]", "none"]
+    assert list(infos["norm"].domain_discrete) == ["2", "none"]
     assert metrics[:3] == ["test accuracy", "validation accuracy", "training accuracy"]
     assert (view / "exp_90_made" / "a" / "0").is_dir()
     infos, _, view = columns(tmp_path, [one, third])
