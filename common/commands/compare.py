@@ -88,7 +88,9 @@ def compare(folder: pathlib.Path, tables: Sequence[Table], by_arms: bool, metric
     if not compared:
         return None
     if by_arms or metric:
-        _write_effects(stem, compared, notes)
+        _write_effects(
+            stem, compared, notes, "of each arm to its baseline" if by_arms else "between the arms of each first claim"
+        )
     else:
         _write_claims(stem, compared, notes)
     return stem
@@ -122,9 +124,9 @@ def _first_claims(tables: Sequence[Table]) -> tuple[list[tuple[str, Verdict]], d
     return sorted(judged, key=lambda pair: (-pair[1].difference / pair[1].margin, pair[0])), left_out
 
 
-def _write_effects(stem: pathlib.Path, compared: Sequence[effects.Comparison], notes: list[str]) -> None:
+def _write_effects(stem: pathlib.Path, compared: Sequence[effects.Comparison], notes: list[str], what: str) -> None:
     metrics = list(dict.fromkeys(one.label for one in compared))
-    title = f"{stem.parent.name}: {metrics[0] if len(metrics) == 1 else 'primary metric'}, difference of each arm to its baseline"
+    title = f"{stem.parent.name}: {metrics[0] if len(metrics) == 1 else 'primary metric'}, difference {what}"
     notes = [*filter(None, [effects.baselines(compared)]), *notes]
     counts = sorted({effect.seeds for one in compared for effect in one.effects if not effect.reason})
     marks = {

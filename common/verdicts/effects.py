@@ -18,6 +18,9 @@ from common.verdicts import summary
 from common.verdicts.judge import claims_of
 from common.verdicts.kinds import KINDS
 
+BASELINE, FIRST, CLAIMED = "baseline:", "no baseline; against", "against"
+"""What a reference is, in words: the experiment's baseline; its first arm where it has none; another arm that its claim names."""
+
 
 @dataclass(frozen=True)
 class Effect:
@@ -63,8 +66,8 @@ class Comparison:
     question: str
     dataset: str
     reference: str
-    declared: bool
-    """Whether the reference is the declared baseline. Else it is the experiment's first arm, or one that a claim names."""
+    role: str
+    """What the reference is: `BASELINE`, `FIRST` or `CLAIMED`."""
     training: str
     """How the reference was trained, in words."""
     weights: dict[int, str]
@@ -97,7 +100,7 @@ class Comparison:
     def against(self) -> str:
         """The reference with its mean and its training, in words."""
         same = self.reference == "baseline"
-        text = "baseline" if same else f"{'baseline:' if self.declared else 'no baseline; against'} {self.reference}"
+        text = "baseline" if same else f"{self.role} {self.reference}"
         if math.isfinite(self.reference_mean):
             text += f"{' ' if same else ', '}{self.reference_mean:.4g}"
         return text + (f" ({self.training})" if self.training else "")
@@ -145,7 +148,7 @@ def ordered(comparisons: Sequence[Comparison]) -> list[Comparison]:
 
 
 def baselines(comparisons: Sequence[Comparison]) -> str:
-    """Whether experiments have the same baseline, the same weights in every common seed, in a sentence; blank for one."""
+    """Whether experiments have the same reference, with the same weights in every common seed, in a sentence; blank for one."""
     groups: list[list[Comparison]] = []
     for one in sorted(comparisons, key=lambda one: one.experiment):
         same = next((group for group in groups if _same(group[0], one)), None)
@@ -153,14 +156,15 @@ def baselines(comparisons: Sequence[Comparison]) -> str:
             groups.append([one])
         else:
             same.append(one)
+    what = "baseline" if all(one.role != CLAIMED for one in comparisons) else "reference"
     if len(comparisons) < 2:
         return ""
     if len(groups) == 1:
-        return "All experiments have the same baseline."
+        return f"All experiments have the same {what}."
     shared = [[one.number for one in group] for group in groups if len(group) > 1]
     equal = "; ".join(f"{', '.join(same[:-1])} and {same[-1]}" for same in shared)
     but = f" (equal are those of {equal})" if shared else ""
-    return f"The baselines differ{but}: each effect is against that of its own experiment."
+    return f"The {what}s differ{but}: each effect is against that of its own experiment."
 
 
 def _same(first: Comparison, second: Comparison) -> bool:
@@ -174,7 +178,7 @@ def _compared(table: Table, metric: str | None, reference: str, entries: Sequenc
         raise NoData(f"there are no rows of {reference}")
     name, declaration = metric or table.primary.column, table.declaration
     table.metric(name)  # raises NoData
-    claims = declaration.get("claims", ())
+    claims, baseline = declaration.get("claims", ()), declaration.get("baseline")
     sign = direction(name, claims, table.primary)
     margins = [one["margin"] for one in claims if (one.get("metric") or table.primary.column) == name and not one.get("within")]
     rows = [row for (entry, _), row in sorted(table.by_trial.items()) if entry == reference]
@@ -183,7 +187,7 @@ def _compared(table: Table, metric: str | None, reference: str, entries: Sequenc
         question=declaration["question"],
         dataset=str(declaration["setting"]["dataset"]),
         reference=reference,
-        declared=reference == declaration.get("baseline"),
+        role=BASELINE if reference == baseline else CLAIMED if baseline else FIRST,
         training=_training(rows),
         weights={row["seed"]: row["weights"] for row in rows if isinstance(row.get("weights"), str)},
         metric=name,

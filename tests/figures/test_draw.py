@@ -20,7 +20,7 @@ from common.figures import curves, draw, effects, predictions, scores, search, s
 from common.rows import schema, store
 from common.rows.metric import Primary
 from common.rows.table import Table
-from common.verdicts.effects import Comparison, Effect, ordered
+from common.verdicts.effects import BASELINE, Comparison, Effect, ordered
 from common.verdicts.judge import Verdict
 from common.verdicts.kinds import NO_DATA, OPEN, REFUTED, SUPPORTED
 
@@ -127,7 +127,7 @@ def compared(number, arms):
         question=question,
         dataset="mnist",
         reference="baseline",
-        declared=True,
+        role=BASELINE,
         training="5 epochs, batch 32",
         weights={},
         metric="test_accuracy",

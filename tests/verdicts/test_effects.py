@@ -93,7 +93,7 @@ def test_without_a_baseline_the_first_arm_is_the_reference(tmp_path):
     made.add("b", around(0.85))
     store.write_declaration(made.files, declared(arms=made.arms))
     found = effects.of_arms(Table.read(made.files))
-    assert (found.reference, found.declared) == ("a", False)
+    assert (found.reference, found.role) == ("a", effects.FIRST)
     assert found.against() == "no baseline; against a, 0.95 (5 epochs, 100 images)"
 
 
@@ -105,6 +105,8 @@ def test_a_first_claim_is_compared_in_another_metric(tmp_path):
     family = claim("one helps", ["low", "a"], "b", kind="best of family")
     (effect,) = effects.of_first_claim(table_of(made, claims=[family]), "seconds").effects
     assert (effect.arm, effect.reference, effect.difference) == ("a", "b", pytest.approx(2.0))
+    low = claim("it helps", "a", "low")
+    assert effects.of_first_claim(table_of(made, claims=[low]), "seconds").against() == "against low, 3 (5 epochs, 100 images)"
     crossed = claim("more", ["a", "low"], ["low", "b"], kind="interaction")
     with pytest.raises(NoData, match=r"more than two arms \(interaction\)"):
         effects.of_first_claim(table_of(made, claims=[crossed]), "seconds")
