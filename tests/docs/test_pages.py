@@ -70,9 +70,9 @@ def test_every_experiment_has_a_place_in_readmes_table():
 
 def test_readmes_figure_is_of_rows_that_decide():
     (figure,) = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", README.read_text(encoding="utf-8"))
-    folder, name = (PROJECT / figure).parent, (PROJECT / figure).stem.rpartition("_")[0]
+    folder = (PROJECT / figure).parent
     assert folder.parent == schema.REFERENCE
-    assert store.read_declaration(schema.Files(folder, name))["demonstration"] is False
+    assert not any(store.read_declaration(files)["demonstration"] for files in store.experiments(folder))
 
 
 def test_options_explains_each_variable_of_the_environment_that_counts():

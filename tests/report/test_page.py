@@ -470,3 +470,10 @@ def test_on_a_phone_the_page_does_not_scroll_sideways_and_filters_as_well(built,
     browser.find_element(By.ID, "filter").send_keys("supported a beats")
     rows = browser.find_elements(By.CSS_SELECTOR, "#ledger tbody tr")
     WebDriverWait(browser, 30).until(lambda _: [row.is_displayed() for row in rows] == [True, False])
+
+
+def test_of_the_published_rows_readmes_figure_is_drawn_too(reported, call, monkeypatch):
+    monkeypatch.setattr(schema, "REFERENCE", reported.resolve())
+    monkeypatch.setattr(report, "generated", dict)
+    assert call(report.run, f"--results={reported}")[0] == 0
+    assert (reported / "mnist" / "compare.png").exists()
