@@ -26,6 +26,6 @@ def to_tex(table: Table, summary: pd.DataFrame) -> str:
 
 
 def escaped(text: str) -> str:
-    """A text as LaTeX shows it."""
-    named = {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
+    """A text as LaTeX shows it, also at the start of a line: after `\\\\`, a star or a bracket would belong to that."""
+    named = {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "*": "{*}", "[": "{[}"}
     return "".join(f"\\{c}" if c in "&%$#_{}" else named.get(c, c) for c in text)

@@ -68,7 +68,7 @@ def test_names_are_escaped_in_the_tables(folder, call):
     markdown, tex = (files[f"compare-03.{suffix}"].decode() for suffix in ("md", "tex"))
     assert "| 50 % \\| &#36;x\\_{2}&#36; \\\\ \\*one\\* &lt;b&gt; | 5 |" in markdown
     assert "does it \\_help\\_?" in markdown
-    assert r"50 \% | \$x\_\{2\}\$ \textbackslash{} *one* <b> & 5 &" in tex
+    assert r"50 \% | \$x\_\{2\}\$ \textbackslash{} {*}one{*} <b> & 5 &" in tex
     assert all(line.count("|") - line.count("\\|") == 5 for line in markdown.splitlines() if line.startswith("|"))
 
 
