@@ -216,6 +216,15 @@ def require_grid_for_shared(experiment: str, shared: Space, search: dict[str, Sp
         )
 
 
+def require_tuner_per_seed(experiment: str, search_per_seed: bool, tuner: dict[str, str]) -> None:
+    """A search for each seed needs an arm with a tuner other than the grid."""
+    if search_per_seed and not set(tuner.values()) - {"grid"}:
+        raise Misuse(
+            f"{experiment}: search_per_seed is for arms with a separate search by a tuner other than the grid: set tuner, or "
+            f"leave it out. Received: tuner={tuner}"
+        )
+
+
 # --- arguments of train ----------------------------------------------------------------------------------------------
 
 

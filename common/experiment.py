@@ -39,6 +39,8 @@ class Experiment:
         tuner: the search algorithm, one of `declarations.TUNERS`, or arm -> algorithm. By default a grid, extended until the
             best points are not at its edge.
         points: number of points per arm, for tuners other than the grid.
+        search_per_seed: whether each seed of an arm with such a tuner is trained with the values of a search of its own, because
+            the arm stands for the search.
         task: the learning task; see `common.tasks`.
         alone: whether trials run one at a time, as claims about seconds require.
         figures: additional figures, of `declarations.FIGURES`.
@@ -61,6 +63,7 @@ class Experiment:
         search: dict | Callable | space.Shared | None = None,
         tuner: str | dict[str, str] = "grid",
         points: int = 16,
+        search_per_seed: bool = False,
         task: tasks.Task = tasks.classification,
         alone: bool = False,
         figures: Sequence[str] = (),
@@ -88,7 +91,7 @@ class Experiment:
         self.search = self._spaces(searched.arms)
         """Arm -> the space searched for that arm alone."""
         self.tuner = tuner if isinstance(tuner, dict) else dict.fromkeys(self.search, tuner)
-        self.points = points
+        self.points, self.search_per_seed = points, search_per_seed
         self._check_fit(tuner)
 
     def _completed(self, claim: Claim) -> Claim:
@@ -257,6 +260,7 @@ class Experiment:
         declarations.require_first_arm_shares(self.name, self.arms, self.shared, self.search)
         declarations.require_grid_for_shared(self.name, self.shared, self.search, tuner)
         declarations.require_at_least_one(self.name, points=self.points)
+        declarations.require_tuner_per_seed(self.name, self.search_per_seed, self.tuner)
         declarations.require_known_figures(self.name, self.figures)
         declarations.require_no_field_as_argument(self.name, self.train)
         for arm in self.arms:

@@ -275,5 +275,5 @@ def test_a_script_runs_by_itself_from_anywhere(tmp_path, started):
     command = [sys.executable, *started, "--dry", "--seeds", "2", "--results", "out"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "search trials to run, up to 9 more for the best of them, then at most 10 with the chosen values" in done.stdout
+    assert "search trials to run, up to 9 more (not counting wider ranges), then at most 10 with the chosen values" in done.stdout
     assert (tmp_path / "out").is_dir()  # below the caller's folder

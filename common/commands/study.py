@@ -13,6 +13,7 @@ from common.running.progress import Display
 from common.running.runner import RunOptions
 from common.running.session import DryRunEnds, Session
 from common.running.workers import Workers
+from common.search import tuned
 from common.search.choice import Chosen, Search
 
 
@@ -33,9 +34,9 @@ class Study:
         seeds: Sequence[int],
         svg: bool,
     ):
-        self.planner, self.experiment, self.options, self.seeds = planner, planner.experiment, options, seeds
+        self.planner, self.experiment, self.options = planner, planner.experiment, options
         self.svg = svg
-        self.search = Search(planner, arms)
+        self.search = Search(planner, arms, seeds)
         self.session = Session(planner, options, workers)
 
     def run(self) -> int:
@@ -109,7 +110,7 @@ class Study:
             self.options.cluster.leave(state="done", status=0)
         store.write_declaration(files, self.planner.declaration())
         for sweep in done:
-            sweep.write_tuned(files, self.search.bases(sweep.fixed))
+            tuned.write_swept(files, sweep, self.search.bases(sweep.fixed))
         outcome.show_sweep(files, [line for sweep in done for line in sweep.summary()], svg=self.svg)
         return 0
 
@@ -126,9 +127,8 @@ class Study:
 
     def _plan(self, chosen: Chosen) -> Plan:
         """The plan of all trials with the chosen values."""
-        variants = self.search.variants(chosen)
         shared = chosen.shared.values if chosen.shared else {}
-        return self.planner.plan([(variant, seed) for seed in self.seeds for variant in variants], shared=shared)
+        return self.planner.plan(self.search.trials(chosen), shared=shared)
 
     def _join(self) -> None:
         """Wait for the other machines, if there are any."""

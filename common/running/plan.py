@@ -48,6 +48,8 @@ class Variant:
     """Column of the rows: hash of the searched space."""
     tuning: str = ""
     """Column of the rows: how the values were chosen."""
+    one_seed: bool = False
+    """Whether other seeds have other values, each from a search of its own."""
 
     @classmethod
     def search_point(cls, arm: str, values: dict, epochs: int | None = None, *, fixed: dict | None = None) -> "Variant":
@@ -183,7 +185,8 @@ class Planner:
                 )
         planned = [self.planned(variant, seed) for variant, seed in trials]
         files = self.files.trials if searching else self.files
-        return Plan(self, files, planned, {} if searching else variants, searching, shared or {})
+        fixed = {key: variant for key, variant in variants.items() if not (searching or variant.one_seed)}
+        return Plan(self, files, planned, fixed, searching, shared or {})
 
     def planned(self, variant: Variant, seed: int | None) -> Planned:
         """A trial with the present code, setting and data; without a seed its fingerprint is that of all seeds together."""
@@ -205,7 +208,7 @@ class Plan:
     files: schema.Files
     trials: list[Planned]
     variants: dict[tuple, Variant]
-    """Key -> variant; empty for a search."""
+    """Key -> variant, of those with the same values for all seeds; empty for a search."""
     searching: bool
     """Whether these are trials of a search, which are not scored on test."""
     shared: dict = field(default_factory=dict)

@@ -65,13 +65,21 @@ class Session:
         return missing
 
     def announce(
-        self, plan: Plan, trials: Sequence[Planned], then: Plan | None = None, *, more: int = 0, notes: Sequence[str] = ()
+        self,
+        plan: Plan,
+        trials: Sequence[Planned],
+        then: Plan | None = None,
+        *,
+        more: int = 0,
+        grows: bool = False,
+        notes: Sequence[str] = (),
     ) -> None:
         """Print the number of trials to run with an estimate of time and disk space, and at first the setting.
 
         Args:
             then: the plan of the trials after a search.
             more: largest number of further trials of the search, which depend on the first ones.
+            grows: whether there are more if the search leaves its ranges.
             notes: lines to print before.
 
         Raises:
@@ -88,7 +96,8 @@ class Session:
         elif then is None or self.announcements > 1:
             count = f"{len(trials)} of {len(plan.trials)} {'search ' if plan.searching else ''}trials to run"
         else:
-            further = f", up to {more} more for the best of them" if more else ""
+            growth = " (not counting wider ranges)" if grows else ""
+            further = f", up to {more} more{growth}" if more else ""
             count = f"{len(trials)} search trials to run{further}, then at most {len(then.trials)} with the chosen values"
             afterwards, more_disk, _ = then.estimate(then.trials, self.options.jobs)
             seconds, disk = seconds * (1 + more / len(trials)) + afterwards, disk + more_disk
@@ -119,11 +128,11 @@ class Session:
         self.attempted += len(trials)
         return rows
 
-    def train_search(self, plan: Plan, then: Plan | None, more: int = 0) -> None:
+    def train_search(self, plan: Plan, then: Plan | None, more: int = 0, *, grows: bool = False) -> None:
         """Train the missing trials of a search.
 
         Args:
-            then, more: see `announce`.
+            then, more, grows: see `announce`.
 
         Raises:
             Failure: a trial failed or cannot run on this machine, so that no values can be chosen.
@@ -132,7 +141,7 @@ class Session:
         missing = self.prepare(plan)
         if not missing:
             return
-        self.announce(plan, missing, then, more=more)
+        self.announce(plan, missing, then, more=more, grows=grows)
         rows = self.train(plan, missing)
         self.check()
         reasons = [row["reason"] for row in rows if row["status"] not in schema.FINAL]

@@ -8,8 +8,11 @@ from common.errors import Failure
 from common.rows.schema import COMMON
 from common.running.plan import Plan, Planner, Variant
 from common.running.session import Session
-from common.search.grid import RATE, Grids, SearchResult
-from common.search.sweep import Sweep, tuned
+from common.search import tuned
+from common.search.grid import Grids
+from common.search.race import RATE
+from common.search.scores import SearchResult
+from common.search.sweep import Sweep
 
 SMOKE_POINTS = 2
 """Points per arm in a smoke run, for tuners other than the grid."""
@@ -23,6 +26,8 @@ class Chosen:
     """Result of the shared search; None without one."""
     values: dict[str, SearchResult] = field(default_factory=dict)
     """Arm -> result of its separate search."""
+    by_seed: dict[int, dict[str, SearchResult]] = field(default_factory=dict)
+    """Seed -> arm -> result of its separate search for that seed alone."""
     common: dict | None = None
     """The learning rate that is best over all arms; None if they have no common grid of rates."""
 
@@ -31,11 +36,11 @@ class Search:
     """The search of a run: first the shared one, on the first arm, then the separate ones of the arms.
 
     Args:
-        arms: the arms of the run, whether searched or not.
+        arms, seeds: those of the run, whether searched or not.
     """
 
-    def __init__(self, planner: Planner, arms: Sequence[str]):
-        self.planner, self.experiment = planner, planner.experiment
+    def __init__(self, planner: Planner, arms: Sequence[str], seeds: Sequence[int]):
+        self.planner, self.experiment, self.seeds = planner, planner.experiment, seeds
         self.smoke, self.rate = planner.selected.smoke, planner.selected.rate
         self.arms, self.first = list(arms), planner.experiment.first
         self.known = self.experiment.spaces(self.rate)
@@ -61,7 +66,7 @@ class Search:
         """The default values of all spaces."""
         values = {arm: SearchResult(space.defaults(entries), "") for arm, entries in self.spaces.items()}
         common = next(iter(values.values())).values if self._has_common_rate(self.spaces) else None
-        return Chosen(SearchResult(space.defaults(self.shared), "") if self.shared else None, values, common)
+        return Chosen(SearchResult(space.defaults(self.shared), "") if self.shared else None, values, common=common)
 
     def choose(self, session: Session, then: Plan) -> Chosen:
         """Run the search that the script declares, unless an earlier sweep was larger.
@@ -76,24 +81,56 @@ class Search:
         if earlier:
             print(f"values from a larger search: {next(iter(earlier.values())).tuning}")
             shared = earlier.pop(self.first) if self.shared else None
-            return Chosen(shared, earlier)
+            return self._written(session, Chosen(shared, earlier))
         gridded = {arm: entries for arm, entries in self.spaces.items() if self.experiment.tuner[arm] == "grid"}
         shared = self.untuned().shared
         if self.shared and not self.smoke:
             self._check_first_arm()
-            grids = Grids(gridded, self.experiment.task)
-            later = sum(map(grids.budget, gridded)) + self.points * (len(self.spaces) - len(gridded))
+            later = sum(map(Grids(gridded, self.experiment.task).budget, gridded)) + self._sweep_of_run(None).further(0)
             shared = self._race(session, {self.first: self.shared}, None, then, later)[0][self.first]
-        values, common = self._race(session, gridded, shared, then)
-        swept = {arm: self.experiment.tuner[arm] for arm in self.spaces if arm not in gridded}
-        if swept:
-            sweep = self._new_sweep(swept, {arm: self.spaces[arm] for arm in swept}, self.points, 1, shared)
+        sweep = self._sweep_of_run(shared)
+        values, common = self._race(session, gridded, shared, then, sweep.further(0))
+        by_seed = {}
+        if sweep.tuner:
             self._train_sweep(session, sweep, then)
-            values |= sweep.results()
-            for arm in () if self.smoke else swept:
-                for name in space.at_edges(self.spaces[arm], values[arm].values):
-                    print(f"{arm} is under-searched: its best {name} is at the edge of its range, {values[arm].values[name]:g}")
-        return Chosen(shared, values, common)
+            results = [sweep.results_of(number) for number in range(sweep.sweeps)] if self._per_seed else [sweep.results()]
+            if self._per_seed:
+                by_seed = dict(zip(self.seeds, results, strict=True))
+            else:
+                values |= results[0]
+            if not self.smoke:
+                self._warn_of_edges(results)
+        return self._written(session, Chosen(shared, values, by_seed=by_seed, common=common))
+
+    @property
+    def _per_seed(self) -> bool:
+        """Whether each seed has a search of its own."""
+        return self.experiment.search_per_seed and not self.smoke
+
+    def _sweep_of_run(self, shared: SearchResult | None) -> Sweep:
+        """The sweep of the arms whose tuner is not the grid; of no arm if there is none.
+
+        Args:
+            shared: result of the shared search.
+        """
+        tuner = {arm: self.experiment.tuner[arm] for arm in self.spaces if self.experiment.tuner[arm] != "grid"}
+        race = not (self.smoke or self._per_seed)
+        repeats = len(self.seeds) if self._per_seed else 1
+        return self._new_sweep(tuner, {arm: self.spaces[arm] for arm in tuner}, self.points, repeats, shared, race=race)
+
+    def _warn_of_edges(self, results: Sequence[dict[str, SearchResult]]) -> None:
+        """Print which arms have their best value at the edge of a range, in any of the searches."""
+        for arm in results[0]:
+            outside = {(n, r[arm].values[n]): None for r in results for n in space.at_edges(self.spaces[arm], r[arm].values)}
+            for name, value in outside:
+                print(f"{arm} is under-searched: its best {name} is at the edge of its range, {value:g}")
+
+    def _written(self, session: Session, chosen: Chosen) -> Chosen:
+        """The same, after it has been written to the file of chosen values; the values of a smoke or dry run are not."""
+        if self.searches and not (self.smoke or session.options.dry):
+            results = {self.first: chosen.shared} if self.shared and chosen.shared else {}
+            tuned.write_chosen(self.planner.files, results | chosen.values, self.known)
+        return chosen
 
     def sweep(self, session: Session, tuner: str | None, count: int | None, repeats: int) -> Iterator[Sweep]:
         """Search the script's spaces with keras-tuner, the shared one and then the arms', and write tables of the points.
@@ -119,18 +156,22 @@ class Search:
             self._train_sweep(session, sweep)
             yield sweep
 
-    def variants(self, chosen: Chosen) -> list[Variant]:
-        """The variants to train after the search: each arm with its values, then the arms at the common rate."""
-        variants = []
+    def trials(self, chosen: Chosen) -> list[tuple[Variant, int]]:
+        """Variant and seed of the trials after the search, seed by seed: each arm, then the arms at the common rate."""
+        return [(variant, seed) for seed in self.seeds for variant in self._variants(chosen, seed)]
+
+    def _variants(self, chosen: Chosen, seed: int) -> list[Variant]:
+        """The variants of one seed."""
+        variants, of_seed = [], chosen.by_seed.get(seed, {})
         for arm in self.arms:
             fixed = self._fixed(arm, chosen.shared)
-            separate = chosen.values.get(arm, SearchResult({}, ""))
+            separate = of_seed.get(arm) or chosen.values.get(arm, SearchResult({}, ""))
             names = [name for name in {**fixed, **separate.values} if name not in self._by_hand(arm)]
             how = [chosen.shared.tuning] if chosen.shared and set(fixed) & set(names) else []
             how += [separate.tuning] if separate.values else []
             spaces = {name: self.experiment.searched_by(arm)[name] for name in names}
             searched = {"search": space.space_hash(spaces), "tuning": "; then ".join(filter(None, how))} if names else {}
-            variants.append(Variant(arm, values=fixed | separate.values, **searched))
+            variants.append(Variant(arm, values=fixed | separate.values, one_seed=arm in of_seed, **searched))
         for arm in chosen.values if chosen.common else ():
             how = f"best on average over {len(chosen.values)} arms"
             hashed = space.space_hash(self.spaces[arm])
@@ -149,7 +190,17 @@ class Search:
         ways: dict[str, list[str]] = {}
         for arm, result in chosen.values.items():
             ways.setdefault(result.tuning or "not searched", []).append(f"{arm}: {_shown(result.values)}")
-        return lines + [f"{'; '.join(arms)} ({how})" for how, arms in ways.items()]
+        for seed, results in chosen.by_seed.items():
+            for arm, result in results.items():
+                ways.setdefault(result.tuning, []).append(f"{arm}, seed {seed}: {_shown(result.values)}")
+        lines += [f"{'; '.join(arms)} ({how})" for how, arms in ways.items()]
+        if chosen.shared and not chosen.shared.trained:
+            lines.append(f"{self.first} is not trained: it trained at no point of its search, whose values all arms get")
+        return lines + [
+            f"{arm} is not trained: it trained at no point of its search"
+            for arm, result in chosen.values.items()
+            if not result.trained
+        ]
 
     def _fixed(self, arm: str, shared: SearchResult | None) -> dict:
         """The values that an arm's separate search does not vary: the user's rate and the shared values."""
@@ -182,18 +233,26 @@ class Search:
             )
 
     def _new_sweep(
-        self, tuner: dict[str, str], spaces: dict[str, space.Space], count: int, repeats: int, shared: SearchResult | None = None
+        self,
+        tuner: dict[str, str],
+        spaces: dict[str, space.Space],
+        count: int,
+        repeats: int,
+        shared: SearchResult | None = None,
+        *,
+        race: bool = True,
     ) -> Sweep:
         """The sweep of some arms.
 
         Args:
             tuner, spaces: of each arm; count: points per arm; repeats: number of repetitions.
             shared: result of the shared search.
+            race: see `Sweep`.
         """
         epochs = {arm: self.planner.resolved[arm].setting.epochs for arm in tuner}
         fixed = {arm: self._fixed(arm, shared) for arm in tuner}
         amount = {"count": count, "sweeps": repeats, "epochs": epochs}
-        return Sweep(self.experiment, spaces, tuner, **amount, fixed=fixed, known=self.known)
+        return Sweep(self.experiment, spaces, tuner, **amount, fixed=fixed, known=self.known, race=race)
 
     def _train_sweep(self, session: Session, sweep: Sweep, then: Plan | None = None) -> None:
         """Train the points that the oracles propose until they stop, and write the table of points."""
@@ -201,7 +260,7 @@ class Search:
         while more:
             plan = self.planner.plan(sweep.trials(), searching=True)
             replaced = plan.of_another_kind()
-            session.train_search(plan, then)
+            session.train_search(plan, then, sweep.further(len(plan.trials)))
             if replaced:
                 sweep.restart()
                 continue
@@ -212,18 +271,18 @@ class Search:
     def _earlier(self) -> dict[str, SearchResult]:
         """Arm -> result of an earlier sweep that trained more than this search would; empty if there is none for all arms."""
         shared = self._earlier_results({self.first: self.shared}, None) if self.shared else {}
-        if self.shared and not shared:
+        if self.experiment.search_per_seed or (self.shared and not shared):
             return {}
         separate = self._earlier_results(self.spaces, shared.get(self.first)) if self.spaces else {}
         return shared | separate if bool(separate) == bool(self.spaces) else {}
 
     def _earlier_results(self, spaces: dict[str, space.Space], shared: SearchResult | None) -> dict[str, SearchResult]:
-        """Arm -> result of an earlier sweep of these spaces, see `tuned`."""
+        """Arm -> result of an earlier sweep of these spaces, see `tuned.swept`."""
         grids, setting = Grids(spaces, self.experiment.task), self.planner.resolved
         gridded = {arm: self.experiment.tuner.get(arm, "grid") == "grid" for arm in spaces}
         cost = {arm: (grids.budget(arm) if gridded[arm] else self.points) * setting[arm].setting.epochs for arm in spaces}
         bases = self.bases({arm: self._fixed(arm, shared) for arm in spaces})
-        return tuned(self.planner.files, spaces, bases, cost)
+        return tuned.swept(self.planner.files, spaces, bases, cost)
 
     def _race(
         self, session: Session, spaces: dict[str, space.Space], shared: SearchResult | None, then: Plan, later: int = 0
@@ -240,7 +299,8 @@ class Search:
         grids = Grids(spaces, self.experiment.task, fixed=fixed, smoke=self.smoke)
         while True:
             plan = self.planner.plan(grids.trials(), searching=True)
-            session.train_search(plan, then, later + sum(map(grids.budget, spaces)) - len(plan.trials))
+            more = later + sum(map(grids.budget, spaces)) - len(plan.trials)
+            session.train_search(plan, then, more, grows=grids.grows)
             if not grids.advance(plan):
                 break
         values = grids.results(plan)

@@ -16,7 +16,7 @@ from common import space
 from common.data.streams import Streams
 from common.machine import quiet_stderr
 from common.running.plan import Variant
-from common.search.grid import FIRST_SEED, Score
+from common.search.scores import FIRST_SEED, Score
 from common.tasks import Task, classification
 
 AHEAD = 2
@@ -101,7 +101,7 @@ class Searcher:
         if any(point.row is None for point in ready):
             return
         for point in ready:
-            score = Score.of([point.row], self.task).value
+            score = Score.of(point.row, self.task).value
             # NaN counts as a failed trial. An infinite score would make the oracle's model useless.
             self.oracle.update_trial(point.trial.trial_id, {"score": score if math.isfinite(score) else math.nan})
             point.trial.status = "COMPLETED"
@@ -111,7 +111,7 @@ class Searcher:
     def best(self) -> Point:
         """The best point among those with a full training, the default values included; of ties the first."""
         whole = [point for point in self.points if point.row is not None and point.epochs == self.epochs]
-        return max(whole, key=lambda point: Score.of([point.row], self.task).rank)
+        return max(whole, key=lambda point: Score.of(point.row, self.task).rank)
 
 
 def _plain(entry: space.Range | space.Choice, value):

@@ -1,21 +1,29 @@
-"""`Sweep`: the search of several arms with keras-tuner, repeated independently, and the files of its points and results."""
+"""`Sweep`: the search of several arms with keras-tuner, repeated independently, and the table of its points.
 
-import contextlib
+All points are trained with one seed. Then the contenders among them are trained with four more, and the race chooses one of them,
+as it does in a grid (see `race`).
+"""
+
 import csv
 import io
 import json
 import pathlib
 
+import numpy as np
+
 from common import space
-from common.errors import Failure
 from common.experiment import Experiment
 from common.files import write_atomic
 from common.rows import schema
 from common.rows.points import FIRST, LAST, read_table
 from common.running.plan import Plan, Variant
-from common.search.grid import Score, SearchResult
 from common.search.oracles import Point, Searcher
+from common.search.race import CONTENDERS
+from common.search.scores import SEEDS, Score, Scores, SearchResult
 from common.text import listed
+
+FURTHER_SEEDS = len(SEEDS) - 1
+"""Number of further seeds of each contender."""
 
 
 class Sweep:
@@ -26,6 +34,7 @@ class Sweep:
         count: points per arm; sweeps: repetitions; epochs: arm -> epochs of a full training.
         fixed: arm -> values of other arguments, which the search does not vary.
         known: arm -> space of all searched arms of the experiment, whose points from earlier sweeps stay in the table.
+        race: whether contenders run with more seeds; otherwise the best point of one seed is chosen.
     """
 
     def __init__(
@@ -39,9 +48,10 @@ class Sweep:
         epochs: dict[str, int],
         fixed: dict[str, dict],
         known: dict[str, space.Space],
+        race: bool = True,
     ):
         self.experiment, self.spaces, self.tuner, self.fixed, self.known = experiment, spaces, tuner, fixed, known
-        self.count, self.sweeps, self.epochs = count, sweeps, epochs
+        self.count, self.sweeps, self.epochs, self.race = count, sweeps, epochs, race
         self.restart()
 
     def restart(self) -> None:
@@ -52,9 +62,14 @@ class Sweep:
             for sweep in range(self.sweeps)
             for arm, tuner in self.tuner.items()
         ]
+        self.contenders: dict[str, list[dict]] = {arm: [] for arm in self.tuner}
+        """Arm -> the values of its contenders."""
 
     def trials(self) -> list[tuple[Variant, int]]:
-        """Variant and seed of all points proposed so far, after asking for the next ones; by sweep, the arms interleaved."""
+        """Variant and seed of all points proposed so far, after asking for the next ones, and of the contenders' further seeds.
+
+        Ordered by sweep, the arms interleaved.
+        """
         for searcher in self.searchers:
             searcher.ask()
         longest = max(len(searcher.points) for searcher in self.searchers)
@@ -65,33 +80,86 @@ class Sweep:
             for searcher in self.searchers
             if searcher.sweep == sweep and i < len(searcher.points)
         ]
+        ordered += [
+            (Variant.search_point(arm, values, fixed=self.fixed[arm]), self._seeds(arm, values)[place])
+            for place in range(1, 1 + FURTHER_SEEDS)
+            for arm, contenders in self.contenders.items()
+            for values in contenders
+        ]
         return list({(variant.entry, seed): (variant, seed) for variant, seed in ordered}.values())
 
     def tell(self, plan: Plan) -> bool:
-        """Report the plan's rows to the oracles. Returns whether any may propose further points."""
-        rows = {(row["arm"], row["point"], int(row["seed"])): row for row in plan.rows()}
+        """Report the plan's rows to the oracles, and choose the contenders when none proposes further points.
+
+        Returns whether there may be further trials.
+        """
+        rows = plan.rows()
+        trained = {(row["arm"], row["point"], int(row["seed"])): row for row in rows}
         for searcher in self.searchers:
-            searcher.tell(rows)
-        return not all(searcher.finished for searcher in self.searchers)
+            searcher.tell(trained)
+        if not all(searcher.finished for searcher in self.searchers):
+            return True
+        self.scores = {arm: self._scores(arm, rows) for arm in self.tuner}
+        before = self.contenders
+        if self.race:
+            self.contenders = {
+                arm: [point for point, contends in zip(of.points, of.contenders(), strict=True) if contends]
+                for arm, of in self.scores.items()
+            }
+        return self.contenders != before
+
+    def further(self, planned: int) -> int:
+        """Largest number of trials besides those that are planned already; with hyperband each trains for an epoch at least."""
+        most = sum(1 + s.count * (s.epochs if s.tuner == "hyperband" else 1) for s in self.searchers)
+        return max(most + (len(self.tuner) * CONTENDERS * FURTHER_SEEDS if self.race else 0) - planned, 0)
+
+    def _whole_points(self, arm: str) -> dict[str, tuple[dict, int]]:
+        """The points of an arm that were trained for all epochs: their values and seed, by the values as text."""
+        points: dict[str, tuple[dict, int]] = {}
+        for searcher in self.searchers:
+            for point in searcher.points if searcher.arm == arm else ():
+                if point.epochs == searcher.epochs:
+                    points.setdefault(json.dumps(point.values), (point.values, searcher.seed))
+        return points
+
+    def _seeds(self, arm: str, values: dict) -> tuple[int, ...]:
+        """The seeds of a point: that of its sweep, and the further ones with which a contender runs."""
+        _, seed = self._whole_points(arm)[json.dumps(values)]
+        return seed, *[other for other in SEEDS if other != seed][:FURTHER_SEEDS]
+
+    def _scores(self, arm: str, rows: list[dict]) -> Scores:
+        """The scores of an arm's points over all sweeps."""
+        points = [values for values, _ in self._whole_points(arm).values()]
+        of_arm = [row for row in rows if row["arm"] == arm]
+        return Scores(of_arm, points, [self._seeds(arm, values) for values in points], 1, self.experiment.task)
 
     def results(self) -> dict[str, SearchResult]:
-        """Arm -> its best values over all sweeps."""
-        arms = dict.fromkeys(searcher.arm for searcher in self.searchers)
-        return {arm: SearchResult(self._best(arm).values, self._how(arm)) for arm in arms}
+        """Arm -> result of the race between the points of all its sweeps."""
+        return {arm: self.scores[arm].result(self._contending(arm), self._how(arm)) for arm in self.tuner}
 
-    def _best(self, arm: str) -> Point:
-        """The best point of an arm over all sweeps."""
-        points = [searcher.best() for searcher in self.searchers if searcher.arm == arm]
-        return max(points, key=lambda point: Score.of([point.row], self.experiment.task).rank)
+    def results_of(self, sweep: int) -> dict[str, SearchResult]:
+        """Arm -> the best values of one of its sweeps."""
+        of_sweep = {searcher.arm: searcher for searcher in self.searchers if searcher.sweep == sweep}
+        how = {arm: f"{self.tuner[arm]}, {self.count} points for each seed" for arm in of_sweep}
+        return {arm: SearchResult(searcher.best().values, how[arm]) for arm, searcher in of_sweep.items()}
+
+    def _contending(self, arm: str) -> np.ndarray:
+        """Which of an arm's points are its contenders, bool [points]."""
+        return np.array([point in self.contenders[arm] for point in self.scores[arm].points])
+
+    def score(self, arm: str) -> Score:
+        """The mean score of the chosen point of an arm."""
+        contending = self._contending(arm)
+        return self.scores[arm].means(contending)[self.scores[arm].winner(contending)]
 
     def _how(self, arm: str) -> str:
-        """The text of the column `tuning`."""
+        """Start of the text of the column `tuning`."""
         return f"{self.tuner[arm]}, {self.count} points" + (f", {self.sweeps} sweeps" if self.sweeps > 1 else "")
 
     def summary(self) -> list[str]:
         """A line per arm, the best first. An arm whose best value is at the edge of its range has no rank."""
         results = self.results()
-        scores = {arm: Score.of([self._best(arm).row], self.experiment.task) for arm in results}
+        scores = {arm: self.score(arm) for arm in results}
         edges = {arm: space.at_edges(self.spaces[arm], results[arm].values) for arm in results}
         lines, rank, metric = [], 0, self.experiment.task.metric
         width = max(map(len, results))
@@ -103,7 +171,10 @@ class Sweep:
             )
         return lines
 
-    # --- files ---
+    @property
+    def trained_epochs(self) -> dict[str, int]:
+        """Arm -> epochs of all its points but the default values."""
+        return {arm: sum(p.epochs for s in self.searchers if s.arm == arm for p in s.points[1:]) for arm in self.tuner}
 
     def write_table(self, files: schema.Files) -> pathlib.Path:
         """Write `sweep_NN_….csv`, a row per trained point. Returns its path.
@@ -132,80 +203,5 @@ class Sweep:
         row = {"experiment": searcher.experiment, "arm": searcher.arm, "tuner": searcher.tuner, "sweep": searcher.sweep}
         row |= {"point": point.number, "untuned": point.number == 0, **point.values}
         row |= {name: point.row[name] for name in LAST if name in schema.NAMES}
-        score = Score.of([point.row], searcher.task)
+        score = Score.of(point.row, searcher.task)
         return row | {"score": score.value, "nll": score.nll, "search": space.space_hash(searcher.space)}
-
-    def write_tuned(self, files: schema.Files, bases: dict[str, str]) -> pathlib.Path:
-        """Write `tuned_NN_….json`, the best values of each arm with the hashes of space, code and data. Returns its path.
-
-        Arms that were not in this sweep stay, as do better values from an earlier sweep of the same space, code and data.
-        """
-        arms = {}
-        with contextlib.suppress(Failure):  # a damaged file is overwritten
-            arms = _read_tuned(files)
-        for arm, result in self.results().items():
-            best = self._best(arm)
-            searchers = [s for s in self.searchers if s.arm == arm]
-            score = Score.of([best.row], self.experiment.task)
-            if _is_better(arms.get(arm), score, [space.space_hash(searchers[0].space), bases[arm]]):
-                continue
-            arms[arm] = {
-                "values": result.values,
-                "score": score.value,
-                "nll": score.nll,
-                "tuning": result.tuning,
-                "epochs": sum(point.epochs for s in searchers for point in s.points[1:]),
-                "search": space.space_hash(searchers[0].space),
-                "under_searched": space.at_edges(searchers[0].space, result.values),
-                "basis": bases[arm],
-            }
-        path = files.tuned
-        write_atomic(path, (json.dumps({"experiment": self.experiment.name, "arms": arms}, indent=1) + "\n").encode())
-        return path
-
-
-def tuned(
-    files: schema.Files, spaces: dict[str, space.Space], bases: dict[str, str], cost: dict[str, int]
-) -> dict[str, SearchResult]:
-    """Arm -> result of an earlier sweep; empty unless it has all arms, with these spaces and bases, and trained longer.
-
-    Args:
-        bases: arm -> hash of code, setting and data, see `Search.bases`.
-        cost: arm -> epochs that the search would train without the earlier sweep.
-
-    Raises:
-        Failure: the file of the earlier sweep is damaged.
-    """
-    known = _read_tuned(files)
-    try:
-        results = {}
-        for arm, least in cost.items():
-            entry = known[arm]
-            hashes = [space.space_hash(spaces[arm]), bases[arm]]
-            if [entry["search"], entry["basis"]] != hashes or entry["epochs"] <= least:
-                return {}
-            results[arm] = SearchResult(entry["values"], entry["tuning"])
-        return results
-    except (KeyError, TypeError):  # an arm is missing
-        return {}
-
-
-def _is_better(known: dict | None, score: Score, hashes: list[str]) -> bool:
-    """Whether the entry of an earlier sweep has the same hashes of space and basis, and a better score."""
-    try:
-        return [known["search"], known["basis"]] == hashes and Score(known["score"], known["nll"]).rank > score.rank
-    except (KeyError, TypeError):  # missing or damaged
-        return False
-
-
-def _read_tuned(files: schema.Files) -> dict:
-    """Arm -> entry of `tuned_NN_….json`; empty if there is no file. Raises `Failure` for a damaged one."""
-    if not files.tuned.exists():
-        return {}
-    try:
-        return dict(json.loads(files.tuned.read_text(encoding="utf-8"))["arms"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise Failure(
-            f"{files.tuned} is empty or damaged: run the sweep again, which repeats no finished trial; or remove "
-            "it to use the declared search"
-        ) from error

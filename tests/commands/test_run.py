@@ -113,7 +113,9 @@ def test_a_dry_run_prints_trials_time_disk_and_setting_and_writes_nothing(experi
     status, out, err = run(experiment, capsys, "--dry", "--results", tmp_path, "--seeds", 2, "--arms", "baseline,l2=1e-4")
     assert (status, err) == (0, "")
     # 6 rates with 2 seeds each on the baseline, then 3 of them with 3 more.
-    assert "12 search trials to run, up to 9 more for the best of them, then at most 4 with the chosen values, about" in out
+    assert (
+        "12 search trials to run, up to 9 more (not counting wider ranges), then at most 4 with the chosen values, about" in out
+    )
     assert "of disk" in out
     assert "epochs 20, batch_size 32, train_size 300" in out
     assert list(tmp_path.iterdir()) == []
@@ -152,7 +154,7 @@ def test_an_image_folder_runs_in_the_small_setting_limited_to_its_images(experim
     # 120 images, of which a fifth is the test split and a tenth of the rest is val.
     assert f"small, {pets}: epochs 18, batch_size 32, train_size 86 (as many as the data allow), precision float32" in out
     assert "rows in " + str(tmp_path / "out" / "small-") in out
-    assert "12 search trials to run, up to 9 more for the best of them, then at most 25 with the chosen values" in out
+    assert "12 search trials to run, up to 9 more (not counting wider ranges), then at most 25 with the chosen values" in out
 
 
 def test_the_users_sizes_must_not_exceed_the_images_of_a_folder(experiment, capsys, tmp_path, pets):

@@ -10,7 +10,7 @@ from common.commands import options
 from common.files import experiment_scripts
 from common.rows import schema, store
 from common.running.environment import REPORTED
-from common.search import grid
+from common.search import grid, race
 from common.verdicts import judge, kinds
 
 README = PROJECT / "README.md"
@@ -96,8 +96,8 @@ def test_protocol_states_the_numbers_of_the_code():
         f"a third of {100 * judge.ALPHA:g} %",
         "run with seeds {} and {}.".format(*grid.GRID_SEEDS),
         "run with seeds {}, {} and {}.".format(*grid.CONTENDER_SEEDS),
-        f"Up to {grid.CONTENDERS} contenders, within {grid.WITHIN:.2f} accuracy",
-        f"less {grid.RISK:g} of",
+        f"Up to {race.CONTENDERS} contenders, within {race.WITHIN:.2f} accuracy",
+        f"less {race.RISK:g} of",
         *(f"| `{status}` |" for status in schema.STATUSES),
         *(f"| `{kind}` |" for kind in kinds.KINDS),
         *(f"| {verdict} |" for verdict in (kinds.SUPPORTED, kinds.REFUTED, kinds.OPEN, kinds.NO_DATA)),

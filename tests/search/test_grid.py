@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import random
 
 import pytest
 
@@ -27,13 +28,22 @@ class FinishedPlan:
     def rows(self):
         return self._rows
 
+    def shuffle(self):
+        random.Random(1).shuffle(self._rows)
 
-def search(score, spaces=None, task=tasks.classification, **made):
-    """Run a grid search. Returns arm -> chosen rate, and (arm, rate) -> seeds of its trials."""
+
+def finished(score, spaces=None, task=tasks.classification, **made):
+    """A grid search at its end, and its plan."""
     grids = Grids(spaces or {"a": {"learning_rate": RATES}}, task)
     plan = FinishedPlan(grids.trials(), score, **made)
     while grids.advance(plan):
         plan = FinishedPlan(grids.trials(), score, **made)
+    return grids, plan
+
+
+def search(score, spaces=None, task=tasks.classification, **made):
+    """Run a grid search. Returns arm -> chosen rate, and (arm, rate) -> seeds of its trials."""
+    grids, plan = finished(score, spaces, task, **made)
     seeds_of = {}
     for variant, seed in plan.trials:
         seeds_of.setdefault((variant.arm, variant.values["learning_rate"]), []).append(seed)
@@ -127,6 +137,33 @@ def test_a_point_holds_the_searched_values_and_its_trial_also_the_fixed_ones():
     variant, _ = grids.trials()[0]
     assert json.loads(variant.point) == {"learning_rate": 0.01}
     assert variant.values == {"teacher_rate": 0.5, "learning_rate": 0.01}
+
+
+def test_a_result_has_the_variance_of_its_choice():
+    """Without noise the same point is chosen again; with noise another of three similar points may be."""
+    grids, plan = finished(by_rate({0.01: 0.30, 0.0316: 0.40, 0.1: 0.50, 0.316: 0.40, 1.0: 0.20}))
+    assert grids.results(plan)["a"].tau2 == 0
+    grids, plan = finished(lambda arm, rate, seed: {0.0316: 0.48, 0.1: 0.50, 0.316: 0.47}.get(rate, 0.3) + 0.02 * (-1) ** seed)
+    result = grids.results(plan)["a"]
+    assert 0 < result.tau2 < 0.03**2
+    assert grids.results(plan)["a"] == result
+    assert result.tuning == "grid of 5 points, 2 seeds; 3 of them with 3 more"
+
+
+def test_the_result_does_not_depend_on_the_order_of_the_rows():
+    grids, plan = finished(lambda arm, rate, seed: 0.5 - 0.01 * math.log10(rate) ** 2 + 0.01 * math.sin(1000 * rate + seed))
+    result = grids.results(plan)
+    plan.shuffle()
+    assert grids.results(plan) == result
+
+
+def test_an_arm_that_trains_at_no_rate_is_not_trained():
+    grids, plan = finished(lambda arm, rate, seed: None)
+    result = grids.results(plan)["a"]
+    assert (result.trained, result.tau2) == (False, 0)
+    assert result.tuning.endswith("none trained")
+    assert {seed for _, seed in plan.trials} == {1000, 1001}  # there are no contenders
+    assert {variant.values["learning_rate"] for variant, _ in plan.trials} >= {0.0001, 1.0}  # lower rates were tried
 
 
 def test_points_of_a_grid_are_at_most_half_a_decade_apart():

@@ -9,7 +9,7 @@ from searches import NAME, files_in, rates_of, write
 
 from common.rows import store
 
-ANNOUNCED = "12 search trials to run, up to 18 more for the best of them, then at most 10 with the chosen values"
+ANNOUNCED = "12 search trials to run, up to 18 more (not counting wider ranges), then at most 10 with the chosen values"
 
 
 @pytest.fixture(scope="module")

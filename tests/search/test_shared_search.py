@@ -53,7 +53,7 @@ def test_a_later_run_reuses_the_shared_rate_and_prints_it(shared_rate):
 def test_a_dry_run_counts_the_shared_search(tmp_path):
     done = run_here(write(tmp_path, SHARED), ["--results", tmp_path / "out", "--dry"])
     # 3 rates with 2 seeds; then 9 trials of contenders, and 6 + 9 for the arm with a separate search.
-    announced = "6 search trials to run, up to 24 more for the best of them, then at most 10 with the chosen values"
+    announced = "6 search trials to run, up to 24 more (not counting wider ranges), then at most 10 with the chosen values"
     assert announced in done.stdout
 
 

@@ -1,22 +1,20 @@
 """End-to-end tests of sweeps, which search with the oracles of keras-tuner: also killed ones, and runs that use their results."""
 
+import itertools
 import json
 import os
 import shutil
 import signal
 import time
-import types
 
 import pytest
 from processes import run_here, run_script, wait_until_gone, workers_of
 from searches import NAME, SCRIPT, SHARED, files_in, points, rates_of, table, write
 
-from common import machine, tasks
-from common.errors import Failure
-from common.rows import schema, store
+from common import machine
+from common.rows import store
 from common.running import scripts
-from common.search import sweep
-from common.space import log_range
+from common.search import tuned
 
 TUNERS = '''"""Exp 92: does a search survive?
 
@@ -105,7 +103,9 @@ def test_a_sweep_resumed_on_another_kind_of_processor_starts_again(tmp_path, mon
     assert points(out) == points(whole)
     assert {row["tuner"] for row in table(out)} == {"bayesian"}
     assert any(before[row["point"]] != row["score"] for row in table(out)[:3])  # scores depend on the kind
-    assert {row["kind"] for row in store.read_rows(files_in(out).trials)} == {machine.kind()}
+    kinds = {(row["point"], row["seed"]): row["kind"] for row in store.read_rows(files_in(out).trials)}
+    trained = {(row["point"], row["seed"]) for row in store.read_rows(files_in(whole).trials)}
+    assert {kinds[trial] for trial in trained} == {machine.kind()}  # other rows are of points that were contenders before
 
 
 # --- the results of a sweep ---
@@ -122,20 +122,38 @@ def swept(tmp_path_factory):
     return folder / "out", done.stdout
 
 
+def means(out, arm):
+    """Rate -> mean score over the seeds of its search trials, and their number."""
+    scores = {}
+    for row in store.read_rows(files_in(out).trials):
+        if row["arm"] == arm:
+            column = "val_constant" if row["trained"] == "False" else "val_accuracy"
+            scores.setdefault(json.loads(row["point"])["learning_rate"], []).append(float(row[column]))
+    return {rate: (sum(of) / len(of), len(of)) for rate, of in sorted(scores.items())}
+
+
 def test_a_run_uses_and_prints_the_values_of_an_earlier_larger_sweep(swept):
     out, output = swept
-    tuned = json.loads(files_in(out).tuned.read_text())["arms"]
-    best = {}
-    for row in table(out):
-        key = (float(row["score"]), -float(row["nll"]))
-        best[row["arm"]] = max(best.get(row["arm"], ((-1.0, 0.0), None)), (key, float(row["learning_rate"])), key=lambda b: b[0])
-    rates = {arm: rate for arm, (_, rate) in best.items()}
-    assert {arm: entry["values"]["learning_rate"] for arm, entry in tuned.items()} == rates
-    assert "values from a larger search: halton, 16 points" in output
+    swept_arms = json.loads(files_in(out).tuned.read_text())["swept"]
+    rates = {arm: entry["values"]["learning_rate"] for arm, entry in swept_arms.items()}
+    for arm, chosen in rates.items():
+        of_arm = means(out, arm)
+        assert {seeds for _, seeds in of_arm.values()} == {1, 5}  # those of contenders are five
+        following = dict(itertools.pairwise(of_arm))
+
+        def penalised(rate, of_arm=of_arm, following=following):
+            mean = of_arm[rate][0]
+            return mean - 0.035 * max(mean - of_arm[following[rate]][0], 0) if rate in following else mean
+
+        assert penalised(chosen) == max(penalised(rate) for rate, (_, seeds) in of_arm.items() if seeds == 5)
+    assert "values from a larger search: halton, 16 points; " in output
     assert "search trials" not in output
     assert rates_of(files_in(out)) == {(arm, "own"): rate for arm, rate in {**rates, "fixed": 0.01}.items()}
-    ways = {row["arm"]: row["tuning"] for row in store.read_rows(files_in(out))}
+    ways = {row["arm"]: row["tuning"].partition(";")[0] for row in store.read_rows(files_in(out))}
     assert ways == {**dict.fromkeys(rates, "halton, 16 points"), "fixed": ""}
+    chosen = json.loads(files_in(out).tuned.read_text())["arms"]
+    assert {arm: entry["values"]["learning_rate"] for arm, entry in chosen.items()} == rates
+    assert all(entry["tau2"] >= 0 and entry["trained"] for entry in chosen.values())
     for kind in ("progress", "sensitivity"):
         assert (out / "quick-digits" / f"sweep_92_search_halton_{kind}.png").stat().st_size > 5000
 
@@ -150,56 +168,28 @@ def test_a_run_of_a_script_with_a_tuner_uses_a_larger_sweep_too(swept, tmp_path)
 
 def test_a_smaller_sweep_or_one_of_another_space_or_code_is_not_used(swept, tmp_path):
     files = files_in(swept[0])
-    tuned = json.loads(files.tuned.read_text())["arms"]
+    known = json.loads(files.tuned.read_text())["swept"]
     spaces = scripts.read_script(write(tmp_path)).search
-    bases = {arm: entry["basis"] for arm, entry in tuned.items()}
-    assert sweep.tuned(files, spaces, bases, dict.fromkeys(tuned, 3)).keys() == tuned.keys()
-    assert sweep.tuned(files, spaces, bases, dict.fromkeys(tuned, 10**6)) == {}
-    assert sweep.tuned(files, spaces, dict.fromkeys(bases, "other code"), dict.fromkeys(tuned, 3)) == {}
+    bases = {arm: entry["basis"] for arm, entry in known.items()}
+    assert tuned.swept(files, spaces, bases, dict.fromkeys(known, 3)).keys() == known.keys()
+    assert tuned.swept(files, spaces, bases, dict.fromkeys(known, 10**6)) == {}
+    assert tuned.swept(files, spaces, dict.fromkeys(bases, "other code"), dict.fromkeys(known, 3)) == {}
     other = scripts.read_script(write(tmp_path, SCRIPT.replace("log_range(0.001, 0.1", "log_range(0.001, 0.2"))).search
-    assert sweep.tuned(files, other, bases, dict.fromkeys(tuned, 3)) == {}
+    assert tuned.swept(files, other, bases, dict.fromkeys(known, 3)) == {}
 
 
 def test_a_sweep_of_a_shared_rate_is_used_by_all_arms(tmp_path):
     script, options = write(tmp_path, SHARED), ["--results", tmp_path / "out", "--jobs", "1"]
     run_here(script, [*options, "--sweep", "--trials", "16"])
-    tuned = json.loads(files_in(tmp_path / "out").tuned.read_text())["arms"]
-    assert set(tuned) == {"first", "apart"}
+    known = json.loads(files_in(tmp_path / "out").tuned.read_text())["swept"]
+    assert set(known) == {"first", "apart"}
     lines = run_here(script, [*options, "--seeds", "1", "--dry"]).stdout.splitlines()
-    assert "values from a larger search: halton, 16 points" in lines
-    shared, apart = (f"learning_rate {tuned[arm]['values']['learning_rate']:g}" for arm in ("first", "apart"))
-    assert f"{shared} for all arms except those below, searched on first: halton, 16 points" in lines
-    assert f"apart: {apart} (halton, 16 points)" in lines
+    shared, apart = (f"learning_rate {known[arm]['values']['learning_rate']:g}" for arm in ("first", "apart"))
+    how = {arm: entry["tuning"] for arm, entry in known.items()}
+    assert f"values from a larger search: {how['first']}" in lines
+    assert f"{shared} for all arms except those below, searched on first: {how['first']}" in lines
+    assert f"apart: {apart} ({how['apart']})" in lines
     assert any(line.startswith("5 of 5 trials to run, ") for line in lines)
-
-
-def test_a_later_sweep_with_a_worse_score_does_not_replace_values(tmp_path):
-    files = schema.Files(tmp_path, NAME)
-    entries = {"learning_rate": log_range(0.001, 0.1)}
-    tuned = {}
-    for score in (0.5, 0.9, 0.7):
-        one = sweep.Sweep(
-            types.SimpleNamespace(name=NAME, task=tasks.classification),
-            {"a": entries},
-            {"a": "random"},
-            count=2,
-            sweeps=1,
-            epochs={"a": 1},
-            fixed={"a": {}},
-            known={"a": entries},
-        )
-        for point in one.searchers[0].points:
-            point.row = {"trained": "True", "val_accuracy": str(score), "val_nll": "1"}
-        one.write_tuned(files, {"a": "code"})
-        tuned[score] = json.loads(files.tuned.read_text())["arms"]["a"]["score"]
-    assert tuned == {0.5: 0.5, 0.9: 0.9, 0.7: 0.9}
-    one.write_tuned(files, {"a": "other code"})
-    assert json.loads(files.tuned.read_text())["arms"]["a"]["score"] == 0.7
-    files.tuned.write_text(files.tuned.read_text()[:50])
-    with pytest.raises(Failure, match=r"tuned_92_search.json is empty or damaged: run the sweep again.*; or remove it"):
-        sweep.tuned(files, {"a": entries}, {"a": "code"}, {"a": 0})
-    one.write_tuned(files, {"a": "code"})
-    assert json.loads(files.tuned.read_text())["arms"]["a"]["score"] == 0.7
 
 
 def test_a_file_that_is_not_a_table_of_points_is_not_overwritten(swept, tmp_path):

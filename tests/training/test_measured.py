@@ -10,7 +10,7 @@ from keras import callbacks, layers, losses, optimizers
 
 from common import augment, calibration, inference, metrics, models, tasks
 from common.errors import Misuse
-from common.search.grid import Score
+from common.search.scores import Score
 from common.training import prediction
 from common.training.scoring import score
 from common.training.seeding import seeded_weights
