@@ -1,4 +1,4 @@
-"""The output at the end of a run: each arm's mean score beside the published one, and the paths of the figures."""
+"""The output at the end of a run: each arm's mean score at its rates beside the published one, and the paths of the figures."""
 
 import pathlib
 import statistics
@@ -12,7 +12,7 @@ from common.text import seeds
 
 
 def show(files: schema.Files, metric: str, *, svg: bool) -> None:
-    """Print each arm's mean test score beside the published one, draw the figures and print their paths.
+    """Print each arm's mean test score, draw the figures and print their paths.
 
     If the published rows are of another protocol, with which scores may differ, their line names it.
 
@@ -28,17 +28,33 @@ def show(files: schema.Files, metric: str, *, svg: bool) -> None:
     protocols = {row["protocol"] for row in store.read_rows(published)} - {str(PROTOCOL)}
     earlier = f", protocol {' and '.join(sorted(protocols))}" if protocols else ""
     rows = store.read_rows(files)
-    means = _means(rows, metric)
-    width = max((len(entry) for entry in means), default=0)
-    for entry, (mean, count) in means.items():
-        line = f"{entry:<{width}}  test {metric} {mean:.4f} (mean of {count})"
-        if entry in reference:
-            line += f"; published {reference[entry][0]:.4f} (mean of {reference[entry][1]}{earlier})"
+    for line in _lines(_means(rows, metric), reference, metric, earlier):
         print(line)
     for line in untrained(rows, metric):
         print(line)
     for path in _drawn(files, svg=svg):
         print(path)
+
+
+def _lines(means: dict, reference: dict, metric: str, earlier: str) -> list[str]:
+    """A line for each arm, with its mean at the common rate and the published mean beside it.
+
+    Args:
+        means, reference: see `_means`, of the rows and the published ones; earlier: what the latter's protocol is, in words.
+    """
+    at_common = {schema.entry_name(entry, schema.COMMON) for entry in means}
+    arms, lines = [entry for entry in means if entry not in at_common], []
+    width = max(map(len, arms), default=0)
+    for entry in arms:
+        mean, count = means[entry]
+        line = f"{entry:<{width}}  test {metric} {mean:.4f} (mean of {count})"
+        common = means.get(schema.entry_name(entry, schema.COMMON))
+        if common:
+            line += f", at the common rate {common[0]:.4f} (mean of {common[1]})"
+        if entry in reference:
+            line += f"; published {reference[entry][0]:.4f} (mean of {reference[entry][1]}{earlier})"
+        lines.append(line)
+    return lines
 
 
 def untrained(rows: Sequence[dict], metric: str) -> list[str]:

@@ -6,6 +6,7 @@ import math
 import re
 
 import numpy as np
+import pandas as pd
 
 from common.figures import copies, style
 from common.rows import schema
@@ -33,7 +34,7 @@ class Section:
         self.identity = f"{self.files.folder.name}/{self.files.experiment}"
         self.question = table.declaration["question"]
         self.differences = summary.contrasts(table)
-        self.summary = summary.summarize(table, self.differences)
+        self.summary = _by_arm(table, summary.summarize(table, self.differences))
         self.answer = summary.answer(table, self.summary, self.differences)
         self.entries = [entry for entry in table.entries if entry in table.arm_of]
 
@@ -123,6 +124,13 @@ class Section:
     def _command(self, row: dict) -> str:
         """The command that runs a trial again and compares its row."""
         return f"make reproduce ROW={str(row['fingerprint'])[:12]} RESULTS={self.files.folder.parent}"
+
+
+def _by_arm(table: Table, lines: pd.DataFrame) -> pd.DataFrame:
+    """The lines of a summary in the order of the arms, each followed by that at the common rate."""
+    place = {arm: number for number, arm in enumerate(table.arms)}
+    order = sorted(range(len(lines)), key=lambda i: place[table.arm_of[lines["arm"].iloc[i]]])
+    return lines.iloc[order]
 
 
 def _some(texts: list[str], most: int = 4) -> str:

@@ -1,7 +1,9 @@
 """The output at the end of a run."""
 
+from made import Made
+
 from common.commands import outcome
-from common.rows import schema
+from common.rows import schema, store
 
 
 def row(arm, seed, status="done", trained="True"):
@@ -22,3 +24,19 @@ def test_arms_that_did_not_train_are_reported():
 
 def test_rows_of_earlier_versions_are_not_reported_as_untrained():
     assert outcome.untrained([row("flip", seed, trained="") for seed in range(5)], "accuracy") == []
+
+
+def test_the_mean_at_the_common_rate_stands_beside_that_at_the_arms_rate(tmp_path, capsys):
+    made = Made(tmp_path)
+    made.add("a", [0.9, 0.8])
+    made.add("longer", [0.7, 0.6])
+    rows = [row | {"rate": "common", "test_accuracy": 0.5} for row in store.read_rows(made.files) if row["arm"] == "a"]
+    for one in rows:
+        store.store(made.files, store.Outcome(row=one), ["a", "longer"])
+    made.judge()
+    outcome.show(made.files, "accuracy", svg=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == [
+        "a       test accuracy 0.8500 (mean of 2), at the common rate 0.5000 (mean of 2)",
+        "longer  test accuracy 0.6500 (mean of 2)",
+    ]

@@ -14,6 +14,7 @@ from made import CHECKSUM, SPREAD, Made, around, claim, declared
 from common.commands import report
 from common.errors import Failure
 from common.report import markdown, page
+from common.report.section import Section
 from common.rows import schema, store
 from common.rows.table import Table
 from common.verdicts import summary
@@ -110,6 +111,16 @@ def test_without_a_baseline_the_answer_compares_the_best_two(rows):
     assert said.startswith(
         f"a has the highest mean test accuracy, 0.9500 over 5 seeds, before {EVIL} with 0.8500 (exploratory 95 %"
     )
+
+
+def test_an_arm_at_the_common_rate_follows_the_arm_at_its_rate(tmp_path):
+    made = Made(tmp_path)
+    for arm in ("b", "a"):
+        made.add(arm, around(0.85))
+        made.add(arm, around(0.80), rate=[schema.COMMON] * 5)
+    made.judge()
+    lines = markdown.arms(Section(Table.read(made.files), []))
+    assert [line.split(" | ")[0].strip("| ") for line in lines[-4:]] == ["b", "b, common rate", "a", "a, common rate"]
 
 
 def test_what_disagrees_and_what_is_missing_is_told(folder, call):
