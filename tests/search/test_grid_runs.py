@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from processes import run_here
-from searches import NAME, files_in, rates_of, write
+from searches import NAME, SCRIPT, files_in, rates_of, write
 
 from common.rows import store
 
@@ -54,6 +54,31 @@ def test_each_arm_is_trained_at_its_best_rate_and_at_the_common_one(tuned_by_gri
     assert {row["tuning"] for row in rows if (row["arm"], row["rate"]) == ("momentum", "own")} == {
         f"grid of {len(rates)} points, 2 seeds; {contending} of them with 3 more"
     }
+
+
+def test_the_choice_and_its_variance_are_written(tuned_by_grid):
+    files = files_in(tuned_by_grid[0] / "out")
+    chosen, rates = json.loads(files.tuned.read_text())["arms"], rates_of(files)
+    assert {arm: entry["values"] for arm, entry in chosen.items()} == {
+        arm: {"learning_rate": rates[arm, "own"]} for arm in ("baseline", "momentum")
+    }
+    assert all(0 <= entry["tau2"] < 0.1 and entry["trained"] for entry in chosen.values())
+    assert {row["tuning"] for row in store.read_rows(files) if row["rate"] == "own" and row["arm"] != "fixed"} == {
+        entry["tuning"] for entry in chosen.values()
+    }
+
+
+def test_an_arm_that_trains_at_no_rate_is_reported(tmp_path):
+    text = SCRIPT.replace("descend(trial, learning_rate, momentum)", "descend(trial, 0 * learning_rate, momentum)")
+    script, out = write(tmp_path, text), tmp_path / "out"
+    done = run_here(script, ["--results", out, "--arms", "momentum", "--seeds", "1", "--jobs", "1"])
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "momentum is not trained: it trained at no point of its search" in done.stdout.splitlines()
+    assert "momentum did not train in 1 of 1 seed (train accuracy at chance)" in done.stdout.splitlines()
+    (row,) = store.read_rows(files_in(out))
+    assert row["tuning"].endswith("; none trained")
+    entry = json.loads(files_in(out).tuned.read_text())["arms"]["momentum"]
+    assert (entry["trained"], entry["tau2"]) == (False, 0)
 
 
 def test_a_second_run_trains_nothing(tuned_by_grid):

@@ -42,6 +42,15 @@ def test_a_shared_rate_is_searched_on_the_first_arm_for_all(shared_rate):
     assert hashes["fixed"] == ""
 
 
+def test_the_shared_choice_stands_at_the_first_arm(shared_rate):
+    files = files_in(shared_rate[0] / "out")
+    chosen, rates = json.loads(files.tuned.read_text())["arms"], rates_of(files)
+    assert {arm: entry["values"]["learning_rate"] for arm, entry in chosen.items()} == {
+        "first": rates["baseline", "own"],
+        "apart": rates["apart", "own"],
+    }
+
+
 def test_a_later_run_reuses_the_shared_rate_and_prints_it(shared_rate):
     folder, _ = shared_rate
     done = run_here(folder / f"{NAME}.py", ["--results", folder / "out", "--arms", "momentum", "--seeds", "1"])
