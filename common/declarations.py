@@ -216,6 +216,30 @@ def require_grid_for_shared(experiment: str, shared: Space, search: dict[str, Sp
         )
 
 
+def require_sweep(experiment: str, sweep: object, searches: bool) -> None:
+    """A sweep is a dict of dicts or, where nothing is searched, one line that says why.
+
+    Args:
+        searches: whether the experiment declares a search.
+    """
+    if isinstance(sweep, str) and (searches or not sweep.strip() or "\n" in sweep):
+        raise Misuse(
+            f"{experiment}: a text as sweep is one line that says why nothing is searched, in an experiment without search. "
+            f"Received: {sweep!r}"
+        )
+    if not isinstance(sweep, str | None) and not (isinstance(sweep, dict) and all(isinstance(a, dict) for a in sweep.values())):
+        raise Misuse(
+            f'{experiment}: sweep must be a dict of arms: {{"searched l2": {{"l2": log_range(1e-6, 1e-2)}}}}. Received: {sweep!r}'
+        )
+
+
+def require_swept(experiment: str, arm: str, arms: dict[str, dict], ranges: Space) -> None:
+    """An arm of a sweep has a range or a choice, and a name that no trained arm has."""
+    if arm in arms or not ranges:
+        fault = "a name that no arm has" if arm in arms else "log_range, linear_range or choice for an argument"
+        raise Misuse(f"{experiment}: an arm of sweep needs {fault}. Received: {arm!r}")
+
+
 def require_tuner_per_seed(experiment: str, search_per_seed: bool, tuner: dict[str, str]) -> None:
     """A search for each seed needs an arm with a tuner other than the grid."""
     if search_per_seed and not set(tuner.values()) - {"grid"}:

@@ -9,7 +9,7 @@ import pathlib
 import sys
 from collections.abc import Callable, Sequence
 
-from common import declarations, space, tasks
+from common import declarations, searches, space, tasks
 from common.claims import Claim
 from common.errors import Misuse
 from common.files import PROJECT
@@ -18,6 +18,8 @@ from common.space import shared  # noqa: F401  for scripts
 
 COMMAND_LINE = "common.commands.run"
 """The module that runs a script with its options, in the same process but another program."""
+SWEEP_TUNER = "halton"
+"""The search algorithm of arms that only a sweep searches."""
 
 
 class Experiment:
@@ -41,6 +43,9 @@ class Experiment:
         points: number of points per arm, for tuners other than the grid.
         search_per_seed: whether each seed of an arm with such a tuner is trained with the values of a search of its own, because
             the arm stands for the search.
+        sweep: further arms, which `make sweep-NN` alone searches: name -> arguments of `train` and fields of `Setting`, some of
+            them as ranges; what `search` declares for all arms is searched with these. Or the reason, in one line, why there is
+            nothing to search.
         task: the learning task; see `common.tasks`.
         alone: whether trials run one at a time, as claims about seconds require.
         figures: additional figures, of `declarations.FIGURES`.
@@ -64,6 +69,7 @@ class Experiment:
         tuner: str | dict[str, str] = "grid",
         points: int = 16,
         search_per_seed: bool = False,
+        sweep: dict[str, dict] | str | None = None,
         task: tasks.Task = tasks.classification,
         alone: bool = False,
         figures: Sequence[str] = (),
@@ -84,15 +90,24 @@ class Experiment:
         self.seeds, self.baseline, self.figures = seeds, baseline, tuple(figures)
         self.claims = tuple(self._completed(claim) for claim in claims)
         self._check_names()
-        searched = search if isinstance(search, space.Shared) else space.Shared({}, search)
-        declarations.require_plain_space(self.name, "the shared search", searched.space)
-        self.shared = searched.space
+        self.shared = search.space if isinstance(search, space.Shared) else {}
         """The space searched on the first arm for all arms."""
-        self.search = self._spaces(searched.arms)
-        """Arm -> the space searched for that arm alone."""
-        self.tuner = tuner if isinstance(tuner, dict) else dict.fromkeys(self.search, tuner)
+        declarations.require_plain_space(self.name, "the shared search", self.shared)
+        separate = searches.of_arms(self.name, arms, search)
+        self.tuner = tuner if isinstance(tuner, dict) else dict.fromkeys(separate, tuner)
+        declarations.require_tuner_per_search(self.name, self.tuner, separate)
+        declarations.require_grid_for_shared(self.name, self.shared, separate, tuner)
+        declarations.require_tuner_per_seed(self.name, search_per_seed, self.tuner)
+        declarations.require_sweep(self.name, sweep, bool(self.shared or separate))
+        self.unsearched = sweep if isinstance(sweep, str) else ""
+        """Why there is nothing to search; empty if there is, or if the script does not say."""
+        self.swept, ranges = searches.of_sweep(self.name, arms, search, sweep)
+        """Arm that only a sweep searches -> what it sets."""
+        self.search = separate | ranges
+        """Arm -> the space searched for that arm alone, also of the arms that only a sweep searches."""
+        self.tuner = self.tuner | dict.fromkeys(self.swept, SWEEP_TUNER)
         self.points, self.search_per_seed = points, search_per_seed
-        self._check_fit(tuner)
+        self._check_fit()
 
     def _completed(self, claim: Claim) -> Claim:
         """The claim with its defaults: the task's primary metric, and the datasets of the small and the full setting."""
@@ -102,21 +117,10 @@ class Experiment:
         datasets = dict.fromkeys(self.settings[name].dataset for name in ("small", "full"))
         return claim if claim.datasets else dataclasses.replace(claim, datasets=tuple(datasets))
 
-    def _spaces(self, search: dict | Callable | None) -> dict[str, space.Space]:
-        """Arm -> its search space, without the arguments that the arm sets."""
-        if callable(search):
-            search = space.of_build(search)
-        search = search or {}
-        if not all(name in self.arms for name in search):
-            search = dict.fromkeys(self.arms, search)
-        spaces = {}
-        for arm, searched in search.items():
-            searched = space.of_build(searched) if callable(searched) else searched
-            declarations.require_plain_space(self.name, f"the search of arm {arm!r}", searched)
-            free = {name: entry for name, entry in searched.items() if name not in self.arms[arm]}
-            if free:
-                spaces[arm] = free
-        return spaces
+    @property
+    def all_arms(self) -> dict[str, dict]:
+        """The arms that are trained, and those that only a sweep searches."""
+        return self.arms | self.swept
 
     @property
     def first(self) -> str:
@@ -125,7 +129,7 @@ class Experiment:
 
     def shared_by(self, arm: str) -> space.Space:
         """The part of the shared space that an arm neither sets nor searches separately."""
-        separate = {*self.arms[arm], *self.search.get(arm, ())}
+        separate = {*self.all_arms[arm], *self.search.get(arm, ())}
         return {name: entry for name, entry in self.shared.items() if name not in separate}
 
     def spaces(self, rate: float | None = None) -> dict[str, space.Space]:
@@ -151,7 +155,7 @@ class Experiment:
 
     def arguments(self, arm: str) -> dict:
         """The arguments of `train` that the arm sets."""
-        return {key: value for key, value in self.arms[arm].items() if key not in FIELDS}
+        return {key: value for key, value in self.all_arms[arm].items() if key not in FIELDS}
 
     def select(
         self,
@@ -194,7 +198,7 @@ class Experiment:
         Args:
             setting: the selected setting, its training size reduced to the images that there are.
         """
-        declared = {name: value for name, value in self.arms[arm].items() if name in FIELDS}
+        declared = {name: value for name, value in self.all_arms[arm].items() if name in FIELDS}
         fields = {name: value for name, value in declared.items() if name not in selected.overrides}
         if selected.smoke:
             fields = {name: value for name, value in fields.items() if name not in SMOKE}
@@ -251,20 +255,18 @@ class Experiment:
         declarations.require_plain_arms(self.name, self.arms)
         declarations.require_plain_settings(self.name, self.settings)
         declarations.require_baseline_first(self.name, self.arms, self.baseline)
-        declarations.require_distinct_names(self.name, self.arms)
 
-    def _check_fit(self, tuner: str | dict[str, str]) -> None:
+    def _check_fit(self) -> None:
         """Raises `Misuse` where seeds, search, figures, arms or claims do not fit."""
         declarations.require_at_least_one(self.name, seeds=self.seeds)
-        declarations.require_tuner_per_search(self.name, self.tuner, self.search)
         declarations.require_first_arm_shares(self.name, self.arms, self.shared, self.search)
-        declarations.require_grid_for_shared(self.name, self.shared, self.search, tuner)
         declarations.require_at_least_one(self.name, points=self.points)
-        declarations.require_tuner_per_seed(self.name, self.search_per_seed, self.tuner)
         declarations.require_known_figures(self.name, self.figures)
         declarations.require_no_field_as_argument(self.name, self.train)
-        for arm in self.arms:
-            arguments = self.arguments(arm) | space.defaults(self.searched_by(arm))
+        declarations.require_distinct_names(self.name, self.all_arms)
+        for arm in self.all_arms:
+            values, fields = space.defaults(self.searched_by(arm)), FIELDS if arm in self.swept else ()
+            arguments = self.arguments(arm) | {name: value for name, value in values.items() if name not in fields}
             declarations.require_accepted(self.name, self.train, arm, arguments)
             for selected in map(self.select, self.settings):
                 self.arm_setting(arm, selected.setting, selected)

@@ -37,6 +37,7 @@ experiment = Experiment(
     arms=ARMS,
     setting=Setting("cifar10", epochs=10),
     quick=Setting("digits", epochs=10),
+    sweep="the networks are trained as published, with the learning rates of their tutorials",
     figures=("mistakes",),
     baseline=None,  # the four recipes differ in everything, so that no difference has one cause
 )

@@ -32,6 +32,7 @@ experiment = Experiment(
     train,
     arms=ARMS,
     search=shared(learning_rate=log_range(1e-3, 0.3)),
+    sweep={"searched l2": {"l2": log_range(1e-6, 1e-2)}},
     setting=Setting("cifar10", epochs=20, batch_size=128),
     small=Setting("cifar10", epochs=18, train_size=5000),
     quick=Setting("digits", epochs=20, batch_size=32, train_size=300),

@@ -11,7 +11,7 @@ from common.claims import interaction, overfits_less
 from common.experiment import Claim, Experiment, Setting, shared
 from common.models import small_cnn
 from common.optimizers import sgd
-from common.space import log_range
+from common.space import linear_range, log_range
 
 KINDS = {
     "baseline": {},
@@ -31,11 +31,16 @@ def train(trial, *, learning_rate, dropout=0.0, spatial_dropout=0.0, budget=1):
     return trial.fit(model, optimizer=sgd(trial, learning_rate, epochs=epochs), epochs=epochs)
 
 
+SWEPT = {
+    "searched dropout": {"dropout": linear_range(0.0, 0.7)},
+    "searched spatial": {"spatial_dropout": linear_range(0.0, 0.5)},
+}
 DROPOUT_4E = [f"dropout {rate}, 4E" for rate in (0.2, 0.3, 0.5)]
 experiment = Experiment(
     train,
     arms=ARMS,
     search=shared(learning_rate=log_range(1e-3, 0.3)),
+    sweep={**SWEPT, **{f"{name}, 4E": {**arm, "budget": 4} for name, arm in SWEPT.items()}},
     setting=Setting("cifar10", epochs=20, batch_size=128),
     small=Setting("cifar10", epochs=18, train_size=5000),
     quick=Setting("digits", epochs=10, batch_size=32, train_size=300),

@@ -41,6 +41,7 @@ experiment = Experiment(
     train,
     arms=ARMS,
     search=shared(learning_rate=log_range(1e-4, 3e-2)),
+    sweep={"searched patience": {"patience": log_range(0.03, 0.3), "restore": True}},
     setting=Setting("cifar10", epochs=60, batch_size=128),
     small=Setting("cifar10", epochs=30, train_size=5000),
     quick=Setting("digits", epochs=60, batch_size=32, train_size=200),

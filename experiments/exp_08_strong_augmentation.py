@@ -16,7 +16,7 @@ from common.claims import each, interaction
 from common.experiment import Claim, Experiment, Setting, shared
 from common.models import small_cnn
 from common.optimizers import sgd
-from common.space import log_range
+from common.space import linear_range, log_range
 
 AUGMENTATIONS = {
     "translation": translation(0.1),
@@ -47,6 +47,10 @@ experiment = Experiment(
     train,
     arms=ARMS,
     search=shared(learning_rate=RATES, arms={arm: {"learning_rate": RATES} for arm in ARMS if "label smoothing" in arm}),
+    sweep={
+        "searched smoothing": {"label_smoothing": linear_range(0.0, 0.3)},
+        "searched smoothing, 4E": {"label_smoothing": linear_range(0.0, 0.3), "budget": 4},
+    },
     setting=Setting("cifar10", epochs=20, batch_size=128),
     quick=Setting("digits", epochs=10, batch_size=32, train_size=300),
     claims=[

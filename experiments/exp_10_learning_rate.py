@@ -10,6 +10,7 @@ from keras import optimizers
 
 from common.experiment import Claim, Experiment, Setting
 from common.models import small_cnn
+from common.space import log_range
 from common.text import to_id
 
 OPTIMIZERS = {
@@ -39,6 +40,7 @@ def train(trial, *, optimizer, learning_rate, options=None):
 experiment = Experiment(
     train,
     arms=ARMS,
+    sweep={f"{name}, searched": {**arm, "learning_rate": log_range(RATES[0], RATES[-1])} for name, arm in OPTIMIZERS.items()},
     setting=Setting("cifar10", epochs=10, batch_size=128, train_size=10_000),
     quick=Setting("digits", epochs=10, batch_size=32, train_size=300),
     baseline=None,  # each rate is compared with the best one of the same optimizer

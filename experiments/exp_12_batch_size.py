@@ -46,10 +46,15 @@ def train(trial, *, learning_rate, updates_of=None):
     return trial.fit(small_cnn(trial), optimizer=sgd(trial, learning_rate, momentum=0.0, epochs=epochs), epochs=epochs)
 
 
+SWEPT = {"batch_size": log_range(8, 512, whole=True), "learning_rate": log_range(3e-3, 3.0)}
 experiment = Experiment(
     train,
     arms=ARMS,
     search={name: rates(arm) for name, arm in ARMS.items()},
+    sweep={
+        "searched batch": SWEPT,
+        "searched batch, equal updates": SWEPT | {"updates_of": 32},
+    },
     # Multiples of 1,024 images are divided by every batch size.
     setting=Setting("cifar10", epochs=8, batch_size=32, train_size=5 * 1024),
     quick=Setting("digits", epochs=8, batch_size=32, train_size=1024, image_size=8),

@@ -16,7 +16,7 @@ from common.claims import same
 from common.experiment import Claim, Experiment, Setting, shared
 from common.models import small_cnn
 from common.optimizers import sgd
-from common.space import log_range
+from common.space import linear_range, log_range
 
 HIGH = {"times": 10}
 KINDS = {"value": "by value", "norm": "by norm", "global": "by global norm"}
@@ -65,6 +65,7 @@ experiment = Experiment(
     train,
     arms=ARMS,
     search=shared(learning_rate=log_range(1e-3, 0.3)),
+    sweep={"high, searched quantile": HIGH | {"clip": "global", "quantile": linear_range(0.1, 0.99)}},
     setting=Setting("cifar10", epochs=10, batch_size=128),
     quick=Setting("digits", epochs=10, batch_size=32, train_size=300),
     seeds=10,

@@ -83,6 +83,7 @@ experiment = Experiment(
     train,
     arms=ARMS,
     search={name: space(arm) for name, arm in ARMS.items()},
+    sweep={"searched variance": {"variance": log_range(0.25, 16), "learning_rate": log_range(1e-4, 3)}},
     setting=Setting("mnist", epochs=10, batch_size=128),
     quick=Setting("digits", epochs=20, batch_size=32, train_size=300),
     baseline=BASELINE,

@@ -38,6 +38,14 @@ experiment = Experiment(
     train,
     arms=ARMS,
     search={arm: space(arm) for arm in ARMS},
+    sweep={
+        f"{name}, searched batch": {
+            "normalization": kind,
+            "batch_size": log_range(2, 64, whole=True),
+            "learning_rate": log_range(3e-4, 0.3),
+        }
+        for name, kind in KINDS.items()
+    },
     setting=Setting("cifar10", epochs=10, batch_size=32, train_size=10_000),
     small=Setting("cifar10", epochs=18, train_size=5000),
     quick=Setting("digits", epochs=6, batch_size=32, train_size=300),

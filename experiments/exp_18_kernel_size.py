@@ -9,7 +9,7 @@ Expect   two 3×3 ahead of one 5×5, as on ImageNet (Simonyan & Zisserman 2015);
 from common.experiment import Claim, Experiment, Setting
 from common.models import matched, small_cnn
 from common.optimizers import sgd
-from common.space import log_range
+from common.space import choice, log_range
 
 KERNELS = {
     "3": {"kernel_size": 3},
@@ -41,6 +41,7 @@ experiment = Experiment(
     train,
     arms=ARMS,
     search={"learning_rate": log_range(1e-3, 1.0, default=0.01)},
+    sweep={"searched kernel": {"kernel_size": choice(3, 5, 7), "depth": choice(1, 2)}},
     setting=Setting("cifar10", epochs=20, batch_size=128),
     quick=Setting("digits", epochs=10, batch_size=32, train_size=300),
     baseline="3x3",

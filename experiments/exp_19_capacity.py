@@ -11,7 +11,7 @@ from common.claims import overfits_less
 from common.experiment import Claim, Experiment, Setting
 from common.models import small_cnn
 from common.optimizers import sgd
-from common.space import log_range
+from common.space import choice, log_range
 
 ARMS = {
     "baseline": {"width": 16, "depth": 1},
@@ -30,6 +30,7 @@ experiment = Experiment(
     train,
     arms=ARMS,
     search={"learning_rate": log_range(1e-3, 0.1)},
+    sweep={"searched size": {"width": log_range(4, 64, whole=True), "depth": choice(1, 2, 3)}},
     setting=Setting("cifar10", epochs=20, batch_size=128),
     small=Setting("cifar10", epochs=18, train_size=5000),
     quick=Setting("digits", epochs=10, batch_size=32, train_size=300),

@@ -61,6 +61,10 @@ experiment = Experiment(
     train,
     arms=ARMS,
     search={"learning_rate": log_range(0.003, 0.3, default=0.05)},
+    sweep={
+        f"+ searched {name}": {"added": name, "strength": log_range(low / 10, 10 * high)}
+        for name, (low, high) in STRENGTHS.items()
+    },
     setting=Setting("cifar10", epochs=20, batch_size=128),
     quick=Setting("digits", epochs=15, batch_size=32, train_size=300),
     baseline="cross-entropy",

@@ -86,6 +86,17 @@ def test_an_impossible_setting_is_refused(changes, message):
         ({"search": shared(**SEARCH, arms={"baseline": SEARCH})}, "put another arm first. Received: 'baseline'"),
         ({"search": shared(**SEARCH), "arms": {"baseline": {"l2": 0.0}}}, "put another arm first. Received: 'baseline'"),
         ({"search": shared(**SEARCH), "tuner": "random"}, "a shared search uses the grid: .* Received: tuner='random'"),
+        ({"sweep": {"any": {"l2": 0.1}}}, "an arm of sweep needs log_range, linear_range or choice .* Received: 'any'"),
+        ({"sweep": {"b": SEARCH}}, "an arm of sweep needs a name that no arm has. Received: 'b'"),
+        ({"sweep": {"a b": SEARCH, "a_b": SEARCH}}, "arm names must differ in more than punctuation"),
+        ({"sweep": SEARCH}, "sweep must be a dict of arms: .* Received: "),
+        ({"sweep": {"any": SEARCH | {"l_2": 1}}}, r"arm 'any' does not fit train.*'l_2' \(did you mean 'l2'\?\)"),
+        ({"sweep": {"any": {"l2": choice((8, 16))}}}, r"the sweep of 'any' must hold plain values, .*\(8, 16\)"),
+        (
+            {"sweep": "rates are fixed", "search": SEARCH},
+            "says why nothing is searched, in .* without search. Received: 'rates are",
+        ),
+        ({"sweep": "two\nlines"}, "is one line that says why nothing is searched"),
         ({"quick": "digits"}, "quick must be a Setting: .* Received: 'digits'"),
         ({"claims": "b is better"}, "claims must be a list of Claim.* Received: 'b is better'"),
         ({"arms": {"baseline": {"epochs": 0}}}, "epochs must be"),
@@ -110,6 +121,48 @@ def test_an_impossible_setting_is_refused(changes, message):
 def test_an_impossible_declaration_is_refused(options, message):
     with pytest.raises(Misuse, match=message):
         experiment(**options)
+
+
+def momentum_and_l2(trial, *, l2=0.0, momentum=0.0, rate=0.1):
+    """Never run."""
+
+
+def swept(**options):
+    arms = {"baseline": {}, "b": {"l2": 1.0}}
+    return Experiment(momentum_and_l2, arms=arms, setting=SETTING, **options)
+
+
+def test_an_arm_of_a_sweep_is_searched_with_what_is_searched_for_all_arms():
+    rate, momentum = log_range(0.01, 1), {"momentum": log_range(0.1, 0.9)}
+    alike = {
+        "shared": shared(rate=rate),
+        "separate": {"rate": rate},
+        "built": lambda hp: hp.Float("rate", 0.01, 1, sampling="log"),
+    }
+    for search in alike.values():
+        one = swept(search=search, sweep={"any": momentum, "any at 0.1": momentum | {"rate": 0.1}})
+        assert [set(one.searched_by(arm)) for arm in ("any", "any at 0.1")] == [{"rate", "momentum"}, {"momentum"}]
+        assert (one.arguments("any"), one.arguments("any at 0.1")) == ({}, {"rate": 0.1})
+    for search in ({"b": {"rate": rate}}, shared(l2=SEARCH["l2"], arms={"b": {"rate": rate}}), None):
+        one = swept(search=search, sweep={"any": momentum | {"l2": 0.1}})
+        assert one.searched_by("any") == momentum
+
+
+def test_a_sweep_changes_nothing_of_the_trained_arms():
+    search = shared(rate=log_range(0.01, 1), arms={"b": {"momentum": log_range(0.1, 0.9)}})
+    plain, more = (
+        swept(search=search, tuner={"b": "random"}),
+        swept(
+            search=search,
+            tuner={"b": "random"},
+            sweep={"any": {"l2": log_range(1e-4, 1), "batch_size": log_range(8, 64, whole=True)}},
+        ),
+    )
+    assert (more.arms, more.shared, more.settings) == (plain.arms, plain.shared, plain.settings)
+    for arm in plain.arms:
+        assert (more.searched_by(arm), more.tuner.get(arm)) == (plain.searched_by(arm), plain.tuner.get(arm))
+    assert (plain.swept, list(more.swept), more.tuner["any"]) == ({}, ["any"], "halton")
+    assert (more.unsearched, swept(sweep="rates are fixed").unsearched) == ("", "rates are fixed")
 
 
 def test_an_argument_of_train_must_not_be_a_field_of_setting():

@@ -4,7 +4,7 @@ import argparse
 import pathlib
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
 from common.commands.options import STUDY
@@ -43,6 +43,7 @@ def run(arguments: Sequence[str]) -> int:
         raise Misuse(f"the first argument must be an experiment's number, name or script. Received: {' '.join(arguments)!r}")
     experiment = read_script(find_script(arguments[0]))
     epilog = f"arms: {', '.join(experiment.arms)}; by default {experiment.seeds} seeds"
+    epilog += f"; arms of a sweep alone: {', '.join(experiment.swept)}" if experiment.swept else ""
     given = parse(
         STUDY, arguments[1:], prog=f"python -m experiments.{experiment.name}", description=experiment.doc, epilog=epilog
     )
@@ -96,7 +97,7 @@ def _run(experiment: Experiment, given: argparse.Namespace, cluster: Cluster | N
     if given.debug and (cluster or given.sweep or jobs > 1):
         other = "TF_CONFIG" if cluster else "a sweep" if given.sweep else f"JOBS={jobs}"
         raise Misuse(f"DEBUG=1 trains one trial at a time in the main process, without a search. Received: {other}")
-    arms = _chosen_arms(experiment, given.arms)
+    arms = _chosen_arms(experiment.all_arms if given.sweep else experiment.arms, given.arms)
     options = RunOptions(
         devices=devices,
         jobs=jobs,
@@ -144,23 +145,28 @@ def _select(experiment: Experiment, given: argparse.Namespace, machines: int) ->
     return experiment.select(setting_name(given), overrides, **chosen)
 
 
-def _chosen_arms(experiment: Experiment, text: str | None) -> list[str]:
-    """The arms in ARMS, by default all. Names may contain commas, so each time the longest matching name is used."""
+def _chosen_arms(known: Iterable[str], text: str | None) -> list[str]:
+    """The arms in ARMS, by default all. Names may contain commas, so each time the longest matching name is used.
+
+    Args:
+        known: the arms of the experiment.
+    """
+    known = list(known)
     if text is None:
-        return list(experiment.arms)
+        return known
     chosen, rest = [], text
     while rest:
-        matching = [arm for arm in experiment.arms if rest == arm or rest.startswith(f"{arm},")]
+        matching = [arm for arm in known if rest == arm or rest.startswith(f"{arm},")]
         if not matching:
             wrong = rest.split(",", maxsplit=1)[0]
-            hint = did_you_mean(wrong, experiment.arms)
-            raise Misuse(f"arms must be among {', '.join(experiment.arms)}. Received: {wrong!r}{hint}")
+            hint = did_you_mean(wrong, known)
+            raise Misuse(f"arms must be among {', '.join(known)}. Received: {wrong!r}{hint}")
         arm = max(matching, key=len)
         chosen.append(arm)
         rest = rest[len(arm) + 1 :]
     if not chosen:
         raise Misuse("arms must name at least one arm. Received: ''")
-    return [arm for arm in experiment.arms if arm in chosen]
+    return [arm for arm in known if arm in chosen]
 
 
 def _check_writable(folder: pathlib.Path) -> None:

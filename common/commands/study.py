@@ -95,8 +95,10 @@ class Study:
         """
         files = self.planner.files
         if not self.search.searches:
+            if self.experiment.unsearched:
+                raise Misuse(f"nothing to search: {self.experiment.unsearched}")
             arms = ", ".join(self.search.arms)
-            raise Misuse(f"a sweep needs arms with searched arguments: add search= to the script. Received: {arms}")
+            raise Misuse(f"a sweep needs arms with searched arguments: add search= or sweep= to the script. Received: {arms}")
         self._plan(self.search.untuned())  # checks the arms
         self._join()
         try:

@@ -16,6 +16,9 @@ from common.rows.metric import ACCURACY, Primary
 from common.rows.points import read_table
 from common.verdicts import stats
 
+LONGEST_LABELS = 36
+"""Characters of the tick labels that have room side by side below a panel of `sensitivity`."""
+
 
 def draw_sweep(files: schema.Files, *, svg: bool = False) -> list[pathlib.Path]:
     """Draw the figures of an experiment's sweeps, separately for tuners that searched the same arms. Returns their paths."""
@@ -48,7 +51,8 @@ def _sweep_figures(
 ) -> Iterator[tuple[str, object]]:
     """Kind, `progress` or `sensitivity`, and figure of each that the points allow."""
     spaces = _spaces(declaration)
-    arms, primary = [arm for arm in declaration["arms"] if arm in set(points["arm"])], Primary.of(declaration)
+    order = dict.fromkeys([*declaration["arms"], *spaces])  # those that only a sweep searches come last
+    arms, primary = [arm for arm in order if arm in set(points["arm"])], Primary.of(declaration)
     whole = points[points["epochs"] == points.groupby("arm")["epochs"].transform("max")]
     tried = whole[~whole["untuned"]]
     names = {arm: arm + (" (under-searched)" if _under_searched(whole[whole["arm"] == arm], spaces[arm]) else "") for arm in arms}
@@ -168,7 +172,9 @@ def sensitivity(
                     x = tried[name].map(kinds.index) + 0.5 * ((i + 0.5) / len(arms) - 0.5)
                 axis.scatter(x, tried["score"], s=16, color=style["color"], marker=style["marker"], alpha=0.7, linewidths=0)
             if scale == "choice":
-                axis.set_xticks(range(len(kinds)), [str(kind) for kind in kinds])
+                # Where some arms have no value, pandas reads whole numbers as floats.
+                labels = [f"{kind:g}" if isinstance(kind, float) else str(kind) for kind in kinds]
+                axis.set_xticks(range(len(kinds)), labels, rotation=90 if sum(map(len, labels)) > LONGEST_LABELS else 0)
                 axis.set_xlim(-0.6, len(kinds) - 0.4)
             elif scale == "log":
                 axis.set_xscale("log")

@@ -19,7 +19,7 @@ from common.rows.live import LiveRows
 from common.running.code_hash import code_hash
 from common.running.fingerprint import PROTOCOL, code_in_use, fingerprint, provenance
 from common.running.resolve import check, resolve
-from common.setting import Selected, Setting
+from common.setting import FIELDS, Selected, Setting
 from common.text import file_name
 
 GUESSED_SECONDS_PER_PIXEL = 5e-7
@@ -39,7 +39,7 @@ class Variant:
     rate: str = schema.OWN
     """Column of the rows: `own` for the arm's learning rate, `common` for the one that is best over all arms."""
     values: dict = field(default_factory=dict)
-    """Arguments of `train` in addition to the arm's."""
+    """Arguments of `train` and, in a sweep, fields of `Setting`, in addition to the arm's."""
     epochs: int | None = None
     """Number of epochs, in a search that trains for fewer than the setting."""
     point: str = ""
@@ -191,11 +191,13 @@ class Planner:
     def planned(self, variant: Variant, seed: int | None) -> Planned:
         """A trial with the present code, setting and data; without a seed its fingerprint is that of all seeds together."""
         arm = self.resolved[variant.arm]
-        setting = self.settings.get((variant.arm, variant.epochs))
+        fields = {name: value for name, value in variant.values.items() if name in FIELDS}
+        fields |= {"epochs": variant.epochs} if variant.epochs else {}
+        setting = self.settings.get((variant.arm, *fields.items()))
         if setting is None:
-            setting = arm.setting.replace(epochs=variant.epochs or arm.setting.epochs)
-            self.settings[variant.arm, variant.epochs] = setting
-        arguments = self.experiment.arguments(variant.arm) | variant.values
+            setting = self.settings[variant.arm, *fields.items()] = arm.setting.replace(**fields)
+        arguments = self.experiment.arguments(variant.arm)
+        arguments |= {name: value for name, value in variant.values.items() if name not in FIELDS}
         hashed = fingerprint(variant.arm, variant.rate, arguments, seed, setting, arm.dataset, self.code)
         return Planned(variant, seed, setting, arm.dataset, arguments, hashed, self.kind, arm.unavailable)
 
@@ -258,7 +260,7 @@ class Plan:
         planned = {} if self.searching else {trial.identity: trial.fingerprint for trial in self.trials}
 
         def is_stale(row: dict) -> bool:
-            return row["arm"] not in self.experiment.arms or row["fingerprint"] != (
+            return row["arm"] not in self.experiment.all_arms or row["fingerprint"] != (
                 planned.get(schema.identity(row)) or self._current(row)
             )
 
@@ -271,8 +273,8 @@ class Plan:
         """
         variant = self.variants.get((row["arm"], row["rate"], row["point"]))
         if variant is None:
-            arm, arguments = row["arm"], json.loads(row["arguments"])
-            values = {name: arguments[name] for name in self.experiment.searched_by(arm) if name in arguments}
+            arm, known = row["arm"], json.loads(row["setting"]) | json.loads(row["arguments"])
+            values = {name: known[name] for name in self.experiment.searched_by(arm) if name in known}
             values |= {name: self.shared[name] for name in self.experiment.shared_by(arm) if name in self.shared}
             variant = Variant(arm, row["rate"], values, int(row["epochs"]) if self.searching else None, row["point"])
         return self.planner.planned(variant, int(row["seed"])).fingerprint

@@ -76,10 +76,10 @@ def resolve(experiment: Experiment, selected: Selected) -> tuple[Setting, dict[s
     if tails and setting.train_size is None:
         setting = setting.replace(train_size=available)
     resolved = {}
-    for arm in experiment.arms:
+    for arm in experiment.all_arms:
         chosen = experiment.arm_setting(arm, setting, selected)
         dataset, available = data.of(chosen)
-        fields = frozenset() if selected.smoke else frozenset(experiment.arms[arm]) - set(selected.overrides)
+        fields = frozenset() if selected.smoke else frozenset(experiment.all_arms[arm]) - set(selected.overrides)
         limited = _limited(chosen, dataset, available, {*selected.overrides, *fields})
         resolved[arm] = Resolved(limited, dataset, available, fields)
     return setting, resolved

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from common import space
 from common.errors import Failure
+from common.experiment import SWEEP_TUNER
 from common.rows.schema import COMMON
 from common.running.plan import Plan, Planner, Variant
 from common.running.session import Session
@@ -133,7 +134,10 @@ class Search:
         return chosen
 
     def sweep(self, session: Session, tuner: str | None, count: int | None, repeats: int) -> Iterator[Sweep]:
-        """Search the script's spaces with keras-tuner, the shared one and then the arms', and write tables of the points.
+        """Search the script's spaces with keras-tuner, and write tables of the points.
+
+        First comes the shared space together with those of the arms that only a sweep searches, then the arms that take shared
+        values.
 
         Args:
             tuner: of all arms; by default the script's, with halton in place of the grid.
@@ -143,16 +147,23 @@ class Search:
         Yields:
             each search after it has ended.
         """
-        shared, count = None, count or self._points_to_replace_grid()
+        shared, count, spaces = None, count or self._points_to_replace_grid(), self.spaces
+        tuners = {arm: tuner or self.experiment.tuner[arm].replace("grid", SWEEP_TUNER) for arm in spaces}
         if self.shared:
             self._check_first_arm()
-            first = self._new_sweep({self.first: tuner or "halton"}, {self.first: self.shared}, count, repeats)
+            swept = {arm: entries for arm, entries in spaces.items() if arm in self.experiment.swept}
+            spaces = {arm: entries for arm, entries in spaces.items() if arm not in swept}
+            first = self._new_sweep(
+                {self.first: tuner or SWEEP_TUNER} | {arm: tuners[arm] for arm in swept},
+                {self.first: self.shared} | swept,
+                count,
+                repeats,
+            )
             self._train_sweep(session, first)
             yield first
             shared = first.results()[self.first]
-        if self.spaces:
-            tuners = {arm: tuner or self.experiment.tuner[arm].replace("grid", "halton") for arm in self.spaces}
-            sweep = self._new_sweep(tuners, self.spaces, count, repeats, shared)
+        if spaces:
+            sweep = self._new_sweep({arm: tuners[arm] for arm in spaces}, spaces, count, repeats, shared)
             self._train_sweep(session, sweep)
             yield sweep
 
@@ -312,7 +323,8 @@ class Search:
         """Whether a common rate can be chosen: all searched arms are in the run, and search nothing but the rate, on one grid."""
         if RATE in self.experiment.shared:
             return False  # the rate is the same for all arms
-        one_grid = set(spaces) == set(self.experiment.search) and len(set(map(space.grid_hash, spaces.values()))) == 1
+        separate = set(self.experiment.search) - set(self.experiment.swept)
+        one_grid = set(spaces) == separate and len(set(map(space.grid_hash, spaces.values()))) == 1
         return one_grid and len(spaces) > 1 and all(set(entries) == {RATE} for entries in spaces.values())
 
 

@@ -122,11 +122,8 @@ def test_a_dry_run_prints_trials_time_disk_and_setting_and_writes_nothing(experi
 
 
 def test_arms_with_commas_in_their_names_can_be_chosen(experiment):
-    class Named:
-        arms = {"baseline": {}, "a": {}, "a,b": {}}  # noqa: RUF012
-
-    assert command._chosen_arms(Named, "a,b,baseline") == ["baseline", "a,b"]
-    assert command._chosen_arms(experiment, "l2=1e-4,baseline") == ["baseline", "l2=1e-4"]
+    assert command._chosen_arms(["baseline", "a", "a,b"], "a,b,baseline") == ["baseline", "a,b"]
+    assert command._chosen_arms(experiment.arms, "l2=1e-4,baseline") == ["baseline", "l2=1e-4"]
 
 
 @pytest.fixture

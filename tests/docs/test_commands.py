@@ -84,7 +84,7 @@ def test_a_command_that_is_not_run_is_one_that_make_and_the_command_line_take(li
     if "common.commands.run" in words:
         number, *handed_on = words[words.index("common.commands.run") + 1 :]
         experiment, given = read_script(command.find_script(number)), parsing.parse(options.STUDY, handed_on)
-        assert command._chosen_arms(experiment, given.arms)
+        assert command._chosen_arms(experiment.arms, given.arms)
         assert command._select(experiment, given, machines=1).setting
 
 

@@ -152,11 +152,12 @@ def others():
     points = pd.DataFrame(
         [
             {"arm": arm, "score": 0.5, "learning_rate": 10**-i, "width": 8 + i, "kind": ["none", "batch"][i % 2], "rate": i / 9}
+            | {"operation": f"operation {i}"}
             for arm in names
             for i in range(9)
         ]
     )
-    scales = {"learning_rate": "log", "width": "log", "kind": "choice", "rate": "linear"}
+    scales = {"learning_rate": "log", "width": "log", "kind": "choice", "rate": "linear", "operation": "choice"}
     yield search.sensitivity(points, scales, names, TITLE, "caption")
     error = Primary("error", lower_is_better=True, display="error (degrees, mean absolute)")
     yield search.progress(dict.fromkeys(names, curve), dict.fromkeys(names, 0.4), names, TITLE, "caption", error)
@@ -278,6 +279,12 @@ def test_a_sensitivity_has_ticks_at_the_arms_numbers_where_labels_have_room(numb
     rows = pd.DataFrame([{"arm": str(n), "seed": s, "test_accuracy": s / 5} for n in numbers for s in range(3)])
     (axis,) = sensitivity.sensitivity(rows, {"all": {str(n): n for n in numbers}}, "size", "title", "caption").axes
     assert [tick.get_text() for tick in axis.get_xticklabels()] == ticks
+
+
+def test_a_choice_of_numbers_that_one_arm_has_is_labelled_by_whole_numbers():
+    points = pd.DataFrame({"arm": ["a", "a", "b"], "score": 0.5, "size": [3, 7, None]})
+    (axis,) = search.sensitivity(points, {"size": "choice"}, {"a": "a", "b": "b"}, "title", "caption").axes
+    assert [tick.get_text() for tick in axis.get_xticklabels()] == ["3", "7"]
 
 
 def test_steps_to_target_count_updates_and_mark_seeds_that_did_not_reach_it(files):

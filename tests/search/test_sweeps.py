@@ -206,6 +206,53 @@ def test_a_file_that_is_not_a_table_of_points_is_not_overwritten(swept, tmp_path
     assert store.read_rows(files.trials) == store.read_rows(files_in(swept[0]).trials)
 
 
+# --- arms that only a sweep searches ---
+
+SWEPT = SCRIPT
+for _old, _new in (
+    ("import log_range\n", "import linear_range, log_range\n"),
+    ("    arms=ARMS,", '    arms=ARMS,\n    sweep={"searched": {"momentum": linear_range(0.1, 0.9), "batch_size": BATCHES}},'),
+    ("ARMS = {", "BATCHES = log_range(4, 32, whole=True)\nARMS = {"),
+):
+    SWEPT = SWEPT.replace(_old, _new)
+
+
+def test_a_sweep_searches_arguments_and_fields_of_arms_that_a_run_does_not_train(tmp_path):
+    script, options = write(tmp_path, SWEPT), ["--results", tmp_path / "out", "--jobs", "1"]
+    call = [*options, "--sweep", "--trials", "3", "--arms", "baseline,searched"]
+    done = run_here(script, call)
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = [row for row in store.read_rows(files_in(tmp_path / "out").trials) if row["arm"] == "searched"]
+    assert sum(row["seed"] == "1000" for row in rows) == 4  # the defaults and three points; contenders have further seeds
+    for row in rows:
+        values = json.loads(row["point"])
+        assert json.loads(row["arguments"]) == {name: values[name] for name in ("momentum", "learning_rate")}
+        assert (json.loads(row["setting"])["batch_size"], row["batch_size"]) == (values["batch_size"], str(values["batch_size"]))
+    assert len({row["batch_size"] for row in rows}) > 2
+    assert {row["arm"]: row["momentum"] != "" for row in table(tmp_path / "out")} == {"baseline": False, "searched": True}
+    assert "searched  best val accuracy " in done.stdout
+    again = run_here(script, call)
+    assert "search trials to run" not in again.stdout
+    assert "moved to" not in again.stdout
+
+
+def test_a_run_of_a_script_with_arms_of_a_sweep_trains_what_it_trains_without(tmp_path):
+    fingerprints = {}
+    for name, text in (("plain", SCRIPT), ("swept", SWEPT)):
+        folder = tmp_path / name
+        folder.mkdir()
+        script = write(folder, text)
+        if name == "swept":
+            assert run_here(script, ["--results", folder / "out", "--jobs", "1", "--sweep", "--trials", "2"]).returncode == 0
+        done = run_here(script, ["--results", folder / "out", "--jobs", "1"])
+        assert (done.returncode, done.stderr) == (0, "")
+        files = files_in(folder / "out")
+        searched = [row for row in store.read_rows(files.trials) if row["arm"] != "searched"]
+        fingerprints[name] = {row["fingerprint"] for row in store.read_rows(files)}
+        assert {row["seed"] for row in searched} == {"1000", "1001", "1002", "1003", "1004"}
+    assert fingerprints["plain"] == fingerprints["swept"]
+
+
 # --- options ---
 
 
@@ -216,7 +263,7 @@ def test_a_file_that_is_not_a_table_of_points_is_not_overwritten(swept, tmp_path
         (["--trials", "3"], "trials is an option of a sweep"),
         (["--sweep", "--tuner", "grid"], "tuner must be one of halton, random, bayesian, hyperband. Received: 'grid'"),
         (["--sweep", "--trials", "0"], "trials must be a whole number of at least 1. Received: 0"),
-        (["--sweep", "--arms", "fixed"], "a sweep needs arms with searched arguments"),
+        (["--sweep", "--arms", "fixed"], "a sweep needs arms with searched arguments: add search= or sweep= to the script"),
     ],
 )
 def test_invalid_options_of_a_sweep_are_refused(tmp_path, options, message):
