@@ -7,8 +7,8 @@ import keras
 import numpy as np
 from keras import layers
 
-from common.augment import LUMA
 from common.data.split import Split
+from common.operations import LUMA
 
 CHUNK = 1000
 """Images per chunk, for sums over a whole split."""

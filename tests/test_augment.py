@@ -6,6 +6,7 @@ from scipy import stats
 from common import augment
 from common.data.streams import Streams
 from common.errors import Misuse
+from common.operations import OPERATIONS, apply_operation
 from common.training.augmentation import UNIFORMS, apply, draws
 
 
@@ -122,97 +123,50 @@ def test_a_single_example_is_mixed_with_itself(batch, mix):
         assert np.allclose(mixed, value, atol=1e-4)
 
 
-def operation(name, images, strength, forwards=True):
-    which = (augment.OPERATIONS.index(name) + 0.5) / len(augment.OPERATIONS)
-    one = tf.ones(len(images))
-    return augment.apply_operation(tf.constant(images), which * one, (0.1 if forwards else 0.9) * one, strength).numpy()
-
-
-def grey(images):
-    return (images @ np.array([0.299, 0.587, 0.114]))[..., None].repeat(3, axis=-1)
-
-
-def test_colour_operations_by_numpy(batch):
-    images = np.floor(batch[0])
-    assert np.array_equal(operation("identity", images, 1.0), images)
-    assert np.array_equal(operation("posterize", images, 1.0), images // 16 * 16)
-    assert np.array_equal(operation("posterize", images, 0.5), images // 4 * 4)
-    assert np.array_equal(operation("solarize", images, 0.5), np.where(images >= 128, 255 - images, images))
-    assert np.array_equal(operation("solarize", images, 1.0), 255 - images)
-    others = {"brightness": 0 * images, "colour": grey(images)}
-    others["contrast"] = grey(images).mean(axis=(1, 2, 3), keepdims=True)
-    smooth = images.copy()
-    for y in range(1, 5):
-        for x in range(1, 7):
-            window = images[:, y - 1 : y + 2, x - 1 : x + 2]
-            smooth[:, y, x] = (window.sum(axis=(1, 2)) + 4 * images[:, y, x]) / 13
-    others["sharpness"] = smooth
-    for name, other in others.items():
-        for forwards, factor in ((True, 1.45), (False, 0.55)):
-            expected = np.clip(other + factor * (images - other), 0, 255)
-            assert np.allclose(operation(name, images, 0.5, forwards), expected, atol=0.01), name
-
-
-def test_auto_contrast_and_equalize_by_numpy(batch):
-    images = np.floor(batch[0] / 3) + 20
-    images[0, :, :, 1] = 7.0  # a channel of one value stays
-    stretched, equal = operation("auto contrast", images, 0.0), operation("equalize", images, 0.0)
-    for i in range(len(images)):
-        for c in range(3):
-            channel = images[i, :, :, c]
-            low, high = channel.min(), channel.max()
-            if low == high:
-                assert np.array_equal(stretched[i, :, :, c], channel)
-                assert np.array_equal(equal[i, :, :, c], channel)
-                continue
-            assert np.allclose(stretched[i, :, :, c], 255 * (channel - low) / (high - low), atol=0.01)
-            share = np.array([[(channel <= value).mean() for value in row] for row in channel])
-            assert np.allclose(equal[i, :, :, c], 255 * (share - share.min()) / (1 - share.min()), atol=0.01)
-
-
-def test_geometric_operations_by_hand():
-    # A point in the right place of a 31 × 31 image, whose middle is (15, 15).
-    def moved(name, row, column, strength, forwards=True):
-        image = np.zeros((1, 31, 31, 1), np.float32)
-        image[0, row, column] = 255
-        changed = operation(name, image, strength, forwards)[0, :, :, 0]
-        weights = changed / changed.sum()
-        return (weights.sum(axis=1) @ np.arange(31), weights.sum(axis=0) @ np.arange(31))
-
-    shift = 0.5 * 31 * 150 / 331
-    assert moved("translate x", 15, 15, 0.5) == pytest.approx((15, 15 - shift), abs=0.05)
-    assert moved("translate y", 15, 15, 0.5, forwards=False) == pytest.approx((15 + shift, 15), abs=0.05)
-    assert moved("shear x", 25, 15, 1.0) == pytest.approx((25, 15 - 3), abs=0.05)  # 0.3 of the ten rows from the middle
-    assert moved("shear y", 15, 5, 1.0) == pytest.approx((15 + 3, 5), abs=0.05)
-    for forwards, side in ((True, -1), (False, 1)):
-        row, column = moved("rotate", 15, 25, 1.0, forwards)  # ten to the right, turned by 30°: upwards first
-        assert (row - 15, column - 15) == pytest.approx((side * 10 * 0.5, 10 * np.sqrt(3) / 2), abs=0.3)
-
-
-def test_rand_augment_draws_operations_uniformly_and_strength_0_is_the_identity(batch):
-    steps = np.floor(np.linspace(0, 1, 1400, endpoint=False) * len(augment.OPERATIONS))
-    assert set(np.bincount(steps.astype(int))) == {100}
-    images = np.floor(batch[0])
-    without = [name for name in augment.OPERATIONS if name not in ("auto contrast", "equalize")]
-    assert all(np.allclose(operation(name, images, 0.0), images, atol=1e-3) for name in without)
-    assert all(not np.allclose(operation(name, images, 0.3), images, atol=0.5) for name in augment.OPERATIONS[1:])
-
-
 def test_rand_augment_applies_its_operations_one_after_the_other(batch):
     images = np.floor(batch[0])
-    place = {name: (i + 0.5) / len(augment.OPERATIONS) for i, name in enumerate(augment.OPERATIONS)}
+    place = {name: (i + 0.5) / len(OPERATIONS) for i, name in enumerate(OPERATIONS)}
     row = [place["solarize"], 0.1, place["brightness"], 0.9]
     changed, targets = on(augment.rand_augment(2, 0.5), (images, batch[1]), [row] * 5)
-    expected = operation("brightness", operation("solarize", images, 0.5), 0.5, forwards=False)
-    assert np.array_equal(changed, expected)
+    solarized = apply_operation(tf.constant(images), "solarize", tf.fill([5], 0.1), 0.5)
+    assert np.array_equal(changed, apply_operation(solarized, "brightness", tf.fill([5], 0.9), 0.5))
     assert np.array_equal(targets, batch[1])
     with pytest.raises(Misuse, match="Received: 5, 0.3"):
         augment.rand_augment(5)
 
 
+def test_a_step_of_a_policy_changes_images_with_its_probability_and_either_sign(batch):
+    rows = [[0.0, 0.1], [0.29, 0.9], [0.31, 0.1], [0.99, 0.9], [0.1, 0.4]]
+    images, targets = on(augment.operation("rotate", 0.5, probability=0.3), batch, rows)
+    forwards, backwards = (apply_operation(tf.constant(batch[0]), "rotate", tf.fill([5], u), 0.5).numpy() for u in (0.0, 1.0))
+    expected = [forwards[0], backwards[1], batch[0][2], batch[0][3], forwards[4]]
+    assert np.array_equal(images, expected)
+    assert np.array_equal(targets, batch[1])
+    assert not np.allclose(forwards[0], backwards[0], atol=1)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_a_step_of_a_policy_declares_what_it_changes(name):
+    turns = name in ("rotate", "shear x", "shear y")
+    assert augment.operation(name, 0.5).changes == ({"pixels", "orientation"} if turns else {"pixels"})
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("rotat", 0.5), r"operation must be one of identity, .*solarize. Received: 'rotat' \(did you mean 'rotate'\?\)"),
+        (("rotate", 1.5), "strength and a probability from 0 to 1. Received: 1.5, 0.5"),
+        (("rotate", 0.5, -1), "Received: 0.5, -1"),
+    ],
+)
+def test_a_step_that_cannot_be_is_refused(given, message):
+    with pytest.raises(Misuse, match=message):
+        augment.operation(*given)
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_strong_augmentations_do_not_depend_on_the_batch_and_stay_within_0_and_255(channels):
-    strong = [augment.cutout(), augment.rand_augment(4, 1.0)]
+    strong = [augment.cutout(), augment.rand_augment(4, 1.0), augment.operation("equalize", 1.0)]
     images = np.random.default_rng(0).uniform(0, 255, (64, 8, 8, channels)).astype(np.float32)
     uniforms = draws(Streams(0), 0, strong, 64)
     together, _ = apply(strong, tf.constant(images), tf.zeros((64, 2)), tf.constant(uniforms))

@@ -42,7 +42,7 @@ def ran(text, name="sample"):
 
 def row_of(text, tmp_path, arm="baseline", epochs=1):
     """The row of one arm of a script, trained on 256 digits."""
-    path = tmp_path / "exp_39_hidden_layer.py"
+    path = tmp_path / "exp_40_hidden_layer.py"
     path.write_text(text, encoding="utf-8")
     experiment = read_script(path)
     planner = Planner(experiment, experiment.select("quick", {"epochs": epochs, "train_size": 256}), tmp_path)
@@ -60,11 +60,11 @@ def test_a_sample_runs(text, monkeypatch):
 
 @pytest.mark.slow
 def test_the_experiment_in_docs_trains(tmp_path):
-    text = sample('"""Exp 39')
+    text = sample('"""Exp 40')
     row = row_of(text, tmp_path, arm="32 units")
     assert row["status"] == "done"
     assert math.isfinite(row["test_accuracy"])
-    assert read_script(tmp_path / "exp_39_hidden_layer.py").question.endswith("?")
+    assert read_script(tmp_path / "exp_40_hidden_layer.py").question.endswith("?")
 
 
 @pytest.mark.slow

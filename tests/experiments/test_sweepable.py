@@ -27,7 +27,10 @@ SWEPT = {
     "26": {f"+ searched {name}": {RATE, "strength"} for name in ("MSE", "hinge", "confidence penalty", "centre")},
 }
 """Number -> arms that only a sweep searches -> what is searched."""
-WITHIN_ARMS = {"04": "strength", "14": "strength", "27": "tuning_rate", "31": "student_rate", "32": "gan_rate", "36": "width"}
+WITHIN_ARMS = {
+    **{"04": "strength", "14": "strength", "27": "tuning_rate", "31": "student_rate", "32": "gan_rate", "36": "width"},
+    "39": "strength_1",
+}
 """Number -> an argument that the search of trained arms includes, besides the rate."""
 
 

@@ -242,6 +242,7 @@ AUGMENTATIONS = {
     "augment.mixup": case(augment=[augment.mixup(1.0)]),
     "augment.cutmix": case(augment=[augment.cutmix(1.0)]),
     "augment.rand_augment": case(augment=[augment.rand_augment(operations=2, strength=0.3)]),
+    "augment.operation": case(augment=[augment.operation("shear x", 0.7), augment.operation("sharpness", 0.5, probability=0.8)]),
     "augmentations in a row": case(augment=[augment.flip(), augment.crop(), augment.flip()]),
 }
 ADAPTIVE = {

@@ -16,6 +16,7 @@ from common import (
     inference,
     losses,
     models,
+    operations,
     optimizers,
     preprocessing,
     profiling,
@@ -30,13 +31,12 @@ from common.training.execution import load_script
 REMEDY = "raise PROTOCOL in common/running/fingerprint.py and run `make golden` in the same commit"
 MUTATIONS = golden.HERE / "mutations.py"
 MODULES = [
-    *[augment, calibration, features, gan, gradients, inference, losses, models, optimizers, preprocessing, profiling, tasks],
-    *[transfer],
+    *[augment, calibration, features, gan, gradients, inference, losses, models, operations, optimizers, preprocessing],
+    *[profiling, tasks, transfer],
 ]
 """Modules whose public functions and classes need a case."""
 PARTS = {
     "augment.symmetric_beta": "augment.mixup",
-    "augment.apply_operation": "augment.rand_augment",
     "calibration.best_temperature": "calibration.Tempered",
     "features.Linear": "features.hog_svm",
     "features.hog": "features.hog_svm",
@@ -50,6 +50,9 @@ PARTS = {
     "inference.sparsity_of": "inference.prune",
     "keras.losses.MeanSquaredError": "tasks.rotated",
     "losses.Centres": "losses.centre_loss",
+    "operations.apply_drawn": "augment.rand_augment",
+    "operations.apply_operation": "augment.operation",
+    "operations.warp": "augment.crop",
     "optimizers.falling": "optimizers.sgd",
     "models.batch_norm": "models.small_cnn",
     "preprocessing.Linear": "preprocessing.grey",
