@@ -74,8 +74,9 @@ class Range:
         return [value for value in dict.fromkeys(candidates) if low <= value <= high and value not in grid]
 
     def at_edge(self, value: float) -> bool:
-        """Whether a value lies in the outer tenth (`EDGE`) of the range at either end."""
-        return not EDGE <= self.place(value) <= 1 - EDGE
+        """Whether a value lies in the outer tenth (`EDGE`) of the range, at either end but an end of 0."""
+        place = self.place(value)
+        return place > 1 - EDGE or (place < EDGE and self.low != 0)
 
 
 @dataclass(frozen=True)

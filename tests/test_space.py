@@ -51,6 +51,12 @@ def test_the_outer_tenth_of_a_range_is_its_edge():
     assert [space.at_edges(searched, {"rate": rate, "kind": "a"}) for rate in outside] == [["rate"], ["rate"]]
 
 
+def test_an_end_of_0_is_no_edge_as_nothing_lies_beyond():
+    dropout, centred = linear_range(0.0, 0.5), linear_range(-0.5, 0.5)
+    assert [dropout.at_edge(value) for value in (0.0, 0.04, 0.3, 0.46)] == [False, False, False, True]
+    assert [centred.at_edge(value) for value in (-0.5, 0.0, 0.5)] == [True, False, True]
+
+
 def test_a_build_function_of_keras_tuner_is_a_space():
     def build(hp):
         units = hp.Int("units", 32, 128, step=32)
