@@ -62,7 +62,7 @@ SLOW = {
     "common.running.debugger": {"common.training"},
     "common.running.worker": {"common.training"},
     "common.search.oracles": {"keras_tuner", "scipy.stats"},
-    "common.verdicts.stats": {"scipy"},
+    "common.verdicts.levels": {"scipy"},
 }
 """Slow imports that are made inside functions, by module."""
 
