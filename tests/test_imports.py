@@ -50,6 +50,7 @@ MAY_IMPORT = {
 READ_ROWS_ALONE = ("rows", "verdicts", "figures", "report")
 SLOW = {
     "common.commands.report": {"common.commands.compare"},
+    "common.commands.run": {"common.commands"},
     "common.commands.tensorboard": {"tensorboard"},
     "common.data.corruptions": {"PIL", "scipy"},
     "common.data.dataset": {"tensorflow_datasets"},
