@@ -69,7 +69,7 @@ OF_MAKE = ("PYTHON", "GPU", "ARGS")
 """Variables of the Makefile."""
 WITHOUT_OPTIONS = (
     *("help", "setup", "test", "test-fast", "golden", "lint", "format", "lock", "check"),
-    *("bench-report", "bench-rows", "gpu-check"),
+    *("bench-report", "bench-rows", "power", "gpu-check"),
 )
 """Targets without options."""
 STUDY = tuple(option.name for option in STUDY_OPTIONS)
