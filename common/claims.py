@@ -24,7 +24,7 @@ WITHIN = ("flatness", "overfits less")
 """Kinds with a `within`."""
 OF_TARGETS = ("epochs_to_target", "steps_to_target")
 """Metrics that count epochs or updates until a target is reached."""
-MARGINS = {"not worse": "worse by less than {} if at all", "same": "within {}", "flatness": "by at least {} decades"}
+MARGINS = {"not worse": "up to {}", "same": "within {}", "flatness": "by at least {} decades"}
 """Kind -> how a claim's words go on with its margin; of the others it is "by at least {}"."""
 DEFINING = ("better", "worse", "margin", "kind", "metric", "lower_is_better", "within", "target")
 """Fields that define a claim: with other values of these it is another claim, even under the same id. The text may change."""

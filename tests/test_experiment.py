@@ -249,7 +249,7 @@ def test_a_claim_states_its_margin():
         ({}, "a helps, by at least 0.015"),
         (family, "a helps, by at least 0.015"),
         ({"kind": "same"}, "a helps, within 0.015"),
-        ({"kind": "not worse"}, "a helps, worse by less than 0.015 if at all"),
+        ({"kind": "not worse"}, "a helps, up to 0.015"),
         ({"margin": 500_000}, "a helps, by at least 500,000"),
         (
             {"kind": "overfits less", "within": 0.02},

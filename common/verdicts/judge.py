@@ -243,12 +243,11 @@ def _missing(kind: Kind, reading: _Reading, chances: dict[int, tuple[float, ...]
     if not chances:
         return _limit(kind, reading) if reading.look == LOOKS[-1] and reading.is_open else ""
     parts = []
-    for look, (zero, margin, seen) in chances.items():
+    for look, of_truths in chances.items():
         seconds = _seconds(kind) * (look - reading.look)
         time = f" ({duration(seconds)} more)" if seconds > 0 else ""
-        truths = f"{zero:.0%} if the truth is 0, {margin:.0%} if {kind.margin:g}, {seen:.0%} if as seen"
-        parts.append(f"{look} seeds{time}: {truths}")
-    text = f"chance of a verdict with {'; with '.join(parts)}"
+        parts.append(f"{', '.join(f'{chance:.0%}' for chance in of_truths)} with {look} seeds{time}")
+    text = f"chance of a verdict if the truth is 0, {kind.margin:g}, or as seen: {'; '.join(parts)}"
     limit = _limit(kind, reading) if max(chances[max(chances)]) < FUTILE else ""
     return f"{text}; {limit}" if limit else text
 
