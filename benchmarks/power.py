@@ -213,6 +213,15 @@ def family(members: int, count: int = EXPERIMENTS) -> np.ndarray:
     return rules.best_of(rules.superiority, samples, ALPHA, 1e-9) == 1
 
 
+def differing(draws: Draws, with_source: bool) -> np.ndarray:
+    """Whether two equal arms are called different at any look, [experiments], with or without the variance of the search."""
+    draws.tuning, wrong = draws.tuning if with_source else None, np.zeros(len(draws.of_seed), bool)
+    for look, level in LEVELS.items():
+        ((_, sample),) = draws.samples(look, 0.0)
+        wrong |= sample.estimate.half_width(level) < np.abs(sample.estimate.difference)
+    return wrong
+
+
 def wrong_claims(count: int = 2000, others: int = 6) -> float:
     """The chance that any of an experiment's claims is wrongly supported or refuted, at any look: all are at a boundary.
 
@@ -249,6 +258,7 @@ def rule_table() -> list[str]:
     worse = supported_at(with_deaths(draw(both, 10_000, False, 12), 20, 2, 0), -MARGIN, 20).mean()
     better = supported_at(with_deaths(draw(both, 10_000, False, 13), 20, 2, 0), 2 * MARGIN, 20).mean()
     often = supported_at(with_deaths(draw(both, 10_000, False, 14), 20, 0, 10), 0.0, 20).mean()
+    searched = [differing(draw(calm, 10_000, True, 15), with_source).mean() for with_source in (True, False)]
     rows = [
         ["better by 3δ; one of ten seeds of the other arm dies", "supported", percent(sure)],
         ["better by 3δ; one of its ten seeds dies", "supported", percent(sure_dead)],
@@ -260,6 +270,8 @@ def rule_table() -> list[str]:
             "supported",
             percent(family(8).mean()),
         ],
+        ["equal arms, a search for each, looks at 5, 10 and 20 seeds", "different", percent(searched[0])],
+        ["the same, the variance of the searches left out", "different", percent(searched[1])],
         ["7 claims of one experiment, none true, looks at 5, 10 and 20 seeds", "any wrong", percent(wrong_claims())],
     ]
     return table(["experiments", "verdict", "in %"], rows)

@@ -201,13 +201,5 @@ def each(
 def overfits_less(better: str, worse: str, margin: float = 0.015, within: float = SAMENESS, *, id: str) -> Claim:
     """The claim that an arm overfits less: its gap between train and test accuracy is smaller by at least the margin, and its
     accuracy worse by less than `within`, if at all."""
-    return Claim(
-        f"{better!r} overfits less than {worse!r}",
-        better,
-        worse,
-        margin,
-        id=id,
-        kind="overfits less",
-        metric="gap",
-        within=within,
-    )
+    kind = {"kind": "overfits less", "metric": "gap", "lower_is_better": True, "within": within}
+    return Claim(f"{better!r} overfits less than {worse!r}", better, worse, margin, id=id, **kind)

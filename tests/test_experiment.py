@@ -238,7 +238,7 @@ def test_helpers_make_the_same_claims_as_written_out():
     assert sooner("soon", "a", "b", id="soon") == Claim("soon", "a", "b", 1, id="soon", metric="epochs_to_target", target=0.9)
     pairs = ["a", "b"], ["c", "d"]
     assert interaction("more", *pairs, id="more") == Claim("more", *pairs, 0.015, id="more", kind="interaction")
-    fields = {"kind": "overfits less", "metric": "gap", "within": 0.02}
+    fields = {"kind": "overfits less", "metric": "gap", "lower_is_better": True, "within": 0.02}
     assert overfits_less("a", "b", id="a") == Claim("'a' overfits less than 'b'", "a", "b", 0.015, id="a", **fields)
 
 

@@ -107,8 +107,7 @@ def _answer(section: Section) -> str:
 
 
 def _status(verdict: Verdict) -> str:
-    text = f"{verdict.status}: {verdict.disagreement()}" if verdict.status == REFUTED else verdict.status
-    return _cell(text + ("; changed after rows were written" if verdict.changed else ""))
+    return _cell(verdict.result + ("; changed after rows were written" if verdict.changed else ""))
 
 
 def _effect(section: Section, verdict: Verdict) -> str:

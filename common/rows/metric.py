@@ -204,6 +204,7 @@ def _weighted_ece(table, entry, seed, weights) -> np.ndarray | None:
 IMAGES = {
     "test_recall": {"by_image": _recall_by_image, "tuned": True},
     "test_nll": {"by_image": _stored_by_image("test_nll")},
+    "best_test_accuracy": {"by_image": _stored_by_image("best_test_accuracy"), "tuned": True},  # so far not stored
     "test_f1": {"weighted": _weighted_f1, "tuned": True},
     "test_precision": {"weighted": _weighted_precision, "tuned": True},
     "test_ece": {"weighted": _weighted_ece},

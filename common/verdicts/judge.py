@@ -71,6 +71,11 @@ class Verdict:
         """The p-value over all looks: p divided by the look's share of the level."""
         return None if self.p is None else min(self.p * ALPHA / LEVELS[self.seeds], 1.0)
 
+    @property
+    def result(self) -> str:
+        """The verdict, and of a refuted claim what the rows show instead, in words."""
+        return f"{self.status}: {self.disagreement()}" if self.status == REFUTED else self.status
+
     def numbers(self) -> str:
         """The difference with its interval and number of seeds, in words."""
         change = f"{self.metric} {signed(self.difference, '+.4g')}, interval {interval(self.low, self.high, '+.4g')}"
@@ -78,7 +83,7 @@ class Verdict:
 
     def sentence(self) -> str:
         """The claim, its verdict, the numbers and all notes, in one line."""
-        sentence = f"{self.text}: {self.status}"
+        sentence = f"{self.text}: {self.result}"
         if self.difference is not None:
             sentence += f" ({self.numbers()})"
         if self.reason:

@@ -15,7 +15,6 @@ from common.rows.table import Table
 from common.verdicts.contrasts import difference, estimate
 from common.verdicts.intervals import Estimate, paired
 from common.verdicts.judge import Verdict
-from common.verdicts.kinds import REFUTED
 
 ALPHA = 0.05
 """1 − level of the intervals in tables."""
@@ -111,8 +110,7 @@ def answer(table: Table, summary: pd.DataFrame, verdicts: Sequence[Verdict]) -> 
         return "No arm could be run here." if table.unfinished else "There are no rows yet."
     if verdicts:
         first = verdicts[0]
-        sentence = f"{first.text[:1].upper()}{first.text[1:]}: {first.status}"
-        sentence += f", {first.disagreement()}" if first.status == REFUTED else ""
+        sentence = f"{first.text[:1].upper()}{first.text[1:]}: {first.result}"
         sentence += f" ({first.numbers()})" if first.difference is not None else f" ({first.reason})"
     else:
         arms = summary[~summary["arm"].isin(table.at_common_rate)]

@@ -338,7 +338,7 @@ def test_a_gap_is_judged_over_seeds_and_test_images(made):
 
 
 def test_overfitting_less_is_one_claim_of_two_halves(made):
-    overfits = {"kind": "overfits less", "metric": "gap", "within": 0.02}
+    overfits = {"kind": "overfits less", "metric": "gap", "lower_is_better": True, "within": 0.02}
     made.add("a", around(0.85), train_accuracy=[0.87] * 5)
     made.add("b", around(0.85), train_accuracy=[0.99] * 5)
     made.add("worse", around(0.70), train_accuracy=[0.72] * 5)
