@@ -81,8 +81,8 @@ class Made:
         store.fold(self.files)
         store.write_labels(self.files, schema.labels_key(CHECKSUM), LABELS)
 
-    def judge(self, *claims):
-        store.write_declaration(self.files, declared(arms=self.arms, claims=list(claims)))
+    def judge(self, *claims, **fields):
+        store.write_declaration(self.files, declared(arms=self.arms, claims=list(claims), **fields))
         return judge(Table.read(self.files))
 
 

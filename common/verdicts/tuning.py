@@ -31,7 +31,8 @@ def variance(table: Table, terms: Sequence[tuple[float, str]]) -> float | None:
     """The variance that the choice of rates adds to a signed sum of arms; None where it adds none, or it is not known.
 
     Each search counts with the larger of its τ² and the mean τ² of the setting's searched arms. Arms that share the values of
-    one search do so with their signs added: a difference between them has no such variance.
+    one search do so with their signs added: a difference between them has no such variance. Neither have arms that are searched
+    anew for each seed, as the variance over seeds then holds it.
 
     Args:
         terms: sign and arm.
@@ -39,10 +40,10 @@ def variance(table: Table, terms: Sequence[tuple[float, str]]) -> float | None:
     known = of_arms(table.files)
     if not known:
         return None
-    first, mean = next(iter(table.arms)), float(np.mean(list(known.values())))
+    separate, first, mean = table.declaration.get("search", {}), table.arms[0], float(np.mean(list(known.values())))
     signs: dict[str, float] = {}
     for sign, arm in terms:
-        search = arm if arm in known else first
+        search = arm if arm in separate else first
         if search in known and table.searched(arm):
             signs[search] = signs.get(search, 0.0) + sign
     total = sum(sign**2 * max(known[search], mean) for search, sign in signs.items())

@@ -377,9 +377,9 @@ def test_metrics_that_are_no_means_over_images_are_resampled(made):
 def test_the_variance_of_the_search_widens_the_interval(made):
     made.add("a", around(0.95), search=["e" * 12] * 5)
     made.add("b", around(0.85), search=["e" * 12] * 5)
-    (before,) = made.judge(claim())
+    (before,) = made.judge(claim(), search={"a": {}, "b": {}})
     made.files.tuned.write_text(json.dumps({"arms": {"a": {"tau2": 0.0009}, "b": {"tau2": 0.0009}}}))
-    (after,) = made.judge(claim())
+    (after,) = made.judge(claim(), search={"a": {}, "b": {}})
     assert (before.status, after.status) == (SUPPORTED, OPEN)
     d = np.array([made.right("a", seed) - made.right("b", seed) for seed in range(5)])
     assert (after.low, after.high) == pytest.approx(two_way(d).with_tuning(0.0018).bounds(0.010))

@@ -13,14 +13,15 @@ from common.verdicts import tuning
 
 @pytest.fixture
 def table(tmp_path):
-    """Rows of three arms with searched values and one without, and a function that reads them with a result of the search."""
+    """read(arm -> τ² in the file, arms with a search) reads rows of three arms with searched values and one without."""
     made = Made(tmp_path)
     for arm in ("a", "b", "c"):
         made.add(arm, around(0.9), search=["e" * 12] * 5)
     made.add("fixed", around(0.9))
-    store.write_declaration(made.files, declared(arms=made.arms))
 
-    def read(tau2):
+    def read(tau2, searched=None):
+        search = {arm: {} for arm in (tau2 if searched is None else searched)}
+        store.write_declaration(made.files, declared(arms=made.arms, search=search))
         arms = {arm: {"values": {}, "tau2": value} for arm, value in tau2.items()}
         made.files.tuned.write_text(json.dumps({"experiment": made.files.experiment, "arms": arms}))
         return Table.read(made.files)
@@ -55,3 +56,9 @@ def test_results_that_do_not_say_add_nothing(table):
     unsearched.files.tuned.write_text("{")
     with pytest.raises(Failure, match=r"tuned_90_made\.json is empty or damaged"):
         tuning.variance(unsearched, between("a", "b"))
+
+
+def test_a_search_for_each_seed_is_in_the_variance_over_seeds(table):
+    anew = table({"a": 4e-5}, searched=["a", "b", "c"])
+    assert tuning.variance(anew, between("b", "c")) is None
+    assert tuning.variance(anew, between("b", "a")) == pytest.approx(4e-5)
