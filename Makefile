@@ -24,7 +24,7 @@ REFUSED := $(if $(GIVEN),$(shell $(WITH) -m common.commands.options $(ALL_GIVEN)
 $(if $(REFUSED),$(error $(REFUSED)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup all list verdicts compare tensorboard report reproduce check plots test test-fast golden chaos bench gpu-check overhead bench-report bench-rows lint format lock
+.PHONY: help setup all list verdicts compare tensorboard report reproduce check plots test test-fast golden chaos bench gpu-check overhead bench-report bench-rows power lint format lock
 
 help: ## Print this list
 	@echo "make TARGET [NAME=value …]"
@@ -104,6 +104,9 @@ bench-report: setup ## Measure time and size of a report of 40 experiments
 
 bench-rows: setup ## Measure the time of writing a row beside 1,000 to 100,000 others
 	@PYTHONPATH=. $(PY) benchmarks/rows.py
+
+power: setup ## Simulate verdicts: false alarms and power, as tables in docs/protocol.md
+	@PYTHONPATH=. $(PY) benchmarks/power.py
 
 lint: setup ## Run ruff check and ruff format --check
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .

@@ -14,11 +14,18 @@ KINDS = {
     "same": lambda better, worse: better == worse == 1,
     "interaction": lambda better, worse: better == worse == 2,
     "best of family": lambda better, worse: better >= 2 and worse == 1,
+    "overfits less": lambda better, worse: better == worse == 1,
     "flatness": lambda better, worse: better == worse >= 3,
 }
 """Kinds of claims -> whether a kind takes so many better and worse arms. How each is judged: `common.verdicts.kinds`."""
+OF_ACCURACY = ("test_accuracy", "gap")
+"""Metrics whose margins depend on the dataset."""
+WITHIN = ("flatness", "overfits less")
+"""Kinds with a `within`."""
 OF_TARGETS = ("epochs_to_target", "steps_to_target")
 """Metrics that count epochs or updates until a target is reached."""
+MARGINS = {"not worse": "up to {}", "same": "within {}", "flatness": "by at least {} decades"}
+"""Kind -> how a claim's words go on with its margin; of the others it is "by at least {}"."""
 DEFINING = ("better", "worse", "margin", "kind", "metric", "lower_is_better", "within", "target")
 """Fields that define a claim: with other values of these it is another claim, even under the same id. The text may change."""
 SAMENESS = 0.02
@@ -35,18 +42,19 @@ class Claim:
         text: the claim in words, understood without the claims beside it. May be reworded at any time.
         id: a short permanent name, unique within the experiment: lower case letters, digits and hyphens.
         better, worse: arms. For "interaction" a pair each: the claim is (better₀ − better₁) − (worse₀ − worse₁) > 0. For
-            "best of family" `better` holds several arms, of which the best on val is judged on test.
+            "best of family" `better` holds several arms, of which at least one is claimed to do so.
         margin: δ > 0, the smallest difference that matters, in the metric's unit.
         kind: "superiority" (better − worse is at least the margin), "not worse" (lower bound above −margin), "same"
-            (inside ±margin), "interaction", "best of family", or "flatness" (the metric stays within `within` of the best of its
-            side over more decades of a number, in which the arms of each side differ). By default superiority, or best of
-            family for several arms.
+            (inside ±margin), "interaction", "best of family", "overfits less" (a gap smaller by the margin, and a primary metric
+            that is worse by less than `within`), or "flatness" (the metric stays within `within` of the best of its side over
+            more decades of a number, in which the arms of each side differ). By default superiority, or best of family for
+            several arms.
         metric: by default the task's primary one. A column of the rows, the name of a measure, or "gap" (train minus test
             accuracy), "worst_class_accuracy", "survival", "seconds" (of training, of trials that ran alone),
             "epochs_to_target" or "steps_to_target", both measured at the end of epochs.
         lower_is_better: whether smaller values of the metric are better.
         datasets: the datasets that the claim is about; by default those of the experiment's small and full settings.
-        within: of "flatness", in the metric's unit.
+        within: of "flatness", in the metric's unit; of "overfits less", in the primary metric's.
         target: of "epochs_to_target" and "steps_to_target", where fewer are better: the score to reach on val, as a share of
             the baseline's final score (without a baseline, of the first arm), mean over seeds; of an error, 1 / target times it.
 
@@ -85,8 +93,9 @@ class Claim:
             raise Misuse(
                 f"a claim of kind {self.kind!r} does not take {counts[0]} better and {counts[1]} worse arms: {self.text!r}"
             )
-        if (self.kind == "flatness") != (self.within is not None):
-            raise Misuse(f"a claim of flatness needs `within`, and no other takes it: {self.text!r}. Received: {self.within!r}")
+        if (self.kind in WITHIN) != (self.within is not None):
+            kinds = " or ".join(map(repr, WITHIN))
+            raise Misuse(f"a claim of {kinds} needs `within`, and no other takes it: {self.text!r}. Received: {self.within!r}")
         if self.target is not None and not 0 < self.target <= 1:
             raise Misuse(
                 f"a claim's target must be a share of the baseline's final score, above 0, at most 1. Received: {self.target!r}"
@@ -102,6 +111,20 @@ class Claim:
         """The claim with the fields of a declaration; unknown fields are ignored."""
         known = {field.name for field in dataclasses.fields(cls)}
         return cls(**{name: value for name, value in fields.items() if name in known})
+
+    def with_margins_up_to(self, largest: float | None) -> "Claim":
+        """The claim with margins of accuracy, and of gaps in accuracy, of at most a number; unchanged for None."""
+        if largest is None or self.metric not in OF_ACCURACY or self.kind == "flatness":
+            return self
+        within = None if self.within is None else min(self.within, largest)
+        return dataclasses.replace(self, margin=min(self.margin, largest), within=within)
+
+    @property
+    def statement(self) -> str:
+        """The claim in words, with its margin."""
+        if self.kind == "overfits less":
+            return f"{self.text}: a gap smaller by at least {self.margin:g}, a score worse by less than {self.within:g}"
+        return f"{self.text}, {MARGINS.get(self.kind, 'by at least {}').format(f'{self.margin:,g}')}"
 
     @property
     def better_arms(self) -> list[str]:
@@ -175,16 +198,8 @@ def each(
     ]
 
 
-def overfits_less(better: str, worse: str, margin: float = 0.015, *, id: str) -> tuple[Claim, Claim]:
-    """Both halves of the claim that an arm overfits less: a smaller gap between train and test accuracy, and an accuracy that is
-    not worse.
-
-    Args:
-        margin: of the gap; that of the accuracy is `SAMENESS`.
-        id: the claims' ids are it with -gap and -accuracy added.
-    """
-    text = f"{better!r} overfits less than {worse!r}"
-    return (
-        less(f"{text}: smaller gap between train and test accuracy", better, worse, "gap", margin, id=f"{id}-gap"),
-        not_worse(f"{text}: accuracy not worse", better, worse, id=f"{id}-accuracy"),
-    )
+def overfits_less(better: str, worse: str, margin: float = 0.015, within: float = SAMENESS, *, id: str) -> Claim:
+    """The claim that an arm overfits less: its gap between train and test accuracy is smaller by at least the margin, and its
+    accuracy worse by less than `within`, if at all."""
+    kind = {"kind": "overfits less", "metric": "gap", "lower_is_better": True, "within": within}
+    return Claim(f"{better!r} overfits less than {worse!r}", better, worse, margin, id=id, **kind)

@@ -13,7 +13,7 @@ from common import declarations, searches, space, tasks
 from common.claims import Claim
 from common.errors import Misuse
 from common.files import PROJECT
-from common.setting import FIELDS, NAMES, SMOKE, Selected, Setting, small_of
+from common.setting import FIELDS, LARGEST_MARGINS, NAMES, SMOKE, Selected, Setting, small_of
 from common.space import shared  # noqa: F401  for scripts
 
 COMMAND_LINE = "common.commands.run"
@@ -212,6 +212,7 @@ class Experiment:
     def declare(self, selected: Selected) -> dict:
         """The declaration as plain values, which is written beside the rows."""
         task = {} if self.task is tasks.classification else {"task": self.task.declare()}
+        claims = [claim.with_margins_up_to(LARGEST_MARGINS.get(selected.setting.dataset)) for claim in self.claims]
         return task | {
             "experiment": self.name,
             "doc": self.doc,
@@ -223,7 +224,7 @@ class Experiment:
             "setting_name": selected.name,
             "demonstration": selected.demonstration(self.arms.values()),
             "setting": dataclasses.asdict(selected.setting),
-            "claims": [dataclasses.asdict(claim) for claim in self.claims],
+            "claims": [dataclasses.asdict(claim) for claim in claims],
             "figures": list(self.figures),
         }
 

@@ -60,7 +60,7 @@ experiment = Experiment(
             "MSE on softmax",
             id="ce-sooner-than-mse",
         ),
-        *overfits_less("categorical hinge", "cross-entropy", id="hinge"),
+        overfits_less("categorical hinge", "cross-entropy", id="hinge"),
     ],
 )
 

@@ -63,7 +63,7 @@ experiment = Experiment(
         Claim("an L1 penalty improves accuracy", "SGD, L1", "SGD", 0.015, id="l1-helps"),
         Claim("an L2 penalty improves accuracy", "SGD, L2", "SGD", 0.015, id="l2-helps"),
         Claim("L1 and L2 penalties together improve accuracy", "SGD, L1 + L2", "SGD", 0.015, id="l1-and-l2-help"),
-        *overfits_less("SGD, L2", "SGD", id="l2"),
+        overfits_less("SGD, L2", "SGD", id="l2"),
         same("with SGD, weight decay and an L2 penalty are the same", "SGD, decay", "SGD, L2", id="sgd-l2-same-as-decay"),
         Claim("with Adam, weight decay beats an L2 penalty", "Adam, decay", "Adam, L2", 0.015, id="adam-decay-beats-l2"),
     ],

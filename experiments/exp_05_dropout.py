@@ -45,8 +45,8 @@ experiment = Experiment(
     small=Setting("cifar10", epochs=18, train_size=5000),
     quick=Setting("digits", epochs=10, batch_size=32, train_size=300),
     claims=[
-        *overfits_less("dropout 0.5", "baseline", id="dropout"),
-        *overfits_less("dropout 0.5, 4E", "baseline, 4E", id="dropout-4e"),
+        overfits_less("dropout 0.5", "baseline", id="dropout"),
+        overfits_less("dropout 0.5, 4E", "baseline, 4E", id="dropout-4e"),
         Claim("with four times the epochs, dropout improves accuracy", DROPOUT_4E, "baseline, 4E", 0.015, id="dropout-helps"),
         Claim("with four times the epochs, spatial dropout helps", "spatial 0.2, 4E", "baseline, 4E", 0.015, id="spatial-helps"),
         interaction(

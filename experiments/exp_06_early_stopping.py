@@ -46,7 +46,7 @@ experiment = Experiment(
     small=Setting("cifar10", epochs=30, train_size=5000),
     quick=Setting("digits", epochs=60, batch_size=32, train_size=200),
     claims=[
-        *overfits_less(MEDIUM, "baseline", id="stopping"),
+        overfits_less(MEDIUM, "baseline", id="stopping"),
         Claim("early stopping improves accuracy", MEDIUM, "baseline", 0.015, id="stopping-helps"),
         less("early stopping saves a quarter of the updates", MEDIUM, "baseline", "budget_used", 0.25, id="stopping-saves"),
         Claim("restoring the best weights improves accuracy", MEDIUM, UNRESTORED, 0.015, id="restoring-helps"),

@@ -37,9 +37,9 @@ experiment = Experiment(
     claims=[
         Claim("three convolutions per block beat one", "depth=3", "baseline", 0.015, id="deeper-helps"),
         Claim("64 filters in the first block beat 16", "width=64", "baseline", 0.015, id="wider-helps"),
-        *overfits_less("width=4", "width=64", id="narrow-vs-wide"),
-        *overfits_less("width=4", "baseline", id="narrow"),
-        *overfits_less("baseline", "depth=3", id="shallow"),
+        overfits_less("width=4", "width=64", id="narrow-vs-wide"),
+        overfits_less("width=4", "baseline", id="narrow"),
+        overfits_less("baseline", "depth=3", id="shallow"),
     ],
 )
 

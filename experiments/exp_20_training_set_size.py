@@ -44,7 +44,7 @@ experiment = Experiment(
         *each(
             ("steps", "epochs"), "all images beat 10 % of them at equal {}", ALL, "10 %, equal {}", 0.015, id="all beat tenth {}"
         ),
-        *overfits_less(ALL, "10 %, equal steps", id="more-data"),
+        overfits_less(ALL, "10 %, equal steps", id="more-data"),
     ],
 )
 

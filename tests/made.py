@@ -35,10 +35,21 @@ class Made:
         self.files = schema.Files(folder / "mnist", "exp_90_made")
         self.arms = {}
 
-    def add(self, arm, accuracies, *, statuses=None, noise=0.0, arguments=None, **columns):
+    def right(self, arm, seed):
+        """1 for each test image that an arm classifies correctly in a seed, else 0."""
+        return Table.read(self.files).correct(arm, seed)
+
+    def add(self, arm, accuracies, *, statuses=None, noise=0.0, arguments=None, images=None, **columns):
+        """Rows of an arm, a seed per accuracy.
+
+        Args:
+            noise: added to the accuracy on val; images: number of an order of images, of which the first are wrong in all
+                seeds; by default each seed has another order.
+            columns: a value per seed.
+        """
         self.arms[arm] = arguments or {}
         for seed, accuracy in enumerate(accuracies):
-            generator = np.random.default_rng(seed)
+            generator = np.random.default_rng(seed if images is None else images)
             wrong = generator.permutation(len(LABELS))[: round(len(LABELS) * (1 - accuracy))]
             predicted = LABELS.copy()
             predicted[wrong] = (predicted[wrong] + 1) % 10
@@ -53,7 +64,7 @@ class Made:
             }
             row |= {"test_accuracy": np.mean(predicted == LABELS), "test_size": len(LABELS), "train_size": 100, "epochs": 5}
             row |= {"val_accuracy": accuracy + noise, "val_nll": 1.0, "train_accuracy": 0.99, "steps": 50, "final_epoch": 5}
-            row |= {"beside": 0, "train_seconds": 3.0, "input_seconds": 0.0}
+            row |= {"beside": 0, "train_seconds": 3.0, "input_seconds": 0.0, "total_seconds": 3.0}
             row |= {name: values[seed] for name, values in columns.items()}
             epochs = [
                 {
@@ -70,8 +81,8 @@ class Made:
         store.fold(self.files)
         store.write_labels(self.files, schema.labels_key(CHECKSUM), LABELS)
 
-    def judge(self, *claims):
-        store.write_declaration(self.files, declared(arms=self.arms, claims=list(claims)))
+    def judge(self, *claims, **fields):
+        store.write_declaration(self.files, declared(arms=self.arms, claims=list(claims), **fields))
         return judge(Table.read(self.files))
 
 

@@ -291,9 +291,38 @@ def test_helpers_make_the_same_claims_as_written_out():
     assert sooner("soon", "a", "b", id="soon") == Claim("soon", "a", "b", 1, id="soon", metric="epochs_to_target", target=0.9)
     pairs = ["a", "b"], ["c", "d"]
     assert interaction("more", *pairs, id="more") == Claim("more", *pairs, 0.015, id="more", kind="interaction")
-    gap, accuracy = overfits_less("a", "b", id="a")
-    assert (gap.id, gap.metric, gap.lower_is_better, gap.margin) == ("a-gap", "gap", True, 0.015)
-    assert (accuracy.id, accuracy.kind, accuracy.margin) == ("a-accuracy", "not worse", 0.02)
+    fields = {"kind": "overfits less", "metric": "gap", "lower_is_better": True, "within": 0.02}
+    assert overfits_less("a", "b", id="a") == Claim("'a' overfits less than 'b'", "a", "b", 0.015, id="a", **fields)
+
+
+def test_a_claim_states_its_margin():
+    text = {"id": "a", "text": "a helps", "better": "a", "worse": "b", "margin": 0.015}
+    family = {"better": ["a", "c"]}
+    for fields, statement in (
+        ({}, "a helps, by at least 0.015"),
+        (family, "a helps, by at least 0.015"),
+        ({"kind": "same"}, "a helps, within 0.015"),
+        ({"kind": "not worse"}, "a helps, up to 0.015"),
+        ({"margin": 500_000}, "a helps, by at least 500,000"),
+        (
+            {"kind": "overfits less", "within": 0.02},
+            "a helps: a gap smaller by at least 0.015, a score worse by less than 0.02",
+        ),
+    ):
+        assert Claim(**text | fields).statement == statement
+
+
+def test_margins_of_accuracy_are_finer_on_mnist():
+    claims = [
+        Claim("a helps", "b", "baseline", 0.015, id="helps"),
+        same("a is b", "b", "baseline", id="same"),
+        overfits_less("b", "baseline", id="less"),
+        less("a is faster", "b", "baseline", "seconds", 0.1, id="faster"),
+    ]
+    one = experiment(setting=Setting("mnist", epochs=20, batch_size=128), claims=claims)
+    margins = {name: [claim["margin"] for claim in one.declare(one.select(name))["claims"]] for name in ("small", "full")}
+    assert margins == {"small": [0.015, 0.02, 0.015, 0.1], "full": [0.005, 0.005, 0.005, 0.1]}
+    assert one.declare(one.select("full"))["claims"][2]["within"] == 0.005
 
 
 def test_each_makes_a_claim_per_name():

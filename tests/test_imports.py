@@ -51,6 +51,7 @@ MAY_IMPORT = {
 READ_ROWS_ALONE = ("rows", "verdicts", "figures", "report")
 SLOW = {
     "common.commands.report": {"common.commands.compare"},
+    "common.commands.run": {"common.commands"},
     "common.commands.tensorboard": {"tensorboard"},
     "common.data.corruptions": {"PIL", "scipy"},
     "common.data.dataset": {"tensorflow_datasets"},
@@ -63,7 +64,7 @@ SLOW = {
     "common.running.debugger": {"common.training"},
     "common.running.worker": {"common.training"},
     "common.search.oracles": {"keras_tuner", "scipy.stats"},
-    "common.verdicts.stats": {"scipy"},
+    "common.verdicts.levels": {"scipy"},
 }
 """Slow imports that are made inside functions, by module."""
 

@@ -27,6 +27,7 @@ STUDY_OPTIONS = (
     Option("full", "", "the same as SETTING=full"),
     Option("arms", "a,b", "arms to train, by name (not of make all)"),
     Option("seeds", "n", "number of seeds, which are 0 … n-1", 1),
+    Option("until", "decided", "train 5, 10 or 20 seeds of all arms, until the first claim is decided or hardly can be"),
     Option("dataset", "name", "digits, mnist, fashion_mnist, cifar10, cifar100, a folder"),
     Option("epochs", "n", "number of epochs", 1),
     Option("batch", "n", "batch size", 1),
@@ -68,7 +69,7 @@ OF_MAKE = ("PYTHON", "GPU", "ARGS")
 """Variables of the Makefile."""
 WITHOUT_OPTIONS = (
     *("help", "setup", "test", "test-fast", "golden", "lint", "format", "lock", "check"),
-    *("bench-report", "bench-rows", "gpu-check"),
+    *("bench-report", "bench-rows", "power", "gpu-check"),
 )
 """Targets without options."""
 STUDY = tuple(option.name for option in STUDY_OPTIONS)

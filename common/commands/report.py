@@ -17,6 +17,8 @@ from common.report import markdown, page
 from common.report.section import Section
 from common.rows import schema, store
 
+POWER = PROJECT / "benchmarks" / "power.md"
+"""Tables of simulated verdicts, written by `make power`."""
 REMEDY = "make report RESULTS=results/reference"
 
 
@@ -74,6 +76,7 @@ def parts(sections: list[Section]) -> dict[str, list[str]]:
     return {
         "answers": markdown.answers(sections),
         "targets": _targets(),
+        "simulated verdicts": POWER.read_text(encoding="utf-8").splitlines(),
         "options of exp-NN, sweep-NN and all": _options(STUDY_OPTIONS),
         "options of other targets": _options(OTHER_OPTIONS),
         **{f"code of {name}": ["```python", *lines, "```"] for name, lines in scripts.items()},

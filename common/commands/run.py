@@ -109,6 +109,10 @@ def _run(experiment: Experiment, given: argparse.Namespace, cluster: Cluster | N
         cluster=None if given.dry else cluster,
     )
     _check_sweep(given)
+    if given.until is not None:
+        from common.commands import until  # judges, for which it imports pandas and SciPy
+
+        until.check(given, cluster)
     folder = pathlib.Path(given.results)
     _check_writable(folder)
     if options.cluster:
@@ -117,6 +121,8 @@ def _run(experiment: Experiment, given: argparse.Namespace, cluster: Cluster | N
         if not (given.dry or given.debug or cluster or devices.unavailable(selected.setting.replicas)):
             _start_early(workers, files_of(experiment, selected, folder), selected.setting, most=len(arms) * seeds)
         planner = Planner(experiment, selected, folder)
+        if given.until is not None:
+            return until.train(planner, options, workers, svg=given.svg)
         study = Study(planner, options, workers, arms=arms, seeds=range(seeds), svg=given.svg)
         if options.cluster and not options.cluster.chief:
             return study.follow()

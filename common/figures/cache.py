@@ -47,7 +47,7 @@ class Stamp(NamedTuple):
     """What an experiment's figures were drawn from."""
 
     key: str
-    """Digest of rows, declaration, code and packages."""
+    """Digest of rows, declaration, search, code and packages."""
     local: str
     """Digest of logits and test images, which are not published; empty without logits."""
     fonts: str
@@ -103,7 +103,7 @@ def _digest(content: bytes) -> str:
 def _key(files: schema.Files) -> str:
     """See `Stamp.key`."""
     store.up_to_date(files)
-    parts = (*files.folded, files.journal, files.declaration, files.points)
+    parts = (*files.folded, files.journal, files.declaration, files.points, files.tuned)
     contents = {path.name: _digest(path.read_bytes()) for path in parts if path.exists()}
     return _digest(json.dumps([files.folder.name, contents, _versions()]).encode())
 

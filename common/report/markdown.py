@@ -84,7 +84,7 @@ def claims(section: Section) -> list[str]:
 def answers(sections: list[Section]) -> list[str]:
     """README's table: a line for each experiment whose rows decide, about its first claim."""
     deciding = [section for section in sections if _decides(section)]
-    lines = ["| | data | first claim | margin | verdict | difference (interval) | seeds |", "|---|---|---|---|---|---|---|"]
+    lines = ["| | data | first claim | verdict | difference (interval) | seeds |", "|---|---|---|---|---|---|"]
     return lines + [_answer(section) for section in deciding]
 
 
@@ -102,13 +102,12 @@ def _answer(section: Section) -> str:
     if not section.verdicts:
         return f"{head} | {_cell(section.question)} | | {_cell(section.answer)} | | |"
     verdict = section.verdicts[0]
-    cells = [_cell(verdict.text), f"{verdict.margin:g}", _status(verdict), _effect(section, verdict), f"{verdict.seeds}"]
+    cells = [_cell(verdict.text), _status(verdict), _effect(section, verdict), f"{verdict.seeds}"]
     return f"{head} | {' | '.join(cells)} |"
 
 
 def _status(verdict: Verdict) -> str:
-    text = f"{verdict.status}: {verdict.disagreement()}" if verdict.status == REFUTED else verdict.status
-    return _cell(text + ("; changed after rows were written" if verdict.changed else ""))
+    return _cell(verdict.result + ("; changed after rows were written" if verdict.changed else ""))
 
 
 def _effect(section: Section, verdict: Verdict) -> str:

@@ -35,7 +35,7 @@ class Section:
         self.question = table.declaration["question"]
         self.differences = summary.contrasts(table)
         self.summary = _by_arm(table, summary.summarize(table, self.differences))
-        self.answer = summary.answer(table, self.summary, self.differences)
+        self.answer = summary.answer(table, self.summary, verdicts)
         self.entries = [entry for entry in table.entries if entry in table.arm_of]
 
     @functools.cached_property

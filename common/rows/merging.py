@@ -11,7 +11,7 @@ import numpy as np
 
 from common.rows.outcome import Outcome
 from common.rows.reading import DEFAULTS
-from common.rows.schema import OWN, TABLES, entry_of, identity
+from common.rows.schema import OF_IMAGES, OWN, TABLES, entry_of, identity, image_key
 
 
 class Logged(NamedTuple):
@@ -26,7 +26,7 @@ def as_text(outcome: Outcome) -> Outcome:
     """An outcome with cells as texts, and without logits. Raises `ValueError` for unknown columns."""
     tables = {part: [_cells(row, names) for row in outcome.table(part)] for part, names in TABLES.items()}
     (row,) = tables.pop("rows")
-    return Outcome(row, **tables, predicted=outcome.predicted, samples=outcome.samples)
+    return Outcome(row, **tables, predicted=outcome.predicted, of_images=outcome.of_images, samples=outcome.samples)
 
 
 def _cells(row: dict, names: Sequence[str]) -> dict[str, str]:
@@ -87,7 +87,12 @@ to_line = csv.writer(_Returned, lineterminator="\n").writerow
 
 def predictions(logged: Iterable[Logged]) -> dict[str, np.ndarray | None]:
     """Key -> array of the outcomes in the file of predictions; None for one to remove."""
-    return {f"{entry_of(outcome.row)}/{outcome.row['seed']}": outcome.predicted for outcome, _ in logged}
+    arrays = {}
+    for outcome, _ in logged:
+        entry, seed = entry_of(outcome.row), outcome.row["seed"]
+        arrays[f"{entry}/{seed}"] = outcome.predicted
+        arrays |= {image_key(entry, seed, name): outcome.of_images.get(name) for name in OF_IMAGES}
+    return arrays
 
 
 def samples(logged: Iterable[Logged]) -> dict[str, np.ndarray | None]:

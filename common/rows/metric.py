@@ -10,6 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from common import metrics
+from common.rows.schema import SHIFTED
+
 DISPLAY = {"f1": "F1", "val": "validation", "train": "training"}
 """Metric or split -> its name in texts and figures, if it is another."""
 
@@ -39,11 +42,6 @@ class Primary(NamedTuple):
     def sign(self) -> float:
         """1 if higher is better, else −1."""
         return -1.0 if self.lower_is_better else 1.0
-
-    @property
-    def extreme(self) -> str:
-        """The best value among arms: `highest` or `lowest`."""
-        return "lowest" if self.lower_is_better else "highest"
 
     def on(self, split: str) -> str:
         """Column of the rows for train, val or test."""
@@ -84,11 +82,14 @@ class Metric:
     Args:
         value: f(table, entry, seed, target) -> value of a trial; NaN if it has none.
         lower_is_better: set for a task's primary metric and for times to a target; for other metrics claims define it.
-        ranked: whether values are censored (the target may not be reached), so that only their ranks are compared.
+        ranked: whether values may be infinite (the target is not reached), so that only their ranks are compared.
         timed: whether values are only valid for trials that ran alone.
         step: f(table) -> smallest possible difference of two values; None if it is unknown.
-        at_epoch: f(row, epoch, epochs) -> value of a trial that reaches the target at the end of the epoch; `epochs` are the
-            columns of its epochs, if known.
+        by_image: f(table, entry, seed) -> array [m] over test images whose mean is the value; None if it is not known.
+        weighted: f(table, entry, seed, weights) -> values of the metric on resamples of the test images, [resamples]; `weights`
+            is f(m) -> how often each of m images is in each resample, [m, resamples]. None if it is not known. For metrics of
+            the test images that are no means over them.
+        tuned: whether it is in the unit of the primary metric on test, so that the variance of the search applies to it.
     """
 
     value: Callable[..., float]
@@ -96,12 +97,49 @@ class Metric:
     ranked: bool = False
     timed: bool = False
     step: Callable[..., float | None] = _no_step
-    at_epoch: Callable[..., float] = lambda row, epoch, epochs=None: epoch
+    by_image: Callable[..., np.ndarray | None] | None = None
+    weighted: Callable[..., np.ndarray | None] | None = None
+    tuned: bool = False
 
 
 def _per(size: str) -> Callable[..., float]:
     """Step of a mean over examples: 1 / n, with n from the column `size`."""
     return lambda table: 1 / float(table.rows[size].iloc[0])
+
+
+# --- metrics of test images ------------------------------------------------------------------------------------------
+
+
+def _gap_by_image(table, entry, seed) -> np.ndarray | None:
+    """The train score less the outcome of each image, negated if lower is better."""
+    values, train = table.by_image(entry, seed), table.of(entry, seed)[table.primary.on("train")]
+    return None if values is None else table.primary.sign * (train - values)
+
+
+def _bias_by_image(table, entry, seed) -> np.ndarray | None:
+    """An estimate of the test score less the outcome of each image."""
+    values, score = table.by_image(entry, seed), table.of(entry, seed)[table.primary.column]
+    return None if values is None else table.measure("estimate_bias", entry, seed) + score - values
+
+
+def _weighted_error(table, entry, seed, weights) -> np.ndarray | None:
+    """Absolute error of an estimate of the test score."""
+    bias = _bias_by_image(table, entry, seed)
+    return None if bias is None else np.abs(bias @ weights(len(bias)) / len(bias))
+
+
+def _recall_by_image(table, entry, seed) -> np.ndarray | None:
+    """1 for a right image, divided by its class's frequency times the number of classes, else 0: its mean is macro recall."""
+    right, labels = table.correct(entry, seed), table.labels(entry, seed)
+    if right is None:
+        return None
+    counts = np.bincount(labels)
+    return right * len(labels) / ((counts > 0).sum() * counts[labels])
+
+
+def _stored_by_image(name: str) -> Callable[..., np.ndarray | None]:
+    """The values of a metric that are stored for each test image."""
+    return lambda table, entry, seed: table.stored(name, entry, seed)
 
 
 def _worst_class(table, entry, seed, _) -> float:
@@ -115,15 +153,80 @@ def _worst_class_step(table) -> float | None:
     return None if labels is None else 1 / float(np.bincount(labels).max())
 
 
+def _weighted_worst_class(table, entry, seed, weights) -> np.ndarray | None:
+    right, labels = table.correct(entry, seed), table.labels(entry, seed)
+    if right is None:
+        return None
+    counts = weights(len(labels))
+    return np.min([_ratio(right[there] @ counts[there], counts[there].sum(axis=0)) for there in _members(labels)], axis=0)
+
+
+def _members(groups: np.ndarray) -> list[np.ndarray]:
+    """The positions of each value that there is."""
+    return [np.flatnonzero(groups == value) for value in np.unique(groups)]
+
+
+def _ratio(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """The quotient of two arrays, 0 where the second is 0."""
+    return np.divide(first, second, out=np.zeros(first.shape), where=second > 0)
+
+
+def _weighted_f1(table, entry, seed, weights) -> np.ndarray | None:
+    """Macro F1 over classes, or over the labels of a multi-label task."""
+    counts = _weighted_counts(table, entry, seed, weights)
+    return None if counts is None else _ratio(2 * counts[0], counts[1] + counts[2]).mean(axis=0)
+
+
+def _weighted_precision(table, entry, seed, weights) -> np.ndarray | None:
+    counts = _weighted_counts(table, entry, seed, weights)
+    return None if counts is None else _ratio(counts[0], counts[1]).mean(axis=0)
+
+
+def _weighted_counts(table, entry, seed, weights) -> list[np.ndarray] | None:
+    """Numbers of right predictions, predictions and images of each class in each resample, [classes, resamples] each."""
+    predicted, present = table.indicators(entry, seed)
+    if predicted is None:
+        return None
+    counts = weights(len(predicted))
+    return [there.T.astype(np.float32) @ counts for there in (predicted & present, predicted, present)]
+
+
+def _weighted_ece(table, entry, seed, weights) -> np.ndarray | None:
+    """Expected calibration error, see `common.metrics.ece`."""
+    right, confidence = table.correct(entry, seed), table.stored("confidence", entry, seed)
+    if right is None or confidence is None:
+        return None
+    counts = weights(len(right))
+    gaps = [(right[there] - confidence[there]) @ counts[there] for there in _members(metrics.bin_of(confidence))]
+    return np.abs(gaps).sum(axis=0) / len(right)
+
+
+IMAGES = {
+    "test_recall": {"by_image": _recall_by_image, "tuned": True},
+    "test_nll": {"by_image": _stored_by_image("test_nll")},
+    "best_test_accuracy": {"by_image": _stored_by_image("best_test_accuracy"), "tuned": True},  # so far not stored
+    "test_f1": {"weighted": _weighted_f1, "tuned": True},
+    "test_precision": {"weighted": _weighted_precision, "tuned": True},
+    "test_ece": {"weighted": _weighted_ece},
+    "estimate_bias": {"by_image": _bias_by_image},
+    "estimate_error": {"weighted": _weighted_error},
+    **{name: {"by_image": _stored_by_image(name), "tuned": True} for name in SHIFTED},
+}
+"""Columns and measures computed from test images -> how, as arguments of `Metric`."""
+
+
+# --- metrics of trials -----------------------------------------------------------------------------------------------
+
+
 def _seconds(table, entry, seed, _) -> float:
     """Seconds of training and input, of a trial that ran alone."""
     row = table.of(entry, seed)
     return float(row["train_seconds"]) + float(row["input_seconds"]) if row["beside"] == 0 else math.nan
 
 
-def _steps(row: dict, epoch: float, epochs: dict | None = None) -> float:
+def _steps(row: dict, epoch: float, epochs: dict) -> float:
     """Number of updates until the end of an epoch, from the epoch's row; if it has none, from the trial's mean per epoch."""
-    counted = np.asarray((epochs or {}).get("steps", ()), float)
+    counted = np.asarray(epochs.get("steps", ()), float)
     if epoch <= len(counted) and np.isfinite(counted[int(epoch) - 1]):
         return float(counted[int(epoch) - 1])
     return epoch * (row["steps"] / max(row["final_epoch"], 1))
@@ -146,7 +249,7 @@ def _until_target(at_epoch: Callable[..., float]) -> Metric:
     """Metric for the time until the score on val reaches a target, from the start of the predictor's stage; infinite if never.
 
     Args:
-        at_epoch: the unit of time, see `Metric`.
+        at_epoch: f(row, epoch, epochs) -> the time at the end of an epoch; `epochs` are the columns of the trial's epochs.
     """
 
     def value(table, entry, seed, target):
@@ -154,18 +257,22 @@ def _until_target(at_epoch: Callable[..., float]) -> Metric:
         epochs = predictor_stage(row, table.epochs_of(entry, seed))
         scores = np.asarray(epochs.get(table.primary.on("val"), ()), float)
         reached = np.flatnonzero(table.primary.sign * scores >= table.primary.sign * target)
-        epoch = reached[0] + 1 if len(reached) else math.inf
-        return float(at_epoch(row, epoch, epochs))
+        return float(at_epoch(row, reached[0] + 1, epochs)) if len(reached) else math.inf
 
-    return Metric(value, lower_is_better=True, ranked=True, at_epoch=at_epoch)
+    return Metric(value, lower_is_better=True, ranked=True)
 
 
 DERIVED = {
-    "gap": Metric(lambda table, entry, seed, _: float(table.primary.gap(table.of(entry, seed))), step=_per("test_size")),
-    "survival": Metric(lambda table, entry, seed, _: float(table.of(entry, seed)["status"] == "done")),
-    "worst_class_accuracy": Metric(_worst_class, step=_worst_class_step),
+    "gap": Metric(
+        lambda table, entry, seed, _: float(table.primary.gap(table.of(entry, seed))),
+        step=_per("test_size"),
+        by_image=_gap_by_image,
+        tuned=True,
+    ),
+    "survival": Metric(lambda table, entry, seed, _: float(table.trained(entry, seed))),
+    "worst_class_accuracy": Metric(_worst_class, step=_worst_class_step, weighted=_weighted_worst_class, tuned=True),
     "seconds": Metric(_seconds, timed=True),
-    "epochs_to_target": _until_target(lambda row, epoch, epochs=None: epoch),
+    "epochs_to_target": _until_target(lambda row, epoch, epochs: epoch),
     "steps_to_target": _until_target(_steps),
 }
 """Metrics that are computed from several columns or arrays."""
@@ -178,10 +285,15 @@ SIZES = {"test_accuracy": "test_size", "best_test_accuracy": "test_size", "val_a
 
 def of_column(name: str, primary: Primary) -> Metric:
     """The metric of a column of the rows."""
+    is_primary = name == primary.column
+    images = dict(IMAGES.get(name, {}))
+    if is_primary and primary.metric in ("accuracy", "error"):
+        images = {"by_image": lambda table, entry, seed: table.by_image(entry, seed), "tuned": True}
     return Metric(
         lambda table, entry, seed, _: float(table.of(entry, seed)[name]),
-        lower_is_better=name == primary.column and primary.lower_is_better,
+        lower_is_better=is_primary and primary.lower_is_better,
         step=_per(SIZES[name]) if name in SIZES else _no_step,
+        **images,
     )
 
 
@@ -197,7 +309,7 @@ def of_measure(name: str, units: set[str], whole: bool) -> Metric:
         measure = table.measure(name, entry, seed)
         return math.nan if timed and table.of(entry, seed)["beside"] != 0 else measure
 
-    return Metric(value, timed=timed, step=lambda table: 1.0 if whole else None)
+    return Metric(value, timed=timed, step=lambda table: 1.0 if whole else None, **IMAGES.get(name, {}))
 
 
 def direction(name: str, claims: Iterable[dict], primary: Primary) -> int:

@@ -13,6 +13,8 @@ from common.files import read_arrays, write_atomic
 
 OUTCOME = "outcome.npz"
 ARRAYS = ("predicted", "logits", "samples")
+OF_IMAGE = "of_images/"
+"""Start of the names of `Outcome.of_images` on disk."""
 
 
 @dataclass
@@ -26,6 +28,8 @@ class Outcome:
     """Predictions for the test images: classes, int [n]; or, depending on the task, 0 and 1 [n, labels] or numbers [n]."""
     logits: np.ndarray | None = None
     """Logits of the test images, float32 [n, classes]."""
+    of_images: dict[str, np.ndarray] = field(default_factory=dict)
+    """Numbers for each test image, keys of `schema.OF_IMAGES`: float [n] each."""
     samples: np.ndarray | None = None
     """A few augmented training images, uint8 [n, height, width, channels]."""
 
@@ -53,6 +57,7 @@ def to_bytes(outcome: Outcome) -> bytes:
     fields = {one.name: getattr(outcome, one.name) for one in dataclasses.fields(outcome)}
     arrays = {name: fields.pop(name) for name in ARRAYS}
     named = {name: array for name, array in arrays.items() if array is not None}
+    named |= {OF_IMAGE + name: array for name, array in fields.pop("of_images").items()}
     named["fields"] = np.frombuffer(json.dumps(fields).encode(), np.uint8)
     buffer = io.BytesIO()
     np.savez(buffer, **named)
@@ -66,4 +71,5 @@ def from_bytes(content: bytes) -> Outcome:
 
 
 def _outcome(named: dict[str, np.ndarray]) -> Outcome:
-    return Outcome(**json.loads(named.pop("fields").tobytes()), **named)
+    of_images = {name.removeprefix(OF_IMAGE): named.pop(name) for name in list(named) if name.startswith(OF_IMAGE)}
+    return Outcome(**json.loads(named.pop("fields").tobytes()), of_images=of_images, **named)

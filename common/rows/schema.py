@@ -122,6 +122,11 @@ EPOCH_NAMES = (
     *("stage", "epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_nll"),
     *("val_f1", "val_error", "learning_rate", "gradient_norm", "steps", "seconds"),
 )
+SHIFTED = tuple(f"{name}_accuracy" for name in ("brightness", "contrast", "rotation", "scale", "noise", "blur", "shifted"))
+"""Measures of shifted test images (`common.data.corruptions`), the last of all shifts."""
+OF_IMAGES = ("test_nll", "confidence", *SHIFTED)
+"""Numbers that are stored for each test image, if a claim or the setting asks for them: NLL, top probability, share of the levels
+of a shift at which it is classified correctly."""
 MEASURE_NAMES = (*KEY, "name", "value", "unit")
 TABLES = {"epochs": EPOCH_NAMES, "measures": MEASURE_NAMES, "rows": NAMES}
 """Table of an experiment, an attribute of `Files` -> its columns; in the order in which they are written."""
@@ -147,6 +152,11 @@ def identity(row: dict) -> tuple[str, str, str, int]:
 def labels_key(checksum: str, classes: Sequence[int] | None = None) -> str:
     """Key of the test labels of a dataset, or of some of its classes, in the file of predictions."""
     return f"labels/{checksum[:12]}" + (f" {'+'.join(map(str, classes))}" if classes else "")
+
+
+def image_key(entry: str, seed: int | str, name: str) -> str:
+    """Key of the numbers in `OF_IMAGES` of a trial, in the file of predictions."""
+    return f"{entry}/{seed}/{name}"
 
 
 def _beside(ending: str) -> property:

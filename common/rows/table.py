@@ -99,11 +99,21 @@ class Table:
         if self.declaration.get("protocol", 0) < TARGETS_ARE_SHARES:
             raise NoData("its target is of an earlier protocol, not a share of the baseline's final score: run it again")
         arm = self.declaration.get("baseline") or self.arms[0]
-        rows = [row for (entry, seed), row in self.by_trial.items() if entry == arm and (seeds is None or seed in seeds)]
-        finals = [row[self.primary.on("val")] for row in rows if row["status"] == "done" and str(row.get("trained")) != "False"]
+        trials = [(entry, seed) for entry, seed in self.by_trial if entry == arm and (seeds is None or seed in seeds)]
+        finals = [self.of(*trial)[self.primary.on("val")] for trial in trials if self.trained(*trial)]
         if not finals:
             raise NoData(f"its target needs a seed in which {arm} has trained")
         return float(np.mean(finals) * share**self.primary.sign)
+
+    def trained(self, entry: str, seed: int) -> bool:
+        """Whether a trial has trained: it is finite, and better on train than a constant prediction by a tenth of what is
+        possible. Rows of early protocols say only whether it is finite."""
+        row = self.of(entry, seed)
+        return row["status"] == "done" and str(row.get("trained")) != "False"
+
+    def searched(self, arm: str) -> bool:
+        """Whether an argument of an arm was searched, for the arm alone or for all."""
+        return any(row["arm"] == arm and isinstance(row.get("search"), str) for row in self.by_trial.values())
 
     def seeds_of(self, entries: list[str]) -> list[int]:
         """The seeds 0, 1, … that all the entries have, up to the first missing one."""
@@ -155,6 +165,24 @@ class Table:
         """Predicted classes of a trial's test images, int [m]; None if they or the labels are unknown."""
         predicted, labels = self.arrays.get(f"{entry}/{seed}"), self.labels(entry, seed)
         return predicted if predicted is not None and labels is not None and predicted.shape == labels.shape else None
+
+    def indicators(self, entry: str, seed: int) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
+        """Which classes or labels a trial predicts for each test image, and which there are: bool [m, classes], twice.
+
+        None twice if predictions or labels are unknown.
+        """
+        predicted, targets = self.arrays.get(f"{entry}/{seed}"), self._targets(entry, seed)
+        if predicted is None or targets is None or predicted.shape != targets.shape:
+            return None, None
+        if predicted.ndim == 2:
+            return predicted > 0, targets > 0
+        classes = np.arange(1 + int(max(predicted.max(), targets.max())))
+        return predicted[:, None] == classes, targets[:, None] == classes
+
+    def stored(self, name: str, entry: str, seed: int) -> np.ndarray | None:
+        """Numbers stored for each of a trial's test images, one of `schema.OF_IMAGES`: float [m]; None if they are not."""
+        values = self.arrays.get(schema.image_key(entry, seed, name))
+        return None if values is None else values.astype(float)
 
     def confusion(self, entry: str, seed: int) -> np.ndarray | None:
         """Confusion matrix of a trial: counts [classes, classes], rows are true classes, columns predicted ones."""

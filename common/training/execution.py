@@ -25,7 +25,7 @@ from common.rows.schema import KEY
 from common.training import arguments, draws, graphs, seeding
 from common.training.job import Job
 from common.training.loop import Diverged
-from common.training.scoring import score
+from common.training.scoring import calibration_of_images, score
 from common.training.trial import Examples, Host, Trial
 
 
@@ -87,7 +87,7 @@ def _run_trial(job: Job, strategy: tf.distribute.Strategy, report) -> store.Outc
     if diverged is None:
         arguments.check_predictor(trial, predictor)
     report(stage="scoring", done=1.0)
-    return _outcome(job, trial, dataset, predictor, diverged)
+    return _outcome(job, trial, dataset, predictor, diverged, {claim.metric for claim in experiment.claims})
 
 
 def start(threads: int, replicas: int, workers: int, deterministic: bool) -> tf.distribute.Strategy:
@@ -125,7 +125,14 @@ def start(threads: int, replicas: int, workers: int, deterministic: bool) -> tf.
     return tf.distribute.MirroredStrategy([f"/{kind}:{i}" for i in range(replicas)])
 
 
-def _outcome(job: Job, trial: Trial, dataset: Dataset, predictor, diverged: str | None) -> store.Outcome:
+def _outcome(
+    job: Job, trial: Trial, dataset: Dataset, predictor, diverged: str | None, claimed: set[str | None]
+) -> store.Outcome:
+    """Score a trial. Returns its outcome.
+
+    Args:
+        predictor: None for a trial that diverged, for the given reason; claimed: the metrics of the experiment's claims.
+    """
     stages = [stage for stage, model in trial.models.items() if predictor in (model, None)]  # None if the trial diverged
     last = stages[-1] if stages else None
     model = predictor if isinstance(predictor, keras.Model) else trial.models.get(last)
@@ -137,6 +144,8 @@ def _outcome(job: Job, trial: Trial, dataset: Dataset, predictor, diverged: str 
         scores, outputs = score(trial, predictor, fit, test=test, keep=job.keep, shifts=shifts)
     if test:
         row["test_size"] = len(test)
+        if claimed & {"test_nll", "test_ece"} and trial.task is tasks.classification:
+            trial.of_images |= calibration_of_images(outputs["test"], test.labels)
     row |= scores | _measured_columns(trial)
     identity = {name: row[name] for name in KEY}
     epochs = [{**identity, "stage": stage, **epoch} for stage, state in trial.fits.items() for epoch in state.history]
@@ -147,6 +156,7 @@ def _outcome(job: Job, trial: Trial, dataset: Dataset, predictor, diverged: str 
         measures=measures,
         predicted=trial.task.predicted(outputs["test"]) if test else None,
         logits=outputs["test"].astype(np.float32) if test else None,
+        of_images=trial.of_images,
         samples=trial.samples if job.seed == 0 else None,
     )
 

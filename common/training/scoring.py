@@ -9,6 +9,7 @@ from common import metrics, tasks
 from common.data.corruptions import LEVELS, SHIFTS, shifted
 from common.data.split import Split
 from common.errors import Misuse
+from common.rows.schema import SHIFTED
 from common.training import prediction, probes, seeding
 from common.training.stage import StageState
 from common.training.trial import Trial
@@ -149,17 +150,32 @@ def _measure_estimate(trial: Trial, truth: float) -> None:
 
 
 def _measure_shifted(trial: Trial, test: Split, call) -> None:
-    """Record `<shift>_accuracy <level>`, the mean over levels `<shift>_accuracy`, and the mean over shifts `shifted_accuracy`."""
-    metric, means = trial.task.metric, []
+    """Record `<shift>_accuracy <level>`, the mean over levels `<shift>_accuracy`, and the mean over shifts `shifted_accuracy`.
+
+    In classification the means are also kept for each image.
+    """
+    metric, means, of_images = trial.task.metric, [], []
     for shift in SHIFTS:
-        scores = []
+        scores, right = [], []
         for level in LEVELS:
-            images = shifted(test, shift, level)
-            scores.append(trial.task.scores(prediction.predict(call, images), test.labels)[metric])
+            outputs = prediction.predict(call, shifted(test, shift, level))
+            scores.append(trial.task.scores(outputs, test.labels)[metric])
             trial.record(f"{shift}_{metric} {level}", scores[-1])
+            right.append(outputs.argmax(axis=1) == test.labels if trial.task is tasks.classification else 0)
         means.append(float(np.mean(scores)))
+        of_images.append(np.mean(right, axis=0))
         trial.record(f"{shift}_{metric}", means[-1])
     trial.record(f"shifted_{metric}", float(np.mean(means)))
+    if trial.task is tasks.classification:
+        of_images.append(np.mean(of_images, axis=0))
+        trial.of_images |= {name: values.astype(np.float32) for name, values in zip(SHIFTED, of_images, strict=True)}
+
+
+def calibration_of_images(logits: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
+    """NLL in nats and top probability of each test image, float16 [n] each, from which `test_nll` and `test_ece` follow."""
+    log_q = metrics.log_softmax(logits)
+    nll, confidence = -log_q[np.arange(len(labels)), labels], np.exp(log_q.max(axis=1))
+    return {"test_nll": nll.astype(np.float16), "confidence": confidence.astype(np.float16)}
 
 
 # --- outputs ---------------------------------------------------------------------------------------------------------

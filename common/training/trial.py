@@ -77,6 +77,7 @@ class Trial:
         xla: whether updates are compiled by XLA.
         fits, models, train_splits: state, model and training examples of each stage, by its name.
         measures: recorded (name, value, unit); samples: augmented training images, uint8 [n, height, width, channels].
+        of_images: numbers for each test image, from scoring; see `Outcome`.
         validated: the last outputs on all of a val split, which scoring need not compute again.
         clocks: seconds of compilation, input, training, evaluation and in total.
         timed_images: number of images that were trained on in the seconds of the clock `train`.
@@ -112,6 +113,7 @@ class Trial:
         self.models: dict[str, keras.Model] = {}
         self.train_splits: dict[str, Split] = {}
         self.measures: list[tuple[str, float, str]] = []
+        self.of_images: dict[str, np.ndarray] = {}
         self.samples: np.ndarray | None = None
         self.validated: Validated | None = None
         self.clocks = dict.fromkeys(("compile", "input", "train", "eval", "total"), 0.0)

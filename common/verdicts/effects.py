@@ -1,6 +1,6 @@
 """Effects: the difference of every arm to its experiment's baseline, in any metric, as a user compares experiments.
 
-The intervals are those of `summary`: 95 % each, exploratory, paired over seeds, and over test images for the primary metric.
+The intervals are those of `summary`: 95 % each, exploratory, paired over seeds, and over test images for metrics of them.
 """
 
 import json

@@ -1,20 +1,25 @@
 """Verdicts on the claims of an experiment: supported, refuted, not distinguishable, or no data.
 
-Verdicts are read at 5, 10 and 20 seeds only, each at a third of 5 %, by Holm's procedure over the experiment's claims.
+Verdicts are read at 5, 10 and 20 seeds only, from the first so many. An experiment's first claim answers its question and has 5 %
+for itself; its other claims share another 5 %, by Holm's procedure at each look. The first look that decides a claim is final.
 """
 
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
 from common.claims import Claim
 from common.errors import Failure, Misuse
 from common.rows.table import NoData, Table
 from common.text import duration, interval, signed
-from common.verdicts import stats
-from common.verdicts.kinds import KINDS, LOOKS, NO_DATA, OPEN, Contrast, Kind
+from common.verdicts import levels
+from common.verdicts.intervals import Estimate
+from common.verdicts.kinds import KINDS, NO_DATA, OPEN, REFUTED, STATUSES, SUPPORTED, Contrast, Kind
+from common.verdicts.levels import ALPHA, LEVELS, LOOKS
 
-ALPHA = 0.05
-"""Significance level of an experiment, over all its claims and looks."""
+FUTILE = 0.1
+"""Chance of a verdict below which more seeds are not worth their time."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,7 @@ class Verdict:
 
     id: str
     text: str
+    """The claim with its margin."""
     kind: str
     metric: str
     margin: float
@@ -32,56 +38,127 @@ class Verdict:
     seeds: int = 0
     """Number of seeds at the look at which the verdict was read; before the first look, of all seeds."""
     difference: float | None = None
+    """Over the seeds in which all arms trained; None without any."""
     low: float | None = None
     high: float | None = None
     level: float | None = None
-    """α of the interval, which Holm's procedure assigns to the claim."""
+    """α of the interval: the look's, for claims after the first the part that Holm's procedure assigns."""
     p: float | None = None
-    """The smallest α at which the claim would be decided."""
+    """The smallest α at which the claim would be decided at this look."""
     judged: str = ""
-    """The method (means, ranks, …), and the arm that represents a family."""
-    settled_by: str = ""
-    """Of an undecided claim: how many seeds would make the interval narrower than the margin, and the time that they take."""
+    """The method, and the arm that represents a family."""
+    missing: str = ""
+    """Of an undecided claim: the chance that more seeds decide it."""
+    chances: tuple[float, ...] = ()
+    """Of an undecided claim: the chance of a verdict by the last look if the truth is 0, the margin, or the difference seen."""
     datasets: tuple[str, ...] = ()
     """The datasets that the claim is about."""
     changed: bool = False
     """Whether the claim was changed after rows were written."""
 
+    @property
+    def decided(self) -> bool:
+        """Whether the claim is supported or refuted."""
+        return self.status in (SUPPORTED, REFUTED)
+
+    @property
+    def futile(self) -> bool:
+        """Whether more seeds hardly decide the claim, whatever the truth."""
+        return bool(self.chances) and max(self.chances) < FUTILE
+
+    @property
+    def overall_p(self) -> float | None:
+        """The p-value over all looks: p divided by the look's share of the level."""
+        return None if self.p is None else min(self.p * ALPHA / LEVELS[self.seeds], 1.0)
+
+    @property
+    def result(self) -> str:
+        """The verdict, and of a refuted claim what the rows show instead, in words."""
+        return f"{self.status}: {self.disagreement()}" if self.status == REFUTED else self.status
+
     def numbers(self) -> str:
-        """The difference with its interval, margin and number of seeds, in words."""
+        """The difference with its interval and number of seeds, in words."""
         change = f"{self.metric} {signed(self.difference, '+.4g')}, interval {interval(self.low, self.high, '+.4g')}"
-        return f"{change}, margin {self.margin:,g}, {self.seeds} seeds"
+        return f"{change}, {self.seeds} seeds"
 
     def sentence(self) -> str:
         """The claim, its verdict, the numbers and all notes, in one line."""
-        sentence = f"{self.text}: {self.status}"
+        sentence = f"{self.text}: {self.result}"
         if self.difference is not None:
             sentence += f" ({self.numbers()})"
         if self.reason:
             sentence += f"; {self.reason}"
-        if self.settled_by:
-            sentence += f"; {self.settled_by}"
+        if self.missing:
+            sentence += f"; {self.missing}"
         return sentence + ("; changed after rows were written" if self.changed else "")
 
     def disagreement(self) -> str:
         """What the rows show instead of a refuted claim, in words."""
-        return KINDS[self.kind].disagreement(self.margin, self.high)
+        return KINDS[self.kind].disagreement(self.margin, self.low, self.high)
+
+
+@dataclass
+class _Reading:
+    """What a look shows of a claim."""
+
+    kind: Kind
+    contrasts: list[Contrast]
+    seeds: int
+    """Number of seeds that count."""
+    look: int
+    """The same at a look, else 0."""
+    status: int = 0
+    p: float | None = None
+    level: float = LEVELS[LOOKS[0]]
+
+    @property
+    def is_open(self) -> bool:
+        return not self.status
 
 
 def judge(table: Table) -> list[Verdict]:
     """The verdicts on all claims of an experiment in one setting, in the order of the claims."""
     kinds = [KINDS[claim.kind](claim, table) for claim in claims_of(table)]
-    contrasts: dict[int, Contrast] = {}
     reasons: dict[int, str] = {}
-    for i, kind in enumerate(kinds):
-        try:
-            contrasts[i] = kind.contrast()
-        except NoData as error:
-            reasons[i] = str(error)
-    p_values = {i: kinds[i].p(contrast.estimate) for i, contrast in contrasts.items() if contrast.look}
-    # Claims without rows count too, so that training the arms in portions does not spend the whole level on each portion.
-    levels = stats.holm([p_values.get(i, 1.0) for i in range(len(kinds))], ALPHA / len(LOOKS))
-    return [_verdict(kind, contrasts.get(i), reasons.get(i, ""), p_values.get(i), *levels[i]) for i, kind in enumerate(kinds)]
+    last: dict[int, _Reading] = {}
+    for look in LOOKS:
+        now: dict[int, _Reading] = {}
+        for i, kind in enumerate(kinds):
+            if i in last and not last[i].is_open:
+                continue
+            try:
+                if look == LOOKS[0] or len(kind.seeds()) >= look:
+                    now[i] = _read(kind, look)
+            except NoData as error:
+                reasons[i] = str(error)
+        _decide(now, {i for i, reading in last.items() if not reading.is_open}, len(kinds), look)
+        last |= now
+    return [_verdict(kind, last.get(i), reasons.get(i, "")) for i, kind in enumerate(kinds)]
+
+
+def _read(kind: Kind, look: int) -> _Reading:
+    """What a claim's first seeds show: as many as the look has, or all there are before the first one. Raises `NoData`."""
+    seeds = kind.seeds()
+    used = seeds[:look]
+    reading = _Reading(kind, kind.contrasts(used), len(used), look if len(seeds) >= look else 0)
+    if reading.look:
+        reading.p = levels.smallest_level(lambda alpha: kind.status(reading.contrasts, alpha) != 0)
+    return reading
+
+
+def _decide(now: dict[int, _Reading], decided: set[int], count: int, look: int) -> None:
+    """Set level and status of the claims at a look: the first claim has the look's level, the others share another one.
+
+    Claims without rows count too, so that training the arms in portions does not spend the whole level on each portion. Those
+    decided at earlier looks no longer need theirs.
+    """
+    p_values = [0.0 if i in decided else now[i].p if i in now and now[i].look else 1.0 for i in range(count)]
+    first, others = p_values[:1], p_values[1:]
+    judged = [*levels.holm(first, LEVELS[look]), *levels.holm(others, LEVELS[look])]
+    for i, reading in now.items():
+        reading.level, standing = judged[i]
+        if standing and reading.look:
+            reading.status = reading.kind.status(reading.contrasts, reading.level)
 
 
 def claims_of(table: Table) -> list[Claim]:
@@ -92,61 +169,109 @@ def claims_of(table: Table) -> list[Claim]:
         raise Failure(f"{table.files.declaration}: {error}") from error
 
 
-def _verdict(kind: Kind, contrast: Contrast | None, reason: str, p: float | None, level: float, standing: bool) -> Verdict:
+def _verdict(kind: Kind, reading: _Reading | None, reason: str) -> Verdict:
     """The verdict on a claim.
 
     Args:
-        contrast: the estimated difference; None without data, for the given reason.
-        level: α that Holm's procedure assigns to the claim.
-        standing: whether the claim's p-value is below it.
+        reading: at the look that decides, or the last one; None without data, for the given reason.
     """
     claim, table = kind.claim, kind.table
     about = {
         "id": claim.id,
-        "text": claim.text,
+        "text": claim.statement,
         "kind": claim.kind,
         "metric": kind.metric_name,
         "margin": claim.margin,
         "datasets": tuple(claim.datasets or ()),
         "changed": claim.id in table.declaration.get("changed_claims", ()),
     }
-    if contrast is None:
+    if reading is None:
         return Verdict(**about, status=NO_DATA, reason=reason)
-    estimate, notes = contrast.estimate, contrast.notes
-    status = kind.status(estimate, level) if standing else OPEN
-    if not contrast.look:
-        status = NO_DATA
-        notes = [f"{contrast.seeds} of the {LOOKS[0]} seeds at which a verdict is first read", *notes]
-    low, high = estimate.bounds(level)
-    is_open = status == OPEN and isinstance(estimate, stats.Estimate)
+    shown, low, high = kind.shown(reading.contrasts, reading.level)
+    status = STATUSES[reading.status] if reading.look else NO_DATA
+    notes = kind.notes(reading.contrasts, reading.level)
+    if not reading.look:
+        notes = [f"{reading.seeds} of the {LOOKS[0]} seeds at which a verdict is first read", *notes]
+    notes += _beside(kind, reading)
+    chances = _chances(kind, reading) if status == OPEN else {}
     return Verdict(
         **about,
         status=status,
         reason="; ".join(notes),
-        seeds=contrast.look or contrast.seeds,
-        difference=estimate.difference,
-        low=low,
-        high=high,
-        level=level,
-        p=p,
-        judged=contrast.judged,
-        settled_by=_settled_by(table, claim, estimate, level) if is_open else "",
+        seeds=reading.seeds,
+        difference=None if math.isnan(shown.sample.difference) else float(shown.sample.difference),
+        low=float(low),
+        high=float(high),
+        level=float(reading.level),
+        p=reading.p,
+        judged=shown.how,
+        missing=_missing(kind, reading, chances),
+        chances=chances.get(LOOKS[-1], ()),
     )
 
 
-def _settled_by(table: Table, claim: Claim, estimate: stats.Estimate, alpha: float) -> str:
-    """How many seeds would decide an undecided claim, and how long they would take one after the other, in words."""
-    if not math.isfinite(estimate.half_width(alpha)):
+def _beside(kind: Kind, reading: _Reading) -> list[str]:
+    """Notes on what stands beside a verdict: the seeds after the look that decided, and the result at the common rate."""
+    notes = []
+    later = kind.seeds()
+    if not reading.is_open and len(later) > reading.seeds:
+        notes.append(f"all {len(later)} seeds: {_change(kind, kind.contrasts(later), reading.level)}")
+    common = kind.at_common_rate()
+    if common and reading.look and len(common.seeds()) >= reading.look:
+        contrasts = common.contrasts(common.seeds()[: reading.look])
+        status = common.status(contrasts, reading.level)
+        if status != reading.status:
+            notes.append(f"at the common rate {STATUSES[status]}: {_change(common, contrasts, reading.level)}")
+    return notes
+
+
+def _change(kind: Kind, contrasts: list[Contrast], alpha: float) -> str:
+    """The difference and its interval, in words."""
+    shown, low, high = kind.shown(contrasts, alpha)
+    return f"{signed(float(shown.sample.difference), '+.4g')} ({interval(float(low), float(high), '+.4g')})"
+
+
+def _chances(kind: Kind, reading: _Reading) -> dict[int, tuple[float, ...]]:
+    """Look to come -> the chances that the claim is decided by then, if the truth is 0, the margin, or the difference seen."""
+    share = reading.level / LEVELS[reading.look]
+    chances = {}
+    for last in (look for look in LOOKS if look > reading.look):
+        alphas = {look: LEVELS[look] * share for look in LOOKS if reading.look < look <= last}
+        of_truths = [kind.chance(reading.contrasts, reading.look, alphas, truth) for truth in (0.0, kind.margin, None)]
+        if None not in of_truths:
+            chances[last] = tuple(float(chance) for chance in of_truths)
+    return chances
+
+
+def _missing(kind: Kind, reading: _Reading, chances: dict[int, tuple[float, ...]]) -> str:
+    """What would decide an undecided claim, in words: the chances with more seeds and their time, or what seeds cannot do."""
+    if not chances:
+        return _limit(kind, reading) if reading.look == LOOKS[-1] and reading.is_open else ""
+    parts = []
+    for look, of_truths in chances.items():
+        seconds = _seconds(kind) * (look - reading.look)
+        time = f" ({duration(seconds)} more)" if seconds > 0 else ""
+        parts.append(f"{', '.join(f'{chance:.0%}' for chance in of_truths)} with {look} seeds{time}")
+    text = f"chance of a verdict if the truth is 0, {kind.margin:g}, or as seen: {'; '.join(parts)}"
+    limit = _limit(kind, reading) if max(chances[max(chances)]) < FUTILE else ""
+    return f"{text}; {limit}" if limit else text
+
+
+def _limit(kind: Kind, reading: _Reading) -> str:
+    """What makes the interval too wide for any number of seeds, in words; empty if it is the seeds."""
+    estimate = kind.shown(reading.contrasts, reading.level)[0].sample.estimate
+    if not isinstance(estimate, Estimate) or len(estimate.sources) == 1:
         return ""
-    needed = stats.seeds_needed(estimate, claim.margin, alpha)
-    if needed is None:
-        return f"no number of seeds would resolve {claim.margin:g}: that takes more test images"
-    few, many = needed
-    if few >= stats.MOST_SEEDS:
-        return f"more than {stats.MOST_SEEDS:,} seeds would be needed to resolve {claim.margin:g}"
-    beyond = f"; verdicts are read up to {LOOKS[-1]}" if few > LOOKS[-1] else ""
-    rows = table.rows[table.rows["entry"].isin(claim.arms)]
-    seconds = rows.groupby("entry")["total_seconds"].median().sum()
-    span = f"{few} to {many if many < stats.MOST_SEEDS else f'over {stats.MOST_SEEDS:,}'}"
-    time = f", {duration(few * seconds)} to {duration(many * seconds)} of training" if seconds > 0 else ""
-    return f"{span} seeds would resolve {claim.margin:g}{time}{beyond}"
+    (_, freedom), (images, of_images), *searched = estimate.sources
+    level = LEVELS[LOOKS[-1]] * reading.level / LEVELS[reading.look]
+    common = Estimate(0.0, ((0.0, freedom), (images, of_images), *searched)).half_width(level)
+    if common <= kind.margin:
+        return ""
+    search = sum(variance for variance, _ in searched)
+    return f"more seeds do not help: that takes {'more test images' if images >= search else 'a search with more seeds'}"
+
+
+def _seconds(kind: Kind) -> float:
+    """Time of training all arms of a claim with one seed, one after the other."""
+    rows = kind.table.rows
+    return float(np.nan_to_num(rows[rows["entry"].isin(kind.claim.arms)].groupby("entry")["total_seconds"].median().sum()))

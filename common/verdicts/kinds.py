@@ -1,37 +1,45 @@
-"""How each kind of claim is judged: a class per kind estimates the difference and reads the verdict from its interval."""
+"""How each kind of claim is judged: a class per kind reads contrasts from rows and applies the rules to them."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from common.claims import Claim
 from common.rows.metric import Metric
+from common.rows.schema import COMMON, entry_name
 from common.rows.table import NoData, Table
-from common.verdicts import stats
+from common.text import interval, signed
+from common.verdicts import chances, rules, stats
+from common.verdicts.contrasts import Terms, difference, estimate
+from common.verdicts.intervals import Shares, paired
+from common.verdicts.levels import ALPHA
+from common.verdicts.rules import LEAST_SEEDS, Sample
 
-LOOKS = (5, 10, 20)
-"""Numbers of seeds at which a verdict may be read."""
 SUPPORTED, REFUTED, OPEN, NO_DATA = "supported", "refuted", "not distinguishable", "no data"
+STATUSES = {1: SUPPORTED, -1: REFUTED, 0: OPEN}
+"""Result of a rule -> verdict."""
 
 
 @dataclass
 class Contrast:
-    """The estimated difference of a claim, before its level is known."""
+    """What some seeds show of one difference, before its level is known."""
 
-    estimate: stats.Estimate | stats.Ranked
-    seeds: int
-    """Number of seeds that all arms of the claim have."""
-    look: int
-    """Number of seeds at the look, the last of `LOOKS` reached; 0 before the first."""
-    judged: str
-    """The method (means, ranks, …), and the arm that represents a family."""
-    notes: list[str]
+    sample: Sample
+    how: str
+    """The method, in words."""
+    notes: list[str] = field(default_factory=list)
+    arm: str = ""
+    """The arm that the contrast is about, of a family."""
 
 
 class Kind:
     """A claim about the rows of a table. This class holds what all kinds of claims share."""
+
+    rule = staticmethod(rules.superiority)
+    decides = staticmethod(chances.superiority)
+    """The differences that decide, see `common.verdicts.chances`."""
 
     def __init__(self, claim: Claim, table: Table):
         self.claim, self.table, self.margin = claim, table, claim.margin
@@ -42,97 +50,112 @@ class Kind:
         """The metric's name in sentences about the claim."""
         return self.claim.metric or self.table.primary.column
 
-    def contrast(self) -> Contrast:
-        """The difference, paired by seed and positive in favour of the claim's `better` arms. Raises `NoData`."""
-        table = self.table
-        seeds = table.seeds_of([*self.better, *self.worse])
+    def at_common_rate(self) -> "Kind | None":
+        """The same claim about the arms at the common rate; None if they have no such rows."""
+        names = {arm: entry_name(arm, COMMON) for arm in self.claim.arms}
+        if not self.table.at_common_rate.intersection(names.values()):
+            return None
+        there = {arm: name if name in self.table.at_common_rate else arm for arm, name in names.items()}
+        kind = type(self)(self.claim, self.table)
+        kind.better, kind.worse = [there[arm] for arm in self.better], [there[arm] for arm in self.worse]
+        return kind
+
+    def seeds(self) -> list[int]:
+        """The seeds 0, 1, … that all arms of the claim have. Raises `NoData` if there are none."""
+        arms = [*self.better, *self.worse]
+        seeds = self.table.seeds_of(arms)
         if not seeds:
-            missing = [arm for arm in (*self.better, *self.worse) if not table.seeds_of([arm])]
+            missing = [arm for arm in arms if not self.table.seeds_of([arm])]
             raise NoData(f"no rows of {missing[0]}" if missing else "its arms have no seed in common")
-        look = max((n for n in LOOKS if n <= len(seeds)), default=0)
-        used = seeds[:look] if look else seeds
-        better, judged = self._choose(used)
-        arms = [*better, *self.worse]
-        counts = {arm: sum(table.of(arm, seed)["status"] == "diverged" for seed in used) for arm in arms}
-        notes = []
-        if any(counts.values()):
-            notes.append("diverged: " + ", ".join(f"{arm} {n} of {len(used)}" for arm, n in counts.items() if n))
-        estimate, how, more = self._compare(better, used, any(counts.values()))
-        return Contrast(estimate, len(seeds), look, how or judged, [*notes, *more])
+        return seeds
 
     def pair(self) -> tuple[str, str] | None:
-        """The two arms that the claim compares; None for a claim about more."""
-        better, _ = self._choose(self.table.seeds_of([*self.better, *self.worse]))
-        return better[0], self.worse[0]
+        """The two arms that the claim compares; None for a claim about more. Raises `NoData`."""
+        return self.better[0], self.worse[0]
 
-    def _target(self, seeds: Sequence[int]) -> float | None:
-        """The score to reach on val, computed from the compared seeds only; None without a target. Raises `NoData`."""
-        return None if self.claim.target is None else self.table.target(self.claim.target, seeds)
+    def contrasts(self, seeds: Sequence[int]) -> list[Contrast]:
+        """The contrasts of the claim, positive in favour of its `better` arms. Raises `NoData`."""
+        return [self._contrast(self.metric_name, self._terms(self.better), seeds, self.claim.lower_is_better)]
 
-    def _choose(self, seeds: Sequence[int]) -> tuple[list[str], str]:
-        """The arms of `better` that are compared, and the method in words."""
-        return self.better, "means"
+    def status(self, contrasts: Sequence[Contrast], alpha: float) -> int:
+        """1 if the claim is supported at a level, −1 if it is refuted, else 0."""
+        return int(self.rule(contrasts[0].sample, alpha, self.margin))
+
+    def shown(self, contrasts: Sequence[Contrast], alpha: float) -> tuple[Contrast, float, float]:
+        """The contrast that stands for the claim, and the bounds of its interval."""
+        return contrasts[0], *contrasts[0].sample.bounds(alpha)
+
+    def notes(self, contrasts: Sequence[Contrast], alpha: float) -> list[str]:
+        """Notes on the verdict."""
+        return list(self.shown(contrasts, alpha)[0].notes)
+
+    def chance(self, contrasts: Sequence[Contrast], seeds: int, alphas: dict[int, float], truth: float | None) -> float | None:
+        """The chance that the claim is decided at one of the looks to come; None if it cannot be computed.
+
+        Args:
+            seeds: number of seeds now; alphas: look to come -> level; truth: the true difference; None for the one seen.
+        """
+        sample = self.shown(contrasts, alphas[min(alphas)])[0].sample
+        return chances.of_sample(sample, seeds, alphas, truth, self.decides, self.margin)
+
+    @staticmethod
+    def disagreement(margin: float, low: float, high: float) -> str:
+        """What the rows show instead of a refuted claim, in words.
+
+        Args:
+            low, high: bounds of the interval.
+        """
+        if high < 0:
+            return "the reverse is true"
+        if high >= margin:
+            return "it trains less often"
+        return f"improves, by less than {margin:g}" if low > 0 else f"by less than {margin:g}, if at all"
 
     def _terms(self, better: Sequence[str]) -> list[tuple[float, str]]:
         """The arms of the difference, each with its sign."""
         return [(1.0, better[0]), (-1.0, self.worse[0])]
 
-    def _compare(
-        self, better: Sequence[str], seeds: Sequence[int], diverged: bool
-    ) -> tuple[stats.Estimate | stats.Ranked, str, list[str]]:
-        """The estimate, the method if it is not means, and notes. Raises `NoData`.
-
-        Over seeds and test images (`stats.two_way`) for the primary metric with stored predictions; exact for survival; by ranks
-        if a trial diverged or the metric is censored; else over seeds (`stats.paired`).
-        """
-        terms = self._terms(better)
-        table, name = self.table, self.metric_name
-        primary = name == table.primary.column
-        metric = table.metric(name)
-        sign = -1.0 if self.claim.lower_is_better or metric.lower_is_better else 1.0
-        if primary and not diverged:
-            images = self._by_image(terms, seeds)
-            if images is not None:
-                return stats.two_way(sign * images), "", []
-        target = self._target(seeds)
-        differences = sign * np.array([self._difference(metric, terms, seed, target) for seed in seeds])
+    def _contrast(self, name: str, terms: Terms, seeds: Sequence[int], lower_is_better: bool = False) -> Contrast:
+        """The contrast of a metric between arms. Raises `NoData`."""
+        table, metric = self.table, self.table.metric(name)
         if name == "survival":
-            first, second = ([table.of(arm, s)["status"] == "done" for s in seeds] for arm in (better[0], self.worse[0]))
-            note = f"survival {sum(first)} against {sum(second)} of {len(seeds)}, p = {stats.survival_p(first, second):.3g}"
-            return stats.Ranked(tuple(differences)), "exact", [note]
-        if metric.ranked or diverged:
-            notes = [self._reached(metric, [*better, *self.worse], seeds, target)] if metric.ranked else []
-            if np.isnan(differences).any():
-                raise NoData(f"a diverged trial has no {name}")
-            return stats.Ranked(tuple(differences)), "ranks", notes
-        if np.isnan(differences).any():
+            return self._survival(terms, seeds)
+        failed = {seed: [sign for sign, arm in terms if not table.trained(arm, seed)] for seed in seeds}
+        counted = [seed for seed in seeds if not failed[seed]]
+        # An arm with a negative sign that does not train is in favour of the better side.
+        only_better = sum(bool(signs) and max(signs) < 0 for signs in failed.values())
+        only_worse = sum(bool(signs) and min(signs) > 0 for signs in failed.values())
+        sign = -1.0 if lower_is_better or metric.lower_is_better else 1.0
+        target = None if self.claim.target is None else table.target(self.claim.target, seeds)
+        differences = {seed: sign * difference(metric, table, terms, seed, target) for seed in seeds}
+        if any(math.isnan(differences[seed]) for seed in counted):
             raise NoData(f"{name}: {'only trials that ran alone count' if metric.timed else 'some rows lack it'}")
-        notes = []
-        if primary:
-            why = "the metric is no mean over test images" if name == "test_f1" else "predictions or labels are missing"
-            notes.append(f"interval over seeds alone: {why}")
-        return stats.paired(differences, metric.step(table)), "", notes
+        estimated, how, notes = None, "", []
+        if len(counted) >= min(LEAST_SEEDS, len(seeds)) and counted:
+            estimated, how, notes = estimate(table, metric, terms, counted, [differences[seed] for seed in counted], sign)
+        seen = estimated.difference if estimated else float(np.mean([differences[seed] for seed in counted] or [math.nan]))
+        overall = math.nan if metric.ranked else float(np.mean(list(differences.values())))
+        if metric.ranked:
+            notes.append(self._reached(metric, [arm for _, arm in terms], seeds, target))
+        if len(counted) < len(seeds):
+            notes.append(self._untrained(terms, seeds, len(counted), overall))
+        return Contrast(Sample(estimated, only_better, only_worse, seen, overall), how, notes)
 
-    def _difference(self, metric: Metric, terms: Sequence[tuple[float, str]], seed: int, target: float | None) -> float:
-        """The signed sum of the arms' values in one seed; a target never reached counts as the epoch after the last one."""
-        budget = float(self.table.rows["epochs"].max() + 1)
-        total = 0.0
-        for sign, arm in terms:
-            value = metric.value(self.table, arm, seed, target)
-            if math.isinf(value):
-                value = metric.at_epoch(self.table.of(arm, seed), budget)
-            total += sign * value
-        return total
+    def _survival(self, terms: Terms, seeds: Sequence[int]) -> Contrast:
+        """The difference between the shares of seeds in which two arms train."""
+        (_, first), (_, second) = terms
+        trained = [[self.table.trained(arm, seed) for seed in seeds] for arm in (first, second)]
+        pairs = list(zip(*trained, strict=True))
+        shares = Shares(pairs.count((True, False)), pairs.count((False, True)), len(seeds))
+        note = f"{first} trained in {sum(trained[0])}, {second} in {sum(trained[1])} of {len(seeds)} seeds"
+        return Contrast(Sample(shares, 0, 0, shares.difference, shares.difference), "counts of seeds that trained", [note])
 
-    def _by_image(self, terms: Sequence[tuple[float, str]], seeds: Sequence[int]) -> np.ndarray | None:
-        """Differences of the arms' outcomes, float [seeds, images]; None if predictions are missing."""
-        lines = []
-        for seed in seeds:
-            outcomes = [(sign, self.table.by_image(arm, seed)) for sign, arm in terms]
-            if any(right is None for _, right in outcomes) or len({len(right) for _, right in outcomes}) > 1:
-                return None
-            lines.append(sum(sign * right for sign, right in outcomes))
-        return np.array(lines)
+    def _untrained(self, terms: Terms, seeds: Sequence[int], counted: int, overall: float) -> str:
+        """How many trials of each arm did not train, and the mean over all seeds, in words."""
+        counts = {arm: sum(not self.table.trained(arm, seed) for seed in seeds) for _, arm in terms}
+        text = "did not train: " + ", ".join(f"{arm} {n} of {len(seeds)}" for arm, n in counts.items() if n)
+        text += "" if math.isnan(overall) else f" (difference over all seeds {signed(overall, '+.4g')})"
+        return text + (f"; fewer than {LEAST_SEEDS} seeds in which all trained" if counted < LEAST_SEEDS else "")
 
     def _reached(self, metric: Metric, arms: Sequence[str], seeds: Sequence[int], target: float) -> str:
         """The target, and how many trials of each arm reached it, in words."""
@@ -144,54 +167,28 @@ class Kind:
 class Superiority(Kind):
     """`better` beats `worse` by at least the margin."""
 
-    def p(self, estimate: stats.Estimate | stats.Ranked) -> float:
-        """The smallest level at which the claim would be decided."""
-        return estimate.p_beyond(0.0) if estimate.difference >= self.margin else estimate.p_beyond(self.margin)
-
-    def status(self, estimate: stats.Estimate | stats.Ranked, alpha: float) -> str:
-        """The verdict that the interval of level 1 − α gives."""
-        low, high = estimate.bounds(alpha)
-        if low > 0 and estimate.difference >= self.margin:
-            return SUPPORTED
-        return REFUTED if high < self.margin else OPEN
-
-    @staticmethod
-    def disagreement(margin: float, high: float) -> str:
-        """What the rows show instead of a refuted claim, in words; `high` is the interval's upper bound."""
-        return "the reverse is true" if high < 0 else f"by less than {margin:g}, if at all"
-
 
 class NotWorse(Kind):
     """`better` is worse than `worse` by less than the margin, if at all."""
 
+    rule = staticmethod(rules.not_worse)
+    decides = staticmethod(chances.not_worse)
+
     @staticmethod
-    def disagreement(margin, high):
-        return f"it is worse by more than {margin:g}"
-
-    def p(self, estimate):
-        return estimate.p_beyond(-self.margin)
-
-    def status(self, estimate, alpha):
-        low, high = estimate.bounds(alpha)
-        return SUPPORTED if low > -self.margin else REFUTED if high < -self.margin else OPEN
+    def disagreement(margin, low, high):
+        return f"it is worse by more than {margin:g}" if high < -margin else "it trains less often"
 
 
 class Same(Kind):
     """The two differ by less than the margin."""
 
+    rule = staticmethod(rules.same)
+    decides = staticmethod(chances.same)
+
     @staticmethod
-    def disagreement(margin, high):
-        return f"they differ by more than {margin:g}"
-
-    def p(self, estimate):
-        # Supported needs both bounds within the margins, refuted one bound beyond the nearer margin.
-        return max(estimate.p_beyond(self.margin), estimate.p_beyond(-self.margin))
-
-    def status(self, estimate, alpha):
-        low, high = estimate.bounds(alpha)
-        if -self.margin < low and high < self.margin:
-            return SUPPORTED
-        return REFUTED if low > self.margin or high < -self.margin else OPEN
+    def disagreement(margin, low, high):
+        apart = low > margin or high < -margin
+        return f"they differ by more than {margin:g}" if apart else "one of them trains more often"
 
 
 class Interaction(Superiority):
@@ -205,18 +202,76 @@ class Interaction(Superiority):
 
 
 class BestOfFamily(Superiority):
-    """The arm of `better` that is best on val beats `worse` on test by at least the margin."""
+    """At least one arm of `better` beats `worse` by at least the margin; the level pays for the choice (`rules.best_of`)."""
 
-    def _choose(self, seeds):
-        best = max(self.better, key=lambda arm: self._on_val(arm, seeds))
-        return [best], f"means, {best} the best on val"
+    def pair(self):
+        return self.shown(self.contrasts(self.seeds()), ALPHA)[0].arm, self.worse[0]
 
-    def _on_val(self, arm: str, seeds: Sequence[int]) -> tuple[float, float]:
-        """Sort key of an arm, higher is better: mean primary metric on val, then minus the NLL."""
-        rows, primary = self.table.rows, self.table.primary
-        rows = rows[(rows["entry"] == arm) & rows["seed"].isin(seeds)]
-        score, nll = (rows[name].mean() if name in rows else math.nan for name in (primary.on("val"), "val_nll"))
-        return tuple(-math.inf if math.isnan(value) else value for value in (primary.sign * score, -nll))
+    def contrasts(self, seeds):
+        contrasts = []
+        for arm in self.better:
+            contrast = self._contrast(self.metric_name, self._terms([arm]), seeds, self.claim.lower_is_better)
+            contrast.how, contrast.arm = f"{contrast.how}, {arm}, one of {len(self.better)}", arm
+            contrasts.append(contrast)
+        return contrasts
+
+    def status(self, contrasts, alpha):
+        return int(rules.best_of(self.rule, [contrast.sample for contrast in contrasts], alpha, self.margin))
+
+    def shown(self, contrasts, alpha):
+        """The best arm: with the interval at the level of each of the k arms, at all of the level where the claim is refuted."""
+        best = max(contrasts, key=lambda contrast: np.nan_to_num(contrast.sample.difference, nan=-math.inf))
+        refuted = self.status(contrasts, alpha) == -1
+        if refuted:
+            best = max(contrasts, key=lambda contrast: contrast.sample.bounds(alpha)[1])
+        return best, *best.sample.bounds(alpha if refuted else alpha / len(contrasts))
+
+    def chance(self, contrasts, seeds, alphas, truth):
+        return super().chance(contrasts, seeds, {look: alpha / len(contrasts) for look, alpha in alphas.items()}, truth)
+
+
+class OverfitsLess(Superiority):
+    """The gap between train and test is smaller by at least the margin, and the primary metric on test is not worse.
+
+    One claim of two halves: supported if both are, refuted if one is.
+    """
+
+    def contrasts(self, seeds):
+        terms, primary = self._terms(self.better), self.table.primary
+        gap = self._contrast("gap", terms, seeds, lower_is_better=True)
+        score = self._contrast(primary.column, terms, seeds)
+        return [gap, score]
+
+    def _statuses(self, contrasts: Sequence[Contrast], alpha: float) -> list[int]:
+        gap, score = (contrast.sample for contrast in contrasts)
+        return [int(rules.superiority(gap, alpha, self.margin)), int(rules.not_worse(score, alpha, self.claim.within))]
+
+    def status(self, contrasts, alpha):
+        return int(rules.every(self._statuses(contrasts, alpha)))
+
+    def notes(self, contrasts, alpha):
+        gap, score = (STATUSES[status] for status in self._statuses(contrasts, alpha))
+        low, high = contrasts[1].sample.bounds(alpha)
+        column, difference = self.table.primary.column, signed(contrasts[1].sample.difference, "+.4g")
+        change = f"{column} {difference}, interval {interval(low, high, '+.4g')}, margin {self.claim.within:g}"
+        return [f"a smaller gap {gap}, a score not worse {score} ({change})", *contrasts[0].notes]
+
+    def chance(self, contrasts, seeds, alphas, truth):
+        gap, score = (contrast.sample for contrast in contrasts)
+        halves = [
+            chances.of_sample(gap, seeds, alphas, truth, chances.superiority, self.margin, apart=True),
+            chances.of_sample(score, seeds, alphas, truth, chances.not_worse, self.claim.within, apart=True),
+        ]
+        if None in halves:
+            return None
+        (supported, refuted), (not_worse, worse) = halves
+        return supported * not_worse + 1 - (1 - refuted) * (1 - worse)
+
+    @staticmethod
+    def disagreement(margin, low, high):
+        if high < margin:
+            return f"the gap is smaller by less than {margin:g}, if at all"
+        return "the gap is smaller, but the score is worse"
 
 
 class Flatness(Superiority):
@@ -229,10 +284,14 @@ class Flatness(Superiority):
     def metric_name(self):
         return f"decades within {self.claim.within:g} of its best"
 
-    def _compare(self, better, seeds, diverged):
+    def at_common_rate(self):
+        return None  # the arms set their rates
+
+    def contrasts(self, seeds):
         differences = [self._decades(self.better, seed) - self._decades(self.worse, seed) for seed in seeds]
         step = min(np.diff(np.log10(np.sort([number for _, number in self._numbers(self.better)]))))
-        return stats.paired(differences, float(step)), "means of decades", []
+        estimate = paired(differences, float(step))
+        return [Contrast(Sample(estimate, 0, 0, estimate.difference, estimate.difference), "means of decades over seeds")]
 
     def _numbers(self, arms: Sequence[str]) -> list[tuple[str, float]]:
         """Each arm with the one number in which the arms differ, in ascending order. Raises `NoData`."""
@@ -258,5 +317,6 @@ KINDS = {
     "same": Same,
     "interaction": Interaction,
     "best of family": BestOfFamily,
+    "overfits less": OverfitsLess,
     "flatness": Flatness,
 }

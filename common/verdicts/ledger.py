@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from common.errors import Failure
 from common.rows import store
 from common.rows.table import Table
-from common.verdicts import stats
+from common.verdicts import levels
 from common.verdicts.judge import Verdict, judge
 from common.verdicts.kinds import SUPPORTED
 
@@ -58,8 +58,9 @@ def entries(folder: pathlib.Path, number: str | None = None, setting: str | None
 
 def discovery_rates(entries: list[Entry]) -> dict[int, float]:
     """Position in `entries` -> Benjamini-Hochberg's q-value over all claims that have a p-value and are no demonstrations."""
-    judged = [(i, entry.verdict.p) for i, entry in enumerate(entries) if entry.verdict.p is not None and not entry.demonstration]
-    return dict(zip([i for i, _ in judged], stats.benjamini_hochberg([p for _, p in judged]), strict=True))
+    p_values = [(i, entry.verdict.overall_p) for i, entry in enumerate(entries) if not entry.demonstration]
+    judged = [(i, p) for i, p in p_values if p is not None]
+    return dict(zip([i for i, _ in judged], levels.benjamini_hochberg([p for _, p in judged]), strict=True))
 
 
 def single(entries: list[Entry], entry: Entry) -> bool:

@@ -5,15 +5,16 @@ All intervals here are exploratory: verdicts do not use them.
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
 from common.rows.table import Table
-from common.text import seeds
-from common.verdicts import stats
+from common.verdicts.contrasts import difference, estimate
+from common.verdicts.intervals import Estimate, paired
+from common.verdicts.judge import Verdict
 
 ALPHA = 0.05
 """1 − level of the intervals in tables."""
@@ -80,11 +81,11 @@ def contrasts(table: Table) -> Differences:
     return differences
 
 
-def against(table: Table, arm: str, reference: str, metric: str | None = None) -> stats.Estimate | None:
+def against(table: Table, arm: str, reference: str, metric: str | None = None) -> Estimate | None:
     """The difference in a metric between two arms, paired by seed; None without common seeds, or if a value is missing.
 
-    Over seeds and test images (`stats.two_way`) for the primary metric if all predictions are stored and no trial diverged, else
-    `stats.paired`. With one seed the interval is infinite.
+    Over seeds and, for metrics of test images, the images (`contrasts.estimate`); over seeds alone if a trial diverged. With one
+    seed the interval is infinite.
 
     Args:
         metric: by default the primary one; see `Table.metric`.
@@ -95,37 +96,25 @@ def against(table: Table, arm: str, reference: str, metric: str | None = None) -
     seeds, name = table.seeds_of([arm, reference]), metric or table.primary.column
     if not seeds:
         return None
-    outcomes = [[table.by_image(one, seed) for seed in seeds] for one in (arm, reference)]
-    diverged = any(table.of(one, seed)["status"] == "diverged" for one in (arm, reference) for seed in seeds)
-    whole = all(right is not None for side in outcomes for right in side)
-    by_image = whole and len({len(right) for side in outcomes for right in side}) == 1
-    if name == table.primary.column and by_image and not diverged:
-        return stats.two_way(np.array(outcomes[0]) - np.array(outcomes[1]))
-    compared = table.metric(name)
-    d = [compared.value(table, arm, seed, None) - compared.value(table, reference, seed, None) for seed in seeds]
+    compared, terms = table.metric(name), ((1.0, arm), (-1.0, reference))
+    d = [difference(compared, table, terms, seed, None) for seed in seeds]
     if not np.isfinite(d).all():
         return None
-    return stats.paired(d, compared.step(table))
+    diverged = any(table.of(one, seed)["status"] == "diverged" for one in (arm, reference) for seed in seeds)
+    return paired(d, compared.step(table)) if diverged else estimate(table, compared, terms, seeds, d)[0]
 
 
-def answer(table: Table, summary: pd.DataFrame, differences: Differences) -> str:
-    """The best arm, and its difference to the baseline or the next best arm, in one sentence."""
+def answer(table: Table, summary: pd.DataFrame, verdicts: Sequence[Verdict]) -> str:
+    """The verdict on the first claim, which answers the experiment's question; without claims the means of the arms."""
     if not len(summary):
         return "No arm could be run here." if table.unfinished else "There are no rows yet."
-    primary, arms = table.primary, summary[~summary["arm"].isin(table.at_common_rate)]
-    ranked = arms.loc[(primary.sign * arms["score"]).sort_values(ascending=False, kind="stable").index]
-    best = ranked.iloc[0]
-    sentence = f"{best['arm']} has the {primary.extreme} mean {primary.name()}, {best['score']:.4f} over {seeds(best['seeds'])}"
-    baseline = table.declaration.get("baseline")
-    other = baseline if baseline in set(arms["arm"]) and best["arm"] != baseline else None
-    if other is None and len(ranked) > 1:
-        second = ranked.iloc[1]
-        other = second["arm"]
-        sentence += f", before {other} with {second['score']:.4f}"
-    if other is not None and (best["arm"], other) in differences:
-        difference, low, high = differences[best["arm"], other]
-        beside = f"{difference:+.4f} against {other} (" if other == baseline else "("
-        sentence += f"{', ' if other == baseline else ' '}{beside}exploratory 95 % interval"
-        sentence += f" {low:+.4f} to {high:+.4f})" if other == baseline else f" of the difference {low:+.4f} to {high:+.4f})"
+    if verdicts:
+        first = verdicts[0]
+        sentence = f"{first.text[:1].upper()}{first.text[1:]}: {first.result}"
+        sentence += f" ({first.numbers()})" if first.difference is not None else f" ({first.reason})"
+    else:
+        arms = summary[~summary["arm"].isin(table.at_common_rate)]
+        means = ", ".join(f"{row.arm} {row.score:.4f}" for row in arms.itertuples())
+        sentence = f"Mean {table.primary.name()}: {means}"
     diverged = int(summary["diverged"].sum())
     return sentence + (f"; {diverged} trial{'s' if diverged > 1 else ''} diverged." if diverged else ".")

@@ -20,7 +20,7 @@ from common.text import number_of, two_digits
 def test_options_of_make_and_python_are_equivalent():
     words = "ARMS=a SEEDS=1 DATASET=d EPOCHS=2 BATCH=3 TRAIN=4 SIZE=5 COLOUR=grey PRECISION=p THREADS=6 JOBS=7 RESULTS=r "
     words += "CHECKPOINT_STEPS=8 REPLICAS=2 TRIALS_PER_GPU=3 STALL_SECONDS=9 FULL=1 SMOKE=1 KEEP=1 DEBUG=1 DRY=1 "
-    words += "SETTING=full TUNER=t TRIALS=10 SWEEPS=11 RATE=0.1"
+    words += "SETTING=full TUNER=t TRIALS=10 SWEEPS=11 RATE=0.1 UNTIL=decided SVG=1"
     done = subprocess.run(["make", "-n", "-o", "setup", "sweep-03", *words.split()], cwd=PROJECT, capture_output=True, text=True)
     line = next(line for line in done.stdout.splitlines() if "common.commands.run" in line)
     number, *passed_on = shlex.split(line)[4:]
@@ -39,7 +39,8 @@ def test_options_of_make_and_python_are_equivalent():
         },
         **{"precision": "p", "threads": 6, "jobs": 7, "results": "r", "checkpoint_steps": 8, "replicas": 2},
         **{"trials_per_gpu": 3, "stall_seconds": 9, "setting": "full", "tuner": "t", "trials": 10, "sweeps": 11, "rate": "0.1"},
-        **dict.fromkeys(("full", "smoke", "keep", "debug", "dry", "sweep"), True),
+        "until": "decided",
+        **dict.fromkeys(("full", "smoke", "keep", "debug", "dry", "sweep", "svg"), True),
     }
     assert vars(parsing.parse(options.STUDY, passed_on)) == values
     flags = [f"--{name.replace('_', '-')}" + ("" if value is True else f"={value}") for name, value in values.items()]

@@ -31,6 +31,7 @@ REASONS = {
     "make all": "it plans every experiment, which takes a minute",
     "make all EXP=00,03,09 SETTING=small": "it needs CIFAR-10",
     "make exp-03 SETTING=small": "it needs CIFAR-10",
+    "make exp-03 SETTING=small UNTIL=decided": "it needs CIFAR-10",
     "make exp-03 SETTING=small JOBS=2": "it needs CIFAR-10",
     "make exp-03 SETTING=small THREADS=2": "it needs CIFAR-10",
     "make exp-03 SETTING=full": "it needs CIFAR-10",

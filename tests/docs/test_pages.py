@@ -11,7 +11,7 @@ from common.files import experiment_scripts
 from common.rows import schema, store
 from common.running.environment import REPORTED
 from common.search import grid, race
-from common.verdicts import judge, kinds
+from common.verdicts import intervals, judge, kinds, levels, rules
 
 README = PROJECT / "README.md"
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -89,11 +89,17 @@ def test_options_that_are_named_are_options(path):
 
 def test_protocol_states_the_numbers_of_the_code():
     text = " ".join((PROJECT / "docs" / "protocol.md").read_text(encoding="utf-8").split())
-    few, some, many = kinds.LOOKS
+    few, some, many = levels.LOOKS
+    early, middle, late = (f"{100 * level:g} %" for level in levels.LEVELS.values())
     for said in (
         f"Verdicts are read at {few}, {some} and {many} seeds only",
         f"fewer than {few} seeds",
-        f"a third of {100 * judge.ALPHA:g} %",
+        f"The looks have levels of {early}, {middle} and {late}, together {100 * levels.ALPHA:g} %",
+        f"trained, at least {rules.LEAST_SEEDS}.",
+        f"at least {rules.LEAST_COUNTED} seeds in which only one side trains",
+        f"{intervals.RESAMPLES} resamples of the test images",
+        f"with {intervals.TUNING_FREEDOM} degrees of freedom",
+        f"the chance of a verdict by then is below {100 * judge.FUTILE:g} %",
         "run with seeds {} and {}.".format(*grid.GRID_SEEDS),
         "run with seeds {}, {} and {}.".format(*grid.CONTENDER_SEEDS),
         f"Up to {race.CONTENDERS} contenders, within {race.WITHIN:.2f} accuracy",

@@ -101,7 +101,7 @@ def change_logits(files, monkeypatch):
 
 
 CHANGES = {
-    **{name: append(name) for name in ("rows", "epochs", "measures", "predictions", "samples", "declaration", "points")},
+    **{name: append(name) for name in ("rows", "epochs", "measures", "predictions", "samples", "declaration", "points", "tuned")},
     "code": change_code,
     "version of Matplotlib": change_version,
     "logits": change_logits,

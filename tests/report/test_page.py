@@ -18,6 +18,7 @@ from common.report.section import Section
 from common.rows import schema, store
 from common.rows.table import Table
 from common.verdicts import summary
+from common.verdicts.judge import judge
 from common.verdicts.kinds import REFUTED, SUPPORTED
 
 EVIL = "</script><script>alert(1)</script> & <b>"
@@ -88,11 +89,10 @@ def test_the_summary_is_what_a_reader_would_compute(rows):
     assert lines.loc["a", "difference_low"] < 0.1 < lines.loc["a", "difference_high"]
     assert np.isnan(lines.loc[EVIL, "difference"])
     assert lines.loc["diverging", "diverged"] == 1
-    said = summary.answer(table, lines.reset_index(), summary.contrasts(table))
-    assert said.startswith(
-        f"a has the highest mean test accuracy, 0.9500 over 5 seeds, +0.1000 against {EVIL} (exploratory 95 % interval"
-    )
-    assert said.endswith("1 trial diverged.")
+    verdicts = judge(table)
+    said = summary.answer(table, lines.reset_index(), verdicts)
+    assert said.startswith("A beats b, by at least 0.02: supported (test_accuracy +0.1, interval ")
+    assert said.endswith("5 seeds); 1 trial diverged.")
 
 
 def test_any_two_arms_are_compared_and_their_order_only_turns_the_sign(rows):
@@ -103,14 +103,10 @@ def test_any_two_arms_are_compared_and_their_order_only_turns_the_sign(rows):
     assert found[EVIL, "a"] == (-difference, -high, -low)
 
 
-def test_without_a_baseline_the_answer_compares_the_best_two(rows):
+def test_without_claims_the_answer_is_the_means_of_the_arms(rows):
     table = Table.read(schema.Files(rows / "mnist", "exp_90_made"))
-    table.declaration["baseline"] = None
-    differences = summary.contrasts(table)
-    said = summary.answer(table, summary.summarize(table, differences), differences)
-    assert said.startswith(
-        f"a has the highest mean test accuracy, 0.9500 over 5 seeds, before {EVIL} with 0.8500 (exploratory 95 %"
-    )
+    said = summary.answer(table, summary.summarize(table), [])
+    assert said.startswith("Mean test accuracy: a 0.9500, ")
 
 
 def test_an_arm_at_the_common_rate_follows_the_arm_at_its_rate(tmp_path):
@@ -139,10 +135,10 @@ def test_what_disagrees_and_what_is_missing_is_told(folder, call):
         "mnist/exp_90_made: arms without rows: d",
         "mnist/exp_90_made: 1 trial failed: c (failed because)",
         "mnist/exp_90_made: 2 trials unavailable: c (unavailable because)",
-        "mnist/exp_90_made: 1 of 4 claims without a verdict: c beats a (no rows of c)",
+        "mnist/exp_90_made: 1 of 4 claims without a verdict: c beats a, by at least 0.02 (no rows of c)",
     ]
     said = [entry.verdict.disagreement() for entry in found if entry.verdict.status == REFUTED]
-    assert said == ["the reverse is true", "by less than 0.2, if at all"]
+    assert said == ["the reverse is true", "improves, by less than 0.2"]
     call(report.run, "--results", folder)
     disagreeing = (folder / "index.html").read_text().partition('id="disagreeing"')[2].partition("</section>")[0]
     assert "the reverse is true</strong> (test_accuracy -0.1, interval -0.1" in disagreeing
@@ -203,8 +199,8 @@ def test_a_task_with_a_metric_of_its_own_is_judged_drawn_and_told_by_it(angles, 
     assert broken == []
     assert [entry.verdict.status for entry in found] == [SUPPORTED, REFUTED, SUPPORTED]
     assert [entry.verdict.difference for entry in found] == pytest.approx([5.0, -5.0, 6.0])
-    assert found[2].verdict.judged == "means, wide the best on val"
-    said = "wide has the lowest mean test error, 4.0000 over 5 seeds, -6.0000 against constant (exploratory"
+    assert found[2].verdict.judged == "means over seeds, wide, one of 2"
+    said = "A network beats a constant, by at least 0.5: supported (test_error +5, interval"
     assert section.answer.startswith(said)
     assert section.summary["gap"].tolist() == pytest.approx([1.0, 1.0, 1.0])
     status, _, err = call(report.run, "--results", angles)
@@ -349,7 +345,7 @@ def test_readmes_answers_are_a_line_for_each_experiment_whose_rows_decide(tmp_pa
     sections, _, _ = page.read(tmp_path)
     _, _, *lines = markdown.answers(sections)
     (line,) = lines
-    assert line.startswith("| [90](experiments/exp_90_made.py) | mnist | a beats b | 0.02 | supported | +0.1000 (+")
+    assert line.startswith("| [90](experiments/exp_90_made.py) | mnist | a beats b, by at least 0.02 | supported | +0.1000 (+")
     assert line.endswith(") | 5 |")
 
 

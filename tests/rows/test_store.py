@@ -100,6 +100,18 @@ def test_a_failed_outcome_deletes_earlier_predictions(files):
     assert not files.local("logits", "baseline", 0, ".npy").exists()
 
 
+def test_numbers_of_test_images_are_stored_and_replaced_with_the_trial(files):
+    one = outcome()
+    one.of_images = {"test_nll": np.array([0.5, 2.0], np.float16)}
+    store.store(files, one, ORDER)
+    store.fold(files)
+    key = schema.image_key("baseline", 0, "test_nll")
+    assert store.read_predictions(files)[key].tolist() == [0.5, 2.0]
+    store.store(files, outcome(), ORDER)
+    store.fold(files)
+    assert list(store.read_predictions(files)) == ["baseline/0"]
+
+
 def test_columns_that_an_old_file_does_not_have_are_empty(files):
     store.store(files, outcome(), ORDER)
     store.fold(files)

@@ -14,6 +14,7 @@ from common.data.dataset import load
 from common.data.streams import Streams
 from common.files import read_arrays
 from common.rows import schema, store
+from common.rows.table import Table
 
 TROUBLE = '''"""Exp 90: which rows do failing trials get?
 
@@ -95,6 +96,7 @@ Expect   rows that differ in that field.
 from keras import optimizers
 
 from common.errors import Unavailable
+from common.claims import less
 from common.experiment import Experiment, Setting
 from common.models import small_cnn
 
@@ -117,7 +119,12 @@ def train(trial, *, here=True):
 
 
 experiment = Experiment(
-    train, arms=ARMS, setting=Setting("digits", epochs=2, batch_size=16, train_size=64), seeds=2, alone=True
+    train,
+    arms=ARMS,
+    setting=Setting("digits", epochs=2, batch_size=16, train_size=64),
+    seeds=2,
+    alone=True,
+    claims=[less("correct labels lower ECE", "baseline", "noisy", "test_ece", 0.005, id="ece")],
 )
 '''
 
@@ -135,6 +142,13 @@ def test_fields_of_a_setting_reach_the_trial(tmp_path):
     shifts = {name for arm, name in measured if arm == "shifted"}
     assert {"shifted_accuracy", "blur_accuracy", "blur_accuracy 3"} <= shifts
     assert len(shifts) == 6 * 4 + 1
+    table = Table.read(files)
+    for name in ("test_nll", "shifted_accuracy", "blur_accuracy"):
+        metric = table.metric(name)
+        assert metric.by_image(table, "shifted", 0).mean() == pytest.approx(metric.value(table, "shifted", 0, None), abs=1e-3)
+    ece = table.metric("test_ece")
+    (once,) = ece.weighted(table, "noisy", 0, lambda m: np.ones((m, 1)))
+    assert once == pytest.approx(ece.value(table, "noisy", 0, None), abs=1e-3)
     # With a seed offset of 1, seed 0 equals the baseline's seed 1.
     assert rows["other seeds", "0"]["weights"] == rows["baseline", "1"]["weights"]
     assert rows["shifted", "0"]["weights"] == rows["baseline", "0"]["weights"]

@@ -1,8 +1,10 @@
 """Verdicts on made-up rows, whose verdicts a reader can derive."""
 
 import json
+import math
 import re
 
+import numpy as np
 import pytest
 from made import Made, around, claim, declared
 
@@ -13,6 +15,7 @@ from common.rows import reading, store
 from common.rows.table import NoData, Table
 from common.text import interval, signed
 from common.verdicts import kinds, ledger
+from common.verdicts.intervals import two_way
 from common.verdicts.judge import Verdict, judge
 from common.verdicts.kinds import NO_DATA, OPEN, REFUTED, SUPPORTED
 
@@ -37,9 +40,13 @@ def test_superiority_is_supported_refuted_or_open(made):
     assert better.p < better.level
     assert noisy.p > noisy.level
     assert noisy.low < 0.02 < noisy.high
-    few, many = map(int, re.match(r"(\d+) to (\d+) seeds would resolve 0\.02", noisy.settled_by).groups())
-    assert 5 < few < many
-    assert noisy.settled_by in noisy.sentence()
+    assert re.fullmatch(
+        r"chance of a verdict if the truth is 0, 0\.02, or as seen: (\d+%, ){2}\d+% with 10 seeds \(30 s more\); "
+        r"(\d+%, ){2}\d+% with 20 seeds \(2 min more\)",
+        noisy.missing,
+    )
+    assert noisy.missing in noisy.sentence()
+    assert better.text == "a beats b, by at least 0.02"
 
 
 def test_a_difference_below_the_margin_is_not_supported(made):
@@ -75,13 +82,29 @@ def test_not_worse_same_and_interaction(made):
     assert interaction.status == SUPPORTED
 
 
-def test_the_best_of_a_family_is_chosen_on_val_and_judged_on_test(made):
-    made.add("a", around(0.95), noise=-0.3)
+def test_the_best_of_a_family_pays_for_the_choice(made):
+    made.add("a", around(0.95))
     made.add("b", around(0.80))
-    made.add("c", around(0.90), noise=0.05)
-    (verdict,) = made.judge(claim("some beat b", ["a", "c"], "b", kind="best of family"))
-    assert verdict.judged == "means, c the best on val"
-    assert verdict.difference == pytest.approx(0.10)
+    made.add("c", around(0.90))
+    family, alone = made.judge(claim("some beat b", ["a", "c"], "b", kind="best of family"), claim("a beats b"))
+    assert (family.status, family.judged) == (SUPPORTED, "means over seeds and test images, a, one of 2")
+    assert family.difference == pytest.approx(0.15)
+    half = two_way(np.array([made.right("a", seed) - made.right("b", seed) for seed in range(5)])).half_width(0.010 / 2)
+    assert family.high - family.difference == pytest.approx(half)
+    assert family.high - family.low > alone.high - alone.low
+
+
+def test_the_best_of_a_family_is_refuted_if_each_arm_is(made):
+    made.add("a", around(0.85))
+    made.add("b", around(0.85))
+    made.add("c", around(0.80))
+    made.add("d", [0.95, 0.75, 0.96, 0.74, 0.9])
+    none, perhaps = made.judge(
+        claim("some beat b", ["a", "c"], "b", kind="best of family"),
+        claim("some others beat b", ["c", "d"], "b", kind="best of family"),
+    )
+    assert (none.status, perhaps.status) == (REFUTED, OPEN)
+    assert perhaps.judged.endswith("d, one of 2")
 
 
 def test_verdicts_are_read_at_looks_only(made):
@@ -97,15 +120,72 @@ def test_verdicts_are_read_at_looks_only(made):
     assert (between.status, between.seeds) == (SUPPORTED, 5)
 
 
-def test_diverged_trials_are_judged_by_ranks_and_survival_is_exact(made):
+def test_the_first_look_that_decides_is_final(made):
+    made.add("a", around(0.95) + [0.85] * 15)
+    made.add("b", around(0.85) + [0.95] * 15)
+    (verdict,) = made.judge(claim())
+    assert (verdict.status, verdict.seeds) == (SUPPORTED, 5)
+    assert verdict.difference == pytest.approx(0.1)
+    assert "all 20 seeds: -0.05 (" in verdict.reason  # later rows stand beside it
+
+
+def test_a_verdict_that_does_not_come_at_the_first_look_may_at_the_next(made):
+    made.add("a", [0.95, 0.85, 0.96, 0.84, 0.9] + [0.95] * 6)
+    made.add("b", [0.85] * 11)
+    (verdict,) = made.judge(claim())
+    assert (verdict.status, verdict.seeds, verdict.level) == (SUPPORTED, 10, 0.015)
+    assert verdict.p < 0.015
+
+
+def test_there_is_no_verdict_until_failed_seeds_are_done(made):
+    made.add("a", around(0.95))
+    made.add("b", around(0.85), statuses={2: "failed"})
+    (verdict,) = made.judge(claim())
+    assert (verdict.status, verdict.seeds) == (NO_DATA, 2)
+
+
+def test_a_sure_winner_with_a_dead_seed_of_ten_is_supported(made):
+    made.add("a", around(0.95, 10), statuses={7: "diverged"})
+    made.add("b", around(0.85, 10), trained=["True"] * 3 + ["False"] + ["True"] * 6)
+    (verdict,) = made.judge(claim())
+    assert verdict.status == SUPPORTED
+    assert "did not train: a 1 of 10, b 1 of 10" in verdict.reason
+    assert verdict.difference == pytest.approx(0.1)  # of the eight seeds in which both trained
+
+
+def test_an_arm_that_dies_in_two_of_twenty_and_is_worse_otherwise_is_never_supported(made):
+    made.add("a", around(0.84, 20), statuses={3: "diverged", 11: "diverged"})
+    made.add("b", around(0.85, 20))
+    made.add("better", around(0.95, 20), statuses={3: "diverged", 4: "diverged"})
+    dying, better = made.judge(claim(), claim("better beats b", "better", "b"))
+    assert dying.status == REFUTED
+    assert (better.status, better.seeds) == (OPEN, 20)
+
+
+def test_too_few_seeds_that_trained_are_open_until_the_counts_decide(made):
     made.add("a", around(0.95, 10))
-    made.add("b", around(0.85, 10), statuses={3: "diverged"})
-    accuracy, survival = made.judge(claim(), claim("a survives", metric="survival", margin=0.5))
-    assert accuracy.judged == "ranks"
-    assert accuracy.status == SUPPORTED
-    assert "diverged: b 1 of 10" in accuracy.reason
-    assert survival.status in (REFUTED, OPEN)
-    assert "survival 10 against 9 of 10" in survival.reason
+    made.add("b", around(0.85, 10), statuses=dict.fromkeys(range(10), "diverged"))
+    made.add("c", around(0.85, 10), statuses={0: "diverged"})
+    dead, few = made.judge(claim(), claim("a beats c", "a", "c"))
+    assert (dead.status, dead.seeds) == (SUPPORTED, 10)
+    assert (few.status, few.seeds) == (SUPPORTED, 10)
+    made.judge(claim())
+    table = Table.read(made.files)
+    table.by_trial = {trial: row for trial, row in table.by_trial.items() if trial[1] < 5}
+    (verdict,) = judge(table)
+    assert (verdict.status, verdict.seeds, verdict.low) == (OPEN, 5, -math.inf)
+    assert "fewer than 5 seeds in which all trained" in verdict.reason
+
+
+def test_survival_is_judged_by_counts(made):
+    made.add("a", around(0.95, 20))
+    made.add("b", around(0.85, 20), statuses=dict.fromkeys(range(12), "diverged"))
+    made.add("c", around(0.85, 20), statuses={3: "diverged"})
+    often, once = (claim(f"a survives more often than {arm}", "a", arm, metric="survival", margin=0.1) for arm in "bc")
+    often, once = made.judge(often, once)
+    assert (often.status, often.seeds) == (SUPPORTED, 10)  # all ten differ: p = 2 / 2**10
+    assert (once.status, once.seeds) == (OPEN, 20)
+    assert "a trained in 20, c in 19 of 20 seeds" in once.reason
 
 
 def test_a_target_uses_only_compared_seeds_that_have_trained(made):
@@ -146,10 +226,12 @@ def test_other_metrics(made):
     assert gap.status == SUPPORTED
     assert worst.difference > 0
     # The target is 85 % of a's 0.95 on val, 0.8075. An epoch's accuracy begins 0.1 below and rises by 0.03: a is there after
-    # the first epoch, b (0.75, 0.78, 0.81) after the third.
+    # the first epoch, b (0.75, 0.78, 0.81) after the third or fourth.
     assert epochs.judged == "ranks"
+    assert epochs.difference == 2.5
     assert epochs.status == SUPPORTED
-    assert late.difference < 0
+    assert (late.difference, late.high) == (-math.inf, -math.inf)  # b never reaches it
+    assert late.status == REFUTED
     assert "target 0.949 reached: b 0 of 10, a 10 of 10" in late.reason
     assert (seconds.status, missing.status) == (NO_DATA, NO_DATA)
     assert "only trials that ran alone count" in seconds.reason
@@ -204,19 +286,121 @@ def test_a_claim_changed_after_its_rows_is_marked(made):
         ("b-beats-a", False),
     ]
     worded = {**changed, "text": "a does better than b"}
-    assert made.judge(worded, second)[0].sentence().startswith("a does better than b: supported")
+    assert made.judge(worded, second)[0].sentence().startswith("a does better than b, by at least 0.01: supported")
     assert made.judge(worded, second)[0].changed  # and stays so
 
 
-def test_holms_procedure_covers_all_claims_of_an_experiment(made):
+def test_the_first_claim_has_a_level_to_itself_and_the_others_share_one(made):
     made.add("a", around(0.95))
     made.add("b", around(0.85))
-    alone = made.judge(claim())[0]
-    among = made.judge(claim(), *(claim(f"again {i}") for i in range(3)))
-    assert alone.level == pytest.approx(0.05 / 3)
-    assert min(v.level for v in among) == pytest.approx(0.05 / 3 / 4)
-    untrained = made.judge(claim(), *(claim(f"later {i}", "x", "y") for i in range(3)))
-    assert untrained[0].level == pytest.approx(0.05 / 3 / 4)
+    assert made.judge(claim())[0].level == pytest.approx(0.010)
+    first, *others = made.judge(claim(), *(claim(f"again {i}") for i in range(3)))
+    assert first.level == pytest.approx(0.010)
+    assert sorted(verdict.level for verdict in others) == pytest.approx([0.010 / 3, 0.010 / 2, 0.010])
+    _, known, *_ = made.judge(claim(), claim("again"), *(claim(f"later {i}", "x", "y") for i in range(3)))
+    assert known.level == pytest.approx(0.010 / 4)  # claims without rows count too
+
+
+def test_a_claim_decided_earlier_leaves_its_level_to_the_others(made):
+    made.add("a", around(0.95, 10))
+    made.add("b", around(0.85, 10))
+    made.add("c", [0.95, 0.85, 0.96, 0.84, 0.9] * 2)
+    _, early, late = made.judge(claim(), claim("again"), claim("c beats b", "c", "b", margin=0.04))
+    assert (early.status, early.seeds, early.level) == (SUPPORTED, 5, pytest.approx(0.010 / 2))
+    assert (late.seeds, late.level) == (10, 0.015)
+
+
+def test_the_chance_of_a_verdict_is_named_and_more_images_only_where_they_are_what_is_missing(made):
+    made.add("a", [0.95, 0.86, 0.95, 0.85, 0.9])
+    made.add("b", [0.85] * 5)
+    (seeds,) = made.judge(claim(margin=0.04))
+    assert seeds.status == OPEN
+    assert "10 seeds (30 s more)" in seeds.missing
+    assert "20 seeds (2 min more)" in seeds.missing
+    assert "test images" not in seeds.missing
+    assert not seeds.futile
+    made.add("c", [0.9] * 5, images=1)
+    made.add("d", [0.9] * 5, images=2)
+    (images,) = made.judge(claim("c beats d", "c", "d", margin=0.005))
+    assert images.status == OPEN
+    assert images.futile
+    assert images.missing.endswith("more seeds do not help: that takes more test images")
+
+
+def test_a_gap_is_judged_over_seeds_and_test_images(made):
+    made.add("a", around(0.95), train_accuracy=[0.99, 0.98, 0.97, 0.98, 0.99])
+    made.add("b", around(0.85), train_accuracy=[0.99] * 5)
+    (gap,) = made.judge(claim("a has the smaller gap", metric="gap", lower_is_better=True))
+    train = np.array([0.0, 0.01, 0.02, 0.01, 0.0])
+    d = np.array([made.right("a", seed) - made.right("b", seed) for seed in range(5)]) + train[:, None]
+    assert (gap.low, gap.high) == pytest.approx(two_way(d).bounds(0.010))
+    assert gap.judged == "means over seeds and test images"
+
+
+def test_overfitting_less_is_one_claim_of_two_halves(made):
+    overfits = {"kind": "overfits less", "metric": "gap", "lower_is_better": True, "within": 0.02}
+    made.add("a", around(0.85), train_accuracy=[0.87] * 5)
+    made.add("b", around(0.85), train_accuracy=[0.99] * 5)
+    made.add("worse", around(0.70), train_accuracy=[0.72] * 5)
+    both, one, neither = made.judge(
+        claim("a overfits less than b", "a", "b", **overfits),
+        claim("worse overfits less than b", "worse", "b", **overfits),
+        claim("b overfits less than a", "b", "a", **overfits),
+    )
+    assert (both.status, one.status, neither.status) == (SUPPORTED, REFUTED, REFUTED)
+    assert both.difference == pytest.approx(0.12)
+    assert one.reason.startswith("a smaller gap supported, a score not worse refuted (test_accuracy -0.15, interval")
+    assert one.disagreement() == "the gap is smaller, but the score is worse"
+    assert neither.disagreement() == "the gap is smaller by less than 0.02, if at all"
+
+
+def test_metrics_that_are_no_means_over_images_are_resampled(made):
+    for arm, accuracy in (("a", 0.95), ("b", 0.85)):
+        scores = around(accuracy, 10)
+        others = [score + 0.001 * (seed % 3) * (arm == "a") for seed, score in enumerate(scores)]
+        made.add(arm, scores, test_f1=others, test_recall=scores, test_ece=[1 - other for other in others])
+    worst, f1, recall, ece = made.judge(
+        claim("a's worst class is better", metric="worst_class_accuracy"),
+        claim("a has the better F1", metric="test_f1"),
+        claim("a has the better recall", metric="test_recall"),
+        claim("a is calibrated better", metric="test_ece", lower_is_better=True),
+    )
+    for verdict in (worst, f1):
+        assert verdict.judged == "means over seeds and resampled test images"
+        assert verdict.status == SUPPORTED
+    assert recall.judged == "means over seeds and test images"
+    assert recall.difference == pytest.approx(0.1)
+    assert ece.judged == "means over seeds"
+    assert ece.reason.startswith("interval over seeds alone: outcomes of the test images are not stored")
+
+
+def test_the_variance_of_the_search_widens_the_interval(made):
+    made.add("a", around(0.95), search=["e" * 12] * 5)
+    made.add("b", around(0.85), search=["e" * 12] * 5)
+    (before,) = made.judge(claim(), search={"a": {}, "b": {}})
+    made.files.tuned.write_text(json.dumps({"arms": {"a": {"tau2": 0.0009}, "b": {"tau2": 0.0009}}}))
+    (after,) = made.judge(claim(), search={"a": {}, "b": {}})
+    assert (before.status, after.status) == (SUPPORTED, OPEN)
+    d = np.array([made.right("a", seed) - made.right("b", seed) for seed in range(5)])
+    assert (after.low, after.high) == pytest.approx(two_way(d).with_tuning(0.0018).bounds(0.010))
+    assert after.missing.endswith("more seeds do not help: that takes a search with more seeds")
+
+
+def test_a_common_rate_that_disagrees_is_named(made):
+    made.add("a", around(0.95))
+    made.add("b", around(0.85))
+    made.add("a", around(0.80), rate=["common"] * 5)
+    made.add("b", around(0.85), rate=["common"] * 5)
+    (verdict,) = made.judge(claim())
+    assert verdict.status == SUPPORTED
+    assert "at the common rate refuted: -0.05 (" in verdict.reason
+
+
+def test_an_improvement_by_less_than_the_margin_is_said_to_be_one(made):
+    made.add("a", around(0.86))
+    made.add("b", around(0.85))
+    (verdict,) = made.judge(claim(margin=0.05))
+    assert (verdict.status, verdict.disagreement()) == (REFUTED, "improves, by less than 0.05")
 
 
 def test_the_ledger_prints_every_claim_and_names_damaged_files(made, call, tmp_path):
@@ -231,9 +415,9 @@ def test_the_ledger_prints_every_claim_and_names_damaged_files(made, call, tmp_p
     assert status == 1
     assert err.splitlines() == [f"{broken} line 2: 1 fields instead of 3. {reading.REMEDY}"]
     assert out.splitlines()[0] == "exp_90_made, mnist"
-    assert "a beats b: supported (test_accuracy +0.1, interval" in out
+    assert "a beats b, by at least 0.02: supported (test_accuracy +0.1, interval" in out
     assert "; on mnist alone" in out
-    assert "b beats a: refuted" in out
+    assert "b beats a, by at least 0.02: refuted" in out
 
 
 def test_the_ledger_of_one_setting(made, call, tmp_path):
@@ -242,7 +426,7 @@ def test_the_ledger_of_one_setting(made, call, tmp_path):
     made.judge(claim())
     command = (verdicts.run, "90", "--results", tmp_path)
     _, out, _ = call(*command, "SETTING=full")
-    assert "a beats b: supported" in out
+    assert "a beats b, by at least 0.02: supported" in out
     assert list(ledger.entries(tmp_path, "90", "small")) == []
     got = f"Received: {tmp_path}"
     for name, said in (

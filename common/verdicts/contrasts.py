@@ -1,0 +1,64 @@
+"""Differences of metrics between arms, with the interval that the rows allow."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from common.rows.metric import Metric
+from common.rows.table import Table
+from common.verdicts import tuning
+from common.verdicts.intervals import Estimate, Ranked, image_weights, paired, resampled, two_way
+
+Terms = Sequence[tuple[float, str]]
+"""The arms of a difference, each with its sign."""
+
+
+def difference(metric: Metric, table: Table, terms: Terms, seed: int, target: float | None) -> float:
+    """The signed sum of the arms' values in one seed. Where neither of two arms reaches a target, they are equal."""
+    values = [sign * metric.value(table, arm, seed, target) for sign, arm in terms]
+    both = math.inf in values and -math.inf in values
+    return 0.0 if both else float(sum(values))
+
+
+def estimate(
+    table: Table, metric: Metric, terms: Terms, seeds: Sequence[int], differences: Sequence[float], sign: float = 1.0
+) -> tuple[Estimate | Ranked, str, list[str]]:
+    """The estimate of a difference, the method in words, and notes.
+
+    Over seeds and test images for metrics computed from them, if their outcomes are stored, with the variance of the search; by
+    ranks where values may be infinite; else over seeds.
+
+    Args:
+        differences: those of the seeds, see `difference`, times `sign`.
+    """
+    if metric.ranked:
+        return Ranked(tuple(differences)), "ranks", []
+    step, searched = metric.step(table), tuning.variance(table, terms) if metric.tuned else None
+    if metric.by_image:
+        images = _summed(terms, seeds, lambda arm, seed: metric.by_image(table, arm, seed))
+        if images is not None:
+            return two_way(sign * images).with_tuning(searched), "means over seeds and test images", []
+    if metric.weighted:
+        again = _summed(terms, seeds, lambda arm, seed: metric.weighted(table, arm, seed, image_weights))
+        if again is not None:
+            both = resampled(np.array(differences), sign * again, step).with_tuning(searched)
+            return both, "means over seeds and resampled test images", []
+    of_images = metric.by_image or metric.weighted
+    notes = ["interval over seeds alone: outcomes of the test images are not stored"] if of_images else []
+    return paired(differences, step).with_tuning(searched), "means over seeds", notes
+
+
+def _summed(terms: Terms, seeds: Sequence[int], values: Callable[[str, int], np.ndarray | None]) -> np.ndarray | None:
+    """The signed sum of the arms' values in each seed, [seeds, …]; None if some are missing or differ in length.
+
+    Args:
+        values: f(arm, seed) -> array, or None.
+    """
+    lines = []
+    for seed in seeds:
+        of_arms = [(sign, values(arm, seed)) for sign, arm in terms]
+        if any(value is None for _, value in of_arms) or len({len(value) for _, value in of_arms}) > 1:
+            return None
+        lines.append(sum(sign * value for sign, value in of_arms))
+    return np.array(lines) if len({len(line) for line in lines}) == 1 else None
