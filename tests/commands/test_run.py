@@ -57,6 +57,13 @@ CASES = {
 }
 
 
+@pytest.fixture
+def without_workers(monkeypatch):
+    """No workers start before the plan is made; see tests/running/test_workers.py."""
+    monkeypatch.setattr(command, "_start_early", lambda *_, **__: None)
+
+
+@pytest.mark.usefixtures("without_workers")
 @pytest.mark.parametrize(("arguments", "message"), CASES.values(), ids=CASES.keys())
 def test_misuse_is_one_line_on_stderr_and_status_2(experiment, capsys, tmp_path, arguments, message):
     if "--results" not in arguments:
@@ -68,6 +75,7 @@ def test_misuse_is_one_line_on_stderr_and_status_2(experiment, capsys, tmp_path,
     assert message in err
 
 
+@pytest.mark.usefixtures("without_workers")
 def test_an_unreadable_image_is_one_line_and_status_2(experiment, capsys, tmp_path):
     for name in ("cat", "dog"):
         (tmp_path / "pets" / name).mkdir(parents=True)
