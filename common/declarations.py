@@ -294,3 +294,19 @@ def require_claims_about_arms(experiment: str, claims: Sequence[Claim], arms: di
                 f"{experiment}: a claim must name arms of the experiment: {claim.text!r}. "
                 f"Received: {missing[0]!r}{did_you_mean(missing[0], arms)}"
             )
+
+
+def require_claims_about_question(experiment: str, claims: Sequence[Claim], about: Sequence[str]) -> None:
+    """Each metric that the question is about is that of a claim, and the first of them that of the first claim."""
+    known = list(dict.fromkeys(claim.metric for claim in claims))
+    unknown = [metric for metric in about if metric not in known]
+    if unknown:
+        raise Misuse(
+            f"{experiment}: what a question is about must be metrics of its claims: {', '.join(known) or 'none'}. "
+            f"Received: {unknown[0]!r}{did_you_mean(unknown[0], known)}"
+        )
+    if about and about[0] != claims[0].metric:
+        raise Misuse(
+            f"{experiment}: the first claim answers the question, so it must be about {about[0]}: put that claim first. "
+            f"Received: {claims[0].text!r}, about {claims[0].metric}"
+        )

@@ -49,6 +49,8 @@ class Experiment:
         task: the learning task; see `common.tasks`.
         alone: whether trials run one at a time, as claims about seconds require.
         figures: additional figures, of `declarations.FIGURES`.
+        about: the metrics that the question is about, where they are others than that of the first claim. The experiment's answer
+            is the verdict on the first claim about each of them.
 
     Raises:
         Misuse: arms that `train` does not accept, claims about unknown arms, or two claims with one id.
@@ -73,6 +75,7 @@ class Experiment:
         task: tasks.Task = tasks.classification,
         alone: bool = False,
         figures: Sequence[str] = (),
+        about: Sequence[str] = (),
     ):
         self.task, self.alone = task, alone
         self.train, self.arms = train, arms
@@ -89,6 +92,7 @@ class Experiment:
         """Setting by its name, one of `NAMES`."""
         self.seeds, self.baseline, self.figures = seeds, baseline, tuple(figures)
         self.claims = tuple(self._completed(claim) for claim in claims)
+        self.about = tuple(about) or tuple(claim.metric for claim in self.claims[:1])
         self._check_names()
         self.shared = search.space if isinstance(search, space.Shared) else {}
         """The space searched on the first arm for all arms."""
@@ -225,6 +229,7 @@ class Experiment:
             "demonstration": selected.demonstration(self.arms.values()),
             "setting": dataclasses.asdict(selected.setting),
             "claims": [dataclasses.asdict(claim) for claim in claims],
+            "about": list(self.about),
             "figures": list(self.figures),
         }
 
@@ -273,6 +278,7 @@ class Experiment:
                 self.arm_setting(arm, selected.setting, selected)
         declarations.require_unique_ids(self.name, self.claims)
         declarations.require_claims_about_arms(self.name, self.claims, self.arms)
+        declarations.require_claims_about_question(self.name, self.claims, self.about)
 
 
 def _docstring(path: pathlib.Path) -> str:

@@ -15,6 +15,7 @@ from common.space import choice, log_range, shared
 SETTING = Setting("cifar10", epochs=20, batch_size=128)
 QUICK = Setting("digits", epochs=20, batch_size=32, train_size=300)
 SEARCH = {"l2": log_range(1e-4, 1e-2)}
+BETTER = Claim("b is better", id="b-better", better="b", worse="baseline", margin=0.1)
 
 
 def train(trial, *, l2=0.0):
@@ -115,6 +116,18 @@ def test_an_impossible_setting_is_refused(changes, message):
         (
             {"claims": [Claim(text, id="helps", better="b", worse="baseline", margin=0.1) for text in ("it helps", "it does")]},
             "the ids of claims must be unique. Received twice: 'helps'",
+        ),
+        ({"about": ["test_nll"]}, "about must be metrics of its claims: none. Received: 'test_nll'"),
+        (
+            {"claims": [less("b is sooner", "b", "baseline", "seconds", 1, id="b-sooner")], "about": ["second"]},
+            r"about must be metrics of its claims: seconds. Received: 'second' \(did you mean 'seconds'\?\)",
+        ),
+        (
+            {
+                "claims": [less("b is sooner", "b", "baseline", "seconds", 1, id="s"), BETTER],
+                "about": ["test_accuracy", "seconds"],
+            },
+            "it must be about test_accuracy: put that claim first. Received: 'b is sooner', about seconds",
         ),
     ],
 )
@@ -348,6 +361,13 @@ def test_a_claim_is_about_the_tasks_primary_metric():
     assert (of_angles.metric, of_angles.lower_is_better) == ("test_error", True)
     task = declared(task=tasks.rotated)["task"]
     assert (task["metric"], task["lower_is_better"]) == ("error", True)
+
+
+def test_a_question_is_about_the_metric_of_the_first_claim_unless_it_names_others():
+    sooner_claim = less("b is sooner", "b", "baseline", "seconds", 1, id="b-sooner")
+    assert declared()["about"] == []
+    assert declared(claims=[sooner_claim, BETTER])["about"] == ["seconds"]
+    assert declared(claims=[sooner_claim, BETTER], about=["seconds", "test_accuracy"])["about"] == ["seconds", "test_accuracy"]
 
 
 @pytest.mark.slow
