@@ -296,6 +296,19 @@ def require_claims_about_arms(experiment: str, claims: Sequence[Claim], arms: di
             )
 
 
+def require_claims_on_one_dataset(experiment: str, claims: Sequence[Claim], arms: dict[str, dict]) -> None:
+    """All arms of a claim are scored on the same test images."""
+    for claim in claims:
+        first, *others = claim.arms
+        for name in ("dataset", "classes"):
+            other = next((arm for arm in others if arms[arm].get(name) != arms[first].get(name)), None)
+            if other is not None:
+                raise Misuse(
+                    f"{experiment}: a claim must compare arms on the same {name}: {claim.text!r}. "
+                    f"Received: {first!r} and {other!r}"
+                )
+
+
 def require_claims_about_question(experiment: str, claims: Sequence[Claim], about: Sequence[str]) -> None:
     """Each metric that the question is about is that of a claim, and the first of them that of the first claim."""
     known = list(dict.fromkeys(claim.metric for claim in claims))

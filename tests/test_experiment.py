@@ -370,6 +370,42 @@ def test_a_question_is_about_the_metric_of_the_first_claim_unless_it_names_other
     assert declared(claims=[sooner_claim, BETTER], about=["seconds", "test_accuracy"])["about"] == ["seconds", "test_accuracy"]
 
 
+OWN_DATA = {"a": {"dataset": "cifar10"}, "m": {"dataset": "mnist", "l2": 1.0}, "z": {}}
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "datasets", "demonstration"),
+    [
+        ("small", {}, ["cifar10", "mnist", "fashion_mnist"], False),
+        ("full", {}, ["cifar10", "mnist"], False),
+        ("quick", {}, ["digits"], True),
+        ("small", {"dataset": "mnist"}, ["mnist"], True),
+        (None, {"dataset": "cifar10"}, ["cifar10"], True),
+        ("quick", {"dataset": "mnist"}, ["mnist"], True),
+    ],
+)
+def test_arms_choose_their_dataset_unless_the_setting_is_quick_or_the_user_chooses(name, overrides, datasets, demonstration):
+    one = experiment(arms=OWN_DATA, baseline=None, small=Setting("fashion_mnist", epochs=3))
+    selected = one.select(name, overrides)
+    of_arms = [one.arm_setting(arm, selected.setting, selected).dataset for arm in OWN_DATA]
+    assert list(dict.fromkeys(of_arms)) == one.datasets(selected) == datasets
+    assert one.declare(selected)["demonstration"] is demonstration
+
+
+def test_a_claim_is_about_the_dataset_that_its_arms_choose_and_about_one_alone():
+    def claims(better, worse):
+        return [Claim("x", id="x", better=better, worse=worse, margin=0.1)]
+
+    arms = {**OWN_DATA, "n": {"dataset": "mnist"}, "two": {"classes": [0, 1]}}
+    (claim,) = experiment(arms=arms, baseline=None, claims=claims("m", "n")).claims
+    assert claim.datasets == ("mnist",)
+    for better, worse, name in (("m", "a", "dataset"), ("z", "a", "dataset"), ("two", "z", "classes")):
+        with pytest.raises(
+            Misuse, match=f"a claim must compare arms on the same {name}: 'x'. Received: {better!r} and {worse!r}"
+        ):
+            experiment(arms=arms, baseline=None, claims=claims(better, worse))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("started", [["-m", "experiments.exp_03_l2"], [str(PROJECT / "experiments" / "exp_03_l2.py")]])
 def test_a_script_runs_by_itself_from_anywhere(tmp_path, started):

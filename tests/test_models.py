@@ -135,3 +135,11 @@ def test_matched_takes_the_nearest_width(wanted, width):
 
     model = models.matched(build, wanted)
     assert model.count_params() == 6 * width + 1
+
+
+def test_the_published_network_for_raw_pixels_takes_them_as_they_are():
+    raw, scaled = (models.loss_choice(trial(28, 1), raw=raw) for raw in (True, False))
+    scaled.set_weights(raw.get_weights())
+    images = np.random.default_rng(0).uniform(0, 255, (3, 28, 28, 1)).astype("float32")
+    assert np.asarray(raw(images)) == pytest.approx(np.asarray(scaled(255 * images)), rel=1e-4, abs=1e-3)
+    assert raw.count_params() == scaled.count_params() == 693_962

@@ -46,6 +46,32 @@ def kinds(model):
     return [type(layer).__name__ for layer in model.layers]
 
 
+# --- 01: published networks ---
+
+
+def test_each_published_network_has_the_loss_optimizer_and_pixels_of_its_tutorial():
+    experiment, _ = script("01")
+    for arm in experiment.arms:
+        trial = Spy()
+        experiment.train(trial, **experiment.arguments(arm))
+        sparse = isinstance(trial.options["loss"], keras.losses.SparseCategoricalCrossentropy)
+        assert sparse == (arm == "speed_accuracy")
+        optimizer = trial.options["optimizer"]
+        assert type(optimizer).__name__ == ("SGD" if arm == "gradient_descent" else "Adam")
+        first = type(trial.model.layers[1]).__name__
+        assert first == ("Identity" if arm == "loss_choice" else "Rescaling")
+    settings = {arm: experiment.arms[arm]["batch_size"] for arm in experiment.arms}
+    assert [arm for arm, batch in settings.items() if batch != 32] == ["loss_tuning"]
+
+
+def test_the_published_decay_divides_the_rate_by_one_plus_a_hundredth_per_update():
+    experiment, _ = script("01")
+    trial = Spy()
+    experiment.train(trial, **experiment.arguments("gradient_descent"))
+    rates = [float(trial.options["optimizer"]._learning_rate(t)) for t in (0, 100, 300)]
+    assert rates == pytest.approx([0.01, 0.005, 0.0025])
+
+
 # --- 14: vanishing gradients ---
 
 
