@@ -16,9 +16,10 @@ from common.text import did_you_mean, file_name
 
 TUNERS = ("grid", "halton", "random", "bayesian", "hyperband")
 """Names of the search algorithms."""
-FIGURES = ("steps", "mistakes")
-"""Figures drawn only if an experiment asks for them: `steps`, the updates to a target (also drawn for claims about a target), and
-`mistakes`, the test images that are misclassified with the highest confidence."""
+FIGURES = ("steps", "mistakes", "profiles")
+"""Figures drawn only if an experiment asks for them: `steps`, the updates to a target (also drawn for claims about a target),
+`mistakes`, the test images that are misclassified with the highest confidence, and `profiles`, measures over the number in their
+names (`gradient norm of layer 3`)."""
 LISTED = ("vary", "classes")
 """Fields of `Setting` that hold tuples, and in arms and rows lists."""
 READ_AS_MISSING = ("NA", "N/A", "NULL", "NaN", "None", "n/a", "nan", "null", "")

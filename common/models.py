@@ -182,6 +182,16 @@ def small_cnn(
     return keras.Model(stack.inputs, stack.x, name=stack.name)
 
 
+def with_one_output(model: keras.Model) -> keras.Model:
+    """The model of two classes with one output z in place of its two logits: it emits (0, z), whose softmax is the sigmoid of z.
+
+    Args:
+        model: one whose last layer is the dense layer `logits`.
+    """
+    z = layers.Dense(1, name="logit")(model.get_layer("logits").input)
+    return keras.Model(model.input, keras.ops.pad(z, [[0, 0], [1, 0]]), name=f"{model.name}_with_one_output")
+
+
 def deep_dense(
     trial,
     *,

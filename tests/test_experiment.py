@@ -350,7 +350,9 @@ def test_each_makes_a_claim_per_name():
 def test_an_experiment_may_ask_for_more_figures():
     assert declared(figures=["mistakes"])["figures"] == ["mistakes"]
     assert declared()["figures"] == []
-    with pytest.raises(Misuse, match=r"figures must be among steps, mistakes. Received: 'step' \(did you mean 'steps'\?\)"):
+    with pytest.raises(
+        Misuse, match=r"figures must be among steps, mistakes, profiles. Received: 'step' \(did you mean 'steps'\?\)"
+    ):
         experiment(figures=["step"])
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pandas as pd
 from matplotlib.figure import Figure
 
-from common.figures import curves, predictions, samples, scores, sensitivity, verdicts
+from common.figures import curves, predictions, profiles, samples, scores, sensitivity, verdicts
 from common.figures.style import save
 from common.rows import schema, store
 from common.rows.table import Table
@@ -68,6 +68,11 @@ class Material:
         return measures[measures["name"].isin({claim["metric"] for claim in self.claims})]
 
     @functools.cached_property
+    def numbered(self) -> pd.DataFrame:
+        """See `profiles.numbered`; empty if the experiment does not ask for the figure."""
+        return profiles.numbered(self.of_arms(self.table.measures if "profiles" in self.asked else self.table.measures[:0]))
+
+    @functools.cached_property
     def numbers(self) -> tuple[str, dict[str, dict[str, float]]]:
         """See `sensitivity.varied_number`."""
         return sensitivity.varied_number(self.declaration, set(self.arm_rows["arm"]))
@@ -110,6 +115,10 @@ def _verdicts(m: Material) -> Figure:
 
 def _measures(m: Material) -> Figure:
     return scores.measured(m.measures, m.arms, m.title, f"{m.caption}; a dot per seed, bar: mean")
+
+
+def _profiles(m: Material) -> Figure:
+    return profiles.profiles(m.numbered, m.arms, m.title, m.caption)
 
 
 def _curves(m: Material) -> Figure:
@@ -194,6 +203,7 @@ KINDS = (
     Kind("accuracy", lambda m: True, _accuracy, on_page=False),  # the page has an interactive one
     Kind("verdicts", lambda m: m.judged, _verdicts),
     Kind("measures", lambda m: len(m.measures), _measures),
+    Kind("profiles", lambda m: len(m.numbered), _profiles),
     Kind("curves", lambda m: len(m.table.epochs), _curves),
     Kind("sensitivity", lambda m: m.numbers[1], _sensitivity),
     Kind("crossed", _is_crossed, _crossed),

@@ -233,3 +233,16 @@ def test_quick_and_a_dataset_of_the_users_are_shared_by_the_published_networks(p
     assert planner.files.folder.name == f"{name}-{dataset}"
     assert {trial.dataset.name for trial in trials} == {dataset}
     assert "datasets" not in planner.declaration()
+
+
+def test_an_arm_on_some_classes_cannot_run_with_more_images_than_they_have(tmp_path, digits):
+    experiment = scripts.read_script(PROJECT / "experiments" / "exp_02_losses.py")
+    _, trials = planned(experiment, tmp_path, "quick")
+    of_two = [trial for trial in trials if trial.setting.classes]
+    assert len(of_two) == 2
+    assert all(trial.setting.train_size < 300 and not trial.unavailable for trial in of_two)  # all that two classes have
+    _, trials = planned(experiment, tmp_path, "quick", train_size=400)
+    assert {bool(trial.setting.classes): trial.unavailable for trial in trials} == {
+        False: "",
+        True: f"needs 400 training images, digits has {of_two[0].setting.train_size} without validation",
+    }
