@@ -33,14 +33,28 @@ def layer_norms(model: keras.Model, images: np.ndarray, labels: np.ndarray, name
     return np.array([np.linalg.norm(gradient) for gradient in tape.gradient(loss, inner)])
 
 
+def weights_norm(trial, model: keras.Model) -> float:
+    """Norm of the gradient of the mean cross-entropy, over a sample of the train split, with respect to all trainable weights."""
+    images, labels = _sample(trial)
+    with tf.GradientTape() as tape:
+        logits = model(tf.constant(images, tf.float32), training=False)
+        loss = keras.ops.mean(keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True))
+    return float(tf.linalg.global_norm(tape.gradient(loss, [variable.value for variable in model.trainable_variables])))
+
+
+def _sample(trial) -> tuple[np.ndarray, np.ndarray]:
+    """Images and labels of `EXAMPLES` training examples."""
+    positions = trial.train.drawn(EXAMPLES, trial.streams, "gradients")
+    return trial.train.batch(positions), trial.train.labels[positions]
+
+
 def record_layer_norms(trial, model: keras.Model, named: str, when: str) -> None:
     """Record `layer_norms` over a sample of the train split, and |log10| of the ratio of the first to the last, as measures.
 
     Args:
         when: part of the measures' names, such as "untrained".
     """
-    batch = trial.train.drawn(EXAMPLES, trial.streams, "gradients")
-    norms = layer_norms(model, trial.train.batch(batch), trial.train.labels[batch], named)
+    norms = layer_norms(model, *_sample(trial), named)
     for i, norm in enumerate(norms, start=1):
         trial.record(f"gradient norm of layer {i}, {when}", norm)
     first, last = np.log10(np.maximum(norms[[0, -1]], 1e-30))  # the gradient of a network of dead units is 0

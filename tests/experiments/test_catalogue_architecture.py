@@ -11,6 +11,7 @@ from keras import layers
 from common import gradients, models
 from common.files import experiment_scripts
 from common.training.execution import load_script
+from common.training.seeding import seeded_weights
 
 SCRIPTS = {path.stem[4:6]: path for path in experiment_scripts()}
 SHAPES = pytest.mark.parametrize("shape", [(28, 28, 1), (32, 32, 3)], ids=["digits and MNIST", "CIFAR-10"])
@@ -120,6 +121,37 @@ def test_gradients_are_measured_on_training_images_before_and_after(make_trial):
     assert all(claim.metric in (*values, "test_accuracy") for claim in experiment.claims)
     first, last = (values[f"gradient norm of layer {i}, untrained"] for i in (1, 6))
     assert values["decades between first and last layer, untrained"] == pytest.approx(abs(math.log10(first / last)))
+
+
+@pytest.mark.slow
+def test_the_norm_over_all_weights_is_that_of_the_update_of_a_batch_of_the_same_images(make_trial):
+    trial = make_trial(train_size=64, batch_size=64, epochs=1)
+    with seeded_weights(trial.streams):
+        model = models.deep_dense(trial, depth=2)
+    norm = gradients.weights_norm(trial, model)
+    trial.fit(model, optimizer=keras.optimizers.SGD(0.1))
+    assert trial.fits["fit"].norms == pytest.approx([norm], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_gradients_are_clipped_at_a_share_of_the_untrained_networks_norm(make_trial):
+    experiment, _ = script("14")
+    assert {arm for arm, space in experiment.search.items() if "share" in space} == {"large weights, clipping"}
+    trial = make_trial(epochs=1, batch_size=64)
+    with seeded_weights(trial.streams):
+        experiment.train(trial, **experiment.arguments("large weights, clipping"), learning_rate=1e-6, share=0.1)
+    state, optimizer = trial.fits["fit"], trial.models["fit"].optimizer
+    assert optimizer.global_clipnorm == pytest.approx(0.1 * state.norms[0], rel=1e-3)
+    assert (optimizer.clipnorm, optimizer.momentum) == (None, 0.0)
+
+
+def test_each_remedy_is_judged_by_accuracy_and_by_the_gradients_of_the_layers():
+    experiment, functions = script("14")
+    for weights, names in functions["REMEDIES"].items():
+        for name in names:
+            pair = (f"{weights} weights, {name}", f"{weights} weights")
+            metrics = {claim.metric for claim in experiment.claims if (claim.better, claim.worse) == pair}
+            assert metrics == {"test_accuracy", functions["TRAINED"]}
 
 
 # --- 15: activations ---
