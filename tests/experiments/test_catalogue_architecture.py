@@ -276,6 +276,36 @@ def test_each_recipe_holds_the_ingredients_that_its_name_says():
     assert {arm: ingredients(fitted("34", arm)) for arm in experiment.arms} == expected
 
 
+# --- 36: search ---
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "kind", "nesterov"),
+    [("Adam", "Adam", None), ("SGD", "SGD", False), ("Nesterov", "SGD", True), ("Lion", "Lion", None)],
+)
+def test_the_optimizer_is_a_searched_choice_of_the_published_network(optimizer, kind, nesterov):
+    experiment, _ = script("36")
+    arm = "published, searched optimizer"
+    assert optimizer in experiment.search[arm]["optimizer"].values
+    assert "learning_rate" in experiment.search[arm]
+    trial = Spy()
+    experiment.train(trial, learning_rate=0.03, optimizer=optimizer)
+    made = trial.options["optimizer"]
+    assert trial.model.name == "loss_tuning"
+    assert type(made).__name__ == kind
+    assert getattr(made, "nesterov", None) == nesterov
+    assert getattr(made, "momentum", None) == (0.9 if kind == "SGD" else None)
+    assert float(made._learning_rate.get_config()["warmup_target"]) == pytest.approx(0.03)
+
+
+def test_every_optimizer_of_the_search_can_be_made():
+    experiment, _ = script("36")
+    for optimizer in experiment.search["published, searched optimizer"]["optimizer"].values:
+        trial = Spy()
+        experiment.train(trial, learning_rate=0.03, optimizer=optimizer)
+        assert isinstance(trial.options["optimizer"], keras.optimizers.Optimizer)
+
+
 # --- 38: optimizers and scale ---
 
 
