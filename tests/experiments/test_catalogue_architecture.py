@@ -309,6 +309,27 @@ def test_every_optimizer_of_the_search_can_be_made():
 # --- 38: optimizers and scale ---
 
 
+def test_gradient_descent_sees_all_images_in_each_update_and_makes_as_many_with_few_images_as_sgd():
+    experiment, _ = script("38")
+    selected = experiment.select("small")
+    updates, batches = {}, {}
+    for arm in experiment.arms:
+        setting = experiment.arm_setting(arm, selected.setting, selected)
+        images, epochs = setting.train_size, experiment.arms[arm]["budget"] * setting.epochs
+        batches[arm] = setting.batch_size or images
+        updates[arm] = epochs * -(-images // batches[arm])
+    full = [arm for arm in experiment.arms if arm.startswith("gradient descent")]
+    assert len(full) == 3
+    for arm in full:
+        same = arm.replace("gradient descent", "SGD")
+        assert batches[arm] == (100 if "100 images" in arm else 5000)
+        assert updates[arm] == (updates[same] if "100 images" in arm else selected.setting.epochs)
+    trial = fitted("38", "gradient descent, 100 images, simple")
+    assert type(trial.options["optimizer"]).__name__ == "SGD"
+    assert trial.options["optimizer"].momentum == 0
+    assert trial.options["epochs"] == 20 * Spy.epochs
+
+
 @pytest.mark.parametrize(("side", "network"), [(14, "resnet8"), (28, "resnet8"), (32, "resnet20")])
 def test_the_complex_network_is_the_larger_where_images_are(side, network):
     assert fitted("38", "SGD, more images, complex", shape=(side, side, 1)).model.name == network
