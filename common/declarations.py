@@ -16,9 +16,10 @@ from common.text import did_you_mean, file_name
 
 TUNERS = ("grid", "halton", "random", "bayesian", "hyperband")
 """Names of the search algorithms."""
-FIGURES = ("steps", "mistakes")
-"""Figures drawn only if an experiment asks for them: `steps`, the updates to a target (also drawn for claims about a target), and
-`mistakes`, the test images that are misclassified with the highest confidence."""
+FIGURES = ("steps", "mistakes", "profiles")
+"""Figures drawn only if an experiment asks for them: `steps`, the updates to a target (also drawn for claims about a target),
+`mistakes`, the test images that are misclassified with the highest confidence, and `profiles`, measures over the number in their
+names (`gradient norm of layer 3`)."""
 LISTED = ("vary", "classes")
 """Fields of `Setting` that hold tuples, and in arms and rows lists."""
 READ_AS_MISSING = ("NA", "N/A", "NULL", "NaN", "None", "n/a", "nan", "null", "")
@@ -294,3 +295,32 @@ def require_claims_about_arms(experiment: str, claims: Sequence[Claim], arms: di
                 f"{experiment}: a claim must name arms of the experiment: {claim.text!r}. "
                 f"Received: {missing[0]!r}{did_you_mean(missing[0], arms)}"
             )
+
+
+def require_claims_on_one_dataset(experiment: str, claims: Sequence[Claim], arms: dict[str, dict]) -> None:
+    """All arms of a claim are scored on the same test images."""
+    for claim in claims:
+        first, *others = claim.arms
+        for name in ("dataset", "classes"):
+            other = next((arm for arm in others if arms[arm].get(name) != arms[first].get(name)), None)
+            if other is not None:
+                raise Misuse(
+                    f"{experiment}: a claim must compare arms on the same {name}: {claim.text!r}. "
+                    f"Received: {first!r} and {other!r}"
+                )
+
+
+def require_claims_about_question(experiment: str, claims: Sequence[Claim], about: Sequence[str]) -> None:
+    """Each metric that the question is about is that of a claim, and the first of them that of the first claim."""
+    known = list(dict.fromkeys(claim.metric for claim in claims))
+    unknown = [metric for metric in about if metric not in known]
+    if unknown:
+        raise Misuse(
+            f"{experiment}: what a question is about must be metrics of its claims: {', '.join(known) or 'none'}. "
+            f"Received: {unknown[0]!r}{did_you_mean(unknown[0], known)}"
+        )
+    if about and about[0] != claims[0].metric:
+        raise Misuse(
+            f"{experiment}: the first claim answers the question, so it must be about {about[0]}: put that claim first. "
+            f"Received: {claims[0].text!r}, about {claims[0].metric}"
+        )

@@ -49,6 +49,8 @@ class Experiment:
         task: the learning task; see `common.tasks`.
         alone: whether trials run one at a time, as claims about seconds require.
         figures: additional figures, of `declarations.FIGURES`.
+        about: the metrics that the question is about, where they are others than that of the first claim. The experiment's answer
+            is the verdict on the first claim about each of them.
 
     Raises:
         Misuse: arms that `train` does not accept, claims about unknown arms, or two claims with one id.
@@ -73,6 +75,7 @@ class Experiment:
         task: tasks.Task = tasks.classification,
         alone: bool = False,
         figures: Sequence[str] = (),
+        about: Sequence[str] = (),
     ):
         self.task, self.alone = task, alone
         self.train, self.arms = train, arms
@@ -89,6 +92,7 @@ class Experiment:
         """Setting by its name, one of `NAMES`."""
         self.seeds, self.baseline, self.figures = seeds, baseline, tuple(figures)
         self.claims = tuple(self._completed(claim) for claim in claims)
+        self.about = tuple(about) or tuple(claim.metric for claim in self.claims[:1])
         self._check_names()
         self.shared = search.space if isinstance(search, space.Shared) else {}
         """The space searched on the first arm for all arms."""
@@ -110,11 +114,12 @@ class Experiment:
         self._check_fit()
 
     def _completed(self, claim: Claim) -> Claim:
-        """The claim with its defaults: the task's primary metric, and the datasets of the small and the full setting."""
+        """The claim with its defaults: the task's primary metric, and the dataset of its arms or those of small and full."""
         if claim.metric is None:
             primary = {"metric": f"test_{self.task.metric}", "lower_is_better": self.task.lower_is_better}
             claim = dataclasses.replace(claim, **primary)
-        datasets = dict.fromkeys(self.settings[name].dataset for name in ("small", "full"))
+        of_arms = [self.arms[arm]["dataset"] for arm in claim.arms if "dataset" in self.arms.get(arm, {})]
+        datasets = dict.fromkeys(of_arms or (self.settings[name].dataset for name in ("small", "full")))
         return claim if claim.datasets else dataclasses.replace(claim, datasets=tuple(datasets))
 
     @property
@@ -157,6 +162,19 @@ class Experiment:
         """The arguments of `train` that the arm sets."""
         return {key: value for key, value in self.all_arms[arm].items() if key not in FIELDS}
 
+    def fields(self, arm: str, selected: Selected) -> dict:
+        """The fields of `Setting` that the arm sets and the user does not override.
+
+        In the quick setting arms do not choose their dataset: all share that of the setting.
+        """
+        left_out = {*selected.overrides, *(("dataset",) if selected.name == "quick" else ())}
+        return {name: value for name, value in self.all_arms[arm].items() if name in FIELDS and name not in left_out}
+
+    def datasets(self, selected: Selected) -> list[str]:
+        """The datasets of all arms, in the order of the arms."""
+        chosen = [self.fields(arm, selected).get("dataset", selected.setting.dataset) for arm in self.arms]
+        return list(dict.fromkeys(chosen))
+
     def select(
         self,
         name: str | None = None,
@@ -190,7 +208,7 @@ class Experiment:
         return any("learning_rate" in self.searched_by(arm) for arm in self.arms)
 
     def arm_setting(self, arm: str, setting: Setting, selected: Selected) -> Setting:
-        """The setting with the fields that the arm sets and the user does not override. Raises `Misuse`.
+        """The setting with the fields that the arm sets, see `fields`. Raises `Misuse`.
 
         An arm's epochs keep their ratio to the declared ones where the user overrides these; a `train_size` below 1 is a share
         of the setting's training images. A smoke run overrides both for all arms.
@@ -198,8 +216,7 @@ class Experiment:
         Args:
             setting: the selected setting, its training size reduced to the images that there are.
         """
-        declared = {name: value for name, value in self.all_arms[arm].items() if name in FIELDS}
-        fields = {name: value for name, value in declared.items() if name not in selected.overrides}
+        declared, fields = self.all_arms[arm], self.fields(arm, selected)
         if selected.smoke:
             fields = {name: value for name, value in fields.items() if name not in SMOKE}
         elif "epochs" in declared and "epochs" in selected.overrides:
@@ -225,6 +242,7 @@ class Experiment:
             "demonstration": selected.demonstration(self.arms.values()),
             "setting": dataclasses.asdict(selected.setting),
             "claims": [dataclasses.asdict(claim) for claim in claims],
+            "about": list(self.about),
             "figures": list(self.figures),
         }
 
@@ -273,6 +291,8 @@ class Experiment:
                 self.arm_setting(arm, selected.setting, selected)
         declarations.require_unique_ids(self.name, self.claims)
         declarations.require_claims_about_arms(self.name, self.claims, self.arms)
+        declarations.require_claims_on_one_dataset(self.name, self.claims, self.arms)
+        declarations.require_claims_about_question(self.name, self.claims, self.about)
 
 
 def _docstring(path: pathlib.Path) -> str:

@@ -17,6 +17,15 @@ RATIO_EXAMPLES = 256
 """Training examples over which `starting_ratio` averages two losses."""
 
 
+def log_loss(targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """−y log σ(z) − (1 − y) log(1 − σ(z)) of a model with one sigmoid output z for two classes, y = 1 for the second.
+
+    Args:
+        targets: one-hot [batch, 2]; logits: (0, z) [batch, 2], as of `models.with_one_output`.
+    """
+    return tf.nn.sigmoid_cross_entropy_with_logits(targets[:, 1], logits[:, 1] - logits[:, 0])
+
+
 def softmax_squared_error(targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     """mean over classes of (softmax(z) − y)²: the mean squared error of a model that ends in a softmax layer."""
     return tf.reduce_mean(tf.square(tf.nn.softmax(logits) - targets), axis=-1)

@@ -43,14 +43,15 @@ class _Stack:
         return keras.Model(self.inputs, self.x, name=self.name)
 
 
-def _published(trial, name: str, plan: tuple, dense: tuple[int, ...]) -> keras.Model:
+def _published(trial, name: str, plan: tuple, dense: tuple[int, ...], preprocessing: layers.Layer | None = None) -> keras.Model:
     """A model of the tutorials: 3×3 `valid` convolutions with ReLU and 2×2 max-pools, then dense layers.
 
     Args:
         plan: for each layer the number of filters of a convolution, or "pool".
         dense: units of the hidden dense layers.
+        preprocessing: first layer; by default a division by 255.
     """
-    stack = _Stack(trial, name)
+    stack = _Stack(trial, name, preprocessing)
     for i, step in enumerate(plan, start=1):
         if step == "pool":
             stack.add(layers.MaxPooling2D(2, name=f"pool{i}"), needs=2)
@@ -67,9 +68,13 @@ def loss_tuning(trial) -> keras.Model:
     return _published(trial, "loss_tuning", (32, "pool", 64, "pool", 64), (64,))
 
 
-def loss_choice(trial) -> keras.Model:
-    """Published model B, for MNIST: Conv32 Pool Dense128; 693,962 parameters."""
-    return _published(trial, "loss_choice", (32, "pool"), (128,))
+def loss_choice(trial, *, raw: bool = False) -> keras.Model:
+    """Published model B, for MNIST: Conv32 Pool Dense128; 693,962 parameters.
+
+    Args:
+        raw: whether it takes the pixels 0 … 255 as they are, as published.
+    """
+    return _published(trial, "loss_choice", (32, "pool"), (128,), layers.Identity(name="raw") if raw else None)
 
 
 def speed_accuracy(trial) -> keras.Model:
@@ -175,6 +180,16 @@ def small_cnn(
             stack.add(layers.Dropout(dropout, name=f"dropout{i}"))
     stack.add(layers.Dense(trial.classes, name="logits", **kernels))
     return keras.Model(stack.inputs, stack.x, name=stack.name)
+
+
+def with_one_output(model: keras.Model) -> keras.Model:
+    """The model of two classes with one output z in place of its two logits: it emits (0, z), whose softmax is the sigmoid of z.
+
+    Args:
+        model: one whose last layer is the dense layer `logits`.
+    """
+    z = layers.Dense(1, name="logit")(model.get_layer("logits").input)
+    return keras.Model(model.input, keras.ops.pad(z, [[0, 0], [1, 0]]), name=f"{model.name}_with_one_output")
 
 
 def deep_dense(

@@ -176,10 +176,12 @@ class Selected:
     def demonstration(self, arms: Sequence[dict]) -> bool:
         """Whether the rows are a demonstration, from which no verdict is drawn.
 
-        Those of the quick setting, of digits (too small to speak for natural images), and with overridden fields are.
+        Those of the quick setting, of digits (too small to speak for natural images), and with overridden fields are; also those
+        on another dataset than the one that an arm chooses.
         """
         too_small = self.name == "quick" or self.setting.dataset == "digits" or self.tests_code
-        return too_small or self.rate is not None or bool(self.differences(arms))
+        elsewhere = "dataset" in self.overrides and any("dataset" in arm for arm in arms)
+        return too_small or elsewhere or self.rate is not None or bool(self.differences(arms))
 
 
 def _shown(value) -> str:

@@ -1,8 +1,11 @@
 """Exp 01: how accurate are the four CNNs of the tutorials, trained exactly as published?
 
-Varies   the whole recipe: network, optimizer, batch size, labels as one-hot vectors or as integers.
+Varies   the whole recipe: network, optimizer, batch size, labels as one-hot vectors or as integers; and the data: CIFAR-10 for
+         loss_tuning and gradient_descent, MNIST for the others. loss_choice takes raw pixels, as published, or x / 255.
 Fixed    10 epochs, no augmentation; validation images are taken from the train split (the tutorials validate on test images).
-Expect   on MNIST above 0.98 for all but gradient_descent; on CIFAR-10 loss_tuning ahead of the networks with one convolution.
+Expect   on all of MNIST 0.98 to 0.99, with raw pixels least; on all of CIFAR-10 0.70 for loss_tuning, less for gradient_descent.
+
+With `quick`, or a `DATASET`, all are trained on the same data.
 """
 
 from keras import losses, optimizers
@@ -11,16 +14,17 @@ from common import models
 from common.experiment import Experiment, Setting
 
 ARMS = {
-    "loss_tuning": {"network": "loss_tuning", "batch_size": 64},
-    "loss_choice": {"network": "loss_choice", "batch_size": 32},
-    "speed_accuracy": {"network": "speed_accuracy", "batch_size": 32},
-    "gradient_descent": {"network": "gradient_descent", "batch_size": 32},
+    "loss_tuning": {"network": "loss_tuning", "batch_size": 64, "dataset": "cifar10"},
+    "gradient_descent": {"network": "gradient_descent", "batch_size": 32, "dataset": "cifar10"},
+    "loss_choice": {"network": "loss_choice", "batch_size": 32, "dataset": "mnist", "raw": True},
+    "loss_choice, x / 255": {"network": "loss_choice", "batch_size": 32, "dataset": "mnist"},
+    "speed_accuracy": {"network": "speed_accuracy", "batch_size": 32, "dataset": "mnist"},
 }
 
 
-def train(trial, *, network):
+def train(trial, *, network, raw=False):
     """Fit one of the published networks as its tutorial does."""
-    model = getattr(models, network)(trial)
+    model = models.loss_choice(trial, raw=raw) if network == "loss_choice" else getattr(models, network)(trial)
     loss = losses.CategoricalCrossentropy(from_logits=True)
     optimizer = optimizers.Adam()
     if network == "speed_accuracy":
@@ -39,7 +43,7 @@ experiment = Experiment(
     quick=Setting("digits", epochs=10),
     sweep="the networks are trained as published, with the learning rates of their tutorials",
     figures=("mistakes",),
-    baseline=None,  # the four recipes differ in everything, so that no difference has one cause
+    baseline=None,  # the recipes differ in everything, so that no difference has one cause
 )
 
 if __name__ == "__main__":

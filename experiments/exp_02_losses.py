@@ -1,17 +1,22 @@
 """Exp 02: which loss should a classifier be trained with?
 
-Varies   the loss; the learning rate is searched for each arm.
+Varies   the loss; the learning rate is searched for each arm. With two classes (the first two of the dataset): log loss of one
+         sigmoid output, or cross-entropy of two softmax outputs.
 Fixed    architecture, SGD with momentum, no augmentation.
 Expect   cross-entropy well ahead of MSE on softmax and of MAE, whose gradients vanish where the model is confidently wrong
-         (Ghosh et al. 2017); MSE on logits about equal to cross-entropy (Hui & Belkin 2021).
+         (Ghosh et al. 2017); MSE on logits about equal to cross-entropy (Hui & Belkin 2021). With two classes no difference, as
+         the softmax of two logits is the sigmoid of their difference.
+Measure  the norm of the gradient of an image's loss with respect to its logits, mean over the val images in each of five bins of
+         the probability of the true class, after training.
 """
 
 from keras import losses
 
-from common.claims import overfits_less, sooner
+from common.claims import overfits_less, same, sooner
 from common.experiment import Claim, Experiment, Setting
-from common.losses import rescaled_squared_error, softmax_absolute_error, softmax_squared_error
-from common.models import small_cnn
+from common.gradients import record_logit_norms
+from common.losses import log_loss, rescaled_squared_error, softmax_absolute_error, softmax_squared_error
+from common.models import small_cnn, with_one_output
 from common.optimizers import sgd
 from common.space import log_range
 
@@ -23,6 +28,8 @@ ARMS = {
     "MAE": {"loss": "MAE"},
     "categorical hinge": {"loss": "categorical hinge"},
     "squared hinge": {"loss": "squared hinge"},
+    "two classes, cross-entropy": {"loss": "cross-entropy", "classes": [0, 1]},
+    "two classes, log loss": {"loss": "log loss", "classes": [0, 1]},
 }
 
 
@@ -37,8 +44,12 @@ def train(trial, *, loss, learning_rate):
         "MAE": softmax_absolute_error,
         "categorical hinge": losses.CategoricalHinge(),
         "squared hinge": losses.SquaredHinge(),
+        "log loss": log_loss,
     }[loss]
-    return trial.fit(small_cnn(trial), optimizer=sgd(trial, learning_rate), loss=chosen)
+    model = with_one_output(small_cnn(trial)) if loss == "log loss" else small_cnn(trial)
+    trial.fit(model, optimizer=sgd(trial, learning_rate), loss=chosen)
+    record_logit_norms(trial, model, chosen)
+    return model
 
 
 experiment = Experiment(
@@ -48,7 +59,7 @@ experiment = Experiment(
     setting=Setting("cifar10", epochs=20, batch_size=128),
     small=Setting("cifar10", epochs=18, train_size=5000),
     quick=Setting("digits", epochs=10, batch_size=32, train_size=300),
-    figures=("mistakes",),
+    figures=("mistakes", "profiles"),
     baseline="cross-entropy",
     claims=[
         Claim("cross-entropy beats MSE on softmax", "cross-entropy", "MSE on softmax", 0.015, id="ce-beats-mse"),
@@ -61,6 +72,21 @@ experiment = Experiment(
             id="ce-sooner-than-mse",
         ),
         overfits_less("categorical hinge", "cross-entropy", id="hinge"),
+        Claim(
+            "on images whose class gets a probability below 0.2, the gradient of cross-entropy is nearer to its largest than "
+            "that of MSE on softmax",
+            "cross-entropy",
+            "MSE on softmax",
+            0.1,
+            id="gradient-where-wrong",
+            metric="gradient where wrong",
+        ),
+        same(
+            "with two classes, log loss of one output and cross-entropy of two are equally accurate",
+            "two classes, log loss",
+            "two classes, cross-entropy",
+            id="log-loss-same",
+        ),
     ],
 )
 

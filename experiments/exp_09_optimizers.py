@@ -3,15 +3,18 @@
 Varies   the optimizer; its learning rate is searched, or left at Keras' default.
 Fixed    architecture, epochs; the batch size, except for gradient descent, which sees all examples in each update.
 Expect   momentum, Nesterov and the Adam family within a point of each other once tuned (Choi et al. 2019); gradient descent
-         far behind at an equal number of epochs; the defaults of AdaDelta and SGD too slow for a short run.
+         far behind at an equal number of epochs; the defaults of AdaDelta and SGD too slow for a short run. Momentum averages
+         gradients, so that its updates turn little from one to the next, while those of SGD turn with each batch.
+Measure  the mean cosine between successive updates, and the mean change of the loss from one batch of an epoch to the next.
 """
 
 from keras import optimizers
 
-from common.claims import less, not_worse, sooner
+from common.claims import each, less, not_worse, sooner
 from common.experiment import Claim, Experiment, Setting
 from common.models import small_cnn
 from common.optimizers import falling
+from common.oscillation import Oscillation
 from common.space import log_range
 
 OPTIMIZERS = {
@@ -36,7 +39,10 @@ ARMS = {
 def train(trial, *, optimizer, learning_rate, options=None):
     """Fit one network with one of Keras' optimizers; what `options` leave out has its default."""
     made = getattr(optimizers, optimizer)(falling(trial, learning_rate), **(options or {}))
-    return trial.fit(small_cnn(trial), optimizer=made)
+    oscillation = Oscillation(made)
+    model = trial.fit(small_cnn(trial), optimizer=made)
+    oscillation.record(trial)
+    return model
 
 
 experiment = Experiment(
@@ -63,6 +69,30 @@ experiment = Experiment(
         less("Adam reaches a lower training loss than SGD", "Adam", "SGD", "train_nll", 0.01, id="adam-lower-loss"),
         less("AdaGrad reaches a lower training loss than SGD", "AdaGrad", "SGD", "train_nll", 0.01, id="adagrad-lower-loss"),
         not_worse("momentum is not worse than Adam, both at tuned rates", "momentum", "Adam", id="momentum-not-worse"),
+        Claim(
+            "successive updates of momentum point more in the same direction than those of plain SGD",
+            "momentum",
+            "SGD",
+            0.1,
+            id="momentum-turns-less",
+            metric="cosine of successive updates",
+        ),
+        less(
+            "the loss goes up and down less from batch to batch with momentum than with plain SGD",
+            "momentum",
+            "SGD",
+            "ups and downs of the loss",
+            0.01,
+            id="momentum-damps-loss",
+        ),
+        *each(
+            ("SGD", "Adam"),
+            "{0} at a searched learning rate beats {0} at Keras' default",
+            "{}",
+            "{}, default",
+            0.015,
+            id="tuned {} beats default",
+        ),
     ],
 )
 

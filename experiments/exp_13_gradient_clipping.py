@@ -69,6 +69,7 @@ experiment = Experiment(
     setting=Setting("cifar10", epochs=10, batch_size=128),
     quick=Setting("digits", epochs=10, batch_size=32, train_size=300),
     seeds=10,
+    about=("survival", "test_accuracy"),
     claims=[
         survives("clipping by value prevents divergence at a high rate", "high, by value, 50%", "high", id="value-survives"),
         survives("clipping by norm prevents divergence at a high rate", "high, by norm, 50%", "high", id="norm-survives"),

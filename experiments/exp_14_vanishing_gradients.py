@@ -1,25 +1,28 @@
 """Exp 14: what keeps gradients from vanishing or exploding in a deep network?
 
 Varies   the variance of the initial weights, v / (inputs of a layer), and one remedy at a time: Adam, momentum, an L1 or L2
-         penalty, residual connections, fewer layers. The learning rate is searched for each arm, with a penalty's strength.
+         penalty, clipping, residual connections, fewer layers. The learning rate is searched for each arm, with a penalty's
+         strength, or the norm at which gradients are clipped as a share of that of the untrained network.
 Fixed    six dense layers of 64 units with ReLU, SGD without momentum, unless the arm says otherwise.
 Expect   gradients shrink or grow by a factor per layer unless the weights have He's variance (He et al. 2015); the sigmoid loses
          most (Glorot & Bengio 2010), residual connections next to nothing. Adam, which divides by the scale of the gradients,
-         helps most; momentum less; the penalties do nothing for gradients that vanish, as they shrink the weights.
+         helps most; momentum less; the penalties do nothing for gradients that vanish, as they shrink the weights. Clipping keeps
+         the first updates from being far too long (Pascanu et al. 2013), but changes nothing about the ratio of the layers.
 Measure  the norm of the loss' gradient at the output of each layer, over 256 training images, before and after training; how
          many decades those of the first and the last layer lie apart.
 
 Arms: `small weights` (v = 0.5: gradients vanish) and `large weights` (v = 8: they explode), each alone and with momentum, Adam,
-L1 or L2; with small weights also `shallow` (two layers) and `residual`; `He` (v = 2); `tanh` and `sigmoid` (v = 1, LeCun's).
-Claims about accuracy compare a remedy with the same initial weights without it; those about gradients compare, before training,
-the decades between first and last layer.
+L1 or L2; with large weights also clipping; with small ones also `shallow` (two layers) and `residual`; `He` (v = 2); `tanh` and
+`sigmoid` (v = 1, LeCun's). A remedy relieves vanishing or exploding gradients if it improves accuracy, and if it brings the
+gradients of first and last layer nearer to each other: of both there are claims, against the same initial weights without the
+remedy. What depends on the untrained network alone (`He`, `residual`, `tanh`) is compared before training.
 """
 
 from keras import initializers, optimizers, regularizers
 
 from common.claims import less
 from common.experiment import Claim, Experiment, Setting
-from common.gradients import record_layer_norms
+from common.gradients import record_layer_norms, weights_norm
 from common.models import deep_dense
 from common.optimizers import falling, sgd
 from common.space import choice, log_range
@@ -42,14 +45,19 @@ ARMS = {
     "large weights, Adam": {**LARGE, "optimizer": "Adam"},
     "large weights, L1": {**LARGE, "penalty": "L1"},
     "large weights, L2": {**LARGE, "penalty": "L2"},
+    "large weights, clipping": {**LARGE, "optimizer": "clipping"},
 }
-REMEDIES = ("momentum", "Adam", "L1", "L2")
-BASELINE, DECADES = "small weights", "decades between first and last layer, untrained"
+REMEDIES = {"small": ("momentum", "Adam", "L1", "L2"), "large": ("momentum", "Adam", "L1", "L2", "clipping")}
+GRADIENTS = {"small": "vanishing", "large": "exploding"}
+BASELINE = "small weights"
+UNTRAINED, TRAINED = (f"decades between first and last layer, {when}" for when in ("untrained", "trained"))
 
 
 def space(arm):
-    """The search space of one arm: learning rates, and strengths of its penalty."""
+    """The search space of one arm: learning rates, and strengths of its penalty or shares at which it clips."""
     rates = log_range(3e-3, 3, limits=(3e-4, 30))
+    if arm.get("optimizer") == "clipping":
+        return {"learning_rate": log_range(1e-4, 0.1, limits=(1e-6, 10)), "share": choice(1e-2, 1e-1)}
     if arm.get("optimizer") == "Adam":
         rates = log_range(1e-4, 0.1)
     elif arm["variance"] == LARGE["variance"]:  # exploding gradients need far smaller steps
@@ -58,7 +66,17 @@ def space(arm):
 
 
 def train(
-    trial, *, learning_rate, variance, depth=6, activation="relu", residual=False, optimizer=None, penalty=None, strength=0
+    trial,
+    *,
+    learning_rate,
+    variance,
+    depth=6,
+    activation="relu",
+    residual=False,
+    optimizer=None,
+    penalty=None,
+    strength=0,
+    share=0,
 ):
     """Fit one deep network, and record its gradients before and after. `variance` is v, of the initial weights."""
     initializer = initializers.VarianceScaling(variance, "fan_in")
@@ -66,17 +84,23 @@ def train(
     options = {"activation": activation, "kernel_initializer": initializer, "kernel_regularizer": regularizer}
     model = deep_dense(trial, depth=depth, residual=residual, **options)
     record_layer_norms(trial, model, "dense", "untrained")
+    limit = {"global_clipnorm": share * weights_norm(trial, model)} if optimizer == "clipping" else {}
     momentum = 0.9 if optimizer == "momentum" else 0.0
-    plain = sgd(trial, learning_rate, momentum=momentum)
+    plain = sgd(trial, learning_rate, momentum=momentum, **limit)
     trial.fit(model, optimizer=optimizers.Adam(falling(trial, learning_rate)) if optimizer == "Adam" else plain)
     record_layer_norms(trial, model, "dense", "trained")
     return model
 
 
-def remedy(name, weights, gradients):
-    """The claim that a remedy improves accuracy where the initial weights make gradients vanish or explode."""
-    text = f"with {weights} initial weights ({gradients} gradients), {name} improves accuracy"
-    return Claim(text, f"{weights} weights, {name}", f"{weights} weights", 0.015, id=to_id(f"{name} {gradients}"))
+def relieves(name, weights):
+    """The two claims that a remedy relieves the gradients that initial weights make vanish or explode."""
+    better, worse, gradients = f"{weights} weights, {name}", f"{weights} weights", GRADIENTS[weights]
+    accuracy = f"with {weights} initial weights ({gradients} gradients), {name} improves accuracy"
+    even = f"with {weights} initial weights, {name} brings the gradients of first and last layer nearer to each other"
+    return [
+        Claim(accuracy, better, worse, 0.015, id=to_id(f"{name} {gradients}")),
+        less(even, better, worse, TRAINED, 0.5, id=to_id(f"{name} {gradients} even")),
+    ]
 
 
 experiment = Experiment(
@@ -87,16 +111,22 @@ experiment = Experiment(
     setting=Setting("mnist", epochs=10, batch_size=128),
     quick=Setting("digits", epochs=20, batch_size=32, train_size=300),
     baseline=BASELINE,
+    figures=("profiles",),
+    about=("test_accuracy", TRAINED),
     claims=[
-        *(remedy(name, "small", "vanishing") for name in REMEDIES),
-        *(remedy(name, "large", "exploding") for name in REMEDIES),
+        *(claim for weights, names in REMEDIES.items() for name in names for claim in relieves(name, weights)),
         Claim("with small initial weights, residual connections help", "residual", BASELINE, 0.015, id="residual-vanishing"),
         Claim("with small initial weights, two layers beat six", "shallow", BASELINE, 0.015, id="shallow-vanishing"),
-        less("gradients vanish less with He's weights than with small ones", "He", BASELINE, DECADES, 0.5, id="he-even"),
+        less("gradients vanish less with He's weights than with small ones", "He", BASELINE, UNTRAINED, 0.5, id="he-even"),
         less(
-            "gradients vanish less with residual connections than without", "residual", BASELINE, DECADES, 0.5, id="residual-even"
+            "gradients vanish less with residual connections than without",
+            "residual",
+            BASELINE,
+            UNTRAINED,
+            0.5,
+            id="residual-even",
         ),
-        less("gradients vanish less through tanh than through the sigmoid", "tanh", "sigmoid", DECADES, 0.5, id="tanh-even"),
+        less("gradients vanish less through tanh than through the sigmoid", "tanh", "sigmoid", UNTRAINED, 0.5, id="tanh-even"),
     ],
 )
 

@@ -46,6 +46,7 @@ experiment = Experiment(
     setting=Setting("cifar10", epochs=4, batch_size=128, train_size=10_240, deterministic=False),
     quick=Setting("digits", epochs=3, batch_size=128, train_size=1024, deterministic=False),
     alone=True,
+    about=("seconds", "test_accuracy"),
     claims=[
         less("bfloat16 speeds up training", "bfloat16", "baseline", "seconds", 0.1, id="bfloat16-faster"),
         less("float16 speeds up training", "float16", "baseline", "seconds", 0.1, id="float16-faster"),

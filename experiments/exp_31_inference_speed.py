@@ -55,6 +55,7 @@ experiment = Experiment(
     setting=Setting("cifar10", epochs=15, batch_size=64),
     quick=Setting("digits", epochs=10, batch_size=32, train_size=300),
     alone=True,
+    about=("size_bytes", "latency_1", "test_accuracy"),
     claims=[
         less("a float16 file is smaller than a float32 one", "float16", "baseline", "size_bytes", 500_000, id="float16-smaller"),
         less("an int8 file is smaller than a float32 one", "int8", "baseline", "size_bytes", 1_000_000, id="int8-smaller"),

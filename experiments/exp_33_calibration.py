@@ -51,6 +51,7 @@ experiment = Experiment(
     search={"learning_rate": log_range(1e-3, 0.3, default=0.01)},
     setting=Setting("cifar10", epochs=30, batch_size=128),
     quick=Setting("digits", epochs=15, batch_size=32, train_size=300),
+    about=("test_ece", "test_accuracy"),
     claims=[
         *map(lowers_ece, ("temperature", "label smoothing", "mixup")),
         less("temperature scaling lowers NLL", "temperature", "baseline", "test_nll", 0.01, id="temperature-nll"),

@@ -40,6 +40,7 @@ experiment = Experiment(
     quick=Setting("digits", epochs=10, batch_size=32, train_size=300),
     baseline="1 replica",
     alone=True,
+    about=("test_accuracy", "doublings of speed"),
     claims=[
         *each(COUNTS, "{} replicas are as accurate as one", "{} replicas", "1 replica", 0.02, id="{} replicas same", kind="same"),
         *(faster(n, 0.5 * math.log2(n)) for n in COUNTS),  # half of the doublings that n devices make possible

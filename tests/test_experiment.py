@@ -15,6 +15,7 @@ from common.space import choice, log_range, shared
 SETTING = Setting("cifar10", epochs=20, batch_size=128)
 QUICK = Setting("digits", epochs=20, batch_size=32, train_size=300)
 SEARCH = {"l2": log_range(1e-4, 1e-2)}
+BETTER = Claim("b is better", id="b-better", better="b", worse="baseline", margin=0.1)
 
 
 def train(trial, *, l2=0.0):
@@ -115,6 +116,18 @@ def test_an_impossible_setting_is_refused(changes, message):
         (
             {"claims": [Claim(text, id="helps", better="b", worse="baseline", margin=0.1) for text in ("it helps", "it does")]},
             "the ids of claims must be unique. Received twice: 'helps'",
+        ),
+        ({"about": ["test_nll"]}, "about must be metrics of its claims: none. Received: 'test_nll'"),
+        (
+            {"claims": [less("b is sooner", "b", "baseline", "seconds", 1, id="b-sooner")], "about": ["second"]},
+            r"about must be metrics of its claims: seconds. Received: 'second' \(did you mean 'seconds'\?\)",
+        ),
+        (
+            {
+                "claims": [less("b is sooner", "b", "baseline", "seconds", 1, id="s"), BETTER],
+                "about": ["test_accuracy", "seconds"],
+            },
+            "it must be about test_accuracy: put that claim first. Received: 'b is sooner', about seconds",
         ),
     ],
 )
@@ -337,7 +350,9 @@ def test_each_makes_a_claim_per_name():
 def test_an_experiment_may_ask_for_more_figures():
     assert declared(figures=["mistakes"])["figures"] == ["mistakes"]
     assert declared()["figures"] == []
-    with pytest.raises(Misuse, match=r"figures must be among steps, mistakes. Received: 'step' \(did you mean 'steps'\?\)"):
+    with pytest.raises(
+        Misuse, match=r"figures must be among steps, mistakes, profiles. Received: 'step' \(did you mean 'steps'\?\)"
+    ):
         experiment(figures=["step"])
 
 
@@ -348,6 +363,49 @@ def test_a_claim_is_about_the_tasks_primary_metric():
     assert (of_angles.metric, of_angles.lower_is_better) == ("test_error", True)
     task = declared(task=tasks.rotated)["task"]
     assert (task["metric"], task["lower_is_better"]) == ("error", True)
+
+
+def test_a_question_is_about_the_metric_of_the_first_claim_unless_it_names_others():
+    sooner_claim = less("b is sooner", "b", "baseline", "seconds", 1, id="b-sooner")
+    assert declared()["about"] == []
+    assert declared(claims=[sooner_claim, BETTER])["about"] == ["seconds"]
+    assert declared(claims=[sooner_claim, BETTER], about=["seconds", "test_accuracy"])["about"] == ["seconds", "test_accuracy"]
+
+
+OWN_DATA = {"a": {"dataset": "cifar10"}, "m": {"dataset": "mnist", "l2": 1.0}, "z": {}}
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "datasets", "demonstration"),
+    [
+        ("small", {}, ["cifar10", "mnist", "fashion_mnist"], False),
+        ("full", {}, ["cifar10", "mnist"], False),
+        ("quick", {}, ["digits"], True),
+        ("small", {"dataset": "mnist"}, ["mnist"], True),
+        (None, {"dataset": "cifar10"}, ["cifar10"], True),
+        ("quick", {"dataset": "mnist"}, ["mnist"], True),
+    ],
+)
+def test_arms_choose_their_dataset_unless_the_setting_is_quick_or_the_user_chooses(name, overrides, datasets, demonstration):
+    one = experiment(arms=OWN_DATA, baseline=None, small=Setting("fashion_mnist", epochs=3))
+    selected = one.select(name, overrides)
+    of_arms = [one.arm_setting(arm, selected.setting, selected).dataset for arm in OWN_DATA]
+    assert list(dict.fromkeys(of_arms)) == one.datasets(selected) == datasets
+    assert one.declare(selected)["demonstration"] is demonstration
+
+
+def test_a_claim_is_about_the_dataset_that_its_arms_choose_and_about_one_alone():
+    def claims(better, worse):
+        return [Claim("x", id="x", better=better, worse=worse, margin=0.1)]
+
+    arms = {**OWN_DATA, "n": {"dataset": "mnist"}, "two": {"classes": [0, 1]}}
+    (claim,) = experiment(arms=arms, baseline=None, claims=claims("m", "n")).claims
+    assert claim.datasets == ("mnist",)
+    for better, worse, name in (("m", "a", "dataset"), ("z", "a", "dataset"), ("two", "z", "classes")):
+        with pytest.raises(
+            Misuse, match=f"a claim must compare arms on the same {name}: 'x'. Received: {better!r} and {worse!r}"
+        ):
+            experiment(arms=arms, baseline=None, claims=claims(better, worse))
 
 
 @pytest.mark.slow

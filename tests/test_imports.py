@@ -11,7 +11,7 @@ from conftest import PROJECT
 HELPERS = {"errors", "files", "text", "machine", "metrics", "claims"}
 PARTS = {
     *("models", "augment", "losses", "optimizers", "preprocessing", "gradients", "calibration", "features", "transfer"),
-    *("inference", "gan", "profiling", "operations"),
+    *("inference", "gan", "profiling", "operations", "oscillation"),
 }
 BELOW_TRAINING = {"helpers", "data", "tasks", "setting", "rows"}
 MAY_IMPORT = {

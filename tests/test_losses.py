@@ -18,6 +18,13 @@ FREQUENCIES = np.array([0.5, 0.3, 0.15, 0.05])
 SHIFTED = metrics.log_softmax(LOGITS + np.log(FREQUENCIES))
 
 
+# Two classes, one output z.
+Z = LOGITS[:, 1]
+SECOND = LABELS % 2 == 1
+TWO = np.eye(2, dtype=np.float32)[SECOND.astype(int)]
+WITH_ZERO = np.stack([np.zeros_like(Z), Z], axis=1)
+
+
 @pytest.mark.parametrize(
     ("loss", "targets", "expected"),
     [
@@ -44,6 +51,7 @@ SHIFTED = metrics.log_softmax(LOGITS + np.log(FREQUENCIES))
             ONE_HOT,
             -np.log(TRUE) + 0.3 * ((P - ONE_HOT) ** 2).mean(axis=1),
         ),
+        (losses.log_loss, TWO, np.where(SECOND, np.log1p(np.exp(-Z)), np.log1p(np.exp(Z)))),
         # Used by experiment 23: (1 − p)^γ · cross-entropy, times a constant.
         (
             keras.losses.CategoricalFocalCrossentropy(alpha=1.0, gamma=2.0, from_logits=True),
@@ -53,7 +61,13 @@ SHIFTED = metrics.log_softmax(LOGITS + np.log(FREQUENCIES))
     ],
 )
 def test_losses_equal_their_formulas(loss, targets, expected):
-    assert per_example(loss)(tf.constant(targets), tf.constant(LOGITS)).numpy() == pytest.approx(expected, rel=2e-3)
+    logits = WITH_ZERO if targets is TWO else LOGITS
+    assert per_example(loss)(tf.constant(targets), tf.constant(logits)).numpy() == pytest.approx(expected, rel=2e-3)
+
+
+def test_log_loss_of_one_output_is_cross_entropy_of_zero_and_that_output():
+    cross_entropy = keras.losses.CategoricalCrossentropy(from_logits=True)
+    assert losses.log_loss(TWO, WITH_ZERO).numpy() == pytest.approx(cross_entropy.call(TWO, WITH_ZERO).numpy(), rel=1e-5)
 
 
 def test_generalized_cross_entropy_lies_between_cross_entropy_and_mae():

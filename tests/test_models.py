@@ -135,3 +135,22 @@ def test_matched_takes_the_nearest_width(wanted, width):
 
     model = models.matched(build, wanted)
     assert model.count_params() == 6 * width + 1
+
+
+def test_a_network_with_one_output_has_its_sigmoid_as_probability_of_the_second_class():
+    model = models.with_one_output(models.small_cnn(trial(8, 1, classes=2)))
+    images = np.random.default_rng(0).uniform(0, 255, (5, 8, 8, 1)).astype("float32")
+    logits = np.asarray(model(images))
+    assert logits.shape == (5, 2)
+    assert (logits[:, 0] == 0).all()
+    one = np.asarray(keras.Model(model.input, model.get_layer("logit").output)(images))[:, 0]
+    assert np.exp(logits[:, 1]) / np.exp(logits).sum(axis=1) == pytest.approx(1 / (1 + np.exp(-one)), rel=1e-5)
+    assert "logits" not in {layer.name for layer in model.layers}
+
+
+def test_the_published_network_for_raw_pixels_takes_them_as_they_are():
+    raw, scaled = (models.loss_choice(trial(28, 1), raw=raw) for raw in (True, False))
+    scaled.set_weights(raw.get_weights())
+    images = np.random.default_rng(0).uniform(0, 255, (3, 28, 28, 1)).astype("float32")
+    assert np.asarray(raw(images)) == pytest.approx(np.asarray(scaled(255 * images)), rel=1e-4, abs=1e-3)
+    assert raw.count_params() == scaled.count_params() == 693_962

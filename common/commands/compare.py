@@ -69,7 +69,8 @@ def compare(folder: pathlib.Path, tables: Sequence[Table], by_arms: bool, metric
     notes = []
     if any(table.declaration["demonstration"] for table in tables):
         notes.append("Demonstrations, which decide no claim.")
-    datasets = {str(table.declaration["setting"]["dataset"]) for table in tables}
+    parts = [part for table in tables for part in table.parts()]
+    datasets = {part.dataset for part in parts}
     if len(datasets) > 1:
         notes.append(f"The experiments are of different datasets: {', '.join(sorted(datasets))}.")
     if metric in TIMES and any((table.rows["beside"] > 0).any() for table in tables):
@@ -77,7 +78,7 @@ def compare(folder: pathlib.Path, tables: Sequence[Table], by_arms: bool, metric
     numbers = spans(sorted({number_of(table.files.experiment) for table in tables}))
     stem = folder / "-".join(["compare", *(numbers if by_arms else []), *([file_name(metric)] if metric else [])])
     if by_arms or metric:
-        compared, left_out = _comparisons(tables, by_arms, metric)
+        compared, left_out = _comparisons(parts if by_arms else tables, by_arms, metric)
     else:
         compared, left_out = _first_claims(tables)
     if left_out:

@@ -4,11 +4,11 @@ import pathlib
 import sys
 
 from common.commands.parsing import end, parse, setting_name
-from common.data.dataset import slug
 from common.errors import Failure, Misuse
 from common.experiment import Experiment
 from common.files import experiment_scripts
 from common.rows import schema, store
+from common.running.plan import files_of
 from common.running.scripts import read_script, refuse_shared_numbers
 from common.text import number_of
 
@@ -21,7 +21,7 @@ def progress(experiment: Experiment, folder: pathlib.Path, only: str | None = No
     """
     names = [name for name in experiment.settings if only in (None, name)]
     selected = {name: experiment.select(name) for name in names}
-    declared = [one.folder_name(experiment.arms.values(), slug(one.setting.dataset)) for one in selected.values()]
+    declared = [files_of(experiment, one, folder).folder.name for one in selected.values()]
     others = [
         files.folder.name
         for setting in store.setting_folders(folder)

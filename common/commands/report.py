@@ -69,7 +69,7 @@ def generated() -> dict[pathlib.Path, str]:
 def parts(sections: list[Section]) -> dict[str, list[str]]:
     """Name -> lines of all generated parts."""
     of_sections = {
-        f"{section.files.experiment} in {section.files.folder.name}": [*markdown.arms(section), "", *markdown.claims(section)]
+        f"{section.files.experiment} in {section.place}": [*markdown.arms(section), "", *markdown.claims(section)]
         for section in sections
     }
     scripts = {path.stem: code(path.read_text(encoding="utf-8")) for path in experiment_scripts()}

@@ -182,7 +182,7 @@ def _drawn(job: Job) -> list[pathlib.Path]:
     before, calls = _stamped(job), fonts.installed.cache_info()
     paths = [*draw.draw(job.files, svg=job.svg), *search.draw_sweep(job.files, svg=job.svg)]
     used = _fonts() if fonts.installed.cache_info() != calls else ""
-    left = {draw.path(job.files, kind) for kind in draw.KINDS if kind.of_logits}
+    left = {path for kind in draw.KINDS if kind.of_logits for path in draw.of_all_parts(job.files, kind)}
     for path in {job.files.folder / name for name in (before.figures if before else ())} - {*paths, *left}:
         path.unlink(missing_ok=True)
         path.with_suffix(".svg").unlink(missing_ok=True)

@@ -16,9 +16,14 @@ COLOURS = 64
 """Colours of the small copy of any other figure."""
 
 
-def paths(files: schema.Files) -> list[tuple[str, pathlib.Path]]:
-    """Kind and path of each existing figure that the page shows."""
-    there = [(kind.name, draw.path(files, kind)) for kind in draw.KINDS if kind.on_page]
+def paths(files: schema.Files, part: str | None = None) -> list[tuple[str, pathlib.Path]]:
+    """Kind and path of each existing figure that the page shows of a part of an experiment (`Table.parts`), by default of all."""
+    there = [
+        (kind.name, path)
+        for kind in draw.KINDS
+        if kind.on_page
+        for path in (draw.of_all_parts(files, kind) if part is None else [draw.path(files, kind, part)])
+    ]
     return [(name, path) for name, path in [*there, *search.paths(files)] if path.exists()]
 
 

@@ -8,10 +8,11 @@ from typing import NamedTuple
 import pandas as pd
 from matplotlib.figure import Figure
 
-from common.figures import curves, predictions, samples, scores, sensitivity, verdicts
+from common.figures import curves, predictions, profiles, samples, scores, sensitivity, verdicts
 from common.figures.style import save
 from common.rows import schema, store
 from common.rows.table import Table
+from common.text import file_name
 from common.verdicts.judge import Verdict, judge
 
 MOST_LINES = 12
@@ -19,10 +20,15 @@ MOST_LINES = 12
 
 
 class Material:
-    """The data of the figures of one experiment in one setting; each part is read or computed once."""
+    """The data of the figures of one experiment in one setting, or of a part of it; each is read or computed once.
 
-    def __init__(self, table: Table):
-        self.table, self.primary, self.declaration, self.arms = table, table.primary, table.declaration, table.arms
+    Args:
+        table: see `Table.parts`; whole: the table that it is a part of, by default itself.
+    """
+
+    def __init__(self, table: Table, whole: Table | None = None):
+        self.table, self.whole = table, whole or table
+        self.primary, self.declaration, self.arms = table.primary, table.declaration, table.arms
         self.rows = table.rows.dropna(subset=[self.primary.column])
         self.arm_rows = self.of_arms(self.rows)
         self.claims = self.declaration.get("claims", ())
@@ -40,10 +46,8 @@ class Material:
         counts = self.rows.groupby("entry").size()
         seeds = f"{counts.min()}" if counts.min() == counts.max() else f"{counts.min()}–{counts.max()}"
         train, epochs, batch, test = map(self._span, ("train_size", "epochs", "batch_size", "test_size"))
-        return (
-            f"{self.table.files.folder.name}: {seeds} seeds per arm, {train} training images, {epochs} epochs, batch {batch}, "
-            f"{test} test images"
-        )
+        counts = f"{seeds} seeds per arm, {train} training images, {epochs} epochs, batch {batch}, {test} test images"
+        return f"{self.table.place}: {counts}"
 
     def _span(self, column: str) -> str:
         """The value of a column in words, or its smallest and largest value."""
@@ -53,14 +57,20 @@ class Material:
 
     @functools.cached_property
     def judged(self) -> list[Verdict]:
-        """The verdicts that have a difference."""
-        return [verdict for verdict in judge(self.table) if verdict.difference is not None]
+        """The verdicts that have a difference. All claims of the experiment are judged together."""
+        ids = {claim["id"] for claim in self.claims}
+        return [verdict for verdict in judge(self.whole) if verdict.id in ids and verdict.difference is not None]
 
     @functools.cached_property
     def measures(self) -> pd.DataFrame:
         """The measures that are metrics of claims."""
         measures = self.of_arms(self.table.measures)
         return measures[measures["name"].isin({claim["metric"] for claim in self.claims})]
+
+    @functools.cached_property
+    def numbered(self) -> pd.DataFrame:
+        """See `profiles.numbered`; empty if the experiment does not ask for the figure."""
+        return profiles.numbered(self.of_arms(self.table.measures if "profiles" in self.asked else self.table.measures[:0]))
 
     @functools.cached_property
     def numbers(self) -> tuple[str, dict[str, dict[str, float]]]:
@@ -105,6 +115,10 @@ def _verdicts(m: Material) -> Figure:
 
 def _measures(m: Material) -> Figure:
     return scores.measured(m.measures, m.arms, m.title, f"{m.caption}; a dot per seed, bar: mean")
+
+
+def _profiles(m: Material) -> Figure:
+    return profiles.profiles(m.numbered, m.arms, m.title, m.caption)
 
 
 def _curves(m: Material) -> Figure:
@@ -167,7 +181,7 @@ def _mistakes(m: Material) -> Figure:
 
 
 def _samples(m: Material) -> Figure:
-    note = f"{m.table.files.folder.name}, seed 0: the first training images, as augmented in the first epoch"
+    note = f"{m.table.place}, seed 0: the first training images, as augmented in the first epoch"
     return samples.sample_sheet(m.samples, m.arms, m.title, note)
 
 
@@ -189,6 +203,7 @@ KINDS = (
     Kind("accuracy", lambda m: True, _accuracy, on_page=False),  # the page has an interactive one
     Kind("verdicts", lambda m: m.judged, _verdicts),
     Kind("measures", lambda m: len(m.measures), _measures),
+    Kind("profiles", lambda m: len(m.numbered), _profiles),
     Kind("curves", lambda m: len(m.table.epochs), _curves),
     Kind("sensitivity", lambda m: m.numbers[1], _sensitivity),
     Kind("crossed", _is_crossed, _crossed),
@@ -204,17 +219,31 @@ KINDS = (
 """All kinds of figures, in their order on the page."""
 
 
-def path(files: schema.Files, kind: Kind) -> pathlib.Path:
-    """The path of a figure of an experiment, as PNG."""
-    return files.folder / f"{files.experiment}_{kind.name}.png"
+def suffix(part: str) -> str:
+    """The end of the name of a file about a part of an experiment (`Table.parts`); empty for a whole one."""
+    return f"-{file_name(part)}" if part else ""
+
+
+def path(files: schema.Files, kind: Kind, part: str = "") -> pathlib.Path:
+    """The path of a figure of an experiment, or of a part of it, as PNG."""
+    return files.folder / f"{files.experiment}_{kind.name}{suffix(part)}.png"
+
+
+def of_all_parts(files: schema.Files, kind: Kind) -> list[pathlib.Path]:
+    """The path of a figure of an experiment, and of those of its parts that exist."""
+    whole = path(files, kind)
+    return [whole, *sorted(whole.parent.glob(f"{whole.stem}-*.png"))]
 
 
 def draw(files: schema.Files, *, svg: bool = False) -> list[pathlib.Path]:
     """Draw the figures of one experiment in one setting beside its rows, as `style.save` does. Returns the paths of the PNGs."""
-    return [save(path(files, kind), figure, svg=svg) for kind, figure in figures(Table.read(files))]
+    return [save(written, figure, svg=svg) for written, figure in figures(Table.read(files))]
 
 
-def figures(table: Table) -> Iterator[tuple[Kind, Figure]]:
-    """Kind and figure of each that the rows allow, drawn lazily."""
-    material = Material(table)
-    return ((kind, kind.draw(material)) for kind in KINDS if len(material.rows) and kind.applies(material))
+def figures(table: Table) -> Iterator[tuple[pathlib.Path, Figure]]:
+    """Path and figure of each that the rows allow, drawn lazily; of each part of the table (`Table.parts`) separately."""
+    for part in table.parts():
+        material = Material(part, table)
+        for kind in KINDS:
+            if len(material.rows) and kind.applies(material):
+                yield path(table.files, kind, part.part), kind.draw(material)

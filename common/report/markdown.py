@@ -40,12 +40,12 @@ def page(sections: list[Section], entries: list[ledger.Entry], broken: list[str]
         lines.append("")
     newest = max((protocol for section in sections for protocol in protocols(section)), default=0)
     for section in sections:
-        lines += [f"## {section.files.experiment}, {section.files.folder.name}", "", f"{_cell(section.question)}", ""]
+        lines += [f"## {section.files.experiment}, {section.place}", "", f"{_cell(section.question)}", ""]
         if "Expect" in section.notes:
             lines += [f"Expected: {_cell(section.notes['Expect'])}", ""]
         lines += [*_earlier(section, newest), _cell(section.answer), "", *arms(section), "", *claims(section)]
-        there = [(kind.name, draw.path(section.files, kind)) for kind in draw.KINDS]
-        lines += [part for name, path in there if path.exists() for part in ("", f"![{name}]({path.parent.name}/{path.name})")]
+        there = [(kind.name, draw.path(section.files, kind, section.table.part)) for kind in draw.KINDS]
+        lines += [line for name, path in there if path.exists() for line in ("", f"![{name}]({path.parent.name}/{path.name})")]
         lines.append("")
     lines += [f"- not read: {_cell(line)}" for line in broken]
     return "\n".join(lines).rstrip() + "\n"
@@ -97,7 +97,7 @@ def _decides(section: Section) -> bool:
 
 def _answer(section: Section) -> str:
     """The first claim of an experiment, which answers its question, and its verdict; without claims its answer."""
-    name, dataset = section.files.experiment, section.table.declaration["setting"]["dataset"]
+    name, dataset = section.files.experiment, section.table.dataset
     head = f"| [{name[4:6]}](experiments/{name}.py) | {dataset}"
     if not section.verdicts:
         return f"{head} | {_cell(section.question)} | | {_cell(section.answer)} | | |"

@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader
 from plotly.offline import get_plotlyjs
 
 from common.errors import Failure
-from common.figures import cache, copies
+from common.figures import cache, copies, draw
 from common.files import experiment_scripts, write_atomic
 from common.report import markdown, tables
 from common.report.section import Section
@@ -18,6 +18,7 @@ from common.rows import store
 from common.rows.table import Table
 from common.text import interval, signed
 from common.verdicts import ledger
+from common.verdicts.judge import judge_parts
 from common.verdicts.kinds import REFUTED
 
 TEMPLATES = pathlib.Path(__file__).parent / "templates"
@@ -32,11 +33,10 @@ def read(folder: pathlib.Path) -> tuple[list[Section], list[ledger.Entry], list[
                 broken.append(f"{files.rows} holds the rows of {copies[files].rows}: it is left out as a copy")
                 continue
             try:
-                table = Table.read(files)
-                sections.append(Section(table, ledger.judge(table)))
+                sections += [Section(part, verdicts) for part, verdicts in judge_parts(Table.read(files))]
             except Failure as error:
                 broken.append(str(error))
-    sections.sort(key=lambda section: (section.files.experiment, section.files.folder.name))
+    sections.sort(key=lambda section: (section.files.experiment, section.files.folder.name))  # parts stay in their order
     entries = [ledger.Entry.of(section.table, verdict) for section in sections for verdict in section.verdicts]
     return sections, entries, broken
 
@@ -56,7 +56,7 @@ def build(folder: pathlib.Path, *, svg: bool = False) -> tuple[pathlib.Path, lis
         svg: whether to draw the figures as SVG too.
     """
     sections, entries, broken = read(folder)
-    drawn = cache.redraw([section.files for section in sections], svg=svg, copies=True)
+    drawn = cache.redraw(list(dict.fromkeys(section.files for section in sections)), svg=svg, copies=True)
     broken += [figures.error for figures in drawn if figures.error]
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["interval"] = _interval
@@ -84,7 +84,7 @@ def build(folder: pathlib.Path, *, svg: bool = False) -> tuple[pathlib.Path, lis
     write_atomic(path, page.encode())
     write_atomic(folder / "REPORT.md", markdown.page(sections, entries, broken).encode())
     for section in sections:
-        stem = section.files.folder / f"{section.files.experiment}_summary"
+        stem = section.files.folder / f"{section.files.experiment}_summary{draw.suffix(section.table.part)}"
         write_atomic(stem.with_suffix(".csv"), tables.to_csv(section.table, section.summary).encode())
         write_atomic(stem.with_suffix(".tex"), tables.to_tex(section.table, section.summary).encode())
     return path, broken

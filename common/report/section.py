@@ -1,4 +1,4 @@
-"""A section of the report: one experiment in one setting."""
+"""A section of the report: one experiment in one setting, or the part of it whose arms are scored on the same test images."""
 
 import base64
 import functools
@@ -26,12 +26,15 @@ FIELDS = (
 
 
 class Section:
-    """The tables, verdicts, figures and trials of one experiment in one setting."""
+    """The tables, verdicts, figures and trials of one experiment in one setting.
+
+    Args:
+        table: see `Table.parts`; verdicts: on its claims.
+    """
 
     def __init__(self, table: Table, verdicts: list[Verdict]):
         self.table, self.verdicts, self.primary = table, verdicts, table.primary
-        self.files = table.files
-        self.identity = f"{self.files.folder.name}/{self.files.experiment}"
+        self.files, self.identity, self.place = table.files, table.identity, table.place
         self.question = table.declaration["question"]
         self.differences = summary.contrasts(table)
         self.summary = _by_arm(table, summary.summarize(table, self.differences))
@@ -73,7 +76,7 @@ class Section:
 
     def figures(self) -> list[tuple[str, str]]:
         """Kind and data URI of each existing figure."""
-        images = [(kind, copies.small(kind, path)) for kind, path in copies.paths(self.files)]
+        images = [(kind, copies.small(kind, path)) for kind, path in copies.paths(self.files, self.table.part)]
         return [(kind, f"data:image/webp;base64,{base64.b64encode(image).decode()}") for kind, image in images]
 
     def data(self) -> dict:

@@ -1,6 +1,7 @@
 """`Table`: the rows of one experiment in one setting, with the values of metrics for each trial.
 
-An *entry* is an arm at one rate, by its name from `schema.entry_name`.
+An *entry* is an arm at one rate, by its name from `schema.entry_name`. Only arms that are scored on the same test images are
+compared: `Table.parts` separates those on other datasets or other classes.
 """
 
 import json
@@ -14,6 +15,7 @@ import pandas as pd
 from common import metrics
 from common.rows import schema, store
 from common.rows.metric import DERIVED, Metric, Primary, of_column, of_measure
+from common.text import file_name
 
 TARGETS_ARE_SHARES = 3
 """The first protocol in which a target is a share of the baseline's final score."""
@@ -35,6 +37,8 @@ class Table:
     declaration: dict
     unfinished: list[dict] = field(default_factory=list)
     """Rows of failed and unavailable trials, as text."""
+    part: str = ""
+    """Dataset or classes that tell a part of a table from the others, see `parts`; empty for a whole table."""
 
     def __post_init__(self):
         self.primary = Primary.of(self.declaration)
@@ -53,6 +57,22 @@ class Table:
         self.places = self.epochs.groupby(["entry", "seed"]).indices if len(self.epochs) else {}
         self.columns = {name: self.epochs[name].to_numpy() for name in self.epochs if name not in (*schema.KEY, "entry")}
         self.outcomes: dict[tuple[str, int], np.ndarray | None] = {}
+
+    @property
+    def dataset(self) -> str:
+        """Name of the dataset, as in the declaration; of a table with several (see `parts`) that of the first arm with rows."""
+        of_arms = self.declaration.get("datasets", {})
+        return of_arms.get(next(iter(self.arm_of.values()), None), self.declaration["setting"]["dataset"])
+
+    @property
+    def place(self) -> str:
+        """Name of the setting folder, and of the part."""
+        return ", ".join(filter(None, [self.files.folder.name, self.part]))
+
+    @property
+    def identity(self) -> str:
+        """Setting folder, experiment and part, in characters that an address may have."""
+        return "/".join(filter(None, [self.files.folder.name, self.files.experiment, file_name(self.part)]))
 
     @classmethod
     def read(cls, files: schema.Files) -> "Table":
@@ -78,6 +98,38 @@ class Table:
         """Column -> values over the epochs of a trial; empty if it has none."""
         places = self.places.get((entry, seed))
         return {} if places is None else {name: values[places] for name, values in self.columns.items()}
+
+    def data_of(self, entry: str) -> tuple[str, tuple[int, ...]]:
+        """Dataset and classes of an entry's test images; no classes for all of them."""
+        row = next(row for (name, _), row in self.by_trial.items() if name == entry)
+        return _text(row.get("dataset")), tuple(json.loads(_text(row.get("setting")) or "{}").get("classes") or ())
+
+    def parts(self) -> list["Table"]:
+        """A table for each dataset and choice of classes, with the arms that are scored on it; the table itself if there is one.
+
+        Arms without rows are in the first, claims about arms of several in none.
+        """
+        groups: dict[tuple, list[str]] = {}
+        for entry in (entry for entry in self.entries if entry in self.arm_of):
+            groups.setdefault(self.data_of(entry), []).append(self.arm_of[entry])
+        if len(groups) < 2:
+            return [self]
+        next(iter(groups.values())).extend(arm for arm in self.arms if arm not in self.arm_of.values())
+        names = _names_of_parts(list(groups))
+        return [self._of_arms(arms, name) for arms, name in zip(groups.values(), names, strict=True)]
+
+    def _of_arms(self, arms: Sequence[str], part: str) -> "Table":
+        """The table of some of the arms."""
+        declaration, claims = self.declaration, self.declaration.get("claims", [])
+        baseline = declaration.get("baseline")
+        fields = {
+            "arms": {arm: declaration["arms"][arm] for arm in self.arms if arm in arms},
+            "baseline": baseline if baseline in arms else None,
+            "claims": [claim for claim in claims if _arms_of(claim) <= set(arms)],
+        }
+        frames = (frame[frame["arm"].isin(arms)] for frame in (self.rows, self.epochs, self.measures))
+        unfinished = [row for row in self.unfinished if row["arm"] in arms]
+        return Table(self.files, *frames, self.arrays, {**declaration, **fields}, unfinished, part)
 
     def scores(self, entry: str, column: str) -> np.ndarray:
         """A column of an entry's trials, sorted by seed: float [n], NaN for missing values."""
@@ -207,6 +259,28 @@ class Table:
         measures = self.measures
         values = measures.loc[(measures["name"] == name) & (measures["entry"] == entry) & (measures["seed"] == seed), "value"]
         return float(values.iloc[0]) if len(values) else math.nan
+
+
+def _text(value) -> str:
+    """A cell's text; empty for a missing one."""
+    return value if isinstance(value, str) else ""
+
+
+def _arms_of(claim: dict) -> set[str]:
+    """The arms of a declared claim."""
+    sides = (claim["better"], claim["worse"])
+    return {arm for side in sides for arm in ([side] if isinstance(side, str) else side)}
+
+
+def _names_of_parts(data: list[tuple[str, tuple[int, ...]]]) -> list[str]:
+    """For each dataset and classes a name of what differs between them."""
+    datasets, classes = (len(set(values)) > 1 for values in zip(*data, strict=True))
+
+    def name(dataset: str, kept: tuple[int, ...]) -> str:
+        of_classes = f"classes {'+'.join(map(str, kept))}" if kept else "all classes"
+        return ", ".join([dataset] * datasets + [of_classes] * classes)
+
+    return [name(*one) for one in data]
 
 
 def _with_entries(frame: pd.DataFrame) -> pd.DataFrame:

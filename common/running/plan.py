@@ -116,7 +116,8 @@ class Planned:
 
 def files_of(experiment: Experiment, selected: Selected, results: pathlib.Path) -> schema.Files:
     """Paths of an experiment's rows under a setting."""
-    return schema.Files(results / selected.folder_name(experiment.arms.values(), slug(selected.setting.dataset)), experiment.name)
+    datasets = "+".join(map(slug, experiment.datasets(selected)))
+    return schema.Files(results / selected.folder_name(experiment.arms.values(), datasets), experiment.name)
 
 
 class Planner:
@@ -161,7 +162,9 @@ class Planner:
             key = schema.labels_key(arm.dataset.checksum, classes)
             names[key] = [all_names[c] for c in classes] if classes else list(all_names)
         about = {"setting": dataclasses.asdict(self.setting), "class_names": names, "protocol": PROTOCOL}
-        return {**self.experiment.declare(self.selected), **about}
+        datasets = {name: arm.setting.dataset for name, arm in self.resolved.items()}
+        several = {"datasets": datasets} if len(set(datasets.values())) > 1 else {}
+        return {**self.experiment.declare(self.selected), **about, **several}
 
     def plan(self, trials: Sequence[tuple[Variant, int]], *, searching: bool = False, shared: dict | None = None) -> "Plan":
         """The plan of the given trials.

@@ -11,6 +11,9 @@ from common.errors import Misuse
 from common.experiment import Experiment
 from common.setting import Selected, Setting
 
+CHOOSING = ("dataset", "classes")
+"""Fields by which an arm chooses its examples."""
+
 
 @dataclass(frozen=True)
 class Resolved:
@@ -25,12 +28,15 @@ class Resolved:
 
     @property
     def unavailable(self) -> str:
-        """Reason why the arm cannot be trained on these data: it sets a larger size than there is; empty if it can."""
-        size, batch = self.setting.train_size, self.setting.batch_size
-        if "train_size" in self.arm_fields and size is not None and size > self.available:
+        """Reason why the arm cannot be trained on these data; empty if it can.
+
+        It sets a larger size than there is, or a dataset or classes with fewer examples than the size that the user sets.
+        """
+        size, batch, fewer = self.setting.train_size, self.setting.batch_size, not self.arm_fields.isdisjoint(CHOOSING)
+        if ("train_size" in self.arm_fields or fewer) and size is not None and size > self.available:
             return f"needs {size} training images, {self.setting.dataset} has {self.available} without validation"
         images = size or self.available
-        if "batch_size" in self.arm_fields and batch is not None and batch > images:
+        if ("batch_size" in self.arm_fields or fewer) and batch is not None and batch > images:
             return f"needs {batch} training images for a batch, it has {images}"
         return ""
 
@@ -79,7 +85,7 @@ def resolve(experiment: Experiment, selected: Selected) -> tuple[Setting, dict[s
     for arm in experiment.all_arms:
         chosen = experiment.arm_setting(arm, setting, selected)
         dataset, available = data.of(chosen)
-        fields = frozenset() if selected.smoke else frozenset(experiment.all_arms[arm]) - set(selected.overrides)
+        fields = frozenset() if selected.smoke else frozenset(experiment.fields(arm, selected))
         limited = _limited(chosen, dataset, available, {*selected.overrides, *fields})
         resolved[arm] = Resolved(limited, dataset, available, fields)
     return setting, resolved

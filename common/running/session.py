@@ -167,7 +167,8 @@ class Session:
         print(f"{experiment.name}: {experiment.question}")
         # commands/all.py reads the path of the rows from the end of this line.
         name = self.planner.selected.name
-        print(f"{name}, {setting.dataset}: {', '.join(listed)}; rows in {self.planner.files.rows}")
+        datasets = ", ".join(experiment.datasets(self.planner.selected))
+        print(f"{name}, {datasets}: {', '.join(listed)}; rows in {self.planner.files.rows}")
         for about in dict.fromkeys(arm.dataset.about() for arm in self.planner.resolved.values()):
             print(f"data: {about}")
         if line := reported_variables():

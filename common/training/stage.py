@@ -95,10 +95,13 @@ class StageState:
     """Initial learning rate of the first optimizer, if there are several."""
     norms: list[float] = field(default_factory=list)
     """Gradient norm of each update, before clipping."""
+    losses: list[float] = field(default_factory=list)
+    """Mean loss of each batch, with penalties, before its update."""
 
     def count(self, examples: int, update) -> None:
         """Add the results of an update to the counts and sums; see `common.training.update.Update`."""
         self.batches += 1
+        self.losses.append(update.loss)
         if update.applied:
             self.steps += 1
             self.norms.append(update.gradient_norm)

@@ -185,7 +185,7 @@ def _compared(table: Table, metric: str | None, reference: str, entries: Sequenc
     return Comparison(
         experiment=table.files.experiment,
         question=declaration["question"],
-        dataset=str(declaration["setting"]["dataset"]),
+        dataset=table.dataset,
         reference=reference,
         role=BASELINE if reference == baseline else CLAIMED if baseline else FIRST,
         training=_training(rows),

@@ -161,6 +161,12 @@ def _decide(now: dict[int, _Reading], decided: set[int], count: int, look: int) 
             reading.status = reading.kind.status(reading.contrasts, reading.level)
 
 
+def judge_parts(table: Table) -> list[tuple[Table, list[Verdict]]]:
+    """Each part of a table (`Table.parts`) with the verdicts on its claims, all of which are judged together."""
+    verdicts = {verdict.id: verdict for verdict in judge(table)}
+    return [(part, [verdicts[claim["id"]] for claim in part.declaration.get("claims", [])]) for part in table.parts()]
+
+
 def claims_of(table: Table) -> list[Claim]:
     """The claims of the declaration beside the rows. Raises `Failure` for one that this version cannot judge."""
     try:

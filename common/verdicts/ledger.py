@@ -8,7 +8,7 @@ from common.errors import Failure
 from common.rows import store
 from common.rows.table import Table
 from common.verdicts import levels
-from common.verdicts.judge import Verdict, judge
+from common.verdicts.judge import Verdict, judge_parts
 from common.verdicts.kinds import SUPPORTED
 
 
@@ -22,14 +22,17 @@ class Entry:
     verdict: Verdict
     demonstration: bool
     """Whether the verdict does not count: the setting is a demonstration, or the claim is about other datasets."""
+    section: str
+    """Identity of the table, see `Table.identity`."""
 
     @classmethod
     def of(cls, table: Table, verdict: Verdict) -> "Entry":
         """The entry of a verdict read from a table."""
         declaration, files = table.declaration, table.files
-        dataset = declaration["setting"]["dataset"]
+        dataset = table.dataset
         other = bool(verdict.datasets) and dataset not in verdict.datasets
-        return cls(files.experiment, files.folder.name, dataset, verdict, declaration["demonstration"] or other)
+        demonstration = declaration["demonstration"] or other
+        return cls(files.experiment, files.folder.name, dataset, verdict, demonstration, table.identity)
 
 
 def entries(folder: pathlib.Path, number: str | None = None, setting: str | None = None) -> Iterator[Entry | Failure]:
@@ -49,9 +52,8 @@ def entries(folder: pathlib.Path, number: str | None = None, setting: str | None
             if setting not in (None, store.setting_name(files)):
                 continue
             try:
-                table = Table.read(files)
-                for verdict in judge(table):
-                    yield Entry.of(table, verdict)
+                for part, verdicts in judge_parts(Table.read(files)):
+                    yield from (Entry.of(part, verdict) for verdict in verdicts)
             except Failure as error:
                 yield error
 

@@ -1,6 +1,6 @@
-"""Summary of one experiment in one setting: a table of its arms, the differences between any two, and one sentence.
+"""Summary of one experiment in one setting: a table of its arms, the differences between any two, and its answer.
 
-All intervals here are exploratory: verdicts do not use them.
+The intervals of the table and the differences are exploratory: verdicts do not use them.
 """
 
 import itertools
@@ -12,6 +12,7 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from common.rows.table import Table
+from common.text import seeds
 from common.verdicts.contrasts import difference, estimate
 from common.verdicts.intervals import Estimate, paired
 from common.verdicts.judge import Verdict
@@ -105,16 +106,36 @@ def against(table: Table, arm: str, reference: str, metric: str | None = None) -
 
 
 def answer(table: Table, summary: pd.DataFrame, verdicts: Sequence[Verdict]) -> str:
-    """The verdict on the first claim, which answers the experiment's question; without claims the means of the arms."""
+    """What the rows say about the experiment's question, as text.
+
+    The verdict on the first claim about each metric that the question is about, which the declaration names (`about`; by default
+    that of the first claim). Without claims each arm's mean primary metric with its interval.
+
+    Args:
+        summary: see `summarize`; verdicts: on all claims of the table, in their order.
+    """
     if not len(summary):
         return "No arm could be run here." if table.unfinished else "There are no rows yet."
     if verdicts:
-        first = verdicts[0]
-        sentence = f"{first.text[:1].upper()}{first.text[1:]}: {first.result}"
-        sentence += f" ({first.numbers()})" if first.difference is not None else f" ({first.reason})"
+        metrics = [claim["metric"] for claim in table.declaration["claims"]]
+        about = [name for name in table.declaration.get("about", ()) if name in metrics] or metrics[:1]
+        sentence = ". ".join(_sentence(verdicts[metrics.index(name)]) for name in about)
     else:
         arms = summary[~summary["arm"].isin(table.at_common_rate)]
-        means = ", ".join(f"{row.arm} {row.score:.4f}" for row in arms.itertuples())
-        sentence = f"Mean {table.primary.name()}: {means}"
+        means = "; ".join(f"{row.arm} {row.score:.4f}{_bounds(row)}" for row in arms.itertuples())
+        few, many = arms["seeds"].min(), arms["seeds"].max()
+        counts = seeds(many) if few == many else f"{few} to {seeds(many)}"
+        sentence = f"Mean {table.primary.name()} over {counts} (95 % interval): {means}"
     diverged = int(summary["diverged"].sum())
     return sentence + (f"; {diverged} trial{'s' if diverged > 1 else ''} diverged." if diverged else ".")
+
+
+def _sentence(verdict: Verdict) -> str:
+    """A claim and its verdict, with the difference or the reason why there is none."""
+    numbers = verdict.numbers() if verdict.difference is not None else verdict.reason
+    return f"{verdict.text[:1].upper()}{verdict.text[1:]}: {verdict.result} ({numbers})"
+
+
+def _bounds(row) -> str:
+    """The interval of an arm's mean; empty with one seed."""
+    return "" if math.isnan(row.low) else f" ({row.low:.4f} to {row.high:.4f})"

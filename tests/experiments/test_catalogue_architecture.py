@@ -11,6 +11,7 @@ from keras import layers
 from common import gradients, models
 from common.files import experiment_scripts
 from common.training.execution import load_script
+from common.training.seeding import seeded_weights
 
 SCRIPTS = {path.stem[4:6]: path for path in experiment_scripts()}
 SHAPES = pytest.mark.parametrize("shape", [(28, 28, 1), (32, 32, 3)], ids=["digits and MNIST", "CIFAR-10"])
@@ -44,6 +45,32 @@ def fitted(number, arm, learning_rate=0.1, shape=(28, 28, 1)):
 
 def kinds(model):
     return [type(layer).__name__ for layer in model.layers]
+
+
+# --- 01: published networks ---
+
+
+def test_each_published_network_has_the_loss_optimizer_and_pixels_of_its_tutorial():
+    experiment, _ = script("01")
+    for arm in experiment.arms:
+        trial = Spy()
+        experiment.train(trial, **experiment.arguments(arm))
+        sparse = isinstance(trial.options["loss"], keras.losses.SparseCategoricalCrossentropy)
+        assert sparse == (arm == "speed_accuracy")
+        optimizer = trial.options["optimizer"]
+        assert type(optimizer).__name__ == ("SGD" if arm == "gradient_descent" else "Adam")
+        first = type(trial.model.layers[1]).__name__
+        assert first == ("Identity" if arm == "loss_choice" else "Rescaling")
+    settings = {arm: experiment.arms[arm]["batch_size"] for arm in experiment.arms}
+    assert [arm for arm, batch in settings.items() if batch != 32] == ["loss_tuning"]
+
+
+def test_the_published_decay_divides_the_rate_by_one_plus_a_hundredth_per_update():
+    experiment, _ = script("01")
+    trial = Spy()
+    experiment.train(trial, **experiment.arguments("gradient_descent"))
+    rates = [float(trial.options["optimizer"]._learning_rate(t)) for t in (0, 100, 300)]
+    assert rates == pytest.approx([0.01, 0.005, 0.0025])
 
 
 # --- 14: vanishing gradients ---
@@ -94,6 +121,37 @@ def test_gradients_are_measured_on_training_images_before_and_after(make_trial):
     assert all(claim.metric in (*values, "test_accuracy") for claim in experiment.claims)
     first, last = (values[f"gradient norm of layer {i}, untrained"] for i in (1, 6))
     assert values["decades between first and last layer, untrained"] == pytest.approx(abs(math.log10(first / last)))
+
+
+@pytest.mark.slow
+def test_the_norm_over_all_weights_is_that_of_the_update_of_a_batch_of_the_same_images(make_trial):
+    trial = make_trial(train_size=64, batch_size=64, epochs=1)
+    with seeded_weights(trial.streams):
+        model = models.deep_dense(trial, depth=2)
+    norm = gradients.weights_norm(trial, model)
+    trial.fit(model, optimizer=keras.optimizers.SGD(0.1))
+    assert trial.fits["fit"].norms == pytest.approx([norm], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_gradients_are_clipped_at_a_share_of_the_untrained_networks_norm(make_trial):
+    experiment, _ = script("14")
+    assert {arm for arm, space in experiment.search.items() if "share" in space} == {"large weights, clipping"}
+    trial = make_trial(epochs=1, batch_size=64)
+    with seeded_weights(trial.streams):
+        experiment.train(trial, **experiment.arguments("large weights, clipping"), learning_rate=1e-6, share=0.1)
+    state, optimizer = trial.fits["fit"], trial.models["fit"].optimizer
+    assert optimizer.global_clipnorm == pytest.approx(0.1 * state.norms[0], rel=1e-3)
+    assert (optimizer.clipnorm, optimizer.momentum) == (None, 0.0)
+
+
+def test_each_remedy_is_judged_by_accuracy_and_by_the_gradients_of_the_layers():
+    experiment, functions = script("14")
+    for weights, names in functions["REMEDIES"].items():
+        for name in names:
+            pair = (f"{weights} weights, {name}", f"{weights} weights")
+            metrics = {claim.metric for claim in experiment.claims if (claim.better, claim.worse) == pair}
+            assert metrics == {"test_accuracy", functions["TRAINED"]}
 
 
 # --- 15: activations ---
@@ -218,7 +276,58 @@ def test_each_recipe_holds_the_ingredients_that_its_name_says():
     assert {arm: ingredients(fitted("34", arm)) for arm in experiment.arms} == expected
 
 
+# --- 36: search ---
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "kind", "nesterov"),
+    [("Adam", "Adam", None), ("SGD", "SGD", False), ("Nesterov", "SGD", True), ("Lion", "Lion", None)],
+)
+def test_the_optimizer_is_a_searched_choice_of_the_published_network(optimizer, kind, nesterov):
+    experiment, _ = script("36")
+    arm = "published, searched optimizer"
+    assert optimizer in experiment.search[arm]["optimizer"].values
+    assert "learning_rate" in experiment.search[arm]
+    trial = Spy()
+    experiment.train(trial, learning_rate=0.03, optimizer=optimizer)
+    made = trial.options["optimizer"]
+    assert trial.model.name == "loss_tuning"
+    assert type(made).__name__ == kind
+    assert getattr(made, "nesterov", None) == nesterov
+    assert getattr(made, "momentum", None) == (0.9 if kind == "SGD" else None)
+    assert float(made._learning_rate.get_config()["warmup_target"]) == pytest.approx(0.03)
+
+
+def test_every_optimizer_of_the_search_can_be_made():
+    experiment, _ = script("36")
+    for optimizer in experiment.search["published, searched optimizer"]["optimizer"].values:
+        trial = Spy()
+        experiment.train(trial, learning_rate=0.03, optimizer=optimizer)
+        assert isinstance(trial.options["optimizer"], keras.optimizers.Optimizer)
+
+
 # --- 38: optimizers and scale ---
+
+
+def test_gradient_descent_sees_all_images_in_each_update_and_makes_as_many_with_few_images_as_sgd():
+    experiment, _ = script("38")
+    selected = experiment.select("small")
+    updates, batches = {}, {}
+    for arm in experiment.arms:
+        setting = experiment.arm_setting(arm, selected.setting, selected)
+        images, epochs = setting.train_size, experiment.arms[arm]["budget"] * setting.epochs
+        batches[arm] = setting.batch_size or images
+        updates[arm] = epochs * -(-images // batches[arm])
+    full = [arm for arm in experiment.arms if arm.startswith("gradient descent")]
+    assert len(full) == 3
+    for arm in full:
+        same = arm.replace("gradient descent", "SGD")
+        assert batches[arm] == (100 if "100 images" in arm else 5000)
+        assert updates[arm] == (updates[same] if "100 images" in arm else selected.setting.epochs)
+    trial = fitted("38", "gradient descent, 100 images, simple")
+    assert type(trial.options["optimizer"]).__name__ == "SGD"
+    assert trial.options["optimizer"].momentum == 0
+    assert trial.options["epochs"] == 20 * Spy.epochs
 
 
 @pytest.mark.parametrize(("side", "network"), [(14, "resnet8"), (28, "resnet8"), (32, "resnet20")])

@@ -44,7 +44,7 @@ def test_the_declaration_is_the_same_with_and_without_keras(path):
 @EACH
 def test_arms_bind_and_differ(path):
     experiment = load_script(str(path))  # raises where an arm or a claim does not fit
-    arms = [(repr(arm), experiment.tuner.get(name)) for name, arm in experiment.arms.items()]
+    arms = [(repr(arm), experiment.tuner.get(name), repr(experiment.search.get(name))) for name, arm in experiment.arms.items()]
     assert len(set(arms)) == len(arms)
     parameters = list(inspect.signature(experiment.train).parameters)
     assert parameters[0] == "trial"

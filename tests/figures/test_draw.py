@@ -16,7 +16,7 @@ from matplotlib.markers import MarkerStyle
 from matplotlib.text import Text
 
 from common.commands import plots
-from common.figures import curves, draw, effects, predictions, scores, search, sensitivity, style, verdicts
+from common.figures import curves, draw, effects, predictions, profiles, scores, search, sensitivity, style, verdicts
 from common.rows import schema, store
 from common.rows.metric import Primary
 from common.rows.table import Table
@@ -209,6 +209,14 @@ def others():
         "caption",
         [f"{i:02d}  {text}" for i in range(9)],
     )
+    layers = [
+        {"arm": arm, "name": f"gradient norm of layer {n}, {when}", "value": 10.0 ** (n * i / 4 - seed)}
+        for i, arm in enumerate(names)
+        for n in range(1, 7)
+        for seed in range(3)
+        for when in ("untrained", "trained")
+    ]
+    yield profiles.profiles(profiles.numbered(pd.DataFrame(layers)), list(names), TITLE, "caption")
     mistake = predictions.Mistake(np.zeros((8, 8, 3), np.uint8), "a class with a long name", "another class", 0.999)
     yield predictions.most_confident(
         {"baseline": [mistake] * 8, "an arm with quite a long name": [mistake] * 3}, TITLE, "caption"
@@ -245,6 +253,31 @@ def test_the_accuracy_figure_marks_trials_that_did_not_train(files):
     triangle = style_of_mark.get_path().transformed(style_of_mark.get_transform()).vertices
     alone = [c for c in shapes if np.array_equal(c.get_paths()[0].vertices, triangle)]
     assert [c.get_offsets().data[0, 0] for c in alone] == pytest.approx(rows.loc[dead, "test_accuracy"].tolist())
+
+
+def test_a_profile_has_a_line_per_arm_of_the_means_at_the_numbers_in_the_names(files):
+    named = {
+        "gradient norm at true-class probability 0.3": 4.0,
+        "gradient norm at true-class probability 0.1": 2.0,
+        "decades between layers": 9.0,
+    }
+    measures = [
+        {"experiment": files.experiment, "arm": arm, "seed": seed, "name": name, "value": value + seed, "unit": ""}
+        for arm in ("baseline", "diverging")
+        for seed in (0, 2)
+        for name, value in named.items()
+    ]
+    (axis,) = profiles.profiles(profiles.numbered(pd.DataFrame(measures)), list(ARMS), "title", "caption").axes
+    assert [line.get_label() for line in axis.get_lines()] == ["baseline", "diverging"]
+    assert axis.get_lines()[0].get_xydata().tolist() == [[0.1, 3.0], [0.3, 5.0]]
+    assert (axis.get_xlabel(), axis.get_ylabel(), axis.get_yscale()) == ("true-class probability", "gradient norm", "linear")
+    row = store.read_rows(files)[0]
+    recorded = [{key: value for key, value in one.items()} for one in measures if (one["arm"], one["seed"]) == ("baseline", 0)]
+    store.store(files, store.Outcome(row=row, measures=recorded), list(ARMS))
+    for asked, drawn in (([], False), (["profiles"], True)):
+        table = Table.read(files)
+        table.declaration["figures"] = asked
+        assert any("_profiles" in path.name for path, _ in draw.figures(table)) is drawn
 
 
 def test_arms_have_distinct_looks():

@@ -191,3 +191,58 @@ def test_a_failed_or_unavailable_trial_leaves_the_rows_of_its_seed(begun, status
 def test_checkpoints_of_another_kind_are_not_resumed(begun):
     trial = begun().trials[0]
     assert trial.folder_name != dataclasses.replace(trial, kind="before").folder_name
+
+
+@pytest.fixture
+def published(monkeypatch, digits):
+    """Experiment 01, with digits in place of each dataset under the dataset's name."""
+
+    def load(name, image_size, colour):
+        return Dataset(**{**vars(digits), "name": name, "checksum": name * 10})
+
+    monkeypatch.setattr(resolve, "load", load)
+    return scripts.read_script(PROJECT / "experiments" / "exp_01_baseline_cnn.py")
+
+
+def planned(experiment, tmp_path, name, **overrides):
+    planner = plan.Planner(experiment, experiment.select(name, overrides), tmp_path)
+    return planner, planner.plan([(plan.Variant(arm), 0) for arm in experiment.arms]).trials
+
+
+def test_each_published_network_is_trained_on_its_dataset(published, tmp_path):
+    expected = {
+        "loss_tuning": "cifar10",
+        "gradient_descent": "cifar10",
+        **dict.fromkeys(("loss_choice", "loss_choice, x / 255", "speed_accuracy"), "mnist"),
+    }
+    for name in ("small", "full"):
+        planner, trials = planned(published, tmp_path, name)
+        assert planner.files.folder.name == f"{name}-cifar10+mnist"
+        assert {trial.entry: trial.dataset.name for trial in trials} == expected
+        assert planner.declaration()["datasets"] == expected
+        columns = [plan.known_columns(trial, "exp_01_baseline_cnn", planner.origin) for trial in trials]
+        assert [row["dataset"] for row in columns] == list(expected.values())
+        assert [json.loads(row["setting"])["dataset"] for row in columns] == list(expected.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "dataset"), [("quick", {}, "digits"), ("small", {"dataset": "cifar10"}, "cifar10")]
+)
+def test_quick_and_a_dataset_of_the_users_are_shared_by_the_published_networks(published, tmp_path, name, overrides, dataset):
+    planner, trials = planned(published, tmp_path, name, **overrides)
+    assert planner.files.folder.name == f"{name}-{dataset}"
+    assert {trial.dataset.name for trial in trials} == {dataset}
+    assert "datasets" not in planner.declaration()
+
+
+def test_an_arm_on_some_classes_cannot_run_with_more_images_than_they_have(tmp_path, digits):
+    experiment = scripts.read_script(PROJECT / "experiments" / "exp_02_losses.py")
+    _, trials = planned(experiment, tmp_path, "quick")
+    of_two = [trial for trial in trials if trial.setting.classes]
+    assert len(of_two) == 2
+    assert all(trial.setting.train_size < 300 and not trial.unavailable for trial in of_two)  # all that two classes have
+    _, trials = planned(experiment, tmp_path, "quick", train_size=400)
+    assert {bool(trial.setting.classes): trial.unavailable for trial in trials} == {
+        False: "",
+        True: f"needs 400 training images, digits has {of_two[0].setting.train_size} without validation",
+    }

@@ -457,7 +457,7 @@ def test_demonstrations_and_claims_about_other_datasets_do_not_count(made, tmp_p
 def test_support_from_two_datasets_is_counted_by_the_claims_id():
     def entry(dataset, **about):
         verdict = Verdict(kind="superiority", metric="test_accuracy", margin=0.01, status=SUPPORTED, **about)
-        return ledger.Entry("exp_90_made", dataset, dataset, verdict, demonstration=False)
+        return ledger.Entry("exp_90_made", dataset, dataset, verdict, demonstration=False, section=dataset)
 
     first, again = entry("mnist", id="helps", text="it helps"), entry("cifar10", id="helps", text="it improves accuracy")
     other = entry("cifar10", id="hurts", text="it helps")

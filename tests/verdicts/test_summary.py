@@ -29,3 +29,35 @@ def test_arms_at_the_common_rate_have_lines_but_are_neither_ranked_nor_judged(tm
     assert answer.startswith("A beats b, by at least 0.02: supported (test_accuracy +0.1, interval ")
     assert (verdict.status, verdict.seeds) == (SUPPORTED, 5)
     assert verdict.difference == pytest.approx(0.10)
+
+
+def answer(table):
+    return summary.answer(table, summary.summarize(table), judge(table))
+
+
+def test_the_answer_is_about_what_the_question_is_about_and_not_about_the_highest_arm(tmp_path):
+    made = Made(tmp_path)
+    made.add("slow", around(0.99), train_seconds=[9.0 + seed / 100 for seed in range(5)])
+    made.add("b", around(0.85))
+    made.add("a", around(0.95))
+    faster = claim("a trains faster than slow", "a", "slow", margin=1, metric="seconds", lower_is_better=True)
+    made.judge(faster, claim("b is faster too", "b", "slow", margin=1, metric="seconds", lower_is_better=True), claim())
+    table = Table.read(made.files)
+    of_seconds = "A trains faster than slow, by at least 1: supported (seconds +6.02, interval"
+    assert answer(table).startswith(of_seconds)
+    assert answer(table).endswith(" seeds).")
+    table.declaration["about"] = ["seconds", "test_accuracy"]
+    first, second = answer(table).split(" seeds). ")
+    assert first.startswith(of_seconds)
+    assert second.startswith("A beats b, by at least 0.02: supported (test_accuracy +0.1, interval")
+
+
+def test_without_claims_the_answer_is_each_arms_mean_and_interval(tmp_path):
+    made = Made(tmp_path)
+    made.add("b", around(0.85))
+    made.add("a", around(0.95))
+    made.judge()
+    half = 2.776445 * 0.0079057 / 5**0.5  # Student's t for 4 degrees of freedom, standard deviation of SPREAD
+    means = [f"{arm} {mean:.4f} ({mean - half:.4f} to {mean + half:.4f})" for arm, mean in (("b", 0.85), ("a", 0.95))]
+    expected = f"Mean test accuracy over 5 seeds (95 % interval): {'; '.join(means)}."
+    assert answer(Table.read(made.files)) == expected
