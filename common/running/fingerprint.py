@@ -13,7 +13,7 @@ from common.files import PROJECT, file_hash
 from common.rows.schema import OWN
 from common.setting import Setting
 
-PROTOCOL = 3
+PROTOCOL = 4
 """Version of the results, part of each fingerprint. Raised by hand with a change in `common/` that changes results, which
 `tests/golden` detects."""
 NOT_IMPORTED = ("commands", "figures", "report", "search", "verdicts")
