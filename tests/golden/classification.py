@@ -194,6 +194,14 @@ def measured_gradients(trial):
     gradients.record_layer_norms(trial, model, "dense", "untrained")
     fit(trial, build=lambda _: model)
     gradients.record_layer_norms(trial, model, "dense", "trained")
+    trial.record("gradient norm of all weights", gradients.weights_norm(trial, model))
+    return model
+
+
+def measured_logits(trial):
+    """A network whose loss has its gradients with respect to the logits measured."""
+    model = fit(trial, loss=losses.softmax_squared_error)
+    gradients.record_logit_norms(trial, model, losses.softmax_squared_error)
     return model
 
 
@@ -211,6 +219,7 @@ LOSSES = {
     "losses.rescaled_squared_error": case(loss=losses.rescaled_squared_error(scale=2.0, target=3.0)),
     "losses.generalized_cross_entropy": case(loss=losses.generalized_cross_entropy()),
     "losses.symmetric_cross_entropy": case(loss=losses.symmetric_cross_entropy()),
+    "losses.log_loss": case(build=lambda trial: models.with_one_output(network(trial)), loss=losses.log_loss),
     "losses.logit_adjusted": adjusted,
     "losses.negative_entropy": case(loss=losses.combined((1.0, keras.losses.CategoricalHinge()), (0.3, losses.negative_entropy))),
     "losses.combined": case(
@@ -325,6 +334,7 @@ STAGES = {
 FINISHED = {
     "calibration.Tempered": tempered,
     "gradients.record_layer_norms": measured_gradients,
+    "gradients.record_logit_norms": measured_logits,
     "inference.distillation": distilled,
     "inference.prune": pruned,
     **{f"inference.deployed, {precision}": deployed(precision) for precision in inference.PRECISIONS},
@@ -362,6 +372,7 @@ CASES = {
     **REPLICAS,
 }
 FIELDS = {
+    "losses.log_loss": {"classes": [0, 1]},
     "losses.logit_adjusted": {"imbalance": 5.0},
     "losses.class_balanced_weights": {"imbalance": 5.0},
     "models.loss_tuning": {"image_size": 20},
