@@ -62,7 +62,16 @@ def test_rows_and_figures_do_not_depend_on_the_environment(tmp_path, cache):
         folder = tmp_path / name
         folder.mkdir()
         path = write(folder, SCRIPT, epochs=2)
-        arguments = [sys.executable, "-m", "common.commands.run", str(path), "SEEDS=1", "JOBS=1", f"RESULTS={folder / 'out'}"]
+        arguments = [
+            sys.executable,
+            "-m",
+            "common.commands.run",
+            str(path),
+            "SEEDS=1",
+            "JOBS=1",
+            "SVG=1",
+            f"RESULTS={folder / 'out'}",
+        ]
         done = subprocess.run(arguments, cwd=PROJECT, env=variables, capture_output=True, timeout=300)
         assert (done.returncode, done.stderr) == (0, b""), done.stderr.decode(errors="replace")
         assert b"\x1b" not in done.stdout

@@ -15,7 +15,7 @@ def worker(monkeypatch):
     clock = SimpleNamespace(now=0.0)
     monkeypatch.setattr(process.time, "monotonic", lambda: clock.now)
     nowhere = pathlib.Path("nowhere")
-    made = Worker(SimpleNamespace(), (1, 1, 1, True), [], nowhere, nowhere, trial=SimpleNamespace(), ready=True)
+    made = Worker(SimpleNamespace(), (1, 1, 1, True), [], nowhere, trial=SimpleNamespace(), ready=True)
     made.clock = clock
     return made
 

@@ -87,7 +87,11 @@ def test_a_worker_ends_with_the_main_process_even_during_the_import_of_tensorflo
 # --- replaced ones ---
 
 
-def test_a_trial_whose_worker_is_killed_during_its_start_is_started_once_more(tmp_path):
+@pytest.mark.parametrize("early", [False, True])
+def test_a_worker_that_is_killed_during_its_start_is_replaced(tmp_path, early):
+    """Before it has a trial, while the plan is made, or after."""
+    if not early:
+        files_in(tmp_path / "out").state.mkdir(parents=True)
     arguments = ["--results", tmp_path / "out", "--jobs", "1", "--arms", "baseline", "--seeds", "1"]
     call = run_script(write(tmp_path, LINEAR_SCRIPT), arguments, wait=False)
     while not workers_of(call.pid):
@@ -95,7 +99,8 @@ def test_a_trial_whose_worker_is_killed_during_its_start_is_started_once_more(tm
     os.kill(workers_of(call.pid)[0], signal.SIGKILL)  # while it imports TensorFlow
     output = call.communicate(timeout=120)[0].decode()
     assert call.returncode == 0, output
-    assert "its worker died (signal SIGKILL); starting it once more" in output
+    assert ("its worker died (signal SIGKILL); starting it once more" in output) is not early
+    assert [row["status"] for row in store.read_rows(files_in(tmp_path / "out"))] == ["done"]
 
 
 def test_a_trial_that_could_not_be_sent_to_a_dead_worker_counts_no_attempt(tmp_path, monkeypatch):
