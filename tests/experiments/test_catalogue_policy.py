@@ -64,6 +64,7 @@ def test_the_search_takes_all_operations_and_strengths_and_starts_from_none(made
     assert np.array_equal(changed(untuned), changed(BY_HAND))
 
 
+@pytest.mark.slow
 def test_a_random_policy_has_as_many_operations_as_a_searched_one_and_is_another_for_each_seed(made, monkeypatch):
     monkeypatch.setitem(made.train.__globals__, "operation", lambda name, strength: (name, strength))
     policies = [given(made, "random policy", seed)[len(BY_HAND) :] for seed in range(300)]

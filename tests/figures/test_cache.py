@@ -178,6 +178,7 @@ def test_a_figure_that_the_rows_no_longer_allow_is_removed_but_not_one_of_logits
     assert set(redraw(files)) == {f"exp_90_made_{kind}.png" for kind in (*KINDS, "reliability") if kind != "verdicts"}
 
 
+@pytest.mark.slow
 def test_a_damaged_stamp_means_that_nothing_is_known(files):
     before = redraw(files)
     (stamp,) = (files.folder / ".figures").glob("*.json")
@@ -197,6 +198,7 @@ def test_small_copies_are_made_where_they_are_missing_without_drawing(files, mon
     assert all(path.exists() for path in made)
 
 
+@pytest.mark.slow
 def test_on_several_cores_the_figures_and_their_order_are_those_of_one(tmp_path, monkeypatch):
     drawn = {}
     for count in (1, 2):
@@ -208,6 +210,7 @@ def test_on_several_cores_the_figures_and_their_order_are_those_of_one(tmp_path,
     assert {name: content for name, (content, _) in first.items()} == {name: content for name, (content, _) in second.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2])
 def test_an_error_in_one_experiment_is_one_line_and_the_others_are_drawn(tmp_path, monkeypatch, count):
     monkeypatch.setattr(cache, "cores", lambda: count)
