@@ -16,8 +16,8 @@ from common.rows.metric import ACCURACY, Primary
 from common.rows.points import read_table
 from common.verdicts import stats
 
-LONGEST_LABELS = 36
-"""Characters of the tick labels that have room side by side below a panel of `sensitivity`."""
+LONGEST_LABELS = 40
+"""Characters of the labels below a panel, if all were as long as the longest, above which they are vertical."""
 
 
 def draw_sweep(files: schema.Files, *, svg: bool = False) -> list[pathlib.Path]:
@@ -174,7 +174,9 @@ def sensitivity(
             if scale == "choice":
                 # Where some arms have no value, pandas reads whole numbers as floats.
                 labels = [f"{kind:g}" if isinstance(kind, float) else str(kind) for kind in kinds]
-                axis.set_xticks(range(len(kinds)), labels, rotation=90 if sum(map(len, labels)) > LONGEST_LABELS else 0)
+                axis.set_xticks(
+                    range(len(kinds)), labels, rotation=90 if len(labels) * (1 + max(map(len, labels))) > LONGEST_LABELS else 0
+                )
                 axis.set_xlim(-0.6, len(kinds) - 0.4)
             elif scale == "log":
                 axis.set_xscale("log")

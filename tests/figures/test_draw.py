@@ -159,6 +159,9 @@ def others():
     )
     scales = {"learning_rate": "log", "width": "log", "kind": "choice", "rate": "linear", "operation": "choice"}
     yield search.sensitivity(points, scales, names, TITLE, "caption")
+    optimizers = ("Adagrad", "Adam", "Lion", "Nesterov", "RMSprop", "SGD")
+    tried = pd.DataFrame({"arm": "a", "score": 0.5, "optimizer": optimizers, "learning_rate": [10**-i for i in range(6)]})
+    yield search.sensitivity(tried, {"optimizer": "choice", "learning_rate": "log"}, {"a": "a searched one"}, TITLE, "caption")
     error = Primary("error", lower_is_better=True, display="error (degrees, mean absolute)")
     yield search.progress(dict.fromkeys(names, curve), dict.fromkeys(names, 0.4), names, TITLE, "caption", error)
     yield search.sensitivity(points, {"learning_rate": "log"}, names, TITLE, "caption", error)
