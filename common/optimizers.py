@@ -1,20 +1,32 @@
-"""Learning rate schedules, SGD with the default schedule, and weight decay that leaves out biases and normalisation.
+"""Learning rate schedules, optimizers by name, clipping, and weight decay that leaves out biases and normalisation.
 
 Schedules are functions of the peak learning rate η and the number of updates (`trial.steps`), so that they end with the run; t
 counts updates from 0.
 """
+
+import math
 
 import keras
 from keras.optimizers import schedules
 
 from common.data.split import Split
 from common.errors import Misuse
+from common.text import did_you_mean
 
 Schedule = schedules.LearningRateSchedule
 LAST = 0.01
 """Final rate, as a fraction of the peak, of the schedules that do not reach 0."""
 WARM_UP = 0.05
 """Fraction of the updates in which the rate rises."""
+NAMED = {
+    "SGD": (keras.optimizers.SGD, {}),
+    "momentum": (keras.optimizers.SGD, {"momentum": 0.9}),
+    "Nesterov": (keras.optimizers.SGD, {"momentum": 0.9, "nesterov": True}),
+    "AdaGrad": (keras.optimizers.Adagrad, {}),
+    "AdaDelta": (keras.optimizers.Adadelta, {}),
+    **{name: (getattr(keras.optimizers, name), {}) for name in ("RMSprop", "Adam", "AdamW", "Nadam", "Lion", "Muon")},
+}
+"""Name as in the papers -> optimizer of Keras and its options; others have Keras' defaults."""
 NOT_KERNELS = ("bias", "gamma", "beta", "scale")
 """Names of the weights of biases and normalisation layers; `scale` is that of `RMSNormalization`."""
 
@@ -37,6 +49,29 @@ def sgd(
 ) -> keras.optimizers.SGD:
     """SGD with momentum (Sutskever et al. 2013) and the schedule `falling`; `options` are those of `keras.optimizers.SGD`."""
     return keras.optimizers.SGD(falling(trial, learning_rate, epochs=epochs, on=on), momentum=momentum, **options)
+
+
+def named(name: str, learning_rate: float | Schedule, **options) -> keras.optimizers.Optimizer:
+    """A new optimizer of `NAMED`; `options` are further ones of Keras. Raises `Misuse` for an unknown name."""
+    if name not in NAMED:
+        raise Misuse(f"optimizer must be one of {', '.join(NAMED)}. Received: {name!r}{did_you_mean(name, NAMED)}")
+    kind, fixed = NAMED[name]
+    return kind(learning_rate, **fixed, **options)
+
+
+def clipping(kind: str, longest: float, model: keras.Model) -> dict[str, float]:
+    """The option of an optimizer that keeps the norm of the clipped gradient, over all variables, at most at a number.
+
+    Args:
+        kind: "value" (of each number), "norm" (of each variable separately) or "global" (of all variables together, Pascanu et
+            al. 2013).
+        longest: the largest norm.
+    """
+    return {
+        "value": {"clipvalue": longest / math.sqrt(model.count_params())},
+        "norm": {"clipnorm": longest / math.sqrt(len(model.trainable_variables))},
+        "global": {"global_clipnorm": longest},
+    }[kind]
 
 
 def inverse_time(learning_rate: float, steps: int) -> Schedule:

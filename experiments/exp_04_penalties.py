@@ -7,28 +7,28 @@ Expect   L2 and decay alike with SGD; decay ahead of L2 with Adam, which divides
          weight's gradients (Loshchilov & Hutter 2019); all effects small where the network is small.
 """
 
-from keras import optimizers, regularizers
+from keras import regularizers
 
 from common.claims import overfits_less, same
 from common.experiment import Claim, Experiment, Setting
 from common.models import small_cnn
-from common.optimizers import decay_kernels_alone, falling
+from common.optimizers import decay_kernels_alone, falling, named
 from common.space import log_range
 
 ARMS = {
-    "SGD": {"optimizer": "SGD", "pull": "none"},
-    "SGD, L1": {"optimizer": "SGD", "pull": "L1"},
-    "SGD, L2": {"optimizer": "SGD", "pull": "L2"},
-    "SGD, L1 + L2": {"optimizer": "SGD", "pull": "L1 + L2"},
-    "SGD, decay": {"optimizer": "SGD", "pull": "decay"},
+    "SGD": {"optimizer": "momentum", "pull": "none"},
+    "SGD, L1": {"optimizer": "momentum", "pull": "L1"},
+    "SGD, L2": {"optimizer": "momentum", "pull": "L2"},
+    "SGD, L1 + L2": {"optimizer": "momentum", "pull": "L1 + L2"},
+    "SGD, decay": {"optimizer": "momentum", "pull": "decay"},
     "Adam": {"optimizer": "Adam", "pull": "none"},
     "Adam, L2": {"optimizer": "Adam", "pull": "L2"},
     "Adam, decay": {"optimizer": "Adam", "pull": "decay"},  # AdamW
 }
-RATES = {"SGD": log_range(0.005, 0.2, default=0.05), "Adam": log_range(5e-4, 0.02, default=0.001)}
+RATES = {"momentum": log_range(0.005, 0.2, default=0.05), "Adam": log_range(5e-4, 0.02, default=0.001)}
 STRENGTHS = {"L1": log_range(1e-6, 1e-3), "L2": log_range(1e-5, 1e-2), "L1 + L2": log_range(1e-5, 1e-2)}
 # Kernels shrink about as in L2: momentum multiplies the gradient 2 λ w by ten; Adam's rates are a fiftieth of SGD's.
-DECAYS = {"SGD": log_range(2e-4, 0.2), "Adam": log_range(0.01, 10.0)}
+DECAYS = {"momentum": log_range(2e-4, 0.2), "Adam": log_range(0.01, 10.0)}
 
 
 def space(optimizer, pull):
@@ -41,12 +41,8 @@ def train(trial, *, optimizer, pull, learning_rate, strength=None):
     """Fit one network whose kernels are shrunk in one way."""
     penalties = {"L1": (strength, 0.0), "L2": (0.0, strength), "L1 + L2": (strength and strength / 10, strength)}
     penalty = regularizers.L1L2(*penalties[pull]) if pull in penalties else None
-    options = {"momentum": 0.9} if optimizer == "SGD" else {}
-    made = getattr(optimizers, optimizer)(
-        falling(trial, learning_rate), weight_decay=strength if pull == "decay" else None, **options
-    )
-    if pull == "decay":
-        made = decay_kernels_alone(made)
+    rate = falling(trial, learning_rate)
+    made = decay_kernels_alone(named(optimizer, rate, weight_decay=strength)) if pull == "decay" else named(optimizer, rate)
     return trial.fit(small_cnn(trial, kernel_regularizer=penalty), optimizer=made)
 
 

@@ -8,37 +8,27 @@ Expect   momentum, Nesterov and the Adam family within a point of each other onc
 Measure  the mean cosine between successive updates, and the mean change of the loss from one batch of an epoch to the next.
 """
 
-from keras import optimizers
-
 from common.claims import each, less, not_worse, sooner
 from common.experiment import Claim, Experiment, Setting
 from common.models import small_cnn
-from common.optimizers import falling
+from common.optimizers import NAMED, falling, named
 from common.oscillation import Oscillation
 from common.space import log_range
 
-OPTIMIZERS = {
-    "SGD": {"optimizer": "SGD"},
-    "momentum": {"optimizer": "SGD", "options": {"momentum": 0.9}},
-    "Nesterov": {"optimizer": "SGD", "options": {"momentum": 0.9, "nesterov": True}},
-    "AdaGrad": {"optimizer": "Adagrad"},
-    "AdaDelta": {"optimizer": "Adadelta"},
-    **{name: {"optimizer": name} for name in ("RMSprop", "Adam", "AdamW", "Nadam", "Lion", "Muon")},
-}
-DEFAULT_RATES = {name: 0.01 if arm["optimizer"] == "SGD" else 0.001 for name, arm in OPTIMIZERS.items()}  # of Keras
+DEFAULT_RATES = {name: 0.01 if name in ("SGD", "momentum", "Nesterov") else 0.001 for name in NAMED}  # of Keras
 LOWEST = {"SGD": 0.01, "AdaGrad": 3e-3, "AdaDelta": 0.1, "Lion": 3e-5, "Muon": 1e-3, "gradient descent": 0.01}
 """Lowest rate of each arm's search, over two decades; the grid grows where the best rate is at its edge."""
 LOWEST |= {"momentum": 1e-3, "Nesterov": 1e-3, **dict.fromkeys(("RMSprop", "Adam", "AdamW", "Nadam"), 1e-4)}
 ARMS = {
-    **OPTIMIZERS,
+    **{name: {"optimizer": name} for name in NAMED},
     "gradient descent": {"optimizer": "SGD", "batch_size": None},
-    **{f"{name}, default": {**arm, "learning_rate": DEFAULT_RATES[name]} for name, arm in OPTIMIZERS.items()},
+    **{f"{name}, default": {"optimizer": name, "learning_rate": rate} for name, rate in DEFAULT_RATES.items()},
 }
 
 
-def train(trial, *, optimizer, learning_rate, options=None):
-    """Fit one network with one of Keras' optimizers; what `options` leave out has its default."""
-    made = getattr(optimizers, optimizer)(falling(trial, learning_rate), **(options or {}))
+def train(trial, *, optimizer, learning_rate):
+    """Fit one network with one optimizer."""
+    made = named(optimizer, falling(trial, learning_rate))
     oscillation = Oscillation(made)
     model = trial.fit(small_cnn(trial), optimizer=made)
     oscillation.record(trial)

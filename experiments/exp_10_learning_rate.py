@@ -6,22 +6,15 @@ Expect   Adam and RMSprop at their best near 1e-3, SGD near 0.1, momentum a tent
          decades around their best rate.
 """
 
-from keras import optimizers
-
 from common.experiment import Claim, Experiment, Setting
 from common.models import small_cnn
+from common.optimizers import named
 from common.space import log_range
 from common.text import to_id
 
-OPTIMIZERS = {
-    "SGD": {"optimizer": "SGD"},
-    "momentum": {"optimizer": "SGD", "options": {"momentum": 0.9}},
-    "AdaGrad": {"optimizer": "Adagrad"},
-    "RMSprop": {"optimizer": "RMSprop"},
-    "Adam": {"optimizer": "Adam"},
-}
+OPTIMIZERS = ("SGD", "momentum", "AdaGrad", "RMSprop", "Adam")
 RATES = [1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0]
-ARMS = {f"{name}, {rate:g}": {**arm, "learning_rate": rate} for name, arm in OPTIMIZERS.items() for rate in RATES}
+ARMS = {f"{name}, {rate:g}": {"optimizer": name, "learning_rate": rate} for name in OPTIMIZERS for rate in RATES}
 
 
 def flatter(adaptive, plain):
@@ -31,16 +24,15 @@ def flatter(adaptive, plain):
     return Claim(text, id=to_id(f"{adaptive} flatter"), better=better, worse=worse, kind="flatness", margin=0.25, within=0.02)
 
 
-def train(trial, *, optimizer, learning_rate, options=None):
+def train(trial, *, optimizer, learning_rate):
     """Fit one network with one optimizer at one constant rate."""
-    made = getattr(optimizers, optimizer)(learning_rate, **(options or {}))
-    return trial.fit(small_cnn(trial), optimizer=made)
+    return trial.fit(small_cnn(trial), optimizer=named(optimizer, learning_rate))
 
 
 experiment = Experiment(
     train,
     arms=ARMS,
-    sweep={f"{name}, searched": {**arm, "learning_rate": log_range(RATES[0], RATES[-1])} for name, arm in OPTIMIZERS.items()},
+    sweep={f"{name}, searched": {"optimizer": name, "learning_rate": log_range(RATES[0], RATES[-1])} for name in OPTIMIZERS},
     setting=Setting("cifar10", epochs=10, batch_size=128, train_size=10_000),
     quick=Setting("digits", epochs=10, batch_size=32, train_size=300),
     baseline=None,  # each rate is compared with the best one of the same optimizer

@@ -8,14 +8,12 @@ Expect   no effect at the calm rate; at the high one clipping survives where tra
          the norm over all no worse than the others, as it alone keeps the direction; the median safer than the 90 % quantile.
 """
 
-import math
-
 import numpy as np
 
 from common.claims import same
 from common.experiment import Claim, Experiment, Setting, shared
 from common.models import small_cnn
-from common.optimizers import sgd
+from common.optimizers import clipping, sgd
 from common.space import linear_range, log_range
 
 HIGH = {"times": 10}
@@ -30,17 +28,6 @@ ARMS = {
 }
 
 
-def clipping(clip, longest, model):
-    """The optimizer's arguments that keep the norm of the clipped gradient, over all variables, at most at `longest`."""
-    return {
-        None: {},
-        "rate": {},
-        "value": {"clipvalue": longest / math.sqrt(model.count_params())},
-        "norm": {"clipnorm": longest / math.sqrt(len(model.trainable_variables))},  # of each variable separately
-        "global": {"global_clipnorm": longest},
-    }[clip]
-
-
 def train(trial, *, learning_rate, times=1, clip=None, quantile=0.5):
     """Measure gradient norms at the calm rate, then fit a fresh network with gradients clipped at their quantile."""
     measured = small_cnn(trial, activation="leaky_relu")
@@ -51,7 +38,8 @@ def train(trial, *, learning_rate, times=1, clip=None, quantile=0.5):
     if clip == "rate":  # the control: the mean factor by which clipping would shorten updates at the calm rate
         times *= float(np.minimum(1.0, longest / norms).mean())
     model = small_cnn(trial, activation="leaky_relu")
-    optimizer = sgd(trial, times * learning_rate, **clipping(clip, longest, model))
+    limit = clipping(clip, longest, model) if clip in KINDS else {}
+    optimizer = sgd(trial, times * learning_rate, **limit)
     return trial.fit(model, optimizer=optimizer, stage="clipped")
 
 

@@ -18,13 +18,13 @@ gradients of first and last layer nearer to each other: of both there are claims
 remedy. What depends on the untrained network alone (`He`, `residual`, `tanh`) is compared before training.
 """
 
-from keras import initializers, optimizers, regularizers
+from keras import initializers, regularizers
 
 from common.claims import less
 from common.experiment import Claim, Experiment, Setting
 from common.gradients import record_layer_norms, weights_norm
 from common.models import deep_dense
-from common.optimizers import falling, sgd
+from common.optimizers import clipping, falling, named
 from common.space import choice, log_range
 from common.text import to_id
 
@@ -45,7 +45,7 @@ ARMS = {
     "large weights, Adam": {**LARGE, "optimizer": "Adam"},
     "large weights, L1": {**LARGE, "penalty": "L1"},
     "large weights, L2": {**LARGE, "penalty": "L2"},
-    "large weights, clipping": {**LARGE, "optimizer": "clipping"},
+    "large weights, clipping": LARGE,
 }
 REMEDIES = {"small": ("momentum", "Adam", "L1", "L2"), "large": ("momentum", "Adam", "L1", "L2", "clipping")}
 GRADIENTS = {"small": "vanishing", "large": "exploding"}
@@ -53,10 +53,10 @@ BASELINE = "small weights"
 UNTRAINED, TRAINED = (f"decades between first and last layer, {when}" for when in ("untrained", "trained"))
 
 
-def space(arm):
+def space(name, arm):
     """The search space of one arm: learning rates, and strengths of its penalty or shares at which it clips."""
     rates = log_range(3e-3, 3, limits=(3e-4, 30))
-    if arm.get("optimizer") == "clipping":
+    if name == "large weights, clipping":
         return {"learning_rate": log_range(1e-4, 0.1, limits=(1e-6, 10)), "share": choice(1e-2, 1e-1)}
     if arm.get("optimizer") == "Adam":
         rates = log_range(1e-4, 0.1)
@@ -73,7 +73,7 @@ def train(
     depth=6,
     activation="relu",
     residual=False,
-    optimizer=None,
+    optimizer="SGD",
     penalty=None,
     strength=0,
     share=0,
@@ -84,10 +84,8 @@ def train(
     options = {"activation": activation, "kernel_initializer": initializer, "kernel_regularizer": regularizer}
     model = deep_dense(trial, depth=depth, residual=residual, **options)
     record_layer_norms(trial, model, "dense", "untrained")
-    limit = {"global_clipnorm": share * weights_norm(trial, model)} if optimizer == "clipping" else {}
-    momentum = 0.9 if optimizer == "momentum" else 0.0
-    plain = sgd(trial, learning_rate, momentum=momentum, **limit)
-    trial.fit(model, optimizer=optimizers.Adam(falling(trial, learning_rate)) if optimizer == "Adam" else plain)
+    limit = clipping("global", share * weights_norm(trial, model), model) if share else {}
+    trial.fit(model, optimizer=named(optimizer, falling(trial, learning_rate), **limit))
     record_layer_norms(trial, model, "dense", "trained")
     return model
 
@@ -106,7 +104,7 @@ def relieves(name, weights):
 experiment = Experiment(
     train,
     arms=ARMS,
-    search={name: space(arm) for name, arm in ARMS.items()},
+    search={name: space(name, arm) for name, arm in ARMS.items()},
     sweep={"searched variance": {"variance": log_range(0.25, 16), "learning_rate": log_range(1e-4, 3)}},
     setting=Setting("mnist", epochs=10, batch_size=128),
     quick=Setting("digits", epochs=20, batch_size=32, train_size=300),

@@ -10,12 +10,10 @@ Expect   search ahead of the published network (it may choose normalisation); Ba
          2019), as 12 points are few for two choices.
 """
 
-from keras import optimizers
-
 from common.claims import not_worse
 from common.experiment import Claim, Experiment, Setting, shared
 from common.models import loss_tuning, small_cnn
-from common.optimizers import falling, sgd
+from common.optimizers import falling, named
 from common.space import choice, log_range
 
 ARMS = {
@@ -34,7 +32,7 @@ SPACE = {
     "learning_rate": log_range(1e-4, 1e-2, default=0.001),
 }
 OPTIMIZER_SPACE = {
-    "optimizer": choice("Adam", "SGD", "Nesterov", "Adagrad", "RMSprop", "Nadam", "Lion"),
+    "optimizer": choice("Adam", "momentum", "Nesterov", "AdaGrad", "RMSprop", "Nadam", "Lion"),
     "learning_rate": log_range(1e-4, 0.3, default=0.001),
 }
 
@@ -51,9 +49,7 @@ def train(trial, *, learning_rate, depth=None, width=None, kernel_size=None, nor
             normalization=None if normalization == "none" else normalization,
             pooling=pooling,
         )
-    if optimizer in ("SGD", "Nesterov"):  # both with momentum
-        return trial.fit(model, optimizer=sgd(trial, learning_rate, nesterov=optimizer == "Nesterov"))
-    return trial.fit(model, optimizer=getattr(optimizers, optimizer)(falling(trial, learning_rate)))
+    return trial.fit(model, optimizer=named(optimizer, falling(trial, learning_rate)))
 
 
 SEARCHED, OPTIMIZER = ["random", "Bayesian"], "published, searched optimizer"

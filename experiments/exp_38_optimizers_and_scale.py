@@ -15,12 +15,10 @@ the simple one; with more images and the complex model it beats SGD; with 100 im
 gradient descent.
 """
 
-from keras import optimizers
-
 from common.claims import interaction, not_worse
 from common.experiment import Claim, Experiment, Setting
 from common.models import resnet, small_cnn
-from common.optimizers import falling
+from common.optimizers import falling, named
 from common.space import log_range
 
 RATES = {"SGD": (1e-2, 1.0), "momentum": (1e-3, 0.1), "AdaGrad": (1e-3, 0.1), "RMSprop": (1e-4, 1e-2)}
@@ -49,14 +47,7 @@ def train(trial, *, optimizer, network, learning_rate, budget):
     """Fit one network with one optimizer."""
     model = small_cnn(trial) if network == "small_cnn" else resnet(trial, blocks=3 if min(trial.input_shape[:2]) >= 32 else 1)
     epochs = budget * trial.epochs
-    rate = falling(trial, learning_rate, epochs=epochs)
-    made = {
-        "SGD": optimizers.SGD(rate),
-        "momentum": optimizers.SGD(rate, momentum=0.9),
-        "AdaGrad": optimizers.Adagrad(rate),
-        "RMSprop": optimizers.RMSprop(rate),
-    }[optimizer]
-    return trial.fit(model, optimizer=made, epochs=epochs)
+    return trial.fit(model, optimizer=named(optimizer, falling(trial, learning_rate, epochs=epochs)), epochs=epochs)
 
 
 def claims(adaptive):

@@ -51,6 +51,34 @@ def test_sgd_has_momentum_and_a_rate_that_ends_with_the_fit(make_trial):
     assert ours.sgd(trial, 0.5, momentum=0.0, clipnorm=1.0).clipnorm == 1.0
 
 
+def test_an_optimizer_has_the_options_of_its_name():
+    made = {name: ours.named(name, 0.5) for name in ours.NAMED}
+    assert {name: type(one).__name__ for name, one in made.items() if type(one).__name__ != name} == {
+        **dict.fromkeys(("momentum", "Nesterov"), "SGD"),
+        **{"AdaGrad": "Adagrad", "AdaDelta": "Adadelta"},
+    }
+    assert [(made[name].momentum, made[name].nesterov) for name in ("SGD", "momentum", "Nesterov")] == [
+        (0.0, False),
+        (0.9, False),
+        (0.9, True),
+    ]
+    assert all(float(one.learning_rate) == 0.5 for one in made.values())
+    assert ours.named("Adam", 0.5, weight_decay=0.1).weight_decay == 0.1
+    with pytest.raises(Misuse, match="Received: 'Adagrad' .did you mean 'AdaGrad'"):
+        ours.named("Adagrad", 0.5)
+
+
+@pytest.mark.parametrize("kind", ["value", "norm", "global"])
+def test_a_gradient_at_the_limit_of_each_number_or_variable_has_the_longest_norm(kind):
+    """Four variables of 12, 3, 12 and 4 numbers, whose clipped gradients are as long as the limit allows."""
+    layers = keras.layers
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3), layers.Dense(4)])
+    ((option, limit),) = ours.clipping(kind, 2.0, model).items()
+    assert option == {"value": "clipvalue", "norm": "clipnorm", "global": "global_clipnorm"}[kind]
+    count = {"value": 12 + 3 + 12 + 4, "norm": 4, "global": 1}[kind]
+    assert np.linalg.norm([limit] * count) == pytest.approx(2.0)
+
+
 @pytest.mark.parametrize("schedule", [ours.inverse_time, ours.exponential, ours.step, ours.linear, ours.warm_up_cosine])
 def test_schedules_of_one_update_are_finite(schedule):
     assert np.isfinite(float(schedule(0.1, 1)(0)))

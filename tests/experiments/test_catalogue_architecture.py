@@ -281,7 +281,7 @@ def test_each_recipe_holds_the_ingredients_that_its_name_says():
 
 @pytest.mark.parametrize(
     ("optimizer", "kind", "nesterov"),
-    [("Adam", "Adam", None), ("SGD", "SGD", False), ("Nesterov", "SGD", True), ("Lion", "Lion", None)],
+    [("Adam", "Adam", None), ("momentum", "SGD", False), ("Nesterov", "SGD", True), ("Lion", "Lion", None)],
 )
 def test_the_optimizer_is_a_searched_choice_of_the_published_network(optimizer, kind, nesterov):
     experiment, _ = script("36")

@@ -86,8 +86,8 @@ def rates_in(tree):
             yield from call.args[:1]
         elif name == "pretrained":
             yield from call.args[2:3]
-        elif hasattr(optimizers, name) and name != "decay_kernels_alone":
-            yield from call.args[1:2] if name in ("sgd", "falling") else call.args[:1]
+        elif hasattr(optimizers, name) and name not in ("decay_kernels_alone", "clipping"):
+            yield from call.args[1:2] if name in ("sgd", "falling", "named") else call.args[:1]
         yield from (keyword.value for keyword in call.keywords if keyword.arg == "learning_rate")
 
 
@@ -127,6 +127,7 @@ def test_every_network_has_a_rate_that_is_searched(path):
     [
         "optimizers.SGD(0.05, momentum=0.9)",
         "sgd(trial, 0.1)",
+        "named(optimizer, 0.1)",
         "SGD(learning_rate=1)",
         "SGD(CALM)",
         "SGD(RATE)",

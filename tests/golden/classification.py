@@ -188,6 +188,14 @@ def linear(build):
     return train_linear
 
 
+def clipped(trial):
+    """A network whose gradients are clipped, trained with an optimizer by its name."""
+    model = network(trial)
+    return fit(
+        trial, build=lambda _: model, optimizer=optimizers.named("Nesterov", RATE, **optimizers.clipping("value", 0.5, model))
+    )
+
+
 def measured_gradients(trial):
     """A deep network whose gradients are measured before and after training."""
     model = models.deep_dense(trial, depth=3, width=8)
@@ -276,6 +284,7 @@ OPTIMIZERS = {
     },
 }
 SCHEDULES = {
+    "optimizers.clipping": clipped,
     "optimizers.inverse_time": scheduled(optimizers.inverse_time),
     "optimizers.exponential": scheduled(optimizers.exponential),
     "optimizers.step": scheduled(optimizers.step),

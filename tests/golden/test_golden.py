@@ -57,6 +57,7 @@ PARTS = {
     "operations.apply_operation": "augment.operation",
     "operations.warp": "augment.crop",
     "optimizers.falling": "optimizers.sgd",
+    "optimizers.named": "optimizers.clipping",
     "models.batch_norm": "models.small_cnn",
     "models.with_one_output": "losses.log_loss",
     "preprocessing.Linear": "preprocessing.grey",
