@@ -11,16 +11,18 @@ Measure  the mean cosine between successive updates, and the mean change of the 
 from common.claims import each, less, not_worse, sooner
 from common.experiment import Claim, Experiment, Setting
 from common.models import small_cnn
-from common.optimizers import NAMED, falling, named
+from common.optimizers import falling, named
 from common.oscillation import Oscillation
 from common.space import log_range
 
-DEFAULT_RATES = {name: 0.01 if name in ("SGD", "momentum", "Nesterov") else 0.001 for name in NAMED}  # of Keras
+OF_SGD = ("SGD", "momentum", "Nesterov")
+OPTIMIZERS = (*OF_SGD, "AdaGrad", "AdaDelta", "RMSprop", "Adam", "AdamW", "Nadam", "Lion", "Muon")
+DEFAULT_RATES = {name: 0.01 if name in OF_SGD else 0.001 for name in OPTIMIZERS}  # of Keras
 LOWEST = {"SGD": 0.01, "AdaGrad": 3e-3, "AdaDelta": 0.1, "Lion": 3e-5, "Muon": 1e-3, "gradient descent": 0.01}
 """Lowest rate of each arm's search, over two decades; the grid grows where the best rate is at its edge."""
 LOWEST |= {"momentum": 1e-3, "Nesterov": 1e-3, **dict.fromkeys(("RMSprop", "Adam", "AdamW", "Nadam"), 1e-4)}
 ARMS = {
-    **{name: {"optimizer": name} for name in NAMED},
+    **{name: {"optimizer": name} for name in OPTIMIZERS},
     "gradient descent": {"optimizer": "SGD", "batch_size": None},
     **{f"{name}, default": {"optimizer": name, "learning_rate": rate} for name, rate in DEFAULT_RATES.items()},
 }
