@@ -188,3 +188,24 @@ class Centres(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "classes": self.classes}
+
+
+def with_centres(trial, model: keras.Model, layer: str, strength: float) -> tuple[keras.Model, Callable]:
+    """The model with trained class centres, and a `step` of `Trial.fit`: cross-entropy plus strength · `centre_loss`.
+
+    The loss draws the features to the centres; the centres follow the features, whatever the strength.
+
+    Args:
+        layer: name of the layer whose output [batch, units] are the features.
+    """
+    features = model.get_layer(layer).output
+    both = keras.Model(model.input, [features, model.output])
+    centres = Centres(trial.classes, name="centres")
+
+    def step(_, images, targets, seed):
+        seen, logits = (tf.cast(output, tf.float32) for output in both(images, training=True))
+        inward = centre_loss(targets, seen, tf.stop_gradient(centres.centres))
+        follow = centre_loss(targets, tf.stop_gradient(seen), centres.centres)  # gradient to the centres only
+        return tf.nn.softmax_cross_entropy_with_logits(targets, logits) + strength * inward + follow, logits
+
+    return keras.Model(model.input, centres([model.output, features])), step

@@ -7,10 +7,8 @@ import math
 
 import tensorflow as tf
 
-OPERATIONS = (
-    *("identity", "auto contrast", "equalize", "rotate", "shear x", "shear y", "translate x", "translate y"),
-    *("brightness", "colour", "contrast", "sharpness", "posterize", "solarize"),
-)
+from common.policies import OPERATIONS
+
 GEOMETRY = ("rotate", "shear x", "shear y", "translate x", "translate y")
 """Operations that move pixels; the border becomes black."""
 LUMA = (0.299, 0.587, 0.114)

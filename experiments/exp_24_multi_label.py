@@ -9,8 +9,6 @@ Expect   binary cross-entropy suits, for labels do not exclude one another; soft
          cross-entropy little.
 """
 
-import types
-
 import keras
 import numpy as np
 from keras import layers, losses
@@ -21,6 +19,7 @@ from common.models import small_cnn
 from common.optimizers import sgd
 from common.space import log_range
 from common.tasks import MOST_OBJECTS, tiles
+from common.thresholds import AtBestCut
 
 ARMS = {
     "binary": {"loss": "binary", "cut": "fixed"},
@@ -41,11 +40,9 @@ def train(trial, *, loss, cut, learning_rate):
     trial.fit(model, optimizer=sgd(trial, learning_rate), loss=chosen)
     if cut == "fixed":
         return model
-    outputs = trial.predict(model, trial.val)
-    cuts = [0.0, *np.quantile(outputs, np.linspace(0, 1, 101))]
-    best = max(cuts, key=lambda value: trial.task.scores(outputs - value, trial.val.labels)["f1"])
-    trial.record("cut", best)
-    return types.SimpleNamespace(predict=lambda images: trial.predict(model, images) - best)
+    predictor = AtBestCut(trial, model)
+    trial.record("cut", predictor.cut)
+    return predictor
 
 
 experiment = Experiment(

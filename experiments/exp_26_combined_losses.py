@@ -8,12 +8,10 @@ Expect   little: MSE and hinge pull the same way as cross-entropy; a penalty on 
          2016).
 """
 
-import keras
-import tensorflow as tf
 from keras import losses
 
 from common.experiment import Claim, Experiment, Setting
-from common.losses import Centres, centre_loss, combined, negative_entropy, softmax_squared_error, starting_ratio
+from common.losses import combined, negative_entropy, softmax_squared_error, starting_ratio, with_centres
 from common.models import small_cnn
 from common.optimizers import sgd
 from common.space import log_range
@@ -32,17 +30,7 @@ def train(trial, *, added, strength, learning_rate):
     entropy = losses.CategoricalCrossentropy(from_logits=True)
     optimizer = sgd(trial, learning_rate)
     if added == "centre":
-        features = model.get_layer("dense_activation1").output
-        both = keras.Model(model.input, [features, model.output])
-        centres = Centres(trial.classes, name="centres")
-        model = keras.Model(model.input, centres([model.output, features]))
-
-        def step(model, images, targets, seed):
-            seen, logits = both(images, training=True)
-            inward = centre_loss(targets, seen, tf.stop_gradient(centres.centres))
-            follow = centre_loss(targets, tf.stop_gradient(seen), centres.centres)  # gradient to the centres only
-            return entropy.call(targets, logits) + strength * inward + follow, logits
-
+        model, step = with_centres(trial, model, "dense_activation1", strength)
         return trial.fit(model, optimizer=optimizer, step=step)
     second = {"MSE": softmax_squared_error, "hinge": losses.categorical_hinge, "confidence penalty": negative_entropy}.get(added)
     weight = strength * starting_ratio(trial, model, entropy.call, second) if second else 0.0

@@ -15,8 +15,8 @@ then the score of the choice is nearer to the truth, and the choice may be bette
 
 import numpy as np
 
-from common import metrics
 from common.claims import less, same
+from common.cross_validation import accuracy, held_out_accuracy
 from common.experiment import Claim, Experiment, Setting, shared
 from common.models import small_cnn
 from common.optimizers import sgd
@@ -46,24 +46,17 @@ def train(trial, *, folds, used, learning_rate, repeats=1, choose=False):
         optimizer = sgd(trial, learning_rate, on=on)
         return trial.fit(small_cnn(trial, **setting), optimizer=optimizer, stage=stage, on=on, validate=validate)
 
-    def accuracy(model, split):
-        return metrics.accuracy(trial.predict(model, split), split.labels)
-
-    def held_out_accuracy(name, **setting):
-        accuracies = []
-        for i, (rest, held_out) in enumerate(held, start=1):
-            part = trial.train.take(held_out)
-            accuracies.append(accuracy(fitted(f"{name} {i}", on=trial.train.take(rest), validate=part, **setting), part))
-        return float(np.mean(accuracies))
+    def estimate(name, **setting):
+        return held_out_accuracy(trial, lambda i, rest, part: fitted(f"{name} {i}", rest, part, **setting), held)
 
     if choose:
-        estimates = [held_out_accuracy(f"setting {i}, fold", **setting) for i, setting in enumerate(SETTINGS)]
+        estimates = [estimate(f"setting {i}, fold", **setting) for i, setting in enumerate(SETTINGS)]
         chosen = int(np.argmax(estimates))  # of equals the first
         trial.record("chosen setting", chosen)
         trial.record("estimated_accuracy", estimates[chosen])
         return fitted("fit", **SETTINGS[chosen])
     final = fitted("final")
-    trial.record("estimated_accuracy", held_out_accuracy("fold") if held else accuracy(final, trial.train))
+    trial.record("estimated_accuracy", estimate("fold") if held else accuracy(trial, final, trial.train))
     return final
 
 

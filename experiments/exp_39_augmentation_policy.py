@@ -15,6 +15,7 @@ from common.augment import flip, operation, rand_augment, translation
 from common.experiment import Claim, Experiment, Setting, shared
 from common.models import small_cnn
 from common.optimizers import sgd
+from common.policies import OPERATIONS, STRENGTHS, random_policy, steps_of
 from common.space import choice, log_range
 
 ARMS = {
@@ -24,19 +25,9 @@ ARMS = {
     "random policy": {"policy": "random"},
     "searched": {"policy": "searched"},
 }
-OPERATIONS = [  # of RandAugment, most of them from AutoAugment
-    *("identity", "auto contrast", "equalize", "rotate", "shear x", "shear y", "translate x", "translate y"),
-    *("brightness", "colour", "contrast", "sharpness", "posterize", "solarize"),
-]
-STRENGTHS = [tenth / 10 for tenth in range(1, 11)]  # as many as in AutoAugment
-STEPS = (1, 2, 3)
+LENGTH = 3  # operations of a policy
+STEPS = range(1, LENGTH + 1)
 SPACE = {f"operation_{i}": choice(*OPERATIONS) for i in STEPS} | {f"strength_{i}": choice(*STRENGTHS) for i in STEPS}
-
-
-def drawn(generator):
-    """A policy drawn at random from the space of the search."""
-    names = {f"operation_{i}": OPERATIONS[generator.integers(len(OPERATIONS))] for i in STEPS}
-    return names | {f"strength_{i}": STRENGTHS[generator.integers(len(STRENGTHS))] for i in STEPS}
 
 
 def train(trial, *, policy, learning_rate, **searched):
@@ -45,8 +36,9 @@ def train(trial, *, policy, learning_rate, **searched):
     if policy == "RandAugment":
         # N = 3 and M = 4 of 10, which Cubuk et al. (2020, A.2.1) chose on CIFAR-10 for the smallest of their networks.
         augment.append(rand_augment(operations=3, strength=0.4))
-    steps = drawn(trial.streams.generator("augment", "policy")) if policy == "random" else searched
-    augment += [operation(steps[f"operation_{i}"], steps[f"strength_{i}"]) for i in STEPS if steps]
+    if policy == "random":
+        searched = random_policy(trial.streams.generator("augment", "policy"), LENGTH)
+    augment += [operation(name, strength) for name, strength in steps_of(searched)]
     return trial.fit(small_cnn(trial), optimizer=sgd(trial, learning_rate), augment=augment)
 
 

@@ -88,18 +88,8 @@ def class_counts(trial):
 
 def centred(trial):
     """Cross-entropy and the centre loss, in a step, as in experiment 26."""
-    network_ = network(trial, dense=(8,))
-    features = network_.get_layer("dense_activation1").output
-    both = keras.Model(network_.input, [features, network_.output])
-    centres = losses.Centres(trial.classes, name="centres")
-
-    def step(model, images, targets, seed):
-        seen, logits = both(images, training=True)
-        inward = losses.centre_loss(targets, seen, tf.stop_gradient(centres.centres))
-        follow = losses.centre_loss(targets, tf.stop_gradient(seen), centres.centres)
-        return tf.nn.softmax_cross_entropy_with_logits(targets, logits) + 0.1 * inward + follow, logits
-
-    return fit(trial, build=lambda _: keras.Model(network_.input, centres([network_.output, features])), step=step)
+    model, step = losses.with_centres(trial, network(trial, dense=(8,)), "dense_activation1", 0.1)
+    return fit(trial, build=lambda _: model, step=step)
 
 
 def related(trial):

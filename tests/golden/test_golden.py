@@ -21,6 +21,7 @@ from common import (
     preprocessing,
     profiling,
     tasks,
+    thresholds,
     transfer,
 )
 from common.errors import Misuse
@@ -32,7 +33,7 @@ REMEDY = "raise PROTOCOL in common/running/fingerprint.py and run `make golden` 
 MUTATIONS = golden.HERE / "mutations.py"
 MODULES = [
     *[augment, calibration, features, gan, gradients, inference, losses, models, operations, optimizers, preprocessing],
-    *[profiling, tasks, transfer],
+    *[profiling, tasks, thresholds, transfer],
 ]
 """Modules whose public functions and classes need a case."""
 PARTS = {
@@ -53,6 +54,7 @@ PARTS = {
     "inference.sparsity_of": "inference.prune",
     "keras.losses.MeanSquaredError": "tasks.rotated",
     "losses.Centres": "losses.centre_loss",
+    "losses.with_centres": "losses.centre_loss",
     "operations.apply_drawn": "augment.rand_augment",
     "operations.apply_operation": "augment.operation",
     "operations.warp": "augment.crop",

@@ -3,11 +3,13 @@
 import keras
 from keras.optimizers import SGD
 
-from common import losses, tasks
+from common import losses, tasks, thresholds
 from common.experiment import Experiment, Setting
 from common.models import small_cnn
 
+CUT = "thresholds.AtBestCut"
 LOSSES = {
+    CUT: losses.shared_softmax,
     "tasks.tiles": keras.losses.BinaryCrossentropy(from_logits=True),
     "losses.pairwise_softmax": losses.pairwise_softmax,
     "losses.shared_softmax": losses.shared_softmax,
@@ -16,7 +18,12 @@ LOSSES = {
 
 def train(trial, *, case):
     """Train one case."""
-    return trial.fit(small_cnn(trial, widths=(4,)), optimizer=SGD(0.05, momentum=0.9), loss=LOSSES[case])
+    model = trial.fit(small_cnn(trial, widths=(4,)), optimizer=SGD(0.05, momentum=0.9), loss=LOSSES[case])
+    if case != CUT:
+        return model
+    predictor = thresholds.AtBestCut(trial, model)
+    trial.record("cut", predictor.cut)
+    return predictor
 
 
 experiment = Experiment(
