@@ -56,7 +56,7 @@ class Stamp(NamedTuple):
     """Names of the PNGs."""
 
 
-class Job(NamedTuple):
+class Drawing(NamedTuple):
     """The drawing of one experiment's figures."""
 
     files: schema.Files
@@ -79,21 +79,29 @@ def redraw(experiments: Sequence[schema.Files], *, svg: bool = False, copies: bo
     Args:
         svg: whether to draw them as SVG too; copies: whether to make the small copies for the page too.
     """
-    jobs = [Job(files, _key(files), _local(files), svg, copies) for files in experiments]
-    ready = {job: Drawn(paths) for job in jobs if (paths := _up_to_date(job)) is not None and not (copies and _lacks_copies(job))}
-    waiting = [job for job in jobs if job not in ready]
+    drawings = [Drawing(files, _key(files), _local(files), svg, copies) for files in experiments]
+    ready = {
+        drawing: Drawn(paths)
+        for drawing in drawings
+        if (paths := _up_to_date(drawing)) is not None and not (copies and _lacks_copies(drawing))
+    }
+    waiting = [drawing for drawing in drawings if drawing not in ready]
     if min(cores(), len(waiting)) < 2:  # another process would only cost its imports
-        yield from (ready.get(job) or _draw(job) for job in jobs)
+        yield from (ready.get(drawing) or _draw(drawing) for drawing in drawings)
         return
-    waiting.sort(key=lambda job: -job.files.rows.stat().st_size if job.files.rows.exists() else 0)  # the longest first
+    waiting.sort(
+        key=lambda drawing: -drawing.files.rows.stat().st_size if drawing.files.rows.exists() else 0
+    )  # the longest first
     with _processes(min(cores(), len(waiting))) as pool:
         with _without_interrupts():
-            futures = {job: pool.submit(_draw, job) for job in waiting}
-        for job in jobs:
+            futures = {drawing: pool.submit(_draw, drawing) for drawing in waiting}
+        for drawing in drawings:
             try:
-                yield ready.get(job) or futures[job].result()
+                yield ready.get(drawing) or futures[drawing].result()
             except BrokenProcessPool:
-                yield Drawn([], f"{_named(job)} cannot be drawn (a process that draws was killed): run the same command again")
+                yield Drawn(
+                    [], f"{_named(drawing)} cannot be drawn (a process that draws was killed): run the same command again"
+                )
 
 
 def _digest(content: bytes) -> str:
@@ -133,66 +141,71 @@ def _fonts() -> str:
     return _digest(fonts.files().encode())
 
 
-def _stamped(job: Job) -> Stamp | None:
+def _stamped(drawing: Drawing) -> Stamp | None:
     """The stamp; None if there is none or it is damaged."""
     try:
-        return Stamp(**json.loads(job.stamp.read_text(encoding="utf-8")))
+        return Stamp(**json.loads(drawing.stamp.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
 
 
-def _up_to_date(job: Job) -> list[pathlib.Path] | None:
+def _up_to_date(drawing: Drawing) -> list[pathlib.Path] | None:
     """The paths of the figures, if they were drawn from the same and none has been deleted; else None."""
-    stamp = _stamped(job)
-    if stamp is None or stamp.key != job.key or job.local not in ("", stamp.local) or (stamp.fonts and stamp.fonts != _fonts()):
+    stamp = _stamped(drawing)
+    if (
+        stamp is None
+        or stamp.key != drawing.key
+        or drawing.local not in ("", stamp.local)
+        or (stamp.fonts and stamp.fonts != _fonts())
+    ):
         return None
-    paths = [job.files.folder / name for name in stamp.figures]
-    kinds = (".png", ".svg") if job.svg else (".png",)
+    paths = [drawing.files.folder / name for name in stamp.figures]
+    kinds = (".png", ".svg") if drawing.svg else (".png",)
     return paths if all(path.with_suffix(kind).exists() for path in paths for kind in kinds) else None
 
 
-def _lacks_copies(job: Job) -> bool:
+def _lacks_copies(drawing: Drawing) -> bool:
     """Whether a figure of the page has no small copy."""
     from common.figures import copies
 
-    return not all(copies.copy_of(path).exists() for _, path in copies.paths(job.files))
+    return not all(copies.copy_of(path).exists() for _, path in copies.paths(drawing.files))
 
 
-def _draw(job: Job) -> Drawn:
+def _draw(drawing: Drawing) -> Drawn:
     """Draw an experiment's figures, unless only small copies are missing."""
     from common.figures import copies
 
     try:
-        paths = _up_to_date(job)
-        paths = _drawn(job) if paths is None else paths
-        for name, path in copies.paths(job.files) if job.copies else ():
+        paths = _up_to_date(drawing)
+        paths = _drawn(drawing) if paths is None else paths
+        for name, path in copies.paths(drawing.files) if drawing.copies else ():
             copies.small(name, path)
     except Failure as error:
         return Drawn([], str(error))
     except Exception as error:  # such as an arm's name that Matplotlib cannot draw: others are still drawn
         message = " ".join(str(error).split()) or "no message"
-        return Drawn([], f"{_named(job)} cannot be drawn ({type(error).__name__}: {message})")
+        return Drawn([], f"{_named(drawing)} cannot be drawn ({type(error).__name__}: {message})")
     return Drawn(paths)
 
 
-def _drawn(job: Job) -> list[pathlib.Path]:
+def _drawn(drawing: Drawing) -> list[pathlib.Path]:
     """Draw an experiment's figures, remove those that its rows no longer allow, and write the stamp. Returns their paths."""
     from common.figures import draw, fonts, search
 
-    before, calls = _stamped(job), fonts.installed.cache_info()
-    paths = [*draw.draw(job.files, svg=job.svg), *search.draw_sweep(job.files, svg=job.svg)]
+    before, calls = _stamped(drawing), fonts.installed.cache_info()
+    paths = [*draw.draw(drawing.files, svg=drawing.svg), *search.draw_sweep(drawing.files, svg=drawing.svg)]
     used = _fonts() if fonts.installed.cache_info() != calls else ""
-    left = {path for kind in draw.KINDS if kind.of_logits for path in draw.of_all_parts(job.files, kind)}
-    for path in {job.files.folder / name for name in (before.figures if before else ())} - {*paths, *left}:
+    left = {path for kind in draw.KINDS if kind.of_logits for path in draw.of_all_parts(drawing.files, kind)}
+    for path in {drawing.files.folder / name for name in (before.figures if before else ())} - {*paths, *left}:
         path.unlink(missing_ok=True)
         path.with_suffix(".svg").unlink(missing_ok=True)
-    stamp = Stamp(job.key, job.local, used, [path.name for path in paths])
-    write_changed(job.stamp, json.dumps(stamp._asdict(), indent=1).encode())
+    stamp = Stamp(drawing.key, drawing.local, used, [path.name for path in paths])
+    write_changed(drawing.stamp, json.dumps(stamp._asdict(), indent=1).encode())
     return paths
 
 
-def _named(job: Job) -> str:
-    return f"the figures of {job.files.experiment} in {job.files.folder}"
+def _named(drawing: Drawing) -> str:
+    return f"the figures of {drawing.files.experiment} in {drawing.files.folder}"
 
 
 @contextlib.contextmanager

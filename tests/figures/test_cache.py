@@ -112,7 +112,7 @@ CHANGES = {
 def test_what_determines_figures_is_in_their_stamp(files, monkeypatch, what):
     def job():
         cache._versions.cache_clear()
-        return cache.Job(files, cache._key(files), cache._local(files), svg=False, copies=False)
+        return cache.Drawing(files, cache._key(files), cache._local(files), svg=False, copies=False)
 
     redraw(files)
     assert cache._up_to_date(job())
