@@ -41,7 +41,7 @@ experiment = Experiment(
     search=shared(learning_rate=log_range(1e-3, 0.3)),
     setting=Setting("cifar10", epochs=20, batch_size=128),
     small=Setting("cifar10", epochs=18, train_size=5000),
-    quick=Setting("digits", epochs=20, batch_size=32, train_size=300),
+    quick=Setting("digits", epochs=40, batch_size=32, train_size=300, image_size=14),
     seeds=20,
     baseline=None,  # the arms train the same network; only the seeds of their streams differ
     claims=[

@@ -58,7 +58,7 @@ experiment = Experiment(
     search={"learning_rate": log_range(3e-3, 1.0)},
     setting=Setting("cifar10", epochs=20, batch_size=128),
     small=Setting("cifar10", epochs=18, train_size=5000),
-    quick=Setting("digits", epochs=10, batch_size=32, train_size=300),
+    quick=Setting("digits", epochs=40, batch_size=32, train_size=300, image_size=14),
     figures=("mistakes", "profiles"),
     baseline="cross-entropy",
     claims=[

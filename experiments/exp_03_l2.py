@@ -35,7 +35,7 @@ experiment = Experiment(
     sweep={"searched l2": {"l2": log_range(1e-6, 1e-2)}},
     setting=Setting("cifar10", epochs=20, batch_size=128),
     small=Setting("cifar10", epochs=18, train_size=5000),
-    quick=Setting("digits", epochs=20, batch_size=32, train_size=300),
+    quick=Setting("digits", epochs=40, batch_size=32, train_size=300, image_size=14),
     claims=[
         Claim("an L2 penalty improves accuracy", ["l2=1e-5", "l2=1e-4", "l2=1e-3"], "baseline", 0.015, id="l2-helps"),
     ],

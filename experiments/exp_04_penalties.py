@@ -53,7 +53,7 @@ experiment = Experiment(
     tuner="halton",  # the same quasi-random points in every arm's space, fewer than a grid of rate and strength needs
     points=16,
     setting=Setting("cifar10", epochs=20, batch_size=128),
-    quick=Setting("digits", epochs=20, batch_size=32, train_size=300),
+    quick=Setting("digits", epochs=40, batch_size=32, train_size=300, image_size=14),
     baseline="SGD",
     claims=[
         Claim("an L1 penalty improves accuracy", "SGD, L1", "SGD", 0.015, id="l1-helps"),

@@ -43,7 +43,7 @@ experiment = Experiment(
     sweep={**SWEPT, **{f"{name}, 4E": {**arm, "budget": 4} for name, arm in SWEPT.items()}},
     setting=Setting("cifar10", epochs=20, batch_size=128),
     small=Setting("cifar10", epochs=18, train_size=5000),
-    quick=Setting("digits", epochs=10, batch_size=32, train_size=300),
+    quick=Setting("digits", epochs=40, batch_size=32, train_size=300, image_size=14),
     claims=[
         overfits_less("dropout 0.5", "baseline", id="dropout"),
         overfits_less("dropout 0.5, 4E", "baseline, 4E", id="dropout-4e"),

@@ -44,7 +44,7 @@ experiment = Experiment(
     sweep={"searched patience": {"patience": log_range(0.03, 0.3), "restore": True}},
     setting=Setting("cifar10", epochs=60, batch_size=128),
     small=Setting("cifar10", epochs=30, train_size=5000),
-    quick=Setting("digits", epochs=60, batch_size=32, train_size=200),
+    quick=Setting("digits", epochs=80, batch_size=32, train_size=200, image_size=14),
     claims=[
         overfits_less(MEDIUM, "baseline", id="stopping"),
         Claim("early stopping improves accuracy", MEDIUM, "baseline", 0.015, id="stopping-helps"),

@@ -38,7 +38,7 @@ experiment = Experiment(
     search=shared(learning_rate=log_range(1e-3, 0.3)),
     setting=Setting("cifar10", epochs=20, batch_size=128),
     small=Setting("cifar10", epochs=30, train_size=5000),
-    quick=Setting("digits", epochs=20, batch_size=32, train_size=300),
+    quick=Setting("digits", epochs=60, batch_size=32, train_size=300, image_size=14),
     figures=("mistakes",),
     claims=[
         Claim("flips improve accuracy", "flip", "baseline", 0.015, id="flips-help"),

@@ -43,7 +43,7 @@ experiment = Experiment(
     search={name: {"learning_rate": log_range(low, 100 * low, default=DEFAULT_RATES.get(name))} for name, low in LOWEST.items()},
     setting=Setting("cifar10", epochs=20, batch_size=128, train_size=10_000),
     small=Setting("cifar10", epochs=18, train_size=5000),
-    quick=Setting("digits", epochs=10, batch_size=32, train_size=300),
+    quick=Setting("digits", epochs=40, batch_size=32, train_size=300, image_size=14),
     figures=("steps",),
     baseline="SGD",
     claims=[

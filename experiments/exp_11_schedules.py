@@ -44,7 +44,7 @@ experiment = Experiment(
     search={"learning_rate": log_range(3e-3, 0.3)},
     setting=Setting("cifar10", epochs=20, batch_size=128),
     small=Setting("cifar10", epochs=18, train_size=5000),
-    quick=Setting("digits", epochs=15, batch_size=32, train_size=300),
+    quick=Setting("digits", epochs=40, batch_size=32, train_size=300, image_size=14),
     figures=("steps",),
     baseline="constant",
     claims=[

@@ -107,7 +107,7 @@ experiment = Experiment(
     search={name: space(name, arm) for name, arm in ARMS.items()},
     sweep={"searched variance": {"variance": log_range(0.25, 16), "learning_rate": log_range(1e-4, 3)}},
     setting=Setting("mnist", epochs=10, batch_size=128),
-    quick=Setting("digits", epochs=20, batch_size=32, train_size=300),
+    quick=Setting("digits", epochs=40, batch_size=32, train_size=300, image_size=14),
     baseline=BASELINE,
     figures=("profiles",),
     about=("test_accuracy", TRAINED),

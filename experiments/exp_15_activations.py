@@ -26,7 +26,7 @@ ARMS = {
 
 def train(trial, *, activation, learning_rate):
     """Fit one network with the same activation in all layers."""
-    model = small_cnn(trial, activation=activation, dense=(32,))
+    model = small_cnn(trial, activation=activation)
     return trial.fit(model, optimizer=sgd(trial, learning_rate))
 
 
@@ -36,7 +36,7 @@ experiment = Experiment(
     search={"learning_rate": log_range(3e-3, 1.0)},
     setting=Setting("cifar10", epochs=20, batch_size=128),
     small=Setting("cifar10", epochs=18, train_size=5000),
-    quick=Setting("digits", epochs=15, batch_size=32, train_size=300),
+    quick=Setting("digits", epochs=80, batch_size=32, train_size=300, image_size=14),
     baseline="ReLU",
     claims=[
         Claim("ReLU beats the sigmoid", "ReLU", "sigmoid", 0.015, id="relu-beats-sigmoid"),

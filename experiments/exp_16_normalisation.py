@@ -48,7 +48,7 @@ experiment = Experiment(
     },
     setting=Setting("cifar10", epochs=10, batch_size=32, train_size=10_000),
     small=Setting("cifar10", epochs=18, train_size=5000),
-    quick=Setting("digits", epochs=6, batch_size=32, train_size=300),
+    quick=Setting("digits", epochs=40, batch_size=32, train_size=300, image_size=14),
     baseline="none, large batches",
     claims=[
         *(

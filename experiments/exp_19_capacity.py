@@ -33,7 +33,7 @@ experiment = Experiment(
     sweep={"searched size": {"width": log_range(4, 64, whole=True), "depth": choice(1, 2, 3)}},
     setting=Setting("cifar10", epochs=20, batch_size=128),
     small=Setting("cifar10", epochs=18, train_size=5000),
-    quick=Setting("digits", epochs=10, batch_size=32, train_size=300),
+    quick=Setting("digits", epochs=40, batch_size=32, train_size=300, image_size=14),
     claims=[
         Claim("three convolutions per block beat one", "depth=3", "baseline", 0.015, id="deeper-helps"),
         Claim("64 filters in the first block beat 16", "width=64", "baseline", 0.015, id="wider-helps"),

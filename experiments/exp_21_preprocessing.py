@@ -42,7 +42,7 @@ experiment = Experiment(
     arms=ARMS,
     search={"learning_rate": log_range(1e-5, 0.1, default=0.01)},
     setting=Setting("cifar10", epochs=20, batch_size=128),
-    quick=Setting("digits", epochs=10, batch_size=32, train_size=300),
+    quick=Setting("digits", epochs=40, batch_size=32, train_size=300, image_size=14),
     baseline="/255",
     claims=[
         Claim("dividing by 255 beats raw pixels", "/255", "raw", 0.015, id="scaling-beats-raw"),

@@ -44,7 +44,7 @@ experiment = Experiment(
     arms=ARMS,
     search={"learning_rate": log_range(0.003, 0.3, default=0.01)},
     setting=Setting("cifar10", epochs=20, batch_size=128, train_size=10_000),
-    quick=Setting("digits", epochs=15, batch_size=32, train_size=300),
+    quick=Setting("digits", epochs=40, batch_size=32, train_size=300, image_size=14),
     baseline="MSE, 0 %",
     task=rotated,
     claims=[*more_robust("MAE"), *more_robust("Huber")],

@@ -54,7 +54,7 @@ experiment = Experiment(
         for name, (low, high) in STRENGTHS.items()
     },
     setting=Setting("cifar10", epochs=20, batch_size=128),
-    quick=Setting("digits", epochs=15, batch_size=32, train_size=300),
+    quick=Setting("digits", epochs=40, batch_size=32, train_size=300, image_size=14),
     baseline="cross-entropy",
     claims=[
         Claim("adding a second loss beats cross-entropy alone", list(ARMS)[1:], "cross-entropy", 0.015, id="combining-helps"),

@@ -37,7 +37,7 @@ experiment = Experiment(
     arms=ARMS,
     search=shared(learning_rate=log_range(1e-3, 0.3)),
     setting=Setting("cifar10", epochs=5, batch_size=1024),
-    quick=Setting("digits", epochs=10, batch_size=32, train_size=300),
+    quick=Setting("digits", epochs=40, batch_size=32, train_size=300, image_size=14),
     baseline="1 replica",
     alone=True,
     about=("test_accuracy", "doublings of speed"),

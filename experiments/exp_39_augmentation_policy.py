@@ -51,7 +51,7 @@ experiment = Experiment(
     search_per_seed=True,  # a seed's difference includes the luck of its search
     setting=Setting("cifar10", epochs=40, batch_size=128),
     small=Setting("cifar10", epochs=30, train_size=5000),
-    quick=Setting("digits", epochs=20, batch_size=32, train_size=300),
+    quick=Setting("digits", epochs=40, batch_size=32, train_size=300, image_size=14),
     claims=[
         Claim("a searched policy beats flips and crops", "searched", "flip and crop", 0.015, id="search-beats-by-hand"),
         Claim("a searched policy beats RandAugment", "searched", "RandAugment", 0.015, id="search-beats-rand"),

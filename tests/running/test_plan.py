@@ -53,7 +53,7 @@ def test_fields_with_their_default_are_not_part_of_a_fingerprint(experiment, tmp
         "arm": "baseline",
         "arguments": {"l2": 0.0},
         "seed": 0,
-        "setting": {"dataset": "digits", "epochs": 20, "train_size": 300},
+        "setting": {"dataset": "digits", "epochs": 40, "train_size": 300, "image_size": 14},
         "data": digits.checksum,
         "code": "code",
         "protocol": fingerprint.PROTOCOL,
@@ -123,7 +123,7 @@ def test_the_estimate_is_made_from_rows_if_there_are_any(experiment, tmp_path, d
     a_plan = make(experiment, tmp_path)
     assert a_plan.estimate(a_plan.trials, 2)[2] == "a guess, no rows yet" or schema.REFERENCE.exists()
     for trial in a_plan.trials[:5]:
-        stored(a_plan, trial, final_epoch=20, total_seconds=12.0)
+        stored(a_plan, trial, final_epoch=40, total_seconds=12.0)
     seconds, disk, basis = a_plan.estimate(a_plan.trials[5:], 2)
     assert (seconds, basis) == (pytest.approx(plan.START_SECONDS + 5 * 12 / 2), "from rows here")
     assert disk == 5 * 359 * 10 * 4
