@@ -30,7 +30,7 @@ class Experiment:
         arms: name -> arguments of `train` and fields of `Setting`, as plain values.
         setting: the full setting, for a GPU.
         quick: the setting used by default, which takes minutes; by default the full one.
-        small: the setting whose verdicts are published, real images on two cores; by default the full one on CIFAR-10, reduced
+        small: the setting whose verdicts are published, real images on two cores; by default the full one, reduced
             to `common.setting.SMALL`.
         claims: see `Claim`.
         seeds: number of seeds trained by default.

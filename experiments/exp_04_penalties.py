@@ -53,6 +53,7 @@ experiment = Experiment(
     tuner="halton",  # the same quasi-random points in every arm's space, fewer than a grid of rate and strength needs
     points=16,
     setting=Setting("cifar10", epochs=20, batch_size=128),
+    small=Setting("cifar10", epochs=18, train_size=5000),
     quick=Setting("digits", epochs=40, batch_size=32, train_size=300, image_size=14),
     baseline="SGD",
     claims=[

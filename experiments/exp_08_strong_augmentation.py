@@ -52,6 +52,7 @@ experiment = Experiment(
         "searched smoothing, 4E": {"label_smoothing": linear_range(0.0, 0.3), "budget": 4},
     },
     setting=Setting("cifar10", epochs=20, batch_size=128),
+    small=Setting("cifar10", epochs=30, train_size=5000),
     quick=Setting("digits", epochs=60, batch_size=32, train_size=300, image_size=14),
     claims=[
         *each(STRONG, "{} improves accuracy with four times the epochs", "{}, 4E", "baseline, 4E", 0.015, id="{} helps"),

@@ -55,6 +55,7 @@ experiment = Experiment(
     search=shared(learning_rate=log_range(1e-3, 0.3)),
     sweep={"high, searched quantile": HIGH | {"clip": "global", "quantile": linear_range(0.1, 0.99)}},
     setting=Setting("cifar10", epochs=10, batch_size=128),
+    small=Setting("cifar10", epochs=18, train_size=5000),
     quick=Setting("digits", epochs=40, batch_size=32, train_size=300, image_size=14),
     seeds=10,
     about=("survival", "test_accuracy"),

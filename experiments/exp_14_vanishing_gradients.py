@@ -107,6 +107,7 @@ experiment = Experiment(
     search={name: space(name, arm) for name, arm in ARMS.items()},
     sweep={"searched variance": {"variance": log_range(0.25, 16), "learning_rate": log_range(1e-4, 3)}},
     setting=Setting("mnist", epochs=10, batch_size=128),
+    small=Setting("mnist", epochs=18, train_size=5000),
     quick=Setting("digits", epochs=40, batch_size=32, train_size=300, image_size=14),
     baseline=BASELINE,
     figures=("profiles",),

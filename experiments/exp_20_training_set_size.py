@@ -38,6 +38,7 @@ experiment = Experiment(
     arms=ARMS,
     search=shared(learning_rate=log_range(1e-3, 0.3)),
     setting=Setting("cifar10", epochs=20, batch_size=128),
+    small=Setting("cifar10", epochs=18, train_size=5000),
     quick=Setting("digits", epochs=10, batch_size=8, image_size=14),
     baseline=ALL,
     claims=[

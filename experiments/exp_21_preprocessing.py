@@ -42,6 +42,7 @@ experiment = Experiment(
     arms=ARMS,
     search={"learning_rate": log_range(1e-5, 0.1, default=0.01)},
     setting=Setting("cifar10", epochs=20, batch_size=128),
+    small=Setting("cifar10", epochs=18, train_size=5000),
     quick=Setting("digits", epochs=40, batch_size=32, train_size=300, image_size=14),
     baseline="/255",
     claims=[

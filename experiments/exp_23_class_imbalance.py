@@ -43,6 +43,7 @@ experiment = Experiment(
     arms=ARMS,
     search={"learning_rate": log_range(0.001, 0.3, default=0.05)},
     setting=Setting("cifar10", epochs=20, batch_size=128, train_size=10_000),
+    small=Setting("cifar10", epochs=18, train_size=5000),
     quick=Setting("digits", epochs=40, batch_size=32, train_size=250, image_size=14),
     baseline="cross-entropy, 1:1",
     claims=[

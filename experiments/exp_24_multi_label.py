@@ -50,6 +50,7 @@ experiment = Experiment(
     arms=ARMS,
     search={"learning_rate": log_range(0.01, 1.0, default=0.1)},
     setting=Setting("cifar10", epochs=20, batch_size=128, train_size=10_000),
+    small=Setting("cifar10", epochs=18, train_size=5000),
     quick=Setting("digits", epochs=40, batch_size=32, train_size=600, image_size=14),
     baseline="binary",
     task=tiles,

@@ -50,6 +50,7 @@ experiment = Experiment(
     arms=ARMS,
     search=shared(learning_rate=RATES, arms={arm: {"tuning_rate": RATES} for arm in OTHER}),
     setting=Setting("cifar10", epochs=20, batch_size=16, classes=(5, 6, 7, 8, 9), train_size=250),
+    small=Setting("cifar10", epochs=18, batch_size=16, classes=(5, 6, 7, 8, 9), train_size=250),
     quick=Setting("digits", epochs=40, batch_size=16, classes=(5, 6, 7, 8, 9), train_size=50),
     baseline="scratch",
     claims=[

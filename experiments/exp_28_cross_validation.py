@@ -70,6 +70,7 @@ experiment = Experiment(
     arms=ARMS,
     search=shared(learning_rate=log_range(1e-3, 0.3)),
     setting=Setting("cifar10", epochs=20, batch_size=32, train_size=1000),
+    small=Setting("cifar10", epochs=18, train_size=1000),
     quick=Setting("digits", epochs=15, batch_size=16, train_size=100, image_size=14),
     seeds=20,
     baseline="hold-out",

@@ -36,6 +36,7 @@ experiment = Experiment(
     arms=ARMS,
     search={f"CNN, {size} examples": {"learning_rate": log_range(3e-4, 3e-2)} for size in SIZES},
     setting=Setting("cifar10", epochs=20, batch_size=32),
+    small=Setting("cifar10", epochs=18, train_size=5000),
     quick=Setting("digits", epochs=20, batch_size=32),
     baseline="CNN, all examples",
     claims=[

@@ -44,6 +44,7 @@ experiment = Experiment(
     search=shared(learning_rate=RATES, arms={arm: {"learning_rate": RATES} for arm in ("batch 32", "batch 256")}),
     # Sizes that every batch size divides: XLA compiles anew for a smaller last batch.
     setting=Setting("cifar10", epochs=4, batch_size=128, train_size=10_240, deterministic=False),
+    small=Setting("cifar10", epochs=4, batch_size=128, train_size=5120, deterministic=False),
     quick=Setting("digits", epochs=3, batch_size=128, train_size=1024, deterministic=False),
     alone=True,
     about=("seconds", "test_accuracy"),

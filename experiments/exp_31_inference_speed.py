@@ -53,6 +53,7 @@ experiment = Experiment(
     arms=ARMS,
     search=shared(learning_rate=RATES, arms={arm: {"student_rate": RATES} for arm in ("distilled", "student alone")}),
     setting=Setting("cifar10", epochs=15, batch_size=64),
+    small=Setting("cifar10", epochs=18, train_size=5000),
     quick=Setting("digits", epochs=20, batch_size=32, train_size=300),
     alone=True,
     about=("size_bytes", "latency_1", "test_accuracy"),

@@ -55,6 +55,7 @@ experiment = Experiment(
     arms=ARMS,
     search=shared(learning_rate=log_range(1e-3, 0.3), arms={GENERATED: {"gan_rate": log_range(1e-4, 1e-2)}}),
     setting=Setting("cifar10", epochs=10, batch_size=50, train_size=2000),
+    small=Setting("cifar10", epochs=10, batch_size=50, train_size=2000),
     quick=Setting("digits", epochs=10, batch_size=20, train_size=100),
     baseline="real",
     claims=[

@@ -37,6 +37,7 @@ experiment = Experiment(
     arms=ARMS,
     search=shared(learning_rate=log_range(1e-3, 0.3)),
     setting=Setting("cifar10", epochs=5, batch_size=1024),
+    small=Setting("cifar10", epochs=6, train_size=5000),
     quick=Setting("digits", epochs=40, batch_size=32, train_size=300, image_size=14),
     baseline="1 replica",
     alone=True,

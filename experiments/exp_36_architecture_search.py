@@ -61,6 +61,7 @@ experiment = Experiment(
     points=12,
     search_per_seed=True,  # a seed's difference includes the luck of its search
     setting=Setting("cifar10", epochs=10, batch_size=64, train_size=10_000),
+    small=Setting("cifar10", epochs=10, train_size=2500),
     quick=Setting("digits", epochs=10, batch_size=8, train_size=300, image_size=18),
     baseline="published",
     claims=[

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import pathlib
@@ -14,7 +15,7 @@ from common import tasks
 from common.data.dataset import Dataset, slug
 from common.errors import Failure, Misuse
 from common.experiment import Experiment
-from common.rows import schema
+from common.rows import schema, store
 from common.rows.live import LiveRows
 from common.running.code_hash import code_hash
 from common.running.fingerprint import PROTOCOL, code_in_use, fingerprint, provenance
@@ -22,8 +23,8 @@ from common.running.resolve import check, resolve
 from common.setting import FIELDS, Selected, Setting
 from common.text import file_name
 
-GUESSED_SECONDS_PER_PIXEL = 5e-7
-"""Training time per pixel of an image, for the estimate without rows: a CNN with 100,000 parameters on one core of 2023."""
+GUESSED_SECONDS_PER_PIXEL = 1.5e-7
+"""Training time per pixel of an image, for the estimate without rows: `small_cnn` takes 0.8e-7 s on one core with AVX-512."""
 START_SECONDS = 6
 """Time from the start of a worker to its first trial, mostly the import of TensorFlow."""
 GUESSED_COMPILE_SECONDS = 1.5
@@ -317,24 +318,32 @@ class Plan:
     def _seconds_per_image(self) -> tuple[dict, str]:
         """Arm -> median seconds per image and epoch (None -> that of all arms), and their source.
 
-        The source is the rows of this results folder, else the published ones; without any the dict is empty.
+        The source is the rows of this results folder, else the published ones, else those of all experiments in the same setting;
+        without any the dict is empty.
         """
         here = self.planner.files
-        published = here._replace(folder=schema.REFERENCE / here.folder.name)
-        for files, basis in ((here, "from rows here"), (published, "from published rows")):
-            try:
-                all_rows = self.planner.live_rows(files).all() + self.planner.live_rows(files.trials).all()
-            except Failure:
-                continue
+        folders = here.folder, schema.REFERENCE / here.folder.name
+        same = [[here._replace(folder=folder)] for folder in folders]
+        others = [store.experiments(folder) for folder in folders]
+        bases = "from rows here", "from published rows", *("from rows of other experiments",) * 2
+        for files, basis in zip(same + others, bases, strict=True):
             speeds: dict[str | None, list[float]] = {}
-            for row in (row for row in all_rows if row["status"] == "done"):
+            for row in itertools.chain.from_iterable(map(self._done, files)):
                 images = int(row["train_size"]) * int(row["final_epoch"] or 0)
                 if images:
-                    for key in (row["arm"], None):
+                    for key in (row["arm"], None) if files in same else (None,):
                         speeds.setdefault(key, []).append(float(row["total_seconds"]) / images)
             if speeds:
                 return {key: statistics.median(values) for key, values in speeds.items()}, basis
         return {}, "a guess, no rows yet"
+
+    def _done(self, files: schema.Files) -> list[dict]:
+        """The rows of finished trials of an experiment, those of searches too; none if they cannot be read."""
+        try:
+            all_rows = self.planner.live_rows(files).all() + self.planner.live_rows(files.trials).all()
+        except Failure:
+            return []
+        return [row for row in all_rows if row["status"] == "done"]
 
 
 def known_columns(planned: Planned, experiment: str, origin: dict) -> dict:

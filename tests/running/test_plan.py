@@ -129,6 +129,16 @@ def test_the_estimate_is_made_from_rows_if_there_are_any(experiment, tmp_path, d
     assert disk == 5 * 359 * 10 * 4
 
 
+def test_without_rows_of_an_experiment_those_of_others_in_its_setting_serve(experiment, tmp_path, digits):
+    other, a_plan = make(experiment, tmp_path), make(experiment, tmp_path)
+    store.write_declaration(other.files, other.planner.declaration())
+    for trial, total in zip(other.trials[:3], (4.0, 12.0, 400.0), strict=True):
+        stored(other, trial, final_epoch=40, total_seconds=total)
+    a_plan.planner.files = other.files._replace(experiment="exp_98_another")
+    seconds, _, basis = a_plan.estimate(a_plan.trials[:4], 2)
+    assert (seconds, basis) == (pytest.approx(plan.START_SECONDS + 4 * 12 / 2), "from rows of other experiments")
+
+
 def test_own_and_common_rate_are_separate_trials_even_if_equal(experiment, tmp_path, digits):
     variants = [plan.Variant("baseline", rate, {"l2": 0.5}) for rate in (schema.OWN, schema.COMMON)]
     a_plan = plan.Planner(experiment, experiment.select(), tmp_path).plan([(variant, 0) for variant in variants])
