@@ -1,8 +1,8 @@
 """Exp 17: does pooling make training faster and more accurate?
 
 Varies   what halves the image after each convolution: max- or average-pooling, a strided convolution, or nothing; or max-pooling
-         with global average pooling before the head (Lin et al. 2014). Each as it is, and (`matched`) at the baseline's number
-         of parameters, by the width of the hidden dense layer.
+         with global average pooling before the head (Lin et al. 2014). Each as it is, and (`matched`) with as many filters as
+         give the baseline's number of parameters, under the same head of 64 units.
 Fixed    architecture otherwise, SGD with momentum; the learning rate is searched for each arm.
 Expect   no pooling several times slower, and less accurate, most of all at matched size; strided convolutions about as good as
          pooling (Springenberg et al. 2015); max about as good as average.
@@ -25,12 +25,13 @@ ARMS = {**POOLING, **{f"{name}, matched": POOLING[name] | {"match": True} for na
 
 
 def build(trial, *, pooling, global_pooling=False, match=False):
-    """The network of one arm."""
+    """The network of one arm. The second block has twice as many filters as the first, or one less."""
 
-    def sized(units):
-        return small_cnn(trial, pooling=pooling, global_pooling=global_pooling, dense=(units,))
+    def sized(filters):
+        widths = (-(-filters // 2), filters)
+        return small_cnn(trial, widths=widths, pooling=pooling, global_pooling=global_pooling, dense=(64,))
 
-    return matched(sized, small_cnn(trial, dense=(64,)).count_params()) if match else sized(64)
+    return matched(sized, small_cnn(trial, dense=(64,)).count_params()) if match else sized(32)
 
 
 def train(trial, *, learning_rate, **options):

@@ -213,6 +213,12 @@ def test_matched_arms_have_the_parameters_of_the_baseline(number, shape):
         assert counts[arm.removesuffix(", matched")] != pytest.approx(counts[experiment.baseline], rel=0.02), arm
 
 
+def test_matched_arms_without_pooling_keep_the_heads_units():
+    experiment, functions = script("17")
+    for arm in experiment.arms:
+        assert functions["build"](Spy(), **experiment.arguments(arm)).get_layer("dense1").units == 64, arm
+
+
 def test_pooling_and_strided_convolutions_halve_the_image_and_no_pooling_does_not():
     for arm, side in (("max", 7), ("average", 7), ("strided", 7), ("none", 28)):
         assert fitted("17", arm).model.get_layer("flatten").input.shape[1:] == (side, side, 32), arm
