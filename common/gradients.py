@@ -92,11 +92,13 @@ def record_logit_norms(trial, model: keras.Model, loss: keras.losses.Loss | Call
     """Record the mean of `logit_norms` over the val images of each bin of the probability of the true class, as measures.
 
     `gradient where wrong` is that of the lowest bin (images on which the model is confidently wrong, or nearly so), as a share of
-    the largest of all bins. It is not recorded without such images, nor of a model that is certain of none, as before training.
+    the largest of all bins. It is not recorded without such images, nor of a model that is certain of none, as before training,
+    nor of one whose softmax is saturated for all images: then all gradients are 0.
     """
     logits, labels = trial.predict(model, trial.val), trial.val.labels
     norms = by_probability(logit_norms(loss, logits, labels), logits, labels)
     for probability, norm in norms.items():
         trial.record(f"gradient norm at true-class probability {probability:g}", norm)
-    if min(norms) < 1 / BINS and max(norms) > 1 - 1 / BINS:
-        trial.record("gradient where wrong", norms[min(norms)] / max(norms.values()), "of the largest")
+    largest = max(norms.values())
+    if min(norms) < 1 / BINS and max(norms) > 1 - 1 / BINS and largest > 0:
+        trial.record("gradient where wrong", norms[min(norms)] / largest, "of the largest")

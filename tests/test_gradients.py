@@ -69,3 +69,10 @@ def test_a_model_that_is_never_wrong_or_never_certain_has_no_gradient_where_wron
     gradients.record_logit_norms(trial, None, CROSS_ENTROPY)
     places = {0.01: 0.1, 0.49: 0.5, 0.51: 0.5, 0.61: 0.7, 0.99: 0.9}
     assert set(trial.measures) == {f"gradient norm at true-class probability {places[p]}" for p in probabilities}
+
+
+def test_of_a_saturated_softmax_no_share_is_recorded():
+    """With logits of ±1000 every gradient is exactly 0."""
+    trial = Recorder(np.array([[1000.0, -1000.0], [-1000.0, 1000.0]]), np.zeros(2, int))
+    gradients.record_logit_norms(trial, None, losses.softmax_absolute_error)
+    assert trial.measures == {f"gradient norm at true-class probability 0.{b}": 0.0 for b in (1, 9)}

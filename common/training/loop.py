@@ -33,6 +33,8 @@ CONTENDERS = 3
 """Epochs whose weights are kept where epochs are scored on a part of val, besides those of the last one."""
 PROGRESS_SECONDS = 0.25
 """Least time between two reports of progress, and the time that a call with many updates should take."""
+CHECKPOINT_SECONDS = 1.0
+"""Least time between the checkpoints of two epochs: with epochs of a few updates, one for each would take as long as training."""
 
 
 class Diverged(Exception):
@@ -67,7 +69,7 @@ class Loop:
         self.acts_on_batches = adapters.acts_on_batches(stage.callbacks)
         self.update_seconds = PROGRESS_SECONDS  # of the last updates, each
         self.called = set()  # names of the compiled functions that have run once
-        self.reported = 0.0
+        self.reported, self.saved = 0.0, time.perf_counter()
         self.scheduled = adapters.scheduled_rate(self.players[0].optimizer) is not None
         self.rate = None
 
@@ -237,7 +239,8 @@ class Loop:
             self._evaluate()
         self._check_rates()
         (self.state.stopped,) = map(bool, self.broadcast(self.model.stop_training))
-        if self.state.epoch < self.stage.epochs and not self.state.stopped:  # at the end of the stage `run` saves
+        ended = self.state.epoch == self.stage.epochs or self.state.stopped  # then `run` saves
+        if not ended and (self.trial.host.checkpoint_steps or time.perf_counter() - self.saved >= CHECKPOINT_SECONDS):
             self._save()
 
     def _evaluate(self):
@@ -291,7 +294,7 @@ class Loop:
         with graphs.preserved([*self.forward_writes, *self.captured]):
             with self.trial.clock("compile" if self._first("forward") else "eval"):
                 outputs = prediction.predict(self.forward, val)
-            if whole and not self.forward_writes:
+            if whole and not self.forward_writes and (self._is_last() or self.stage.callbacks):  # which may stop the training
                 self.trial.validated = prediction.validated(self.model, val, outputs)
             metrics = {} if self.stage.loss is None else {"loss": self._val_loss(val, outputs)}
         scores = self.trial.task.scores(outputs, val.labels)
@@ -368,6 +371,7 @@ class Loop:
         name = f"{self.stage.name}-finished" if self.state.finished else self.stage.name
         if host.writes:
             checkpoint.save(host.folder, name, self.state.batches, state, self._variables())
+        self.saved = time.perf_counter()
 
     def _load(self, name):
         """Restore the newest checkpoint of this name. Returns whether there is one."""

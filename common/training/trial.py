@@ -46,7 +46,7 @@ class Host:
     """Settings of the process that runs a trial.
 
     Args:
-        folder: folder of the trial's checkpoints, which are saved after each epoch.
+        folder: folder of the trial's checkpoints, which are saved after epochs, at most one a second.
         strategy: distribution strategy; by default the first CPU.
         checkpoint_steps: updates between further checkpoints within an epoch; None for no others.
         writes: whether the process saves checkpoints; if not, it only reads those of the chief.

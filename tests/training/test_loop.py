@@ -12,7 +12,7 @@ from common import augment, metrics, models, tasks
 from common.data.split import Split
 from common.data.streams import Streams
 from common.errors import Misuse
-from common.training import prediction
+from common.training import loop, prediction
 from common.training.loop import Diverged
 from common.training.seeding import seeded_weights
 
@@ -319,6 +319,24 @@ def test_a_trial_interrupted_within_an_epoch_resumes_bit_for_bit(undisturbed, ma
     assert arrays_equal(undisturbed[0], resumed[0])
     assert undisturbed[1:-1] == resumed[1:-1]
     assert (undisturbed[-1], resumed[-1]) == (0, 1)
+
+
+@pytest.mark.slow
+def test_epochs_are_checkpointed_at_most_once_a_second(make_trial, monkeypatch):
+    """With epochs of a few updates a checkpoint takes longer than the training; a kill loses a second at most."""
+
+    def saved(folder, seconds, **options):
+        positions = []
+        monkeypatch.setattr(loop.checkpoint, "save", lambda folder, name, position, *_: positions.append((name, position)))
+        monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", seconds)
+        trial = make_trial(epochs=3, folder=folder, **options)
+        fit(trial, seeded(trial, linear))
+        return positions
+
+    finished = ("fit-finished", 12)
+    assert saved("short", 100) == [finished]
+    assert saved("long", 0) == [("fit", 4), ("fit", 8), finished]
+    assert saved("asked", 100, checkpoint_steps=4) == [("fit", 4), ("fit", 8), finished]
 
 
 def test_noise_from_keras_global_generator_is_refused(make_trial):

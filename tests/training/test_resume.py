@@ -50,7 +50,7 @@ def ends(make_trial, build, make=lambda: optimizers.SGD(0.1, momentum=0.9), kill
     for kill in (True, False) if killed_first else (False,):
         keras.utils.clear_session(free_memory=False)
         keras.utils.set_random_seed(3)
-        trial = make_trial(epochs=2, train_size=32, folder=folder)
+        trial = make_trial(epochs=2, train_size=32, folder=folder, checkpoint_steps=2)
         with trial.strategy.scope(), seeded_weights(trial.streams), contextlib.suppress(Killed):
             model, made = build(trial), {name: value() for name, value in options.items()}
             watch = [trial.unsaved(Kill(kill)), *made.pop("callbacks", ())]
@@ -266,7 +266,7 @@ def test_a_finished_stage_restores_variables_that_its_step_wrote(make_trial):
             logits = model(images, training=True)
             return losses.categorical_crossentropy(targets, logits, from_logits=True), logits
 
-        trial = make_trial(epochs=2, train_size=32)
+        trial = make_trial(epochs=2, train_size=32, checkpoint_steps=2)
         trial.fit(softmax_regression(trial), optimizer=optimizers.SGD(0.1), step=step)
         counts.append(count.numpy())
     assert trial.resumes == 1
@@ -330,7 +330,7 @@ def test_a_teacher_has_its_scoring_statistics_also_after_a_kill(make_trial, kind
 
     def run(folder, kills):
         for kill in (True, False) if kills else (False,):
-            trial = make_trial(epochs=2, train_size=32, folder=folder)
+            trial = make_trial(epochs=2, train_size=32, folder=folder, checkpoint_steps=2)
             with seeded_weights(trial.streams), contextlib.suppress(Killed):
                 average = {"use_ema": True, "ema_momentum": 0.5} if kind == "averaged" else {}
                 teacher = softmax_regression(trial, layers.Dense(8, name="hidden"), layers.BatchNormalization(name="norm"))
