@@ -5,6 +5,7 @@ for itself; its other claims share another 5 %, by Holm's procedure at each look
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -221,20 +222,33 @@ def _beside(kind: Kind, reading: _Reading) -> list[str]:
     notes = []
     later = kind.seeds()
     if not reading.is_open and len(later) > reading.seeds:
-        notes.append(f"all {len(later)} seeds: {_change(kind, kind.contrasts(later), reading.level)}")
+        notes.append(f"all {len(later)} seeds: {_change(kind, later, reading.level)[1]}")
     common = kind.at_common_rate()
-    if common and reading.look and len(common.seeds()) >= reading.look:
-        contrasts = common.contrasts(common.seeds()[: reading.look])
-        status = common.status(contrasts, reading.level)
+    seeds = _seeds(common) if common and reading.look else []
+    if seeds and len(seeds) >= reading.look:
+        status, change = _change(common, seeds[: reading.look], reading.level)
         if status != reading.status:
-            notes.append(f"at the common rate {STATUSES[status]}: {_change(common, contrasts, reading.level)}")
+            notes.append(f"at the common rate {NO_DATA if status is None else STATUSES[status]}: {change}")
     return notes
 
 
-def _change(kind: Kind, contrasts: list[Contrast], alpha: float) -> str:
-    """The difference and its interval, in words."""
+def _seeds(kind: Kind) -> list[int]:
+    """The seeds that all arms of a claim have."""
+    try:
+        return kind.seeds()
+    except NoData:
+        return []
+
+
+def _change(kind: Kind, seeds: Sequence[int], alpha: float) -> tuple[int | None, str]:
+    """Status at a level, and the difference and its interval in words; None and the reason if there are no such values."""
+    try:
+        contrasts = kind.contrasts(seeds)
+    except NoData as error:
+        return None, str(error)
     shown, low, high = kind.shown(contrasts, alpha)
-    return f"{signed(float(shown.sample.difference), '+.4g')} ({interval(float(low), float(high), '+.4g')})"
+    change = f"{signed(float(shown.sample.difference), '+.4g')} ({interval(float(low), float(high), '+.4g')})"
+    return kind.status(contrasts, alpha), change
 
 
 def _chances(kind: Kind, reading: _Reading) -> dict[int, tuple[float, ...]]:

@@ -396,6 +396,27 @@ def test_a_common_rate_that_disagrees_is_named(made):
     assert "at the common rate refuted: -0.05 (" in verdict.reason
 
 
+def test_a_verdict_stands_where_rows_beside_it_lack_the_metric(made):
+    """The first five seeds ran alone; the later ones and those at the common rate did not, so they have no time that counts."""
+    for arm, seconds in (("a", 3.0), ("b", 12.0)):
+        times, beside = [seconds + seed / 100 for seed in range(10)], [0] * 5 + [1] * 5
+        made.add(arm, around(0.9, 10), train_seconds=times, beside=beside)
+        made.add(arm, around(0.9), train_seconds=times[:5], beside=[1] * 5, rate=["common"] * 5)
+    faster = claim("a is faster", metric="seconds", lower_is_better=True, margin=1.0)
+    (verdict,) = made.judge(faster)
+    assert (verdict.status, verdict.seeds) == (SUPPORTED, 5)
+    reason = "seconds: only trials that ran alone count"
+    assert verdict.reason.split("; ")[-2:] == [f"all 10 seeds: {reason}", f"at the common rate no data: {reason}"]
+
+
+def test_arms_at_the_common_rate_without_a_seed_in_common_are_passed_over(made):
+    made.add("a", around(0.95))
+    made.add("b", around(0.85))
+    made.add("a", around(0.80)[:1], rate=["common"])
+    made.add("b", around(0.85)[:2], rate=["common"] * 2, statuses={0: "failed"})
+    assert made.judge(claim())[0].status == SUPPORTED
+
+
 def test_an_improvement_by_less_than_the_margin_is_said_to_be_one(made):
     made.add("a", around(0.86))
     made.add("b", around(0.85))
