@@ -26,7 +26,9 @@ CODE_SUFFIXES = (".py", ".lock")
 FIELD_DEFAULTS = {field.name: field.default for field in dataclasses.fields(Setting)}
 
 
-def fingerprint(arm: str, rate: str, arguments: dict, seed: int | None, setting: Setting, dataset: Dataset, code: str) -> str:
+def fingerprint(
+    arm: str, rate: str, arguments: dict, seed: int | None, setting: Setting, dataset: Dataset, code: str, of: int | None = None
+) -> str:
     """Hash of all that determines a trial's outcome: 32 hexadecimal digits. Of a dataset it covers the content, not the path.
 
     Fields of the setting are only covered if they differ from their defaults, so that a new field does not invalidate old rows.
@@ -34,6 +36,7 @@ def fingerprint(arm: str, rate: str, arguments: dict, seed: int | None, setting:
     Args:
         rate: column of the rows, see `Variant`; arguments: those of `train`.
         code: hash of the script, see `code_hash`.
+        of: number of training images of the setting, where the arm takes only a part of them and not of all images.
     """
     fields = {name: value for name, value in vars(setting).items() if value != FIELD_DEFAULTS[name]}
     inputs = {
@@ -44,6 +47,7 @@ def fingerprint(arm: str, rate: str, arguments: dict, seed: int | None, setting:
         "setting": {**fields, "dataset": dataset.name},
         "data": dataset.checksum,
         "code": code,
+        **({"of": of} if of else {}),
         "protocol": PROTOCOL,
     }
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:32]

@@ -88,6 +88,8 @@ class Planned:
     """Kind of processor or GPU on which it would be trained; see `machine.kind`."""
     unavailable: str
     """Reason why it cannot run on these data; empty if it can."""
+    full_size: int
+    """Number of the setting's training images, of which the arm may take a part."""
 
     @property
     def entry(self) -> str:
@@ -202,8 +204,10 @@ class Planner:
             setting = self.settings[variant.arm, *fields.items()] = arm.setting.replace(**fields)
         arguments = self.experiment.arguments(variant.arm)
         arguments |= {name: value for name, value in variant.values.items() if name not in FIELDS}
-        hashed = fingerprint(variant.arm, variant.rate, arguments, seed, setting, arm.dataset, self.code)
-        return Planned(variant, seed, setting, arm.dataset, arguments, hashed, self.kind, arm.unavailable)
+        of = self.setting.train_size if "train_size" in arm.arm_fields else None
+        hashed = fingerprint(variant.arm, variant.rate, arguments, seed, setting, arm.dataset, self.code, of)
+        full_size = of or (arm.available if "train_size" in arm.arm_fields else setting.train_size or arm.available)
+        return Planned(variant, seed, setting, arm.dataset, arguments, hashed, self.kind, arm.unavailable, full_size)
 
 
 @dataclass

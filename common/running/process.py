@@ -177,6 +177,7 @@ def job(plan: Plan, trial: Planned, row: dict, *, keep: pathlib.Path | None, che
         arguments=trial.arguments,
         setting=trial.setting,
         dataset=trial.dataset,
+        full_size=trial.full_size,
         folder=(plan.files.state / trial.folder_name).resolve(),
         keep=keep and keep.resolve(),
         checkpoint_steps=checkpoint_steps,

@@ -67,9 +67,8 @@ def _run_trial(job: Job, strategy: tf.distribute.Strategy, report) -> store.Outc
     fields = {name: getattr(setting, name) for name in ("classes", "train_size", "imbalance", "label_noise")}
     train, val, others = tasks.examples(dataset, task, streams, **fields)
     classes = len(setting.classes or dataset.class_names)
-    full_size = dataset.split_sizes()[0] - len(others)
     trial = Trial(
-        Examples(train, val, classes, dataset.train_size, others, full_size),
+        Examples(train, val, classes, dataset.train_size, others, job.full_size),
         Host(job.folder, strategy, job.checkpoint_steps, job.writes, report),
         streams=streams,
         epochs=setting.epochs,

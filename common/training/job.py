@@ -19,6 +19,7 @@ class Job:
 
     Args:
         script: path of the experiment's script; arguments: keyword arguments of its `train`.
+        full_size: number of the setting's training images, of which an arm may take a part.
         folder: folder of the trial's checkpoints; checkpoint_steps: updates between checkpoints within an epoch.
         keep: path to save the model to, if any.
         writes: whether the worker writes checkpoints; False if its chief runs on another machine.
@@ -32,6 +33,7 @@ class Job:
     arguments: dict
     setting: Setting
     dataset: Dataset
+    full_size: int
     folder: pathlib.Path
     keep: pathlib.Path | None
     checkpoint_steps: int | None

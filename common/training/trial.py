@@ -30,7 +30,7 @@ class Examples:
         classes: number of classes that are kept.
         official_size: number of examples in the dataset's train split; an example's id is its position in it.
         others: train examples of the classes that are not kept.
-        full_size: number of examples available for training, of which `train` may be a subset.
+        full_size: number of the setting's training examples, of which `train` has a part in an arm that sets its size.
     """
 
     train: Split

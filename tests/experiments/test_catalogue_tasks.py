@@ -53,14 +53,30 @@ def task_trial(digits, tmp_path):
 # --- 20: training-set size ---
 
 
-def test_a_share_of_the_images_is_a_number_of_them_in_the_plan(digits, tmp_path):
+@pytest.mark.parametrize(("overrides", "full", "tenth"), [({}, 1150, 115), ({"train_size": 500}, 500, 50)])
+def test_a_share_is_of_the_settings_images_up_to_which_they_are_repeated(digits, tmp_path, overrides, full, tenth):
     from common.running.plan import Planner, Variant
+    from common.running.process import job
 
     (path,) = PROJECT.glob("experiments/exp_20_*.py")
     experiment = load_script(str(path))
-    plan = Planner(experiment, experiment.select(), tmp_path).plan([(Variant(arm), 0) for arm in experiment.arms])
-    sizes = {trial.entry: trial.setting.train_size for trial in plan.trials}
-    assert (sizes["all images"], sizes["10 %, equal steps"], sizes["1 %, equal epochs"]) == (None, 115, 12)
+    planner = Planner(experiment, experiment.select(overrides=overrides), tmp_path)
+    plan = planner.plan([(Variant(arm), 0) for arm in experiment.arms])
+    jobs = {trial.entry: job(plan, trial, {}, keep=None, checkpoint_steps=None) for trial in plan.trials}
+    sizes = {entry: one.setting.train_size or digits.split_sizes()[0] for entry, one in jobs.items()}
+    assert (sizes["all images"], sizes["10 %, equal steps"], sizes["10 %, equal epochs"]) == (full, tenth, tenth)
+    assert {one.full_size for one in jobs.values()} == {full}
+
+
+def test_the_settings_images_are_part_of_the_fingerprint_of_a_share(tmp_path):
+    """Up to as many they are repeated, so an arm of 50 of 500 images is not one of 50 of 1,150."""
+    from common.running.plan import Planner, Variant
+
+    (path,) = PROJECT.glob("experiments/exp_12_*.py")
+    experiment = load_script(str(path))
+    few, more = (Planner(experiment, experiment.select(overrides={"train_size": size}), tmp_path) for size in (512, 1024))
+    assert few.planned(Variant("part, batch 1"), 0).setting == more.planned(Variant("part, batch 1"), 0).setting
+    assert few.planned(Variant("part, batch 1"), 0).fingerprint != more.planned(Variant("part, batch 1"), 0).fingerprint
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0, 1.5, -0.1])

@@ -36,12 +36,14 @@ def values(script: pathlib.Path, arm: str, strategy: tf.distribute.Strategy) -> 
     """
     experiment = execution.load_script(script)
     setting = setting_of(experiment, arm)
+    dataset = load(setting.dataset, setting.image_size, setting.colour)
     job = Job(
         script=script,
         seed=0,
         arguments=experiment.arguments(arm),
         setting=setting,
-        dataset=load(setting.dataset, setting.image_size, setting.colour),
+        dataset=dataset,
+        full_size=dataset.split_sizes()[0],
         folder=script.parent,  # not written to
         keep=None,
         checkpoint_steps=None,
