@@ -13,7 +13,7 @@ from common import declarations, searches, space, tasks
 from common.claims import Claim
 from common.errors import Misuse
 from common.files import PROJECT
-from common.setting import FIELDS, LARGEST_MARGINS, NAMES, SMOKE, Selected, Setting, small_of
+from common.setting import FIELDS, LARGEST_MARGINS, NAMES, SHORT, SMOKE, Selected, Setting, small_of
 from common.space import shared  # noqa: F401  for scripts
 
 COMMAND_LINE = "common.commands.run"
@@ -163,11 +163,12 @@ class Experiment:
         return {key: value for key, value in self.all_arms[arm].items() if key not in FIELDS}
 
     def fields(self, arm: str, selected: Selected) -> dict:
-        """The fields of `Setting` that the arm sets and the user does not override.
+        """The fields of `Setting` that the arm sets, which hold whatever the user sets for the others.
 
-        In the quick setting arms do not choose their dataset: all share that of the setting.
+        Only its dataset an arm does not choose if the user does, and in the quick setting, where all share that of the setting.
         """
-        left_out = {*selected.overrides, *(("dataset",) if selected.name == "quick" else ())}
+        shares_dataset = selected.name == "quick" or "dataset" in selected.overrides
+        left_out = ("dataset",) if shares_dataset else ()
         return {name: value for name, value in self.all_arms[arm].items() if name in FIELDS and name not in left_out}
 
     def datasets(self, selected: Selected) -> list[str]:
@@ -200,7 +201,19 @@ class Experiment:
             raise Misuse(
                 f"{self.name}: RATE replaces a searched learning rate, and this experiment searches none. Received: {rate:g}"
             )
-        return Selected(name, self.settings[name], overrides, rate, smoke, debug)
+        selected = Selected(name, self.settings[name], overrides, rate, smoke, debug)
+        self._check_effect(selected)
+        return selected
+
+    def _check_effect(self, selected: Selected) -> None:
+        """Raise `Misuse` for an override that has no effect, as each arm sets the field; epochs and shares follow the user's."""
+        of_arms = [self.fields(arm, selected) for arm in self.arms]
+        for name, value in selected.overrides.items():
+            shares = name == "train_size" and any(isinstance(fields.get(name), float) for fields in of_arms)
+            relative = name == "epochs" or shares or (selected.smoke and name in SMOKE)
+            if not relative and all(name in fields for fields in of_arms):
+                lost = f"each arm sets its {name}, so {SHORT.get(name, name).upper()} has no effect"
+                raise Misuse(f"{self.name}: {lost}: leave it out. Received: {value!r}")
 
     @property
     def searches_rate(self) -> bool:
@@ -211,7 +224,7 @@ class Experiment:
         """The setting with the fields that the arm sets, see `fields`. Raises `Misuse`.
 
         An arm's epochs keep their ratio to the declared ones where the user overrides these; a `train_size` below 1 is a share
-        of the setting's training images. A smoke run overrides both for all arms.
+        of the setting's training images. A smoke run sets both for all arms.
 
         Args:
             setting: the selected setting, its training size reduced to the images that there are.

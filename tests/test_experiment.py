@@ -197,11 +197,24 @@ def under(one, arm, **overrides):
     return one.arm_setting(arm, selected.setting, selected)
 
 
-def test_arms_set_arguments_and_fields_and_the_user_overrides_both():
+def test_arms_set_arguments_and_fields_whatever_the_user_overrides():
+    """Otherwise BATCH=4 would make arms of 8 and of 128 the same, under their names."""
     one = experiment(arms={"baseline": {}, "small": {"batch_size": 8, "l2": 0.5}})
     assert one.arguments("small") == {"l2": 0.5}
-    assert under(one, "small").batch_size == 8
-    assert under(one, "small", batch_size=4).batch_size == 4
+    assert [under(one, arm, batch_size=4).batch_size for arm in one.arms] == [4, 8]
+
+
+def test_an_override_of_what_each_arm_sets_is_refused():
+    sizes = {"baseline": {"batch_size": 8, "train_size": 0.5}, "large": {"batch_size": 128, "train_size": 0.1}}
+    one = experiment(arms=sizes)
+    with pytest.raises(Misuse, match="each arm sets its batch_size, so BATCH has no effect: leave it out. Received: 4"):
+        one.select("full", {"batch_size": 4})
+    assert under(one, "large", train_size=2000).train_size == 200  # a share
+    numbers = experiment(arms={"baseline": {"train_size": 10, "epochs": 20}, "more": {"train_size": 20, "epochs": 40}})
+    with pytest.raises(Misuse, match="so TRAIN has no effect"):
+        numbers.select("full", {"train_size": 5})
+    assert under(numbers, "more", epochs=1).epochs == 2  # a ratio
+    assert numbers.select("full", {"train_size": 5}, smoke=True).setting.train_size == 5
 
 
 def test_an_arms_epochs_keep_their_ratio_under_other_epochs():
