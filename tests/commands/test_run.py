@@ -125,7 +125,7 @@ def test_a_dry_run_prints_trials_time_disk_and_setting_and_writes_nothing(experi
         "12 search trials to run, up to 9 more (not counting wider ranges), then at most 4 with the chosen values, about" in out
     )
     assert "of disk" in out
-    assert "epochs 20, batch_size 32, train_size 300" in out
+    assert "epochs 40, batch_size 32, train_size 300, image_size 14" in out
     assert list(tmp_path.iterdir()) == []
 
 

@@ -399,7 +399,7 @@ def test_a_common_rate_that_disagrees_is_named(made):
 def test_a_verdict_stands_where_rows_beside_it_lack_the_metric(made):
     """The first five seeds ran alone; the later ones and those at the common rate did not, so they have no time that counts."""
     for arm, seconds in (("a", 3.0), ("b", 12.0)):
-        times, beside = [seconds + seed / 100 for seed in range(10)], [0] * 5 + [1] * 5
+        times, beside = [seconds * (1 + seed / 100) for seed in range(10)], [0] * 5 + [1] * 5
         made.add(arm, around(0.9, 10), train_seconds=times, beside=beside)
         made.add(arm, around(0.9), train_seconds=times[:5], beside=[1] * 5, rate=["common"] * 5)
     faster = claim("a is faster", metric="seconds", lower_is_better=True, margin=1.0)
