@@ -34,7 +34,7 @@ experiment = Experiment(
     arms=ARMS,
     sweep={f"{name}, searched": {"optimizer": name, "learning_rate": log_range(RATES[0], RATES[-1])} for name in OPTIMIZERS},
     setting=Setting("cifar10", epochs=10, batch_size=128, train_size=10_000),
-    small=Setting("cifar10", epochs=18, train_size=5000),
+    small=Setting("cifar10", epochs=18, train_size=2500),
     quick=Setting("digits", epochs=40, batch_size=32, train_size=300, image_size=14),
     baseline=None,  # each rate is compared with the best one of the same optimizer
     claims=[flatter("Adam", "SGD"), flatter("RMSprop", "momentum")],

@@ -57,7 +57,7 @@ experiment = Experiment(
     },
     # Multiples of 1,024 images are divided by every batch size.
     setting=Setting("cifar10", epochs=8, batch_size=32, train_size=5 * 1024),
-    small=Setting("cifar10", epochs=40, batch_size=32, train_size=1024),
+    small=Setting("cifar10", epochs=30, train_size=1024),
     quick=Setting("digits", epochs=16, batch_size=32, train_size=1024, image_size=8),
     figures=("steps",),
     baseline="batch 32",

@@ -43,7 +43,7 @@ experiment = Experiment(
     search={"learning_rate": log_range(1e-3, 1.0, default=0.01)},
     sweep={"searched kernel": {"kernel_size": choice(3, 5, 7), "depth": choice(1, 2)}},
     setting=Setting("cifar10", epochs=20, batch_size=128),
-    small=Setting("cifar10", epochs=18, train_size=5000),
+    small=Setting("cifar10", epochs=18, train_size=2500),
     quick=Setting("digits", epochs=40, batch_size=32, train_size=300, image_size=14),
     baseline="3x3",
     claims=[

@@ -51,7 +51,7 @@ experiment = Experiment(
     arms=ARMS,
     search={"learning_rate": log_range(0.003, 1.0, default=0.05)},
     setting=Setting("cifar10", epochs=40, batch_size=128, train_size=10_000),
-    small=Setting("cifar10", epochs=36, train_size=2500),
+    small=Setting("cifar10", epochs=24, train_size=2500),
     quick=Setting("digits", epochs=40, batch_size=32, train_size=200, image_size=14),
     baseline="CE, 0 %",
     claims=[

@@ -44,7 +44,7 @@ experiment = Experiment(
     arms=ARMS,
     search={"learning_rate": log_range(0.003, 0.3, default=0.01)},
     setting=Setting("cifar10", epochs=20, batch_size=128, train_size=10_000),
-    small=Setting("cifar10", epochs=18, train_size=5000),
+    small=Setting("cifar10", epochs=18, train_size=2500),
     quick=Setting("digits", epochs=40, batch_size=32, train_size=300, image_size=14),
     baseline="MSE, 0 %",
     task=rotated,

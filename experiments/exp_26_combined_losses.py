@@ -54,7 +54,7 @@ experiment = Experiment(
         for name, (low, high) in STRENGTHS.items()
     },
     setting=Setting("cifar10", epochs=20, batch_size=128),
-    small=Setting("cifar10", epochs=18, train_size=5000),
+    small=Setting("cifar10", epochs=18, train_size=2500),
     quick=Setting("digits", epochs=40, batch_size=32, train_size=300, image_size=14),
     baseline="cross-entropy",
     claims=[

@@ -43,7 +43,7 @@ experiment = Experiment(
     arms=ARMS,
     search={"learning_rate": log_range(1e-3, 1.0, default=0.01)},
     setting=Setting("cifar10", epochs=30, batch_size=128),
-    small=Setting("cifar10", epochs=30, train_size=5000),
+    small=Setting("cifar10", epochs=30, train_size=2500),
     quick=Setting("digits", epochs=60, batch_size=32, train_size=300, image_size=14),
     claims=[
         Claim("the whole recipe beats the baseline", "all", "baseline", 0.015, id="recipe-helps"),

@@ -50,7 +50,7 @@ experiment = Experiment(
     arms=ARMS,
     search={"learning_rate": log_range(0.003, 0.3, default=0.05)},
     setting=Setting("cifar10", epochs=20, batch_size=128, shifted=True),
-    small=Setting("cifar10", epochs=18, train_size=5000, shifted=True),
+    small=Setting("cifar10", epochs=18, train_size=2500, shifted=True),
     quick=Setting("digits", epochs=40, batch_size=32, train_size=300, image_size=14, shifted=True),
     baseline="plain, none",
     claims=[

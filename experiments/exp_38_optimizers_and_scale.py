@@ -72,7 +72,7 @@ experiment = Experiment(
     arms=ARMS,
     search={name: {"learning_rate": log_range(*rates(arm))} for name, arm in ARMS.items()},
     setting=Setting("cifar10", epochs=10, batch_size=32),
-    small=Setting("cifar10", epochs=6, train_size=5000),
+    small=Setting("cifar10", epochs=8, train_size=2500),
     quick=Setting("digits", epochs=12, batch_size=32, train_size=600, image_size=14),
     baseline=f"SGD, {SMALL}",
     claims=[*claims("RMSprop"), *claims("AdaGrad")],
