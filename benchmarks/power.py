@@ -15,9 +15,9 @@ from common.files import write_atomic
 from common.rows.metric import ACCURACY, DERIVED, Metric, of_column
 from common.verdicts import chances, rules
 from common.verdicts.intervals import TUNING_FREEDOM, Estimate, image_weights, of_mean_squares, paired, resampled, two_way
-from common.verdicts.judge import FUTILE
 from common.verdicts.levels import ALPHA, LEVELS, LOOKS, holm
 from common.verdicts.rules import LEAST_SEEDS, Sample
+from common.verdicts.verdict import FUTILE
 
 EXPERIMENTS, FEW = 10_000, 1000
 """Experiments per cell, and those in which chances of a verdict are computed."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from common.errors import Misuse
-from common.text import did_you_mean, to_id
+from common.text import Unit, did_you_mean, to_id
 
 KINDS = {
     "superiority": lambda better, worse: better == worse == 1,
@@ -24,7 +24,7 @@ WITHIN = ("flatness", "overfits less")
 """Kinds with a `within`."""
 OF_TARGETS = ("epochs_to_target", "steps_to_target")
 """Metrics that count epochs or updates until a target is reached."""
-MARGINS = {"not worse": "up to {}", "same": "within {}", "flatness": "by at least {} decades"}
+MARGINS = {"not worse": "up to {}", "same": "within {}"}
 """Kind -> how a claim's words go on with its margin; of the others it is "by at least {}"."""
 DEFINING = ("better", "worse", "margin", "kind", "metric", "lower_is_better", "within", "target")
 """Fields that define a claim: with other values of these it is another claim, even under the same id. The text may change."""
@@ -119,12 +119,16 @@ class Claim:
         within = None if self.within is None else min(self.within, largest)
         return dataclasses.replace(self, margin=min(self.margin, largest), within=within)
 
-    @property
-    def statement(self) -> str:
-        """The claim in words, with its margin."""
+    def statement(self, unit: Unit) -> str:
+        """The claim in words, with its margin.
+
+        Args:
+            unit: of the metric.
+        """
+        margin = unit.amount(self.margin)
         if self.kind == "overfits less":
-            return f"{self.text}: a gap smaller by at least {self.margin:g}, a score worse by less than {self.within:g}"
-        return f"{self.text}, {MARGINS.get(self.kind, 'by at least {}').format(f'{self.margin:,g}')}"
+            return f"{self.text}: a gap smaller by at least {margin}, a score worse by less than {unit.amount(self.within)}"
+        return f"{self.text}, {MARGINS.get(self.kind, 'by at least {}').format(margin)}"
 
     @property
     def better_arms(self) -> list[str]:

@@ -4,6 +4,7 @@ import difflib
 import math
 import re
 from collections.abc import Iterable
+from typing import NamedTuple
 
 
 def duration(seconds: float) -> str:
@@ -33,6 +34,36 @@ def signed(value: float, form: str = "+.4f") -> str:
 def interval(low: float, high: float, form: str = "+.4f") -> str:
     """The interval of a difference; `unbounded` if a bound is infinite."""
     return f"{signed(low, form)} to {signed(high, form)}" if math.isfinite(low + high) else "unbounded"
+
+
+class Unit(NamedTuple):
+    """How numbers of a metric are written in sentences."""
+
+    quantity: str = ""
+    """What is measured: `test accuracy`."""
+    name: str = ""
+    """Plural of the unit; empty for bare numbers."""
+    factor: float = 1.0
+    """How many of it are 1: 100 for points, which are hundredths."""
+
+    def amount(self, value: float) -> str:
+        """An amount with its unit: `1.5 points`, `1 epoch`."""
+        number = f"{value * self.factor:,g}"
+        one = number == "1" and len(self.name) > 2  # not s, ms
+        return f"{number} {self.name.removesuffix('s') if one else self.name}".rstrip()
+
+    def change(self, value: float, margin: float) -> str:
+        """A difference with its sign and without the unit, to a tenth of the first digit of a margin."""
+        if math.isinf(value):
+            return "+∞" if value > 0 else "-∞"
+        decimals = max(0, 1 - math.floor(math.log10(margin * self.factor) + 1e-9))
+        return f"{value * self.factor:+,.{decimals}f}"
+
+
+def coverage(alpha: float) -> str:
+    """The level 1 − α of an interval in percent, with two digits of α: `99 %`, `98.5 %`, `99.67 %`."""
+    decimals = max(0, 1 - math.floor(math.log10(100 * alpha) + 1e-9))
+    return f"{round(100 * (1 - alpha), decimals):.12g} %"
 
 
 def seeds(count: int) -> str:

@@ -11,6 +11,7 @@ from common.claims import each, interaction, less, not_worse, overfits_less, sam
 from common.errors import Misuse
 from common.experiment import Claim, Experiment, Setting
 from common.space import choice, log_range, shared
+from common.text import Unit
 
 SETTING = Setting("cifar10", epochs=20, batch_size=128)
 QUICK = Setting("digits", epochs=20, batch_size=32, train_size=300)
@@ -324,17 +325,17 @@ def test_a_claim_states_its_margin():
     text = {"id": "a", "text": "a helps", "better": "a", "worse": "b", "margin": 0.015}
     family = {"better": ["a", "c"]}
     for fields, statement in (
-        ({}, "a helps, by at least 0.015"),
-        (family, "a helps, by at least 0.015"),
-        ({"kind": "same"}, "a helps, within 0.015"),
-        ({"kind": "not worse"}, "a helps, up to 0.015"),
-        ({"margin": 500_000}, "a helps, by at least 500,000"),
+        ({}, "a helps, by at least 1.5 points"),
+        (family, "a helps, by at least 1.5 points"),
+        ({"kind": "same"}, "a helps, within 1.5 points"),
+        ({"kind": "not worse"}, "a helps, up to 1.5 points"),
+        ({"margin": 0.01}, "a helps, by at least 1 point"),
         (
             {"kind": "overfits less", "within": 0.02},
-            "a helps: a gap smaller by at least 0.015, a score worse by less than 0.02",
+            "a helps: a gap smaller by at least 1.5 points, a score worse by less than 2 points",
         ),
     ):
-        assert Claim(**text | fields).statement == statement
+        assert Claim(**text | fields).statement(Unit("test accuracy", "points", 100.0)) == statement
 
 
 def test_margins_of_accuracy_are_finer_on_mnist():

@@ -7,24 +7,18 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-import pandas as pd
-from matplotlib.figure import Figure
-
 from common.claims import OF_TARGETS
 from common.commands.parsing import end, parse, setting_name
 from common.commands.selection import read, selected, spans
 from common.errors import Failure, Misuse
 from common.figures import effects as figure
-from common.figures.style import save
-from common.figures.verdicts import forest
-from common.files import write_changed
 from common.report import comparison
 from common.rows import schema
 from common.rows.metric import DERIVED
 from common.rows.table import NoData, Table
 from common.text import did_you_mean, file_name, number_of
 from common.verdicts import effects
-from common.verdicts.judge import Verdict, judge
+from common.verdicts.judge import judge_parts
 
 TIMES = [column.name for column in schema.COLUMNS if column.name.endswith(("_seconds", "images_per_second"))]
 """Columns that depend on what else the machine did."""
@@ -66,35 +60,38 @@ def compare(folder: pathlib.Path, tables: Sequence[Table], by_arms: bool, metric
     Args:
         by_arms: whether to compare all arms, instead of the first claims; metric: by default the primary one of each experiment.
     """
-    notes = []
-    if any(table.declaration["demonstration"] for table in tables):
-        notes.append("Demonstrations, which decide no claim.")
-    parts = [part for table in tables for part in table.parts()]
-    datasets = {part.dataset for part in parts}
-    if len(datasets) > 1:
-        notes.append(f"The experiments are of different datasets: {', '.join(sorted(datasets))}.")
+    if by_arms:
+        tables = [part for table in tables for part in table.parts()]
+    stem, left_out = _effects(folder, tables, by_arms, metric) if by_arms or metric else _first_claims(folder, tables)
+    if left_out:
+        print(f"{folder.name}: {left_out[:1].lower()}{left_out[1:].rstrip('.')}", file=sys.stderr)
+    return stem
+
+
+def _first_claims(folder: pathlib.Path, tables: Sequence[Table]) -> tuple[pathlib.Path | None, str]:
+    """See `comparison.write_first_claims`."""
+    judged, left_out = [], {}
+    for table in tables:
+        try:
+            judged += judge_parts(table)
+        except Failure as error:
+            left_out[number_of(table.files.experiment)] = str(error)
+    return comparison.write_first_claims(folder, judged, left_out, svg=True)
+
+
+def _effects(folder: pathlib.Path, tables: Sequence[Table], by_arms: bool, metric: str | None) -> tuple[pathlib.Path | None, str]:
+    """Write figure and tables of the effects of arms. Returns as `comparison.write_first_claims`."""
+    compared, reasons = _comparisons(tables, by_arms, metric)
+    left_out, notes = comparison.without_comparison(reasons), comparison.notes_on(tables)
+    if not compared:
+        return None, left_out
     if metric in TIMES and any((table.rows["beside"] > 0).any() for table in tables):
         notes.append("Some trials ran beside others, which makes their times longer.")
     numbers = spans(sorted({number_of(table.files.experiment) for table in tables}))
     stem = folder / "-".join(["compare", *(numbers if by_arms else []), *([file_name(metric)] if metric else [])])
-    if by_arms or metric:
-        compared, left_out = _comparisons(parts if by_arms else tables, by_arms, metric)
-    else:
-        compared, left_out = _first_claims(tables)
-    if left_out:
-        by_reason = {why: [number for number, other in left_out.items() if other == why] for why in left_out.values()}
-        line = "; ".join(f"{', '.join(same)} ({why})" for why, same in by_reason.items())
-        print(f"{folder.name}: left out are {line}", file=sys.stderr)
-        notes.append(f"Left out are {line}.")
-    if not compared:
-        return None
-    if by_arms or metric:
-        _write_effects(
-            stem, compared, notes, "of each arm to its baseline" if by_arms else "between the arms of each first claim"
-        )
-    else:
-        _write_claims(stem, compared, notes)
-    return stem
+    what = "of each arm to its baseline" if by_arms else "between the arms of each first claim"
+    _write_effects(stem, compared, [*notes, *filter(None, [left_out])], what)
+    return stem, left_out
 
 
 def _comparisons(tables: Sequence[Table], by_arms: bool, metric: str | None) -> tuple[list[effects.Comparison], dict[str, str]]:
@@ -109,20 +106,6 @@ def _comparisons(tables: Sequence[Table], by_arms: bool, metric: str | None) -> 
         except (NoData, Failure) as error:
             left_out[number_of(table.files.experiment)] = str(error)
     return effects.ordered(compared), left_out
-
-
-def _first_claims(tables: Sequence[Table]) -> tuple[list[tuple[str, Verdict]], dict[str, str]]:
-    """Experiment and verdict on its first claim, the largest difference in margins first; and number -> reason without one."""
-    judged, left_out = [], {}
-    for table in tables:
-        try:
-            verdicts = judge(table)
-            if not verdicts or verdicts[0].difference is None:
-                raise NoData(verdicts[0].reason if verdicts else "it claims nothing")
-            judged.append((table.files.experiment, verdicts[0]))
-        except (NoData, Failure) as error:
-            left_out[number_of(table.files.experiment)] = str(error)
-    return sorted(judged, key=lambda pair: (-pair[1].difference / pair[1].margin, pair[0])), left_out
 
 
 def _write_effects(stem: pathlib.Path, compared: Sequence[effects.Comparison], notes: list[str], what: str) -> None:
@@ -141,22 +124,7 @@ def _write_effects(stem: pathlib.Path, compared: Sequence[effects.Comparison], n
     )
     drawn = figure.effects(compared, title, " ".join([f"{caption}.", *notes]))
     table = comparison.effects_markdown(compared, title, notes)
-    _write(stem, drawn, comparison.effects_frame(compared), comparison.effects_tex(compared), table)
-
-
-def _write_claims(stem: pathlib.Path, judged: Sequence[tuple[str, Verdict]], notes: list[str]) -> None:
-    title = f"{stem.parent.name}: first claim of each experiment, the largest effect first"
-    names = [f"{number_of(experiment)}  {verdict.text}" for experiment, verdict in judged]
-    drawn = forest([verdict for _, verdict in judged], title, " ".join(["Intervals at the level of each claim.", *notes]), names)
-    table = comparison.claims_markdown(judged, title, notes)
-    _write(stem, drawn, comparison.claims_frame(judged), comparison.claims_tex(judged), table)
-
-
-def _write(stem: pathlib.Path, drawn: Figure, frame: pd.DataFrame, tex: str, markdown: str) -> None:
-    """Write the figure and the tables."""
-    save(stem.with_name(f"{stem.name}.png"), drawn, svg=True, pdf=True)
-    for suffix, text in ((".csv", comparison.to_csv(frame)), (".tex", tex), (".md", markdown)):
-        write_changed(stem.with_name(stem.name + suffix), text.encode())
+    comparison.write(stem, drawn, comparison.effects_frame(compared), comparison.effects_tex(compared), table, svg=True)
 
 
 if __name__ == "__main__":

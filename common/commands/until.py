@@ -13,9 +13,9 @@ from common.running.plan import Planner
 from common.running.runner import RunOptions
 from common.running.workers import Workers
 from common.text import seeds
-from common.verdicts.judge import FUTILE, Verdict, judge
-from common.verdicts.kinds import NO_DATA
+from common.verdicts.judge import judge
 from common.verdicts.levels import LOOKS
+from common.verdicts.verdict import FUTILE, NO_VERDICT, Verdict
 
 
 def check(given: argparse.Namespace, cluster: Cluster | None) -> None:
@@ -46,7 +46,7 @@ def train(planner: Planner, options: RunOptions, workers: Workers, *, svg: bool)
             break
         verdict = judge(Table.read(planner.files))[0]
         why = _end(verdict)
-        print(f"first claim with {seeds(look)}: {verdict.sentence()}")
+        print(*(verdict.sentence(), *verdict.notes()), sep="\n  ")
         print(
             f"UNTIL=decided stops: {why}" if why else f"UNTIL=decided goes on to {LOOKS[LOOKS.index(look) + 1]} seeds", flush=True
         )
@@ -59,7 +59,7 @@ def _end(verdict: Verdict) -> str:
     """Why no further seeds are trained, in words; empty if they are."""
     if verdict.decided:
         return f"it is {verdict.status}"
-    if verdict.status == NO_DATA:
+    if verdict.status == NO_VERDICT:
         return "it has no data here"
     if verdict.seeds == LOOKS[-1]:
         return f"verdicts are read up to {LOOKS[-1]} seeds"

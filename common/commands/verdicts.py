@@ -9,8 +9,8 @@ from common.files import experiment_scripts
 from common.rows import store
 from common.running.scripts import refuse_shared_numbers
 from common.text import two_digits
-from common.verdicts.kinds import SUPPORTED
 from common.verdicts.ledger import Entry, entries, single
+from common.verdicts.verdict import SUPPORTED
 
 
 def run() -> int:
@@ -31,9 +31,12 @@ def run() -> int:
             continue
         if heading != (entry.experiment, entry.folder):
             heading = (entry.experiment, entry.folder)
-            print(f"{entry.experiment}, {entry.folder}{' (a demonstration)' if entry.demonstration else ''}")
-        one_dataset = entry.verdict.status == SUPPORTED and not entry.demonstration and single(known, entry)
-        print(f"  {entry.verdict.sentence()}{f'; on {entry.dataset} alone' if one_dataset else ''}")
+            print(f"{entry.experiment}, {entry.folder}")
+        verdict = entry.verdict
+        print(f"  {verdict.sentence()}")
+        one_dataset = verdict.status == SUPPORTED and not verdict.demonstration and single(known, entry)
+        for note in (*([f"supported on {verdict.dataset} alone"] if one_dataset else []), *verdict.notes()):
+            print(f"    {note}")
     return status
 
 

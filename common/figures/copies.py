@@ -1,5 +1,6 @@
 """Small copies of figures for the page, as WebP."""
 
+import base64
 import hashlib
 import io
 import pathlib
@@ -44,3 +45,8 @@ def small(name: str, path: pathlib.Path) -> bytes:
             few.convert("RGB").save(buffer, "webp", lossless=True, quality=60, method=4)
         write_atomic(kept, buffer.getvalue())
     return kept.read_bytes()
+
+
+def data_uri(name: str, path: pathlib.Path) -> str:
+    """The small copy of a figure as a part of a page."""
+    return f"data:image/webp;base64,{base64.b64encode(small(name, path)).decode()}"

@@ -13,7 +13,8 @@ from common.figures.style import save
 from common.rows import schema, store
 from common.rows.table import Table
 from common.text import file_name
-from common.verdicts.judge import Verdict, judge
+from common.verdicts.judge import judge
+from common.verdicts.verdict import Verdict
 
 MOST_LINES = 12
 """Number of arms up to which figures of costs and reliability are drawn."""

@@ -9,10 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from common.figures.style import STYLE, finished, new_figure, wrapped
-from common.verdicts.judge import Verdict
-from common.verdicts.kinds import NO_DATA, OPEN, REFUTED, SUPPORTED
+from common.verdicts.verdict import NO_VERDICT, OPEN, REFUTED, SUPPORTED, Verdict
 
-SHADES = {SUPPORTED: "#009E73", REFUTED: "#D55E00", OPEN: "#555555", NO_DATA: "#999999"}
+SHADES = {SUPPORTED: "#009E73", REFUTED: "#D55E00", OPEN: "#555555", NO_VERDICT: "#999999"}
 MOST_DECADES = 4
 """Largest difference shown, as a power of ten of the margin."""
 

@@ -1,23 +1,88 @@
-"""Tables of effects over several experiments, and of their first claims, as CSV, LaTeX and Markdown."""
+"""Effects over several experiments, and their first claims, as figures and as tables in CSV, LaTeX and Markdown."""
 
 import html
 import io
 import math
+import pathlib
 import re
 from collections.abc import Sequence
 
 import pandas as pd
+from matplotlib.figure import Figure
 
+from common.figures.style import save
+from common.figures.verdicts import forest
+from common.files import write_changed
 from common.report.tables import escaped
 from common.rows import schema
-from common.text import interval, number_of, signed
+from common.rows.table import Table
+from common.text import number_of
 from common.verdicts.effects import Comparison, Effect
-from common.verdicts.judge import Verdict
+from common.verdicts.verdict import Verdict
 
 MARKS = re.compile(r"[\\`*|\[\]~]|(?<![^\W_])_|_(?![^\W_])")
 """What Markdown would not print as it is: not `_` within a word."""
 BETTER = {1: "higher", -1: "lower", 0: ""}
 """Direction of a metric -> which values are better."""
+
+
+def write_first_claims(
+    folder: pathlib.Path, parts: Sequence[tuple[Table, Sequence[Verdict]]], left_out: dict[str, str], *, svg: bool
+) -> tuple[pathlib.Path | None, str]:
+    """Write figure and tables of the first claim of each experiment, the largest difference in margins first.
+
+    Args:
+        folder: of the setting; parts: of its experiments (`Table.parts`), each with the verdicts on its claims; left_out: number
+            of each experiment that cannot be judged -> reason; svg: whether to draw the figure as SVG too.
+
+    Returns:
+        The path without suffix, None if there is no difference to show, and a line about what is left out.
+    """
+    judged, left_out = [], dict(left_out)
+    for table, verdicts in parts:
+        if verdicts and verdicts[0].difference is not None:
+            judged.append((table.files.experiment, verdicts[0]))
+        else:
+            left_out[number_of(table.files.experiment)] = verdicts[0].reason if verdicts else "it claims nothing"
+    judged.sort(key=lambda pair: (-pair[1].difference / pair[1].margin, pair[0]))
+    shown = {number_of(experiment) for experiment, _ in judged}
+    without = without_comparison({number: why for number, why in left_out.items() if number not in shown})
+    if not judged:
+        return None, without
+    stem, notes = folder / "compare", [*notes_on([table for table, _ in parts]), *filter(None, [without])]
+    title = f"{folder.name}: first claim of each experiment, the largest effect first"
+    names = [f"{number_of(experiment)}  {verdict.text}" for experiment, verdict in judged]
+    drawn = forest([verdict for _, verdict in judged], title, " ".join(["Intervals at the level of each claim.", *notes]), names)
+    write(stem, drawn, claims_frame(judged), claims_tex(judged), claims_markdown(judged, title, notes), svg=svg)
+    return stem, without
+
+
+def notes_on(tables: Sequence[Table]) -> list[str]:
+    """Whether tables are demonstrations, and of different datasets, in sentences."""
+    notes, datasets = [], sorted({table.dataset for table in tables})
+    if any(table.declaration["demonstration"] for table in tables):
+        notes.append("Demonstrations, which decide no claim.")
+    if len(datasets) > 1:
+        notes.append(f"The experiments are of different datasets: {', '.join(datasets)}.")
+    return notes
+
+
+def without_comparison(left_out: dict[str, str]) -> str:
+    """Which experiments are left out and why, in a sentence; blank for none.
+
+    Args:
+        left_out: number of an experiment -> reason.
+    """
+    by_reason = {why: [number for number, other in left_out.items() if other == why] for why in left_out.values()}
+    reasons = "; ".join(f"{', '.join(same)} ({why})" for why, same in by_reason.items())
+    return f"Left out are {reasons}." if left_out else ""
+
+
+def write(stem: pathlib.Path, drawn: Figure, frame: pd.DataFrame, tex: str, markdown: str, *, svg: bool) -> None:
+    """Write a figure and tables beside each other, as far as they have changed."""
+    save(stem.with_name(f"{stem.name}.png"), drawn, svg=svg, pdf=True)
+    for suffix, text in ((".csv", to_csv(frame)), (".tex", tex), (".md", markdown)):
+        write_changed(stem.with_name(stem.name + suffix), text.encode())
 
 
 def effects_frame(comparisons: Sequence[Comparison]) -> pd.DataFrame:
@@ -77,27 +142,16 @@ def effects_tex(comparisons: Sequence[Comparison]) -> str:
 
 def claims_markdown(verdicts: Sequence[tuple[str, Verdict]], title: str, notes: Sequence[str]) -> str:
     """The verdicts on first claims as a Markdown table."""
-    lines = [f"# {_cell(title)}", "", "| | first claim | metric | margin | verdict | difference (interval) | seeds |"]
-    lines.append("|---|---|---|---|---|---|---|")
-    lines += [f"| {' | '.join(map(_cell, _claim(*one)))} |" for one in verdicts]
+    lines = [f"# {_cell(title)}", "", "| | answer |", "|---|---|"]
+    lines += [f"| {number_of(experiment)} | {_cell(verdict.sentence())} |" for experiment, verdict in verdicts]
     return "\n".join([*lines, "", *(f"- {_cell(note)}" for note in notes)]).rstrip() + "\n"
 
 
 def claims_tex(verdicts: Sequence[tuple[str, Verdict]]) -> str:
     """The verdicts on first claims as a LaTeX table, which needs the packages booktabs and longtable."""
-    lines = [r"\begin{longtable}{rp{0.35\linewidth}lrlp{0.25\linewidth}r}", r"\toprule"]
-    lines += [r" & first claim & metric & margin & verdict & difference (interval) & seeds \\", r"\midrule", r"\endhead"]
-    lines += [rf"{' & '.join(map(escaped, _claim(*one)))} \\" for one in verdicts]
+    lines = [r"\begin{longtable}{rp{0.85\linewidth}}", r"\toprule", r" & answer \\", r"\midrule", r"\endhead"]
+    lines += [rf"{number_of(experiment)} & {escaped(verdict.sentence())} \\" for experiment, verdict in verdicts]
     return "\n".join([*lines, r"\bottomrule", r"\end{longtable}", ""])
-
-
-def _claim(experiment: str, verdict: Verdict) -> list[str]:
-    """The cells of a first claim."""
-    numbers = ""
-    if verdict.difference is not None:
-        numbers = f"{signed(verdict.difference, '+.4g')} ({interval(verdict.low, verdict.high, '+.4g')})"
-    status = verdict.status + ("; changed after rows were written" if verdict.changed else "")
-    return [number_of(experiment), verdict.text, verdict.metric, f"{verdict.margin:g}", status, numbers, f"{verdict.seeds}"]
 
 
 def _name(effect: Effect) -> str:

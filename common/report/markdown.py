@@ -11,44 +11,84 @@ import numpy as np
 from common.errors import Failure
 from common.figures import draw
 from common.report.section import Section
-from common.text import interval, signed
 from common.verdicts import ledger
-from common.verdicts.judge import Verdict
-from common.verdicts.kinds import REFUTED
+from common.verdicts.verdict import REFUTED, Verdict
 
 BEGIN, END = "<!-- generated: {} -->", "<!-- end of generated -->"
 PART = re.compile(r"<!-- generated: (?P<name>.+?) -->\n(?P<content>.*?)<!-- end of generated -->", re.DOTALL)
 MARKER = re.compile(r"<!-- (?:generated: |end of generated)")
 
 
+EXPLAINED = (
+    "An experiment's first claim, written before training, answers its question: the rows support it, refute it, or leave it "
+    "open. Points are percentage points; intervals cover seeds and test images. Demonstrations, on tiny images or with other "
+    "settings than declared, do not count."
+)
+"""What a reader must know to understand the answers."""
+
+
 def page(sections: list[Section], entries: list[ledger.Entry], broken: list[str]) -> str:
-    """The report for a code host: the claims that the rows decide, then demonstrations, then each experiment."""
-    lines = ["# What the rows say", ""]
-    for heading, demonstration in (("Claims", False), ("Demonstrations, which decide no claim", True)):
-        listed = [entry for entry in entries if entry.demonstration is demonstration]
-        if listed:
-            lines += [f"## {heading}", "", "| claim | experiment | data | verdict |", "|---|---|---|---|"]
-            lines += [
-                f"| {_cell(entry.verdict.text)} | {entry.experiment} | {entry.folder} | {_cell(entry.verdict.status)} |"
-                for entry in listed
-            ]
-            lines.append("")
-    refuted = [entry.verdict for entry in entries if entry.verdict.status == REFUTED and not entry.demonstration]
-    if refuted:
-        lines += ["## What disagrees with what was claimed", ""]
-        lines += [f"- {_cell(verdict.text)}: {verdict.disagreement()} ({_cell(verdict.numbers())})" for verdict in refuted]
-        lines.append("")
+    """The report for a code host: the answers, then each experiment, then all claims."""
+    lines = ["# What the rows say", "", *(f"- {cell(what)}: {cell(counts)}" for what, counts in ledger.counts(entries))]
+    lines += ["", EXPLAINED, ""]
+    deciding, shown = ([one for one in sections if one.demonstration is demonstration] for demonstration in (False, True))
+    lines += _answered("Answers", deciding) + _answered("Demonstrations", shown, folded=bool(deciding))
     newest = max((protocol for section in sections for protocol in protocols(section)), default=0)
     for section in sections:
-        lines += [f"## {section.files.experiment}, {section.place}", "", f"{_cell(section.question)}", ""]
+        lines += [f"## {_heading(section)}", "", f"{cell(section.question)}", ""]
         if "Expect" in section.notes:
-            lines += [f"Expected: {_cell(section.notes['Expect'])}", ""]
-        lines += [*_earlier(section, newest), _cell(section.answer), "", *arms(section), "", *claims(section)]
+            lines += [f"Expected: {cell(section.notes['Expect'])}", ""]
+        lines += [*_earlier(section, newest), *(claims(section) or [cell(section.answer)]), "", *arms(section)]
         there = [(kind.name, draw.path(section.files, kind, section.table.part)) for kind in draw.KINDS]
         lines += [line for name, path in there if path.exists() for line in ("", f"![{name}]({path.parent.name}/{path.name})")]
         lines.append("")
-    lines += [f"- not read: {_cell(line)}" for line in broken]
+    for demonstration in (False, True):
+        lines += _ledger([entry for entry in entries if entry.verdict.demonstration is demonstration], demonstration)
+    lines += [f"- not read: {cell(line)}" for line in broken]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _answered(heading: str, sections: list[Section], *, folded: bool = False) -> list[str]:
+    """The figures of first claims, and a table of the answers of experiments.
+
+    Args:
+        folded: whether the figures are.
+    """
+    if not sections:
+        return []
+    lines = [f"## {heading}", ""]
+    for figure in dict.fromkeys(section.files.folder / "compare.png" for section in sections):
+        name = figure.parent.name
+        image = [f"![Effects in {name}]({name}/{figure.name})", ""] if figure.exists() else []
+        lines += _folded(f"Effects in {name}", image) if folded and image else image
+    lines += ["| experiment | data | answer |", "|---|---|---|"]
+    for section in sections:
+        anchor = re.sub(r"[^\w\- ]", "", _heading(section).lower()).replace(" ", "-")
+        lines.append(f"| [{section.files.experiment}](#{anchor}) | {section.place} | {cell(section.answer)} |")
+    return [*lines, ""]
+
+
+def _heading(section: Section) -> str:
+    return f"{section.files.experiment}, {section.place}"
+
+
+def _ledger(entries: list[ledger.Entry], demonstrations: bool) -> list[str]:
+    """A folded table of claims, those that are refuted first."""
+    if not entries:
+        return []
+    lines = ["| experiment | data | verdict and claim |", "|---|---|---|"]
+    lines += [
+        f"| {entry.experiment} | {entry.folder} | {cell(entry.verdict.sentence())} |"
+        for entry in sorted(entries, key=lambda entry: entry.verdict.status != REFUTED)
+    ]
+    return _folded(
+        f"All {len(entries)} claims{' of demonstrations' if demonstrations else ''}, those refuted first", [*lines, ""]
+    )
+
+
+def _folded(title: str, lines: list[str]) -> list[str]:
+    """Lines that a reader unfolds."""
+    return [f"<details><summary>{title}</summary>", "", *lines, "</details>", ""]
 
 
 def protocols(section: Section) -> list[int]:
@@ -72,54 +112,29 @@ def arms(section: Section) -> list[str]:
         difference = ""
         if not np.isnan(row.difference):
             difference = f"{row.difference:+.4f} ({row.difference_low:+.4f} to {row.difference_high:+.4f})"
-        lines.append(f"| {_cell(row.arm)} | {row.seeds} | {row.score:.4f}{spread} | {difference} |")
+        lines.append(f"| {cell(row.arm)} | {row.seeds} | {row.score:.4f}{spread} | {difference} |")
     return lines
 
 
 def claims(section: Section) -> list[str]:
     """The verdicts of a section, each a line."""
-    return [f"- {_cell(verdict.sentence())}" for verdict in section.verdicts]
+    return [f"- {cell(line)}" for line in map(_with_notes, section.verdicts)]
+
+
+def _with_notes(verdict: Verdict) -> str:
+    return " ".join([verdict.sentence(), *(f"{note[:1].upper()}{note[1:]}." for note in verdict.notes())])
 
 
 def answers(sections: list[Section]) -> list[str]:
-    """README's table: a line for each experiment whose rows decide, about its first claim."""
-    deciding = [section for section in sections if _decides(section)]
-    lines = ["| | data | first claim | verdict | difference (interval) | seeds |", "|---|---|---|---|---|---|"]
-    return lines + [_answer(section) for section in deciding]
+    """README's table: the answer of each experiment whose rows decide."""
+    lines = ["| | data | answer |", "|---|---|---|"]
+    for section in (section for section in sections if not section.demonstration):
+        name = section.files.experiment
+        lines.append(f"| [{name[4:6]}](experiments/{name}.py) | {section.table.dataset} | {cell(section.answer)} |")
+    return lines
 
 
-def _decides(section: Section) -> bool:
-    """Whether a section's first claim is in the ledger; of one without claims, whether it is no demonstration."""
-    if not section.verdicts:
-        return not section.table.declaration["demonstration"]
-    return not ledger.Entry.of(section.table, section.verdicts[0]).demonstration
-
-
-def _answer(section: Section) -> str:
-    """The first claim of an experiment, which answers its question, and its verdict; without claims its answer."""
-    name, dataset = section.files.experiment, section.table.dataset
-    head = f"| [{name[4:6]}](experiments/{name}.py) | {dataset}"
-    if not section.verdicts:
-        return f"{head} | {_cell(section.question)} | | {_cell(section.answer)} | | |"
-    verdict = section.verdicts[0]
-    cells = [_cell(verdict.text), _status(verdict), _effect(section, verdict), f"{verdict.seeds}"]
-    return f"{head} | {' | '.join(cells)} |"
-
-
-def _status(verdict: Verdict) -> str:
-    return _cell(verdict.result + ("; changed after rows were written" if verdict.changed else ""))
-
-
-def _effect(section: Section, verdict: Verdict) -> str:
-    """The difference and its interval; blank where there are none."""
-    if verdict.difference is None:
-        return ""
-    primary = verdict.metric == section.primary.column
-    form, name = ("+.4f", "") if primary else ("+.4g", f"{verdict.metric} ")
-    return f"{_cell(name)}{signed(verdict.difference, form)} ({interval(verdict.low, verdict.high, form)})"
-
-
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
     return html.escape(text, quote=False).replace("|", "\\|").replace("\n", " ")
 
 

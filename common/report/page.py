@@ -7,19 +7,20 @@ import math
 import pathlib
 
 from jinja2 import Environment, FileSystemLoader
+from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from common.errors import Failure
 from common.figures import cache, copies, draw
 from common.files import experiment_scripts, write_atomic
-from common.report import markdown, tables
+from common.report import comparison, markdown, tables
 from common.report.section import Section
 from common.rows import store
 from common.rows.table import Table
-from common.text import interval, signed
+from common.text import interval
 from common.verdicts import ledger
 from common.verdicts.judge import judge_parts
-from common.verdicts.kinds import REFUTED
+from common.verdicts.verdict import REFUTED, VERDICTS, Verdict
 
 TEMPLATES = pathlib.Path(__file__).parent / "templates"
 
@@ -60,12 +61,16 @@ def build(folder: pathlib.Path, *, svg: bool = False) -> tuple[pathlib.Path, lis
     broken += [figures.error for figures in drawn if figures.error]
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["interval"] = _interval
-    environment.filters["signed"] = signed
+    environment.filters["badged"] = _badged
     rates = ledger.discovery_rates(entries)
     lines = [(entry, rates.get(i), ledger.single(entries, entry)) for i, entry in enumerate(entries)]
-    lines.sort(key=lambda line: line[0].demonstration)  # demonstrations last
+    lines.sort(key=lambda line: line[0].verdict.demonstration)  # demonstrations last
     page = environment.get_template("report.html").render(
         sections=sections,
+        groups=_groups(sections, svg=svg),
+        counts=ledger.counts(entries),
+        explained=markdown.EXPLAINED,
+        statuses=VERDICTS,
         lines=lines,
         rates=rates,
         disagreeing=[entry for entry, *_ in lines if entry.verdict.status == REFUTED],
@@ -88,6 +93,35 @@ def build(folder: pathlib.Path, *, svg: bool = False) -> tuple[pathlib.Path, lis
         write_atomic(stem.with_suffix(".csv"), tables.to_csv(section.table, section.summary).encode())
         write_atomic(stem.with_suffix(".tex"), tables.to_tex(section.table, section.summary).encode())
     return path, broken
+
+
+def _groups(sections: list[Section], *, svg: bool) -> list[tuple[str, list[Section], list[str]]]:
+    """Heading, sections and figures of first claims, of the experiments whose rows decide and of demonstrations.
+
+    The figures are written beside the rows, as `make compare` does.
+
+    Args:
+        svg: whether to draw them as SVG too.
+    """
+    shown: dict[pathlib.Path, str] = {}
+    for folder in dict.fromkeys(section.files.folder for section in sections):
+        parts = [(section.table, section.verdicts) for section in sections if section.files.folder == folder]
+        stem, _ = comparison.write_first_claims(folder, parts, {}, svg=svg)
+        if stem:
+            shown[folder] = copies.data_uri("compare", stem.with_name(f"{stem.name}.png"))
+    groups = []
+    for heading, demonstration in (("Answers", False), ("Demonstrations", True)):
+        same = [section for section in sections if section.demonstration is demonstration]
+        folders = [folder for folder in dict.fromkeys(section.files.folder for section in same) if folder in shown]
+        if same:
+            groups.append((heading, same, [(folder.name, shown.pop(folder)) for folder in folders]))
+    return groups
+
+
+def _badged(verdict: Verdict) -> Markup:
+    """The sentence of a verdict, whose first words are marked in its colour."""
+    badge = Markup('<span class="verdict {}">{}</span>').format(verdict.status.replace(" ", "-"), verdict.heading)
+    return badge + verdict.sentence().removeprefix(verdict.heading)
 
 
 def _expecting(sections: list[Section]) -> list[Section]:

@@ -1,6 +1,5 @@
 """A section of the report: one experiment in one setting, or the part of it whose arms are scored on the same test images."""
 
-import base64
 import functools
 import math
 import re
@@ -12,8 +11,7 @@ from common.figures import copies, style
 from common.rows import schema
 from common.rows.table import Table
 from common.verdicts import summary
-from common.verdicts.judge import Verdict
-from common.verdicts.kinds import NO_DATA
+from common.verdicts.verdict import NO_VERDICT, Verdict
 
 MOST_CLASSES = 20
 """Classes that a confusion matrix in the page shows."""
@@ -39,6 +37,8 @@ class Section:
         self.differences = summary.contrasts(table)
         self.summary = _by_arm(table, summary.summarize(table, self.differences))
         self.answer = summary.answer(table, self.summary, verdicts)
+        self.answering = summary.answering(table, verdicts) if verdicts else []
+        self.demonstration = verdicts[0].demonstration if verdicts else table.declaration["demonstration"]
         self.entries = [entry for entry in table.entries if entry in table.arm_of]
 
     @functools.cached_property
@@ -64,7 +64,7 @@ class Section:
             if rows:
                 trials = f"{len(rows)} trial{'s' if len(rows) > 1 else ''}"
                 lines.append(f"{self.identity}: {trials} {status}: {_some(list(reasons))}")
-        open_claims = [f"{verdict.text} ({verdict.reason})" for verdict in self.verdicts if verdict.status == NO_DATA]
+        open_claims = [f"{verdict.text} ({verdict.reason})" for verdict in self.verdicts if verdict.status == NO_VERDICT]
         if open_claims:
             claims = f"{len(open_claims)} of {len(self.verdicts)} claims"
             lines.append(f"{self.identity}: {claims} without a verdict: {_some(open_claims)}")
@@ -76,8 +76,7 @@ class Section:
 
     def figures(self) -> list[tuple[str, str]]:
         """Kind and data URI of each existing figure."""
-        images = [(kind, copies.small(kind, path)) for kind, path in copies.paths(self.files, self.table.part)]
-        return [(kind, f"data:image/webp;base64,{base64.b64encode(image).decode()}") for kind, image in images]
+        return [(kind, copies.data_uri(kind, path)) for kind, path in copies.paths(self.files, self.table.part)]
 
     def data(self) -> dict:
         """Input of the page's script: arms with their colour and trials, differences between arms, names of score and classes."""

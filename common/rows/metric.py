@@ -11,10 +11,31 @@ from typing import NamedTuple
 import numpy as np
 
 from common import metrics
-from common.rows.schema import SHIFTED
+from common.rows.schema import FRACTIONS, SHIFTED
+from common.text import Unit
 
-DISPLAY = {"f1": "F1", "val": "validation", "train": "training"}
+DISPLAY = {"f1": "F1", "nll": "NLL", "ece": "ECE", "val": "validation", "train": "training"}
 """Metric or split -> its name in texts and figures, if it is another."""
+SHARES = (*FRACTIONS, *SHIFTED, "survival", "worst_class_accuracy", "memorised")
+"""Metrics between 0 and 1, whose differences are written in points."""
+OF_SCORES = ("gap", "estimate_bias", "estimate_error")
+"""Differences between scores, in the unit of the primary metric."""
+UNITS = {
+    **{"seconds": "s", "nll": "nats", "epochs_to_target": "epochs", "steps_to_target": "updates"},
+    "log2 images/s": "doublings",
+}
+"""End of a metric's name, or unit in which it was recorded -> its unit in sentences."""
+QUANTITIES = {
+    "survival": "share of seeds that train",
+    "seconds": "training time",
+    "epochs_to_target": "time to the target",
+    "steps_to_target": "time to the target",
+    "worst_class_accuracy": "test accuracy of the worst class",
+    "estimate_bias": "bias of the estimate",
+    "estimate_error": "error of the estimate",
+    "memorised": "share of wrong labels that are learned",
+}
+"""Metric -> its name in sentences, if it is not that of its column."""
 
 
 class Primary(NamedTuple):
@@ -24,6 +45,7 @@ class Primary(NamedTuple):
     lower_is_better: bool = False
     display: str = "accuracy"
     """Its name with the unit, in figures."""
+    unit: str = ""
 
     @classmethod
     def of(cls, declaration: dict) -> "Primary":
@@ -31,7 +53,7 @@ class Primary(NamedTuple):
         task = declaration.get("task") or {}
         metric, unit = task.get("metric", "accuracy"), task.get("unit")
         display = DISPLAY.get(metric, metric) + (f" ({unit})" if unit else "")
-        return cls(metric, task.get("lower_is_better", False), display)
+        return cls(metric, task.get("lower_is_better", False), display, (unit or "").partition(",")[0])
 
     @property
     def column(self) -> str:
@@ -310,6 +332,20 @@ def of_measure(name: str, units: set[str], whole: bool) -> Metric:
         return math.nan if timed and table.of(entry, seed)["beside"] != 0 else measure
 
     return Metric(value, timed=timed, step=lambda table: 1.0 if whole else None, **IMAGES.get(name, {}))
+
+
+def unit_of(name: str, primary: Primary, recorded: str = "") -> Unit:
+    """How numbers of a metric are written in sentences.
+
+    Args:
+        recorded: the unit in which a measure was recorded.
+    """
+    like = primary.column if name in OF_SCORES else name
+    unit = recorded or (primary.unit if like == primary.column else "")
+    unit = UNITS.get(unit, unit) or next((other for end, other in UNITS.items() if name.endswith(end)), "")
+    words = " ".join(DISPLAY.get(word, word) for word in name.split("_") if word != unit)
+    quantity = f"gap between training and {primary.name()}" if name == "gap" else QUANTITIES.get(name, words)
+    return Unit(quantity, "points", 100.0) if like in SHARES else Unit(quantity, unit)
 
 
 def direction(name: str, claims: Iterable[dict], primary: Primary) -> int:

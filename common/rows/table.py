@@ -14,8 +14,8 @@ import pandas as pd
 
 from common import metrics
 from common.rows import schema, store
-from common.rows.metric import DERIVED, Metric, Primary, of_column, of_measure
-from common.text import file_name
+from common.rows.metric import DERIVED, Metric, Primary, of_column, of_measure, unit_of
+from common.text import Unit, file_name
 
 TARGETS_ARE_SHARES = 3
 """The first protocol in which a target is a share of the baseline's final score."""
@@ -61,8 +61,11 @@ class Table:
     @property
     def dataset(self) -> str:
         """Name of the dataset, as in the declaration; of a table with several (see `parts`) that of the first arm with rows."""
-        of_arms = self.declaration.get("datasets", {})
-        return of_arms.get(next(iter(self.arm_of.values()), None), self.declaration["setting"]["dataset"])
+        return self.dataset_of(next(iter(self.arm_of.values()), None))
+
+    def dataset_of(self, arm: str | None) -> str:
+        """Name of an arm's dataset, as in the declaration."""
+        return self.declaration.get("datasets", {}).get(arm, self.declaration["setting"]["dataset"])
 
     @property
     def place(self) -> str:
@@ -253,6 +256,11 @@ class Table:
         if not len(rows):
             raise NoData(f"no column and no measure is called {name!r}")
         return of_measure(name, set(rows["unit"].dropna()), bool((rows["value"] % 1 == 0).all()))
+
+    def unit(self, name: str) -> Unit:
+        """How numbers of a metric are written in sentences."""
+        recorded = set(self.measures.loc[self.measures["name"] == name, "unit"].dropna())
+        return unit_of(name, self.primary, recorded.pop() if len(recorded) == 1 else "")
 
     def measure(self, name: str, entry: str, seed: int) -> float:
         """Value of a measure of a trial; NaN if it has none."""

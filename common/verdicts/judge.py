@@ -1,4 +1,4 @@
-"""Verdicts on the claims of an experiment: supported, refuted, not distinguishable, or no data.
+"""Verdicts on the claims of an experiment: supported, refuted, open, or none yet.
 
 Verdicts are read at 5, 10 and 20 seeds only, from the first so many. An experiment's first claim answers its question and has 5 %
 for itself; its other claims share another 5 %, by Holm's procedure at each look. The first look that decides a claim is final.
@@ -13,89 +13,12 @@ import numpy as np
 from common.claims import Claim
 from common.errors import Failure, Misuse
 from common.rows.table import NoData, Table
-from common.text import duration, interval, signed
+from common.text import duration
 from common.verdicts import levels
 from common.verdicts.intervals import Estimate
-from common.verdicts.kinds import KINDS, NO_DATA, OPEN, REFUTED, STATUSES, SUPPORTED, Contrast, Kind
-from common.verdicts.levels import ALPHA, LEVELS, LOOKS
-
-FUTILE = 0.1
-"""Chance of a verdict below which more seeds are not worth their time."""
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """The verdict on one claim, with the numbers behind it."""
-
-    id: str
-    text: str
-    """The claim with its margin."""
-    kind: str
-    metric: str
-    margin: float
-    status: str
-    reason: str = ""
-    """Why there is no verdict, or notes on it."""
-    seeds: int = 0
-    """Number of seeds at the look at which the verdict was read; before the first look, of all seeds."""
-    difference: float | None = None
-    """Over the seeds in which all arms trained; None without any."""
-    low: float | None = None
-    high: float | None = None
-    level: float | None = None
-    """α of the interval: the look's, for claims after the first the part that Holm's procedure assigns."""
-    p: float | None = None
-    """The smallest α at which the claim would be decided at this look."""
-    judged: str = ""
-    """The method, and the arm that represents a family."""
-    missing: str = ""
-    """Of an undecided claim: the chance that more seeds decide it."""
-    chances: tuple[float, ...] = ()
-    """Of an undecided claim: the chance of a verdict by the last look if the truth is 0, the margin, or the difference seen."""
-    datasets: tuple[str, ...] = ()
-    """The datasets that the claim is about."""
-    changed: bool = False
-    """Whether the claim was changed after rows were written."""
-
-    @property
-    def decided(self) -> bool:
-        """Whether the claim is supported or refuted."""
-        return self.status in (SUPPORTED, REFUTED)
-
-    @property
-    def futile(self) -> bool:
-        """Whether more seeds hardly decide the claim, whatever the truth."""
-        return bool(self.chances) and max(self.chances) < FUTILE
-
-    @property
-    def overall_p(self) -> float | None:
-        """The p-value over all looks: p divided by the look's share of the level."""
-        return None if self.p is None else min(self.p * ALPHA / LEVELS[self.seeds], 1.0)
-
-    @property
-    def result(self) -> str:
-        """The verdict, and of a refuted claim what the rows show instead, in words."""
-        return f"{self.status}: {self.disagreement()}" if self.status == REFUTED else self.status
-
-    def numbers(self) -> str:
-        """The difference with its interval and number of seeds, in words."""
-        change = f"{self.metric} {signed(self.difference, '+.4g')}, interval {interval(self.low, self.high, '+.4g')}"
-        return f"{change}, {self.seeds} seeds"
-
-    def sentence(self) -> str:
-        """The claim, its verdict, the numbers and all notes, in one line."""
-        sentence = f"{self.text}: {self.result}"
-        if self.difference is not None:
-            sentence += f" ({self.numbers()})"
-        if self.reason:
-            sentence += f"; {self.reason}"
-        if self.missing:
-            sentence += f"; {self.missing}"
-        return sentence + ("; changed after rows were written" if self.changed else "")
-
-    def disagreement(self) -> str:
-        """What the rows show instead of a refuted claim, in words."""
-        return KINDS[self.kind].disagreement(self.margin, self.low, self.high)
+from common.verdicts.kinds import KINDS, STATUSES, Contrast, Kind
+from common.verdicts.levels import LEVELS, LOOKS
+from common.verdicts.verdict import FUTILE, NO_VERDICT, OPEN, REFUTED, Verdict
 
 
 @dataclass
@@ -183,35 +106,40 @@ def _verdict(kind: Kind, reading: _Reading | None, reason: str) -> Verdict:
         reading: at the look that decides, or the last one; None without data, for the given reason.
     """
     claim, table = kind.claim, kind.table
+    dataset = table.dataset_of(claim.arms[0])
     about = {
         "id": claim.id,
-        "text": claim.statement,
-        "kind": claim.kind,
+        "text": claim.statement(kind.unit),
         "metric": kind.metric_name,
         "margin": claim.margin,
-        "datasets": tuple(claim.datasets or ()),
+        "dataset": dataset,
+        "demonstration": table.declaration["demonstration"] or dataset not in (claim.datasets or [dataset]),
         "changed": claim.id in table.declaration.get("changed_claims", ()),
     }
     if reading is None:
-        return Verdict(**about, status=NO_DATA, reason=reason)
-    shown, low, high = kind.shown(reading.contrasts, reading.level)
-    status = STATUSES[reading.status] if reading.look else NO_DATA
-    notes = kind.notes(reading.contrasts, reading.level)
-    if not reading.look:
-        notes = [f"{reading.seeds} of the {LOOKS[0]} seeds at which a verdict is first read", *notes]
-    notes += _beside(kind, reading)
+        return Verdict(**about, status=NO_VERDICT, reason=reason)
+    contrasts, level = reading.contrasts, reading.level
+    shown, of_shown = kind.shown(contrasts, level)
+    low, high = shown.sample.bounds(of_shown)
+    status = STATUSES[reading.status] if reading.look else NO_VERDICT
+    early = [] if reading.look else [f"{reading.seeds} of the {LOOKS[0]} seeds at which a verdict is first read"]
+    notes = [*early, *shown.notes, *_beside(kind, reading)]
     chances = _chances(kind, reading) if status == OPEN else {}
     return Verdict(
         **about,
         status=status,
+        instead=kind.instead(low, high) if status == REFUTED else "",
         reason="; ".join(notes),
         seeds=reading.seeds,
         difference=None if math.isnan(shown.sample.difference) else float(shown.sample.difference),
         low=float(low),
         high=float(high),
-        level=float(reading.level),
+        level=float(level),
         p=reading.p,
         judged=shown.how,
+        changes=tuple(kind.changes(contrasts, level)),
+        about=kind.about(contrasts, level),
+        counts="; ".join(shown.counts),
         missing=_missing(kind, reading, chances),
         chances=chances.get(LOOKS[-1], ()),
     )
@@ -228,7 +156,7 @@ def _beside(kind: Kind, reading: _Reading) -> list[str]:
     if seeds and len(seeds) >= reading.look:
         status, change = _change(common, seeds[: reading.look], reading.level)
         if status != reading.status:
-            notes.append(f"at the common rate {NO_DATA if status is None else STATUSES[status]}: {change}")
+            notes.append(f"at the common rate {NO_VERDICT if status is None else STATUSES[status]}: {change}")
     return notes
 
 
@@ -246,8 +174,7 @@ def _change(kind: Kind, seeds: Sequence[int], alpha: float) -> tuple[int | None,
         contrasts = kind.contrasts(seeds)
     except NoData as error:
         return None, str(error)
-    shown, low, high = kind.shown(contrasts, alpha)
-    change = f"{signed(float(shown.sample.difference), '+.4g')} ({interval(float(low), float(high), '+.4g')})"
+    change = ", ".join(change.words() for change in kind.changes(contrasts, alpha)) or "no difference"
     return kind.status(contrasts, alpha), change
 
 
@@ -272,7 +199,7 @@ def _missing(kind: Kind, reading: _Reading, chances: dict[int, tuple[float, ...]
         seconds = _seconds(kind) * (look - reading.look)
         time = f" ({duration(seconds)} more)" if seconds > 0 else ""
         parts.append(f"{', '.join(f'{chance:.0%}' for chance in of_truths)} with {look} seeds{time}")
-    text = f"chance of a verdict if the truth is 0, {kind.margin:g}, or as seen: {'; '.join(parts)}"
+    text = f"chance of a verdict if the truth is 0, {kind.unit.amount(kind.margin)}, or as seen: {'; '.join(parts)}"
     limit = _limit(kind, reading) if max(chances[max(chances)]) < FUTILE else ""
     return f"{text}; {limit}" if limit else text
 

@@ -10,14 +10,14 @@ from common.claims import Claim
 from common.rows.metric import Metric
 from common.rows.schema import COMMON, entry_name
 from common.rows.table import NoData, Table
-from common.text import interval, signed
+from common.text import Unit
 from common.verdicts import chances, rules, stats
 from common.verdicts.contrasts import Terms, difference, estimate
 from common.verdicts.intervals import Shares, paired
 from common.verdicts.levels import ALPHA
 from common.verdicts.rules import LEAST_SEEDS, Sample
+from common.verdicts.verdict import OPEN, REFUTED, SUPPORTED, Change
 
-SUPPORTED, REFUTED, OPEN, NO_DATA = "supported", "refuted", "not distinguishable", "no data"
 STATUSES = {1: SUPPORTED, -1: REFUTED, 0: OPEN}
 """Result of a rule -> verdict."""
 
@@ -27,11 +27,28 @@ class Contrast:
     """What some seeds show of one difference, before its level is known."""
 
     sample: Sample
+    """Positive in favour of the claim."""
     how: str
     """The method, in words."""
+    unit: Unit
+    margin: float
+    sign: float = 1.0
+    """−1 for a metric of which lower values are better."""
     notes: list[str] = field(default_factory=list)
+    counts: list[str] = field(default_factory=list)
+    """How many seeds did not train, or did not reach a target."""
     arm: str = ""
     """The arm that the contrast is about, of a family."""
+
+    def change(self, alpha: float, status: str = "") -> Change:
+        """The difference as it was measured, with its interval at a claim's level α.
+
+        Args:
+            status: see `Change`.
+        """
+        low, high = sorted(self.sign * float(bound) for bound in self.sample.bounds(alpha))
+        level = float(self.sample.level(alpha))
+        return Change(self.unit, self.margin, self.sign * float(self.sample.difference), low, high, level, status)
 
 
 class Kind:
@@ -47,8 +64,13 @@ class Kind:
 
     @property
     def metric_name(self) -> str:
-        """The metric's name in sentences about the claim."""
+        """The claim's metric."""
         return self.claim.metric or self.table.primary.column
+
+    @property
+    def unit(self) -> Unit:
+        """How numbers of the metric are written."""
+        return self.table.unit(self.metric_name)
 
     def at_common_rate(self) -> "Kind | None":
         """The same claim about the arms at the common rate; None if they have no such rows."""
@@ -66,8 +88,13 @@ class Kind:
         seeds = self.table.seeds_of(arms)
         if not seeds:
             missing = [arm for arm in arms if not self.table.seeds_of([arm])]
-            raise NoData(f"no rows of {missing[0]}" if missing else "its arms have no seed in common")
+            raise NoData(self._without_rows(missing[0]) if missing else "its arms have no seed in common")
         return seeds
+
+    def _without_rows(self, arm: str) -> str:
+        """That an arm has no rows, in words, and why if its trials were tried."""
+        tried = [f", {row['status']}: {row['reason'] or 'no reason'}" for row in self.table.unfinished if row["arm"] == arm]
+        return f"no rows of {arm}{''.join(tried[:1])}"
 
     def pair(self) -> tuple[str, str] | None:
         """The two arms that the claim compares; None for a claim about more. Raises `NoData`."""
@@ -81,13 +108,18 @@ class Kind:
         """1 if the claim is supported at a level, −1 if it is refuted, else 0."""
         return int(self.rule(contrasts[0].sample, alpha, self.margin))
 
-    def shown(self, contrasts: Sequence[Contrast], alpha: float) -> tuple[Contrast, float, float]:
-        """The contrast that stands for the claim, and the bounds of its interval."""
-        return contrasts[0], *contrasts[0].sample.bounds(alpha)
+    def shown(self, contrasts: Sequence[Contrast], alpha: float) -> tuple[Contrast, float]:
+        """The contrast that stands for the claim, and the level α of its interval."""
+        return contrasts[0], alpha
 
-    def notes(self, contrasts: Sequence[Contrast], alpha: float) -> list[str]:
-        """Notes on the verdict."""
-        return list(self.shown(contrasts, alpha)[0].notes)
+    def changes(self, contrasts: Sequence[Contrast], alpha: float) -> list[Change]:
+        """The differences as they were measured, as far as there are any."""
+        shown, level = self.shown(contrasts, alpha)
+        return [] if np.isnan(shown.sample.difference) else [shown.change(level)]
+
+    def about(self, contrasts: Sequence[Contrast], alpha: float) -> str:
+        """Of which arms the difference is, in words; empty if the claim says so."""
+        return ""
 
     def chance(self, contrasts: Sequence[Contrast], seeds: int, alphas: dict[int, float], truth: float | None) -> float | None:
         """The chance that the claim is decided at one of the looks to come; None if it cannot be computed.
@@ -98,8 +130,7 @@ class Kind:
         sample = self.shown(contrasts, alphas[min(alphas)])[0].sample
         return chances.of_sample(sample, seeds, alphas, truth, self.decides, self.margin)
 
-    @staticmethod
-    def disagreement(margin: float, low: float, high: float) -> str:
+    def instead(self, low: float, high: float) -> str:
         """What the rows show instead of a refuted claim, in words.
 
         Args:
@@ -107,9 +138,10 @@ class Kind:
         """
         if high < 0:
             return "the reverse is true"
-        if high >= margin:
+        if high >= self.margin:
             return "it trains less often"
-        return f"improves, by less than {margin:g}" if low > 0 else f"by less than {margin:g}, if at all"
+        by = f"by less than {self.unit.amount(self.margin)}"
+        return f"it does, {by}" if low > 0 else f"{by}, if at all"
 
     def _terms(self, better: Sequence[str]) -> list[tuple[float, str]]:
         """The arms of the difference, each with its sign."""
@@ -130,16 +162,19 @@ class Kind:
         differences = {seed: sign * difference(metric, table, terms, seed, target) for seed in seeds}
         if any(math.isnan(differences[seed]) for seed in counted):
             raise NoData(f"{name}: {'only trials that ran alone count' if metric.timed else 'some rows lack it'}")
-        estimated, how, notes = None, "", []
+        estimated, how, notes, counts = None, "", [], []
         if len(counted) >= min(LEAST_SEEDS, len(seeds)) and counted:
             estimated, how, notes = estimate(table, metric, terms, counted, [differences[seed] for seed in counted], sign)
         seen = estimated.difference if estimated else float(np.mean([differences[seed] for seed in counted] or [math.nan]))
         overall = math.nan if metric.ranked else float(np.mean(list(differences.values())))
         if metric.ranked:
-            notes.append(self._reached(metric, [arm for _, arm in terms], seeds, target))
+            counts.append(self._reached(metric, [arm for _, arm in terms], seeds, target))
+        unit = table.unit(name)
         if len(counted) < len(seeds):
-            notes.append(self._untrained(terms, seeds, len(counted), overall))
-        return Contrast(Sample(estimated, only_better, only_worse, seen, overall), how, notes)
+            all_seeds = "" if math.isnan(overall) else f"{unit.change(sign * overall, self.margin)} {unit.name}".rstrip()
+            counts.append(self._untrained(terms, seeds, len(counted), all_seeds))
+        sample = Sample(estimated, only_better, only_worse, seen, overall)
+        return Contrast(sample, how, unit, self.margin, sign, notes, counts)
 
     def _survival(self, terms: Terms, seeds: Sequence[int]) -> Contrast:
         """The difference between the shares of seeds in which two arms train."""
@@ -147,14 +182,24 @@ class Kind:
         trained = [[self.table.trained(arm, seed) for seed in seeds] for arm in (first, second)]
         pairs = list(zip(*trained, strict=True))
         shares = Shares(pairs.count((True, False)), pairs.count((False, True)), len(seeds))
-        note = f"{first} trained in {sum(trained[0])}, {second} in {sum(trained[1])} of {len(seeds)} seeds"
-        return Contrast(Sample(shares, 0, 0, shares.difference, shares.difference), "counts of seeds that trained", [note])
+        counts = [f"{first} trained in {sum(trained[0])} of {len(seeds)}, {second} in {sum(trained[1])}"]
+        sample, how = Sample(shares, 0, 0, shares.difference, shares.difference), "counts of seeds that trained"
+        return Contrast(sample, how, self.unit, self.margin, counts=counts)
 
-    def _untrained(self, terms: Terms, seeds: Sequence[int], counted: int, overall: float) -> str:
-        """How many trials of each arm did not train, and the mean over all seeds, in words."""
-        counts = {arm: sum(not self.table.trained(arm, seed) for seed in seeds) for _, arm in terms}
-        text = "did not train: " + ", ".join(f"{arm} {n} of {len(seeds)}" for arm, n in counts.items() if n)
-        text += "" if math.isnan(overall) else f" (difference over all seeds {signed(overall, '+.4g')})"
+    def _untrained(self, terms: Terms, seeds: Sequence[int], counted: int, all_seeds: str) -> str:
+        """How many trials of each arm did not train, in words.
+
+        Args:
+            counted: number of seeds in which all trained; all_seeds: the difference over all seeds; empty if it is unknown.
+        """
+        counts = []
+        for _, arm in terms:
+            rows = [self.table.of(arm, seed) for seed in seeds if not self.table.trained(arm, seed)]
+            diverged = sum(row["status"] == "diverged" for row in rows)
+            how = "" if not diverged else " (diverged)" if diverged == len(rows) else f" ({diverged} diverged)"
+            counts += [f"{arm} {len(rows)} of {len(seeds)}{how}"] if rows else []
+        text = f"did not train: {', '.join(counts)}"
+        text += f"; difference over all seeds {all_seeds}" if all_seeds else ""
         return text + (f"; fewer than {LEAST_SEEDS} seeds in which all trained" if counted < LEAST_SEEDS else "")
 
     def _reached(self, metric: Metric, arms: Sequence[str], seeds: Sequence[int], target: float) -> str:
@@ -174,9 +219,8 @@ class NotWorse(Kind):
     rule = staticmethod(rules.not_worse)
     decides = staticmethod(chances.not_worse)
 
-    @staticmethod
-    def disagreement(margin, low, high):
-        return f"it is worse by more than {margin:g}" if high < -margin else "it trains less often"
+    def instead(self, low, high):
+        return f"it is worse by more than {self.unit.amount(self.margin)}" if high < -self.margin else "it trains less often"
 
 
 class Same(Kind):
@@ -185,10 +229,9 @@ class Same(Kind):
     rule = staticmethod(rules.same)
     decides = staticmethod(chances.same)
 
-    @staticmethod
-    def disagreement(margin, low, high):
-        apart = low > margin or high < -margin
-        return f"they differ by more than {margin:g}" if apart else "one of them trains more often"
+    def instead(self, low, high):
+        apart = low > self.margin or high < -self.margin
+        return f"they differ by more than {self.unit.amount(self.margin)}" if apart else "one of them trains more often"
 
 
 class Interaction(Superiority):
@@ -196,6 +239,9 @@ class Interaction(Superiority):
 
     def pair(self):
         return None
+
+    def about(self, contrasts, alpha):
+        return "difference of the two differences"
 
     def _terms(self, better):
         return [(1.0, better[0]), (-1.0, better[1]), (-1.0, self.worse[0]), (1.0, self.worse[1])]
@@ -224,7 +270,10 @@ class BestOfFamily(Superiority):
         refuted = self.status(contrasts, alpha) == -1
         if refuted:
             best = max(contrasts, key=lambda contrast: contrast.sample.bounds(alpha)[1])
-        return best, *best.sample.bounds(alpha if refuted else alpha / len(contrasts))
+        return best, alpha if refuted else alpha / len(contrasts)
+
+    def about(self, contrasts, alpha):
+        return f"with {self.shown(contrasts, alpha)[0].arm!r}, one of {len(contrasts)} arms"
 
     def chance(self, contrasts, seeds, alphas, truth):
         return super().chance(contrasts, seeds, {look: alpha / len(contrasts) for look, alpha in alphas.items()}, truth)
@@ -240,6 +289,7 @@ class OverfitsLess(Superiority):
         terms, primary = self._terms(self.better), self.table.primary
         gap = self._contrast("gap", terms, seeds, lower_is_better=True)
         score = self._contrast(primary.column, terms, seeds)
+        score.margin = self.claim.within
         return [gap, score]
 
     def _statuses(self, contrasts: Sequence[Contrast], alpha: float) -> list[int]:
@@ -249,12 +299,10 @@ class OverfitsLess(Superiority):
     def status(self, contrasts, alpha):
         return int(rules.every(self._statuses(contrasts, alpha)))
 
-    def notes(self, contrasts, alpha):
-        gap, score = (STATUSES[status] for status in self._statuses(contrasts, alpha))
-        low, high = contrasts[1].sample.bounds(alpha)
-        column, difference = self.table.primary.column, signed(contrasts[1].sample.difference, "+.4g")
-        change = f"{column} {difference}, interval {interval(low, high, '+.4g')}, margin {self.claim.within:g}"
-        return [f"a smaller gap {gap}, a score not worse {score} ({change})", *contrasts[0].notes]
+    def changes(self, contrasts, alpha):
+        statuses = [STATUSES[status] for status in self._statuses(contrasts, alpha)]
+        halves = zip(contrasts, statuses, strict=True)
+        return [half.change(alpha, status) for half, status in halves if not np.isnan(half.sample.difference)]
 
     def chance(self, contrasts, seeds, alphas, truth):
         gap, score = (contrast.sample for contrast in contrasts)
@@ -267,10 +315,9 @@ class OverfitsLess(Superiority):
         (supported, refuted), (not_worse, worse) = halves
         return supported * not_worse + 1 - (1 - refuted) * (1 - worse)
 
-    @staticmethod
-    def disagreement(margin, low, high):
-        if high < margin:
-            return f"the gap is smaller by less than {margin:g}, if at all"
+    def instead(self, low, high):
+        if high < self.margin:
+            return f"the gap is smaller by less than {self.unit.amount(self.margin)}, if at all"
         return "the gap is smaller, but the score is worse"
 
 
@@ -284,6 +331,11 @@ class Flatness(Superiority):
     def metric_name(self):
         return f"decades within {self.claim.within:g} of its best"
 
+    @property
+    def unit(self):
+        score = self.table.unit(self.claim.metric or self.table.primary.column)
+        return Unit(f"range within {score.amount(self.claim.within)} of the best {score.quantity}", "decades")
+
     def at_common_rate(self):
         return None  # the arms set their rates
 
@@ -291,7 +343,8 @@ class Flatness(Superiority):
         differences = [self._decades(self.better, seed) - self._decades(self.worse, seed) for seed in seeds]
         step = min(np.diff(np.log10(np.sort([number for _, number in self._numbers(self.better)]))))
         estimate = paired(differences, float(step))
-        return [Contrast(Sample(estimate, 0, 0, estimate.difference, estimate.difference), "means of decades over seeds")]
+        sample = Sample(estimate, 0, 0, estimate.difference, estimate.difference)
+        return [Contrast(sample, "means of decades over seeds", self.unit, self.margin)]
 
     def _numbers(self, arms: Sequence[str]) -> list[tuple[str, float]]:
         """Each arm with the one number in which the arms differ, in ascending order. Raises `NoData`."""

@@ -8,8 +8,8 @@ from common.errors import Failure
 from common.rows import store
 from common.rows.table import Table
 from common.verdicts import levels
-from common.verdicts.judge import Verdict, judge_parts
-from common.verdicts.kinds import SUPPORTED
+from common.verdicts.judge import judge_parts
+from common.verdicts.verdict import SUPPORTED, VERDICTS, Verdict
 
 
 @dataclass(frozen=True)
@@ -18,21 +18,14 @@ class Entry:
 
     experiment: str
     folder: str
-    dataset: str
     verdict: Verdict
-    demonstration: bool
-    """Whether the verdict does not count: the setting is a demonstration, or the claim is about other datasets."""
     section: str
     """Identity of the table, see `Table.identity`."""
 
     @classmethod
     def of(cls, table: Table, verdict: Verdict) -> "Entry":
         """The entry of a verdict read from a table."""
-        declaration, files = table.declaration, table.files
-        dataset = table.dataset
-        other = bool(verdict.datasets) and dataset not in verdict.datasets
-        demonstration = declaration["demonstration"] or other
-        return cls(files.experiment, files.folder.name, dataset, verdict, demonstration, table.identity)
+        return cls(table.files.experiment, table.files.folder.name, verdict, table.identity)
 
 
 def entries(folder: pathlib.Path, number: str | None = None, setting: str | None = None) -> Iterator[Entry | Failure]:
@@ -58,14 +51,31 @@ def entries(folder: pathlib.Path, number: str | None = None, setting: str | None
                 yield error
 
 
+def counts(entries: list[Entry]) -> list[tuple[str, str]]:
+    """What is counted, and how many verdicts of each kind: of first claims, of demonstrations' first claims, of all claims."""
+    first = [entry for i, entry in enumerate(entries) if not i or entries[i - 1].section != entry.section]
+    groups = {
+        "answers": [one for one in first if not one.verdict.demonstration],
+        "all claims": [one for one in entries if not one.verdict.demonstration],
+        "demonstrations": [one for one in first if one.verdict.demonstration],
+        "all claims of demonstrations": [one for one in entries if one.verdict.demonstration],
+    }
+    return [(name, _counted([one.verdict.status for one in group])) for name, group in groups.items() if group]
+
+
+def _counted(statuses: list[str]) -> str:
+    """Numbers of verdicts, in words: `2 supported, 1 open`."""
+    return ", ".join(f"{statuses.count(status)} {status}" for status in VERDICTS if status in statuses)
+
+
 def discovery_rates(entries: list[Entry]) -> dict[int, float]:
     """Position in `entries` -> Benjamini-Hochberg's q-value over all claims that have a p-value and are no demonstrations."""
-    p_values = [(i, entry.verdict.overall_p) for i, entry in enumerate(entries) if not entry.demonstration]
+    p_values = [(i, entry.verdict.overall_p) for i, entry in enumerate(entries) if not entry.verdict.demonstration]
     judged = [(i, p) for i, p in p_values if p is not None]
     return dict(zip([i for i, _ in judged], levels.benjamini_hochberg([p for _, p in judged]), strict=True))
 
 
 def single(entries: list[Entry], entry: Entry) -> bool:
     """Whether exactly one dataset supports the claim of an entry."""
-    same = [e for e in entries if e.experiment == entry.experiment and e.verdict.id == entry.verdict.id]
-    return len({e.dataset for e in same if e.verdict.status == SUPPORTED and not e.demonstration}) == 1
+    same = [e.verdict for e in entries if e.experiment == entry.experiment and e.verdict.id == entry.verdict.id]
+    return len({v.dataset for v in same if v.status == SUPPORTED and not v.demonstration}) == 1

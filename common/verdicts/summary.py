@@ -15,7 +15,7 @@ from common.rows.table import Table
 from common.text import seeds
 from common.verdicts.contrasts import difference, estimate
 from common.verdicts.intervals import Estimate, paired
-from common.verdicts.judge import Verdict
+from common.verdicts.verdict import Verdict
 
 ALPHA = 0.05
 """1 − level of the intervals in tables."""
@@ -105,35 +105,37 @@ def against(table: Table, arm: str, reference: str, metric: str | None = None) -
     return paired(d, compared.step(table)) if diverged else estimate(table, compared, terms, seeds, d)[0]
 
 
-def answer(table: Table, summary: pd.DataFrame, verdicts: Sequence[Verdict]) -> str:
-    """What the rows say about the experiment's question, as text.
+def answering(table: Table, verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """The verdicts that answer the experiment's question: on the first claim about each metric that the question is about.
 
-    The verdict on the first claim about each metric that the question is about, which the declaration names (`about`; by default
-    that of the first claim). Without claims each arm's mean primary metric with its interval.
+    The declaration names these metrics (`about`), by default that of the first claim, with which they begin.
 
     Args:
-        summary: see `summarize`; verdicts: on all claims of the table, in their order.
+        verdicts: on all claims of the table, in their order.
     """
+    metrics = [claim["metric"] for claim in table.declaration.get("claims", ())]
+    about = [name for name in table.declaration.get("about", ()) if name in metrics] or metrics[:1]
+    return [verdicts[metrics.index(name)] for name in about]
+
+
+def answer(table: Table, summary: pd.DataFrame, verdicts: Sequence[Verdict]) -> str:
+    """What the rows say about the experiment's question: the sentences of the verdicts that answer it.
+
+    Without claims each arm's mean primary metric with its interval.
+
+    Args:
+        summary: see `summarize`; verdicts: see `answering`.
+    """
+    if verdicts:
+        return " ".join(verdict.sentence() for verdict in answering(table, verdicts))
     if not len(summary):
         return "No arm could be run here." if table.unfinished else "There are no rows yet."
-    if verdicts:
-        metrics = [claim["metric"] for claim in table.declaration["claims"]]
-        about = [name for name in table.declaration.get("about", ()) if name in metrics] or metrics[:1]
-        sentence = ". ".join(_sentence(verdicts[metrics.index(name)]) for name in about)
-    else:
-        arms = summary[~summary["arm"].isin(table.at_common_rate)]
-        means = "; ".join(f"{row.arm} {row.score:.4f}{_bounds(row)}" for row in arms.itertuples())
-        few, many = arms["seeds"].min(), arms["seeds"].max()
-        counts = seeds(many) if few == many else f"{few} to {seeds(many)}"
-        sentence = f"Mean {table.primary.name()} over {counts} (95 % interval): {means}"
-    diverged = int(summary["diverged"].sum())
-    return sentence + (f"; {diverged} trial{'s' if diverged > 1 else ''} diverged." if diverged else ".")
-
-
-def _sentence(verdict: Verdict) -> str:
-    """A claim and its verdict, with the difference or the reason why there is none."""
-    numbers = verdict.numbers() if verdict.difference is not None else verdict.reason
-    return f"{verdict.text[:1].upper()}{verdict.text[1:]}: {verdict.result} ({numbers})"
+    arms = summary[~summary["arm"].isin(table.at_common_rate)]
+    means = "; ".join(f"{row.arm} {row.score:.4f}{_bounds(row)}" for row in arms.itertuples())
+    few, many = arms["seeds"].min(), arms["seeds"].max()
+    counts = seeds(many) if few == many else f"{few} to {seeds(many)}"
+    mark = "Demonstration: mean" if table.declaration["demonstration"] else "Mean"
+    return f"{mark} {table.primary.name()} over {counts} (95 % interval): {means}."
 
 
 def _bounds(row) -> str:

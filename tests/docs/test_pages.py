@@ -11,7 +11,7 @@ from common.files import experiment_scripts
 from common.rows import schema, store
 from common.running.environment import REPORTED
 from common.search import grid, race
-from common.verdicts import intervals, judge, kinds, levels, rules
+from common.verdicts import intervals, kinds, levels, rules, verdict
 
 README = PROJECT / "README.md"
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -99,13 +99,13 @@ def test_protocol_states_the_numbers_of_the_code():
         f"at least {rules.LEAST_COUNTED} seeds in which only one side trains",
         f"{intervals.RESAMPLES} resamples of the test images",
         f"with {intervals.TUNING_FREEDOM} degrees of freedom",
-        f"the chance of a verdict by then is below {100 * judge.FUTILE:g} %",
+        f"the chance of a verdict by then is below {100 * verdict.FUTILE:g} %",
         "run with seeds {} and {}.".format(*grid.GRID_SEEDS),
         "run with seeds {}, {} and {}.".format(*grid.CONTENDER_SEEDS),
         f"Up to {race.CONTENDERS} contenders, within {race.WITHIN:.2f} accuracy",
         f"less {race.RISK:g} of",
         *(f"| `{status}` |" for status in schema.STATUSES),
         *(f"| `{kind}` |" for kind in kinds.KINDS),
-        *(f"| {verdict} |" for verdict in (kinds.SUPPORTED, kinds.REFUTED, kinds.OPEN, kinds.NO_DATA)),
+        *(f"| {status} |" for status in verdict.VERDICTS),
     ):
         assert said in text, said

@@ -21,8 +21,7 @@ from common.rows import schema, store
 from common.rows.metric import Primary
 from common.rows.table import Table
 from common.verdicts.effects import BASELINE, Comparison, Effect, ordered
-from common.verdicts.judge import Verdict
-from common.verdicts.kinds import NO_DATA, OPEN, REFUTED, SUPPORTED
+from common.verdicts.verdict import NO_VERDICT, OPEN, REFUTED, SUPPORTED, Verdict
 
 ARMS = {"baseline": {}, "a rather long name of an arm": {}, "diverging": {}}
 
@@ -166,13 +165,13 @@ def others():
     yield search.progress(dict.fromkeys(names, curve), dict.fromkeys(names, 0.4), names, TITLE, "caption", error)
     yield search.sensitivity(points, {"learning_rate": "log"}, names, TITLE, "caption", error)
     yield sensitivity.crossed(rows, {arm: (arm.split()[0], rate) for arm, rate in arms.items() if rate}, "rate", TITLE, "caption")
-    about = {"kind": "superiority", "metric": "test_accuracy", "margin": 0.01, "seeds": 5, "level": 0.01, "p": 0.5}
+    about = {"metric": "test_accuracy", "margin": 0.01, "seeds": 5, "level": 0.01, "p": 0.5}
     intervals = [(0.02, 0.01, 0.03), (-0.5, -9.0, 0.2), (0.5, 0.3, 0.7), (0.0, -np.inf, np.inf)]
     text = "a claim that is rather long, as claims tend to be once they say what they mean"
     yield verdicts.forest(
         [
             Verdict(id="rather-long", text=text, status=status, difference=d, low=low, high=high, **about)
-            for (d, low, high), status in zip(intervals, (SUPPORTED, REFUTED, OPEN, NO_DATA), strict=True)
+            for (d, low, high), status in zip(intervals, (SUPPORTED, REFUTED, OPEN, NO_VERDICT), strict=True)
         ],
         TITLE,
         "caption",

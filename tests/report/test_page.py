@@ -19,7 +19,7 @@ from common.rows import schema, store
 from common.rows.table import Table
 from common.verdicts import summary
 from common.verdicts.judge import judge
-from common.verdicts.kinds import REFUTED, SUPPORTED
+from common.verdicts.verdict import REFUTED, SUPPORTED
 
 EVIL = "</script><script>alert(1)</script> & <b>"
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
@@ -90,9 +90,7 @@ def test_the_summary_is_what_a_reader_would_compute(rows):
     assert np.isnan(lines.loc[EVIL, "difference"])
     assert lines.loc["diverging", "diverged"] == 1
     verdicts = judge(table)
-    said = summary.answer(table, lines.reset_index(), verdicts)
-    assert said.startswith("A beats b, by at least 0.02: supported (test_accuracy +0.1, interval ")
-    assert said.endswith("5 seeds); 1 trial diverged.")
+    assert summary.answer(table, lines.reset_index(), verdicts) == verdicts[0].sentence()
 
 
 def test_any_two_arms_are_compared_and_their_order_only_turns_the_sign(rows):
@@ -135,13 +133,14 @@ def test_what_disagrees_and_what_is_missing_is_told(folder, call):
         "mnist/exp_90_made: arms without rows: d",
         "mnist/exp_90_made: 1 trial failed: c (failed because)",
         "mnist/exp_90_made: 2 trials unavailable: c (unavailable because)",
-        "mnist/exp_90_made: 1 of 4 claims without a verdict: c beats a, by at least 0.02 (no rows of c)",
+        "mnist/exp_90_made: 1 of 4 claims without a verdict: c beats a, by at least 2 points "
+        "(no rows of c, failed: failed because)",
     ]
-    said = [entry.verdict.disagreement() for entry in found if entry.verdict.status == REFUTED]
-    assert said == ["the reverse is true", "improves, by less than 0.2"]
+    said = [entry.verdict.instead for entry in found if entry.verdict.status == REFUTED]
+    assert said == ["the reverse is true", "it does, by less than 20 points"]
     call(report.run, "--results", folder)
-    disagreeing = (folder / "index.html").read_text().partition('id="disagreeing"')[2].partition("</section>")[0]
-    assert "the reverse is true</strong> (test_accuracy -0.1, interval -0.1" in disagreeing
+    disagreeing = (folder / "index.html").read_text().partition('id="disagreeing"')[2].partition("</details>")[0]
+    assert "(the reverse is true): " in disagreeing
     assert "no alert." in disagreeing
     assert "Expected: no alert." in (folder / "REPORT.md").read_text()
 
@@ -161,7 +160,7 @@ def test_an_experiment_that_cannot_run_here_at_all_is_shown_as_such(tmp_path):
     done = in_a_process(tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     text = (tmp_path / "index.html").read_text()
-    assert "No arm could be run here." in text
+    assert ": a beats b, by at least 2 points. No rows of a, unavailable: needs a GPU." in text
     assert "1 trial unavailable: a (needs a GPU)" in text
 
 
@@ -200,12 +199,12 @@ def test_a_task_with_a_metric_of_its_own_is_judged_drawn_and_told_by_it(angles, 
     assert [entry.verdict.status for entry in found] == [SUPPORTED, REFUTED, SUPPORTED]
     assert [entry.verdict.difference for entry in found] == pytest.approx([5.0, -5.0, 6.0])
     assert found[2].verdict.judged == "means over seeds, wide, one of 2"
-    said = "A network beats a constant, by at least 0.5: supported (test_error +5, interval"
+    said = "Supported: a network beats a constant, by at least 0.5 degrees. Test error -5.00 degrees (99 % interval -5."
     assert section.answer.startswith(said)
     assert section.summary["gap"].tolist() == pytest.approx([1.0, 1.0, 1.0])
     status, _, err = call(report.run, "--results", angles)
     assert (status, err) == (0, "")
-    drawn = {path.stem.removeprefix("exp_91_angles_") for path in (angles / "digits").glob("*.png")}
+    drawn = {path.stem.removeprefix("exp_91_angles_") for path in (angles / "digits").glob("exp_*.png")}
     assert drawn == {"accuracy", "curves", "verdicts", "parameters", "seconds", "steps"}
     assert "test error (degrees)" in (angles / "index.html").read_text()
     assert "| arm | seeds | test error (degrees) |" in (angles / "REPORT.md").read_text()
@@ -345,8 +344,8 @@ def test_readmes_answers_are_a_line_for_each_experiment_whose_rows_decide(tmp_pa
     sections, _, _ = page.read(tmp_path)
     _, _, *lines = markdown.answers(sections)
     (line,) = lines
-    assert line.startswith("| [90](experiments/exp_90_made.py) | mnist | a beats b, by at least 0.02 | supported | +0.1000 (+")
-    assert line.endswith(") | 5 |")
+    (section,) = (section for section in sections if not section.demonstration)
+    assert line == f"| [90](experiments/exp_90_made.py) | mnist | {section.verdicts[0].sentence()} |"
 
 
 def test_the_report_says_which_rows_are_of_an_earlier_protocol(tmp_path):
@@ -414,7 +413,10 @@ def test_the_page_works_from_disk_without_a_network(built, browser):
 
     browser.set_window_size(1200, 1000)
     browser.get((built / "index.html").as_uri())
+    assert not find("#ledger .wide")[0].is_displayed()  # folded
+    browser.execute_script("location.hash = 'mnist/exp_90_made/a-beats-b'")
     ledger = find("#ledger .wide")[0]
+    wait(ledger.is_displayed)
     assert int(ledger.get_property("scrollWidth")) <= int(ledger.get_property("clientWidth"))  # no column is cut off
     browser.execute_script("document.querySelector('.dots').scrollIntoView()")
     wait(lambda: len(find(".dots .point")) == 15)

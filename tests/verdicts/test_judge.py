@@ -16,8 +16,8 @@ from common.rows.table import NoData, Table
 from common.text import interval, signed
 from common.verdicts import kinds, ledger
 from common.verdicts.intervals import two_way
-from common.verdicts.judge import Verdict, judge
-from common.verdicts.kinds import NO_DATA, OPEN, REFUTED, SUPPORTED
+from common.verdicts.judge import judge
+from common.verdicts.verdict import NO_VERDICT, OPEN, REFUTED, SUPPORTED, Verdict
 
 
 @pytest.fixture
@@ -41,12 +41,12 @@ def test_superiority_is_supported_refuted_or_open(made):
     assert noisy.p > noisy.level
     assert noisy.low < 0.02 < noisy.high
     assert re.fullmatch(
-        r"chance of a verdict if the truth is 0, 0\.02, or as seen: (\d+%, ){2}\d+% with 10 seeds \(30 s more\); "
+        r"chance of a verdict if the truth is 0, 2 points, or as seen: (\d+%, ){2}\d+% with 10 seeds \(30 s more\); "
         r"(\d+%, ){2}\d+% with 20 seeds \(2 min more\)",
         noisy.missing,
     )
-    assert noisy.missing in noisy.sentence()
-    assert better.text == "a beats b, by at least 0.02"
+    assert noisy.notes() == [noisy.missing]
+    assert better.text == "a beats b, by at least 2 points"
 
 
 def test_a_difference_below_the_margin_is_not_supported(made):
@@ -111,7 +111,7 @@ def test_verdicts_are_read_at_looks_only(made):
     made.add("a", around(0.95, 4))
     made.add("b", around(0.85, 4))
     (early,) = made.judge(claim())
-    assert early.status == NO_DATA
+    assert early.status == NO_VERDICT
     assert early.reason.startswith("4 of the 5 seeds")
     assert early.low < early.difference < early.high
     made.add("a", around(0.95, 7))
@@ -126,7 +126,7 @@ def test_the_first_look_that_decides_is_final(made):
     (verdict,) = made.judge(claim())
     assert (verdict.status, verdict.seeds) == (SUPPORTED, 5)
     assert verdict.difference == pytest.approx(0.1)
-    assert "all 20 seeds: -0.05 (" in verdict.reason  # later rows stand beside it
+    assert "all 20 seeds: test accuracy -5.0 points (" in verdict.reason  # later rows stand beside it
 
 
 def test_a_verdict_that_does_not_come_at_the_first_look_may_at_the_next(made):
@@ -141,7 +141,7 @@ def test_there_is_no_verdict_until_failed_seeds_are_done(made):
     made.add("a", around(0.95))
     made.add("b", around(0.85), statuses={2: "failed"})
     (verdict,) = made.judge(claim())
-    assert (verdict.status, verdict.seeds) == (NO_DATA, 2)
+    assert (verdict.status, verdict.seeds) == (NO_VERDICT, 2)
 
 
 def test_a_sure_winner_with_a_dead_seed_of_ten_is_supported(made):
@@ -149,7 +149,7 @@ def test_a_sure_winner_with_a_dead_seed_of_ten_is_supported(made):
     made.add("b", around(0.85, 10), trained=["True"] * 3 + ["False"] + ["True"] * 6)
     (verdict,) = made.judge(claim())
     assert verdict.status == SUPPORTED
-    assert "did not train: a 1 of 10, b 1 of 10" in verdict.reason
+    assert verdict.counts.startswith("did not train: a 1 of 10 (diverged), b 1 of 10; difference over all seeds +10.0 points")
     assert verdict.difference == pytest.approx(0.1)  # of the eight seeds in which both trained
 
 
@@ -174,7 +174,7 @@ def test_too_few_seeds_that_trained_are_open_until_the_counts_decide(made):
     table.by_trial = {trial: row for trial, row in table.by_trial.items() if trial[1] < 5}
     (verdict,) = judge(table)
     assert (verdict.status, verdict.seeds, verdict.low) == (OPEN, 5, -math.inf)
-    assert "fewer than 5 seeds in which all trained" in verdict.reason
+    assert verdict.counts.endswith("; fewer than 5 seeds in which all trained")
 
 
 def test_survival_is_judged_by_counts(made):
@@ -185,7 +185,7 @@ def test_survival_is_judged_by_counts(made):
     often, once = made.judge(often, once)
     assert (often.status, often.seeds) == (SUPPORTED, 10)  # all ten differ: p = 2 / 2**10
     assert (once.status, once.seeds) == (OPEN, 20)
-    assert "a trained in 20, c in 19 of 20 seeds" in once.reason
+    assert once.counts == "a trained in 20 of 20, c in 19"
 
 
 def test_a_target_uses_only_compared_seeds_that_have_trained(made):
@@ -205,7 +205,7 @@ def test_targets_of_earlier_protocols_have_no_verdict(made):
     store.write_declaration(made.files, declared(arms=made.arms, claims=[sooner], protocol=2))
     (verdict,) = judge(Table.read(made.files))
     assert (verdict.status, verdict.reason) == (
-        NO_DATA,
+        NO_VERDICT,
         "its target is of an earlier protocol, not a share of the baseline's final score: run it again",
     )
 
@@ -232,8 +232,8 @@ def test_other_metrics(made):
     assert epochs.status == SUPPORTED
     assert (late.difference, late.high) == (-math.inf, -math.inf)  # b never reaches it
     assert late.status == REFUTED
-    assert "target 0.949 reached: b 0 of 10, a 10 of 10" in late.reason
-    assert (seconds.status, missing.status) == (NO_DATA, NO_DATA)
+    assert late.counts == "target 0.949 reached: b 0 of 10, a 10 of 10"
+    assert (seconds.status, missing.status) == (NO_VERDICT, NO_VERDICT)
     assert "only trials that ran alone count" in seconds.reason
     assert "'nonsense'" in missing.reason
 
@@ -254,7 +254,7 @@ def test_measures_that_count_and_measures_of_time(made):
     )
     assert smaller.status == SUPPORTED  # though no seed differs: a byte is the smallest step
     assert sooner.status == SUPPORTED
-    assert crowded.status == NO_DATA
+    assert crowded.status == NO_VERDICT
     assert "only trials that ran alone count" in crowded.reason
 
 
@@ -271,8 +271,8 @@ def test_flatness_counts_decades(made):
 def test_missing_arms_and_seeds_are_no_data(made):
     made.add("a", around(0.95))
     verdict, other = made.judge(claim(), claim("x", "x", "y"))
-    assert (verdict.status, verdict.reason) == (NO_DATA, "no rows of b")
-    assert other.status == NO_DATA
+    assert (verdict.status, verdict.reason) == (NO_VERDICT, "no rows of b")
+    assert other.status == NO_VERDICT
 
 
 def test_a_claim_changed_after_its_rows_is_marked(made):
@@ -286,7 +286,11 @@ def test_a_claim_changed_after_its_rows_is_marked(made):
         ("b-beats-a", False),
     ]
     worded = {**changed, "text": "a does better than b"}
-    assert made.judge(worded, second)[0].sentence().startswith("a does better than b, by at least 0.01: supported")
+    assert (
+        made.judge(worded, second)[0]
+        .sentence()
+        .startswith("Supported (claim changed after rows were written): a does better than b, by at least 1 point. ")
+    )
     assert made.judge(worded, second)[0].changed  # and stays so
 
 
@@ -349,9 +353,10 @@ def test_overfitting_less_is_one_claim_of_two_halves(made):
     )
     assert (both.status, one.status, neither.status) == (SUPPORTED, REFUTED, REFUTED)
     assert both.difference == pytest.approx(0.12)
-    assert one.reason.startswith("a smaller gap supported, a score not worse refuted (test_accuracy -0.15, interval")
-    assert one.disagreement() == "the gap is smaller, but the score is worse"
-    assert neither.disagreement() == "the gap is smaller by less than 0.02, if at all"
+    assert [change.status for change in one.changes] == [SUPPORTED, REFUTED]
+    assert [change.difference for change in one.changes] == pytest.approx([-0.12, -0.15])
+    assert one.instead == "the gap is smaller, but the score is worse"
+    assert neither.instead == "the gap is smaller by less than 2 points, if at all"
 
 
 def test_metrics_that_are_no_means_over_images_are_resampled(made):
@@ -393,7 +398,7 @@ def test_a_common_rate_that_disagrees_is_named(made):
     made.add("b", around(0.85), rate=["common"] * 5)
     (verdict,) = made.judge(claim())
     assert verdict.status == SUPPORTED
-    assert "at the common rate refuted: -0.05 (" in verdict.reason
+    assert "at the common rate refuted: test accuracy -5.0 points (" in verdict.reason
 
 
 def test_a_verdict_stands_where_rows_beside_it_lack_the_metric(made):
@@ -406,7 +411,7 @@ def test_a_verdict_stands_where_rows_beside_it_lack_the_metric(made):
     (verdict,) = made.judge(faster)
     assert (verdict.status, verdict.seeds) == (SUPPORTED, 5)
     reason = "seconds: only trials that ran alone count"
-    assert verdict.reason.split("; ")[-2:] == [f"all 10 seeds: {reason}", f"at the common rate no data: {reason}"]
+    assert verdict.reason.split("; ")[-2:] == [f"all 10 seeds: {reason}", f"at the common rate no verdict: {reason}"]
 
 
 def test_arms_at_the_common_rate_without_a_seed_in_common_are_passed_over(made):
@@ -421,7 +426,7 @@ def test_an_improvement_by_less_than_the_margin_is_said_to_be_one(made):
     made.add("a", around(0.86))
     made.add("b", around(0.85))
     (verdict,) = made.judge(claim(margin=0.05))
-    assert (verdict.status, verdict.disagreement()) == (REFUTED, "improves, by less than 0.05")
+    assert (verdict.status, verdict.instead) == (REFUTED, "it does, by less than 5 points")
 
 
 def test_the_ledger_prints_every_claim_and_names_damaged_files(made, call, tmp_path):
@@ -436,9 +441,9 @@ def test_the_ledger_prints_every_claim_and_names_damaged_files(made, call, tmp_p
     assert status == 1
     assert err.splitlines() == [f"{broken} line 2: 1 fields instead of 3. {reading.REMEDY}"]
     assert out.splitlines()[0] == "exp_90_made, mnist"
-    assert "a beats b, by at least 0.02: supported (test_accuracy +0.1, interval" in out
-    assert "; on mnist alone" in out
-    assert "b beats a, by at least 0.02: refuted" in out
+    assert "  Supported: a beats b, by at least 2 points. Test accuracy +10.0 points (99 % interval" in out
+    assert "    supported on mnist alone\n" in out
+    assert "  Refuted (the reverse is true): b beats a, by at least 2 points." in out
 
 
 def test_the_ledger_of_one_setting(made, call, tmp_path):
@@ -447,7 +452,7 @@ def test_the_ledger_of_one_setting(made, call, tmp_path):
     made.judge(claim())
     command = (verdicts.run, "90", "--results", tmp_path)
     _, out, _ = call(*command, "SETTING=full")
-    assert "a beats b, by at least 0.02: supported" in out
+    assert "  Supported: a beats b, by at least 2 points." in out
     assert list(ledger.entries(tmp_path, "90", "small")) == []
     got = f"Received: {tmp_path}"
     for name, said in (
@@ -463,22 +468,22 @@ def test_demonstrations_and_claims_about_other_datasets_do_not_count(made, tmp_p
     made.add("b", around(0.85))
     made.judge(claim())
     (entry,) = ledger.entries(tmp_path)
-    assert not entry.demonstration
+    assert not entry.verdict.demonstration
     assert ledger.discovery_rates([entry]).keys() == {0}
     made.judge(claim(datasets=["cifar10"]))
     (entry,) = ledger.entries(tmp_path)
-    assert entry.demonstration  # the claim is about other images
+    assert entry.verdict.demonstration  # the claim is about other images
     made.judge(claim(datasets=["mnist"]))
     store.write_declaration(made.files, declared(arms=made.arms, claims=[claim()], demonstration=True))
     (entry,) = ledger.entries(tmp_path)
-    assert entry.demonstration
+    assert entry.verdict.demonstration
     assert ledger.discovery_rates([entry]) == {}
 
 
 def test_support_from_two_datasets_is_counted_by_the_claims_id():
     def entry(dataset, **about):
-        verdict = Verdict(kind="superiority", metric="test_accuracy", margin=0.01, status=SUPPORTED, **about)
-        return ledger.Entry("exp_90_made", dataset, dataset, verdict, demonstration=False, section=dataset)
+        verdict = Verdict(metric="test_accuracy", margin=0.01, status=SUPPORTED, dataset=dataset, **about)
+        return ledger.Entry("exp_90_made", dataset, verdict, section=dataset)
 
     first, again = entry("mnist", id="helps", text="it helps"), entry("cifar10", id="helps", text="it improves accuracy")
     other = entry("cifar10", id="hurts", text="it helps")

@@ -65,8 +65,9 @@ const field = document.getElementById("filter");
 function filter() {
   const words = field.value.toLowerCase().split(/\s+/).filter(Boolean);
   const fits = (text) => words.every((word) => text.toLowerCase().includes(word));
-  for (const row of document.querySelectorAll("#ledger tbody tr, #disagreeing tbody tr, #disagreeing li, #missing li")) row.hidden = !fits(row.textContent);
+  for (const row of document.querySelectorAll(".answers tbody tr, .below tbody tr, .below li")) row.hidden = !fits(row.textContent);
   for (const section of document.querySelectorAll("section.experiment")) section.hidden = !fits(section.textContent);
+  for (const part of document.querySelectorAll(".below")) part.open = words.length > 0;
 }
 
 field.addEventListener("input", () => { filter(); remember("filter", field.value); });
@@ -205,6 +206,19 @@ for (const select of document.querySelectorAll(".against select")) {
     remember("against", select.value === declared ? "" : JSON.stringify([name, select.value]));
   });
 }
+
+// --- links to what is folded ---
+
+function unfold() {
+  const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  const part = target?.closest("details.below");
+  if (!part || part.open) return;
+  part.open = true;
+  target.scrollIntoView();
+}
+
+addEventListener("hashchange", unfold);
+unfold();
 
 // --- the state in the URL ---
 
