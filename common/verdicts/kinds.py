@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from common.claims import Claim
-from common.rows.metric import Metric
 from common.rows.schema import COMMON, entry_name
 from common.rows.table import NoData, Table
 from common.text import Unit
-from common.verdicts import chances, rules, stats
+from common.verdicts import chances, counts, rules, stats
 from common.verdicts.contrasts import Terms, difference, estimate
 from common.verdicts.intervals import Shares, paired
 from common.verdicts.levels import ALPHA
@@ -88,13 +87,8 @@ class Kind:
         seeds = self.table.seeds_of(arms)
         if not seeds:
             missing = [arm for arm in arms if not self.table.seeds_of([arm])]
-            raise NoData(self._without_rows(missing[0]) if missing else "its arms have no seed in common")
+            raise NoData(counts.without_rows(self.table, missing[0]) if missing else "its arms have no seed in common")
         return seeds
-
-    def _without_rows(self, arm: str) -> str:
-        """That an arm has no rows, in words, and why if its trials were tried."""
-        tried = [f", {row['status']}: {row['reason'] or 'no reason'}" for row in self.table.unfinished if row["arm"] == arm]
-        return f"no rows of {arm}{''.join(tried[:1])}"
 
     def pair(self) -> tuple[str, str] | None:
         """The two arms that the claim compares; None for a claim about more. Raises `NoData`."""
@@ -162,19 +156,19 @@ class Kind:
         differences = {seed: sign * difference(metric, table, terms, seed, target) for seed in seeds}
         if any(math.isnan(differences[seed]) for seed in counted):
             raise NoData(f"{name}: {'only trials that ran alone count' if metric.timed else 'some rows lack it'}")
-        estimated, how, notes, counts = None, "", [], []
+        estimated, how, notes, words = None, "", [], []
         if len(counted) >= min(LEAST_SEEDS, len(seeds)) and counted:
             estimated, how, notes = estimate(table, metric, terms, counted, [differences[seed] for seed in counted], sign)
         seen = estimated.difference if estimated else float(np.mean([differences[seed] for seed in counted] or [math.nan]))
         overall = math.nan if metric.ranked else float(np.mean(list(differences.values())))
+        unit, arms = table.unit(name), [arm for _, arm in terms]
         if metric.ranked:
-            counts.append(self._reached(metric, [arm for _, arm in terms], seeds, target))
-        unit = table.unit(name)
+            words.append(counts.reached(table, metric, arms, seeds, target))
         if len(counted) < len(seeds):
             all_seeds = "" if math.isnan(overall) else f"{unit.change(sign * overall, self.margin)} {unit.name}".rstrip()
-            counts.append(self._untrained(terms, seeds, len(counted), all_seeds))
+            words.append(counts.untrained(table, arms, seeds, all_seeds))
         sample = Sample(estimated, only_better, only_worse, seen, overall)
-        return Contrast(sample, how, unit, self.margin, sign, notes, counts)
+        return Contrast(sample, how, unit, self.margin, sign, notes, words)
 
     def _survival(self, terms: Terms, seeds: Sequence[int]) -> Contrast:
         """The difference between the shares of seeds in which two arms train."""
@@ -182,31 +176,9 @@ class Kind:
         trained = [[self.table.trained(arm, seed) for seed in seeds] for arm in (first, second)]
         pairs = list(zip(*trained, strict=True))
         shares = Shares(pairs.count((True, False)), pairs.count((False, True)), len(seeds))
-        counts = [f"{first} trained in {sum(trained[0])} of {len(seeds)}, {second} in {sum(trained[1])}"]
+        words = [f"{first} trained in {sum(trained[0])} of {len(seeds)}, {second} in {sum(trained[1])}"]
         sample, how = Sample(shares, 0, 0, shares.difference, shares.difference), "counts of seeds that trained"
-        return Contrast(sample, how, self.unit, self.margin, counts=counts)
-
-    def _untrained(self, terms: Terms, seeds: Sequence[int], counted: int, all_seeds: str) -> str:
-        """How many trials of each arm did not train, in words.
-
-        Args:
-            counted: number of seeds in which all trained; all_seeds: the difference over all seeds; empty if it is unknown.
-        """
-        counts = []
-        for _, arm in terms:
-            rows = [self.table.of(arm, seed) for seed in seeds if not self.table.trained(arm, seed)]
-            diverged = sum(row["status"] == "diverged" for row in rows)
-            how = "" if not diverged else " (diverged)" if diverged == len(rows) else f" ({diverged} diverged)"
-            counts += [f"{arm} {len(rows)} of {len(seeds)}{how}"] if rows else []
-        text = f"did not train: {', '.join(counts)}"
-        text += f"; difference over all seeds {all_seeds}" if all_seeds else ""
-        return text + (f"; fewer than {LEAST_SEEDS} seeds in which all trained" if counted < LEAST_SEEDS else "")
-
-    def _reached(self, metric: Metric, arms: Sequence[str], seeds: Sequence[int], target: float) -> str:
-        """The target, and how many trials of each arm reached it, in words."""
-        values = {a: [metric.value(self.table, a, s, target) for s in seeds] for a in arms}
-        counts = (f"{arm} {sum(map(math.isfinite, steps))} of {len(seeds)}" for arm, steps in values.items())
-        return f"target {target:.3g} reached: " + ", ".join(counts)
+        return Contrast(sample, how, self.unit, self.margin, counts=words)
 
 
 class Superiority(Kind):

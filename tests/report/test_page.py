@@ -251,6 +251,38 @@ def test_the_page_is_one_file_and_escapes_what_rows_say(built):
     assert len(text) < 6_000_000
 
 
+def test_the_report_opens_with_the_answers_and_shows_each_figure_once(built):
+    text = (built / "index.html").read_text()
+    parts = ("<dt>answers</dt><dd>1 supported</dd>", 'id="answers"', 'alt="mnist: first claims"', "<table", 'class="experiment"')
+    places = [text.index(part) for part in (*parts, '<details class="below" id="ledger"><summary>')]
+    assert places == sorted(places)
+    assert "<dt>all claims</dt><dd>1 supported, 1 refuted</dd>" in text
+    images = re.findall(r"<img [^>]*>", text)
+    assert len(set(images)) == len(images) > 3
+    assert all('loading="lazy"' in image for image in images)
+    lines = (built / "REPORT.md").read_text().splitlines()
+    opening = ["- answers: 1 supported", "## Answers", "![Effects in mnist](mnist/compare.png)", "## exp_90_made, mnist"]
+    places = [lines.index(line) for line in (*opening, "<details><summary>All 2 claims, those refuted first</summary>")]
+    assert places == sorted(places)
+    assert any(line.startswith("| [exp_90_made](#exp_90_made-mnist) | mnist | Supported: a beats b") for line in lines)
+
+
+def test_demonstrations_are_counted_and_shown_apart(tmp_path, call):
+    for name, demonstration in (("exp_90_made", False), ("exp_91_shown", True)):
+        made = Made(tmp_path)
+        made.files = schema.Files(tmp_path / name, name)
+        made.add("a", around(0.95))
+        made.add("b", around(0.85))
+        store.write_declaration(made.files, declared(arms=made.arms, claims=[claim()], demonstration=demonstration))
+    assert call(report.run, "--results", tmp_path)[0] == 0
+    text = (tmp_path / "index.html").read_text()
+    assert "<dt>demonstrations</dt><dd>1 supported</dd>" in text
+    first, second = text.partition('id="demonstrations"')[::2]
+    assert first.count("<details open><summary>Effects in exp_90_made</summary>") == 1
+    assert second.count("<details><summary>Effects in exp_91_shown</summary>") == 1
+    assert "Supported (demonstration): a beats b" not in re.sub("<[^>]+>", "", first)
+
+
 def test_a_second_report_redraws_nothing_and_is_the_same(reported, call):
     figure = reported / "mnist" / "exp_90_made_curves.png"
     drawn = figure.stat().st_mtime_ns
@@ -411,8 +443,12 @@ def test_the_page_works_from_disk_without_a_network(built, browser):
     def wait(condition):
         WebDriverWait(browser, 30).until(lambda _: condition())
 
-    browser.set_window_size(1200, 1000)
+    browser.set_window_size(1500, 1000)
     browser.get((built / "index.html").as_uri())
+    contents, header = find("#contents")[0], find("header")[0]
+    assert contents.rect["x"] + contents.rect["width"] <= header.rect["x"]
+    browser.set_window_size(1200, 1000)
+    wait(lambda: not contents.is_displayed())
     assert not find("#ledger .wide")[0].is_displayed()  # folded
     browser.execute_script("location.hash = 'mnist/exp_90_made/a-beats-b'")
     ledger = find("#ledger .wide")[0]

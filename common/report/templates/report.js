@@ -210,7 +210,8 @@ for (const select of document.querySelectorAll(".against select")) {
 // --- links to what is folded ---
 
 function unfold() {
-  const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  let target;
+  try { target = document.getElementById(decodeURIComponent(location.hash.slice(1))); } catch { return; }  // not an address of ours
   const part = target?.closest("details.below");
   if (!part || part.open) return;
   part.open = true;
