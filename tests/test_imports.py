@@ -53,7 +53,6 @@ MAY_IMPORT = {
 """For each room or group of modules at the top of common/, those that it may import besides itself."""
 READ_ROWS_ALONE = ("rows", "verdicts", "figures", "report")
 SLOW = {
-    "common.commands.report": {"common.commands.compare"},
     "common.commands.run": {"common.commands"},
     "common.commands.tensorboard": {"tensorboard"},
     "common.data.corruptions": {"PIL", "scipy"},

@@ -1,4 +1,4 @@
-"""`make report`: builds the report from rows. Of the published ones it also draws README's figure, and writes generated parts.
+"""`make report`: builds the report from rows. Of the published ones it also writes the generated parts of README and docs.
 
 `make check`: checks that these parts are up to date.
 """
@@ -10,7 +10,6 @@ import sys
 
 from common.commands.options import OTHER_OPTIONS, STUDY_OPTIONS, Option
 from common.commands.parsing import end, parse
-from common.commands.selection import read, selected
 from common.errors import Failure, Misuse
 from common.files import PROJECT, experiment_scripts, write_atomic
 from common.report import markdown, page
@@ -36,10 +35,6 @@ def run() -> int:
         print(line, file=sys.stderr)
     print(path)
     if folder.resolve() == schema.REFERENCE:
-        from common.commands.compare import compare  # imports Matplotlib, which is slow
-
-        for setting, tables in read(selected(folder, None, None))[0].items():
-            compare(setting, tables, by_arms=False, metric=None)
         for written, text in generated().items():
             write_atomic(written, text.encode())
     return Failure.status if broken else 0

@@ -60,7 +60,7 @@ def _end(verdict: Verdict) -> str:
     if verdict.decided:
         return f"it is {verdict.status}"
     if verdict.status == NO_VERDICT:
-        return "it has no data here"
+        return "it has no verdict here"
     if verdict.seeds == LOOKS[-1]:
         return f"verdicts are read up to {LOOKS[-1]} seeds"
     return f"the chance of a verdict by {LOOKS[-1]} seeds is below {FUTILE:.0%}, whatever the truth" if verdict.futile else ""

@@ -25,7 +25,7 @@ def untrained(table: Table, arms: Sequence[str], seeds: Sequence[int], all_seeds
         rows = [table.of(arm, seed) for seed in seeds if not table.trained(arm, seed)]
         diverged = sum(row["status"] == "diverged" for row in rows)
         how = "" if not diverged else " (diverged)" if diverged == len(rows) else f" ({diverged} diverged)"
-        counts += [f"{arm} {len(rows)} of {len(seeds)}{how}"] if rows else []
+        counts += [f"{arm!r} {len(rows)} of {len(seeds)}{how}"] if rows else []
     text = f"did not train: {', '.join(counts)}" + (f"; difference over all seeds {all_seeds}" if all_seeds else "")
     few = sum(all(table.trained(arm, seed) for arm in arms) for seed in seeds) < LEAST_SEEDS
     return text + (f"; fewer than {LEAST_SEEDS} seeds in which all trained" if few else "")
@@ -34,5 +34,5 @@ def untrained(table: Table, arms: Sequence[str], seeds: Sequence[int], all_seeds
 def reached(table: Table, metric: Metric, arms: Sequence[str], seeds: Sequence[int], target: float) -> str:
     """The target, and how many trials of each arm reached it."""
     values = {arm: [metric.value(table, arm, seed, target) for seed in seeds] for arm in arms}
-    counts = (f"{arm} {sum(map(math.isfinite, steps))} of {len(seeds)}" for arm, steps in values.items())
+    counts = (f"{arm!r} {sum(map(math.isfinite, steps))} of {len(seeds)}" for arm, steps in values.items())
     return f"target {target:.3g} reached: " + ", ".join(counts)

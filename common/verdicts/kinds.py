@@ -176,7 +176,7 @@ class Kind:
         trained = [[self.table.trained(arm, seed) for seed in seeds] for arm in (first, second)]
         pairs = list(zip(*trained, strict=True))
         shares = Shares(pairs.count((True, False)), pairs.count((False, True)), len(seeds))
-        words = [f"{first} trained in {sum(trained[0])} of {len(seeds)}, {second} in {sum(trained[1])}"]
+        words = [f"{first!r} trained in {sum(trained[0])} of {len(seeds)}, {second!r} in {sum(trained[1])}"]
         sample, how = Sample(shares, 0, 0, shares.difference, shares.difference), "counts of seeds that trained"
         return Contrast(sample, how, self.unit, self.margin, counts=words)
 

@@ -149,7 +149,7 @@ def test_a_sure_winner_with_a_dead_seed_of_ten_is_supported(made):
     made.add("b", around(0.85, 10), trained=["True"] * 3 + ["False"] + ["True"] * 6)
     (verdict,) = made.judge(claim())
     assert verdict.status == SUPPORTED
-    assert verdict.counts.startswith("did not train: a 1 of 10 (diverged), b 1 of 10; difference over all seeds +10.0 points")
+    assert verdict.counts.startswith("did not train: 'a' 1 of 10 (diverged), 'b' 1 of 10; difference over all seeds +10.0 points")
     assert verdict.difference == pytest.approx(0.1)  # of the eight seeds in which both trained
 
 
@@ -185,7 +185,7 @@ def test_survival_is_judged_by_counts(made):
     often, once = made.judge(often, once)
     assert (often.status, often.seeds) == (SUPPORTED, 10)  # all ten differ: p = 2 / 2**10
     assert (once.status, once.seeds) == (OPEN, 20)
-    assert once.counts == "a trained in 20 of 20, c in 19"
+    assert once.counts == "'a' trained in 20 of 20, 'c' in 19"
 
 
 def test_a_target_uses_only_compared_seeds_that_have_trained(made):
@@ -232,7 +232,7 @@ def test_other_metrics(made):
     assert epochs.status == SUPPORTED
     assert (late.difference, late.high) == (-math.inf, -math.inf)  # b never reaches it
     assert late.status == REFUTED
-    assert late.counts == "target 0.949 reached: b 0 of 10, a 10 of 10"
+    assert late.counts == "target 0.949 reached: 'b' 0 of 10, 'a' 10 of 10"
     assert (seconds.status, missing.status) == (NO_VERDICT, NO_VERDICT)
     assert "only trials that ran alone count" in seconds.reason
     assert "'nonsense'" in missing.reason

@@ -60,11 +60,11 @@ def test_without_rows_or_seeds_the_sentence_says_what_is_missing():
 
 
 def test_seeds_that_did_not_train_are_counted():
-    assert sentence(counts="did not train: high 3 of 5 (diverged)").endswith(
-        "+2.3), 5 seeds; did not train: high 3 of 5 (diverged)."
+    assert sentence(counts="did not train: 'high' 3 of 5 (diverged)").endswith(
+        "+2.3), 5 seeds; did not train: 'high' 3 of 5 (diverged)."
     )
-    assert sentence(status=SUPPORTED, changes=(), counts="did not train: high 5 of 5").endswith(
-        "points. 5 seeds; did not train: high 5 of 5."
+    assert sentence(status=SUPPORTED, changes=(), counts="did not train: 'high' 5 of 5").endswith(
+        "points. 5 seeds; did not train: 'high' 5 of 5."
     )
 
 
@@ -152,7 +152,7 @@ def test_the_sentence_is_the_same_wherever_it_is_printed(tmp_path, call):
     sections, _, _ = page.read(tmp_path)
     first, shown = (section.verdicts[0].sentence() for section in sections)
     assert first.startswith("Open: a & 'b' < c, by at least 2 points.") or first.startswith("Supported: a & 'b' < c")
-    assert "did not train: b 1 of 5 (diverged)" in first
+    assert "did not train: 'b' 1 of 5 (diverged)" in first
     assert shown.replace(" (demonstration)", "") == first
 
     assert call(report.run, "--results", tmp_path)[0] == 0
