@@ -95,8 +95,8 @@ def build(folder: pathlib.Path, *, svg: bool = False) -> tuple[pathlib.Path, lis
     return path, broken
 
 
-def _groups(sections: list[Section], *, svg: bool) -> list[tuple[str, list[Section], list[str]]]:
-    """Heading, sections and figures of first claims, of the experiments whose rows decide and of demonstrations.
+def _groups(sections: list[Section], *, svg: bool) -> list[tuple[str, list[Section], list[tuple[str, str]]]]:
+    """Heading, sections and figures (setting, data URI) of first claims, of experiments whose rows decide and of demonstrations.
 
     The figures are written beside the rows, as `make compare` does.
 
