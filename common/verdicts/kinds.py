@@ -237,12 +237,17 @@ class BestOfFamily(Superiority):
         return int(rules.best_of(self.rule, [contrast.sample for contrast in contrasts], alpha, self.margin))
 
     def shown(self, contrasts, alpha):
-        """The best arm: with the interval at the level of each of the k arms, at all of the level where the claim is refuted."""
-        best = max(contrasts, key=lambda contrast: np.nan_to_num(contrast.sample.difference, nan=-math.inf))
+        """The best arm, of those that support the claim if any does.
+
+        With the interval at the level of each of the k arms, at all of the level where the claim is refuted.
+        """
+        each = alpha / len(contrasts)
+        supporting = [contrast for contrast in contrasts if self.rule(contrast.sample, each, self.margin) == 1]
+        best = max(supporting or contrasts, key=lambda contrast: np.nan_to_num(contrast.sample.difference, nan=-math.inf))
         refuted = self.status(contrasts, alpha) == -1
         if refuted:
             best = max(contrasts, key=lambda contrast: contrast.sample.bounds(alpha)[1])
-        return best, alpha if refuted else alpha / len(contrasts)
+        return best, alpha if refuted else each
 
     def about(self, contrasts, alpha):
         return f"with {self.shown(contrasts, alpha)[0].arm!r}, one of {len(contrasts)} arms"

@@ -130,6 +130,20 @@ def test_kinds_of_claims_say_of_which_arms_a_difference_is(tmp_path):
     assert lower.changes[0].low < -0.1 < lower.changes[0].high < 0
 
 
+def test_of_a_supported_family_an_arm_that_supports_the_claim_is_shown_though_another_has_a_higher_mean(tmp_path):
+    made = Made(tmp_path)
+    made.add("steady", around(0.90))
+    made.add("noisy", [1.0, 0.82, 1.0, 0.83, 0.95])
+    made.add("b", around(0.80))
+    family, noisy = made.judge(
+        claim("some beat b", ["steady", "noisy"], "b", kind="best of family"), claim("noisy beats b", "noisy", "b")
+    )
+    assert (family.status, noisy.status) == (SUPPORTED, OPEN)
+    assert noisy.difference > family.difference == pytest.approx(0.1)
+    assert "With 'steady', one of 2 arms: test accuracy +10.0 points" in family.sentence()
+    assert family.low > 0
+
+
 def test_an_interval_beside_tested_counts_has_the_contrasts_share_of_the_level(tmp_path):
     made = Made(tmp_path)
     made.add("a", [0.95, 0.75, 0.96, 0.74, 0.9] * 4)
