@@ -9,8 +9,8 @@ from common.verdicts.rules import LEAST_SEEDS
 
 
 def without_rows(table: Table, arm: str) -> str:
-    """That an arm has no rows, and why if its trials were tried."""
-    tried = [f", {row['status']}: {row['reason'] or 'no reason'}" for row in table.unfinished if row["arm"] == arm]
+    """That an arm has no rows, and what became of its trials if they were tried."""
+    tried = [f": {row['status']}" for row in table.unfinished if row["arm"] == arm]
     return f"no rows of {arm}{''.join(tried[:1])}"
 
 
