@@ -42,13 +42,11 @@ class Unit(NamedTuple):
     quantity: str = ""
     """What is measured: `test accuracy`."""
     name: str = ""
-    """Plural of the unit; empty for bare numbers."""
-    factor: float = 1.0
-    """How many of it are 1: 100 for points, which are hundredths."""
+    """Plural of the unit; empty for bare numbers, such as accuracies."""
 
     def amount(self, value: float) -> str:
-        """An amount with its unit: `1.5 points`, `1 epoch`."""
-        number = f"{value * self.factor:,g}"
+        """An amount with its unit: `0.015`, `1 epoch`."""
+        number = f"{value:,g}"
         one = number == "1" and len(self.name) > 2  # not s, ms
         return f"{number} {self.name.removesuffix('s') if one else self.name}".rstrip()
 
@@ -56,8 +54,8 @@ class Unit(NamedTuple):
         """A difference with its sign and without the unit, to a tenth of the first digit of a margin."""
         if math.isinf(value):
             return "+∞" if value > 0 else "-∞"
-        decimals = max(0, 1 - math.floor(math.log10(margin * self.factor) + 1e-9))
-        return f"{value * self.factor:+,.{decimals}f}"
+        decimals = max(0, 1 - math.floor(math.log10(margin) + 1e-9))
+        return f"{round(value, decimals) + 0.0:+,.{decimals}f}"  # not -0.000
 
 
 def coverage(alpha: float) -> str:

@@ -325,17 +325,17 @@ def test_a_claim_states_its_margin():
     text = {"id": "a", "text": "a helps", "better": "a", "worse": "b", "margin": 0.015}
     family = {"better": ["a", "c"]}
     for fields, statement in (
-        ({}, "a helps, by at least 1.5 points"),
-        (family, "a helps, by at least 1.5 points"),
-        ({"kind": "same"}, "a helps, within 1.5 points"),
-        ({"kind": "not worse"}, "a helps, up to 1.5 points"),
-        ({"margin": 0.01}, "a helps, by at least 1 point"),
+        ({}, "a helps, by at least 0.015"),
+        (family, "a helps, by at least 0.015"),
+        ({"kind": "same"}, "a helps, within 0.015"),
+        ({"kind": "not worse"}, "a helps, up to 0.015"),
+        ({"margin": 0.01}, "a helps, by at least 0.01"),
         (
             {"kind": "overfits less", "within": 0.02},
-            "a helps: a gap smaller by at least 1.5 points, a score worse by less than 2 points",
+            "a helps: a gap smaller by at least 0.015, a score worse by less than 0.02",
         ),
     ):
-        assert Claim(**text | fields).statement(Unit("test accuracy", "points", 100.0)) == statement
+        assert Claim(**text | fields).statement(Unit("test accuracy")) == statement
 
 
 def test_margins_of_accuracy_are_finer_on_mnist():

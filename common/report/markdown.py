@@ -21,7 +21,7 @@ MARKER = re.compile(r"<!-- (?:generated: |end of generated)")
 
 EXPLAINED = (
     "An experiment's first claim, written before training, answers its question: the rows support it, refute it, or leave it "
-    "open. Points are percentage points; intervals cover seeds and, of scores, test images. Demonstrations, on tiny images or "
+    "open. Intervals cover seeds and, of scores, test images. Demonstrations, on tiny images or "
     "with other settings than declared, do not count."
 )
 """What a reader must know to understand the answers."""

@@ -11,13 +11,11 @@ from typing import NamedTuple
 import numpy as np
 
 from common import metrics
-from common.rows.schema import FRACTIONS, SHIFTED
+from common.rows.schema import SHIFTED
 from common.text import Unit
 
 DISPLAY = {"f1": "F1", "nll": "NLL", "ece": "ECE", "val": "validation", "train": "training"}
 """Metric or split -> its name in texts and figures, if it is another."""
-SHARES = (*FRACTIONS, *SHIFTED, "survival", "worst_class_accuracy", "memorised")
-"""Metrics between 0 and 1, whose differences are written in points."""
 OF_SCORES = ("gap", "estimate_bias", "estimate_error")
 """Differences between scores, in the unit of the primary metric."""
 UNITS = {
@@ -345,7 +343,7 @@ def unit_of(name: str, primary: Primary, recorded: str = "") -> Unit:
     unit = UNITS.get(unit, unit) or next((other for end, other in UNITS.items() if name.endswith(end)), "")
     words = " ".join(DISPLAY.get(word, word) for word in name.split("_") if word != unit)
     quantity = f"gap between training and {primary.name()}" if name == "gap" else QUANTITIES.get(name, words)
-    return Unit(quantity, "points", 100.0) if like in SHARES else Unit(quantity, unit)
+    return Unit(quantity, unit)
 
 
 def direction(name: str, claims: Iterable[dict], primary: Primary) -> int:

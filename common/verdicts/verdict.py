@@ -34,7 +34,7 @@ class Change(NamedTuple):
         return f"{difference} {self.unit.name}".rstrip() + f" ({bounds}{f', {self.status}' if self.status else ''})"
 
     def words(self) -> str:
-        """The same with what was measured: `test accuracy +1.3 points (99 % interval +0.2 to +2.3)`."""
+        """The same with what was measured: `test accuracy +0.013 (99 % interval +0.002 to +0.023)`."""
         return f"{self.unit.quantity} {self.numbers()}"
 
 
@@ -103,7 +103,7 @@ class Verdict:
     def sentence(self) -> str:
         """Verdict, claim, what was measured with its interval, and over how many seeds; the same wherever it is printed.
 
-        `Open: flips improve accuracy, by at least 1.5 points. Test accuracy +1.3 points (99 % interval +0.2 to +2.3), 5 seeds.`
+        `Open: flips improve accuracy, by at least 0.015. Test accuracy +0.013 (99 % interval +0.002 to +0.023), 5 seeds.`
         """
         marks = {
             "demonstration": self.demonstration,

@@ -46,7 +46,7 @@ def trained(tmp_path, monkeypatch):
 def test_a_decided_claim_ends_the_run(trained, capsys):
     assert trained(SURE, [claim()]) == [5]
     out = capsys.readouterr().out
-    assert "Supported: a beats b, by at least 2 points. Test accuracy +" in out
+    assert "Supported: a beats b, by at least 0.02. Test accuracy +" in out
     assert out.endswith("UNTIL=decided stops: it is supported\n")
 
 

@@ -133,10 +133,10 @@ def test_what_disagrees_and_what_is_missing_is_told(folder, call):
         "mnist/exp_90_made: arms without rows: d",
         "mnist/exp_90_made: 1 trial failed: c (failed because)",
         "mnist/exp_90_made: 2 trials unavailable: c (unavailable because)",
-        "mnist/exp_90_made: 1 of 4 claims without a verdict: c beats a, by at least 2 points (no rows of c: failed)",
+        "mnist/exp_90_made: 1 of 4 claims without a verdict: c beats a, by at least 0.02 (no rows of c: failed)",
     ]
     said = [entry.verdict.instead for entry in found if entry.verdict.status == REFUTED]
-    assert said == ["the reverse is true", "it does, by less than 20 points"]
+    assert said == ["the reverse is true", "it does, by less than 0.2"]
     call(report.run, "--results", folder)
     disagreeing = (folder / "index.html").read_text().partition('id="disagreeing"')[2].partition("</details>")[0]
     assert "(the reverse is true): " in disagreeing
@@ -159,7 +159,7 @@ def test_an_experiment_that_cannot_run_here_at_all_is_shown_as_such(tmp_path):
     done = in_a_process(tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     text = (tmp_path / "index.html").read_text()
-    assert ": a beats b, by at least 2 points. No rows of a: unavailable." in text
+    assert ": a beats b, by at least 0.02. No rows of a: unavailable." in text
     assert "1 trial unavailable: a (needs a GPU)" in text
 
 

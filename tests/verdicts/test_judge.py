@@ -41,12 +41,12 @@ def test_superiority_is_supported_refuted_or_open(made):
     assert noisy.p > noisy.level
     assert noisy.low < 0.02 < noisy.high
     assert re.fullmatch(
-        r"chance of a verdict if the truth is 0, 2 points, or as seen: (\d+%, ){2}\d+% with 10 seeds \(30 s more\); "
+        r"chance of a verdict if the truth is 0, 0.02, or as seen: (\d+%, ){2}\d+% with 10 seeds \(30 s more\); "
         r"(\d+%, ){2}\d+% with 20 seeds \(2 min more\)",
         noisy.missing,
     )
     assert noisy.notes() == [noisy.missing]
-    assert better.text == "a beats b, by at least 2 points"
+    assert better.text == "a beats b, by at least 0.02"
 
 
 def test_a_difference_below_the_margin_is_not_supported(made):
@@ -126,7 +126,7 @@ def test_the_first_look_that_decides_is_final(made):
     (verdict,) = made.judge(claim())
     assert (verdict.status, verdict.seeds) == (SUPPORTED, 5)
     assert verdict.difference == pytest.approx(0.1)
-    assert "all 20 seeds: test accuracy -5.0 points (" in verdict.reason  # later rows stand beside it
+    assert "all 20 seeds: test accuracy -0.050 (" in verdict.reason  # later rows stand beside it
 
 
 def test_a_verdict_that_does_not_come_at_the_first_look_may_at_the_next(made):
@@ -149,7 +149,7 @@ def test_a_sure_winner_with_a_dead_seed_of_ten_is_supported(made):
     made.add("b", around(0.85, 10), trained=["True"] * 3 + ["False"] + ["True"] * 6)
     (verdict,) = made.judge(claim())
     assert verdict.status == SUPPORTED
-    assert verdict.counts.startswith("did not train: 'a' 1 of 10 (diverged), 'b' 1 of 10; difference over all seeds +10.0 points")
+    assert verdict.counts.startswith("did not train: 'a' 1 of 10 (diverged), 'b' 1 of 10; difference over all seeds +0.100")
     assert verdict.difference == pytest.approx(0.1)  # of the eight seeds in which both trained
 
 
@@ -289,7 +289,7 @@ def test_a_claim_changed_after_its_rows_is_marked(made):
     assert (
         made.judge(worded, second)[0]
         .sentence()
-        .startswith("Supported (claim changed after rows were written): a does better than b, by at least 1 point. ")
+        .startswith("Supported (claim changed after rows were written): a does better than b, by at least 0.01. ")
     )
     assert made.judge(worded, second)[0].changed  # and stays so
 
@@ -356,7 +356,7 @@ def test_overfitting_less_is_one_claim_of_two_halves(made):
     assert [change.status for change in one.changes] == [SUPPORTED, REFUTED]
     assert [change.difference for change in one.changes] == pytest.approx([-0.12, -0.15])
     assert one.instead == "the gap is smaller, but the score is worse"
-    assert neither.instead == "the gap is smaller by less than 2 points, if at all"
+    assert neither.instead == "the gap is smaller by less than 0.02, if at all"
 
 
 def test_metrics_that_are_no_means_over_images_are_resampled(made):
@@ -398,7 +398,7 @@ def test_a_common_rate_that_disagrees_is_named(made):
     made.add("b", around(0.85), rate=["common"] * 5)
     (verdict,) = made.judge(claim())
     assert verdict.status == SUPPORTED
-    assert "at the common rate refuted: test accuracy -5.0 points (" in verdict.reason
+    assert "at the common rate refuted: test accuracy -0.050 (" in verdict.reason
 
 
 def test_a_verdict_stands_where_rows_beside_it_lack_the_metric(made):
@@ -426,7 +426,7 @@ def test_an_improvement_by_less_than_the_margin_is_said_to_be_one(made):
     made.add("a", around(0.86))
     made.add("b", around(0.85))
     (verdict,) = made.judge(claim(margin=0.05))
-    assert (verdict.status, verdict.instead) == (REFUTED, "it does, by less than 5 points")
+    assert (verdict.status, verdict.instead) == (REFUTED, "it does, by less than 0.05")
 
 
 def test_the_ledger_prints_every_claim_and_names_damaged_files(made, call, tmp_path):
@@ -441,9 +441,9 @@ def test_the_ledger_prints_every_claim_and_names_damaged_files(made, call, tmp_p
     assert status == 1
     assert err.splitlines() == [f"{broken} line 2: 1 fields instead of 3. {reading.REMEDY}"]
     assert out.splitlines()[0] == "exp_90_made, mnist"
-    assert "  Supported: a beats b, by at least 2 points. Test accuracy +10.0 points (99 % interval" in out
+    assert "  Supported: a beats b, by at least 0.02. Test accuracy +0.100 (99 % interval" in out
     assert "    supported on mnist alone\n" in out
-    assert "  Refuted (the reverse is true): b beats a, by at least 2 points." in out
+    assert "  Refuted (the reverse is true): b beats a, by at least 0.02." in out
 
 
 def test_the_ledger_of_one_setting(made, call, tmp_path):
@@ -452,7 +452,7 @@ def test_the_ledger_of_one_setting(made, call, tmp_path):
     made.judge(claim())
     command = (verdicts.run, "90", "--results", tmp_path)
     _, out, _ = call(*command, "SETTING=full")
-    assert "  Supported: a beats b, by at least 2 points." in out
+    assert "  Supported: a beats b, by at least 0.02." in out
     assert list(ledger.entries(tmp_path, "90", "small")) == []
     got = f"Received: {tmp_path}"
     for name, said in (
