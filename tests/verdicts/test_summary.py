@@ -48,7 +48,7 @@ def test_the_answer_is_about_what_the_question_is_about_and_not_about_the_highes
     )
     assert answer(table) == of_seconds
     table.declaration["about"] = ["seconds", "test_accuracy"]
-    assert answer(table).startswith(f"{of_seconds} Supported: a beats b, by at least 2 points. Test accuracy +10.0 points (")
+    assert answer(table).startswith(f"{of_seconds} Supported: a beats b, by at least 0.02. Test accuracy +0.100 (")
 
 
 def test_without_claims_the_answer_is_each_arms_mean_and_interval(tmp_path):

@@ -41,7 +41,9 @@ def test_an_accuracy_is_written_with_its_interval():
 
 @pytest.mark.parametrize(("seeds", "level"), [(5, "99 %"), (10, "98.5 %"), (20, "97.5 %")])
 def test_an_interval_has_the_level_of_its_look(seeds, level):
-    assert f"({level} interval +0.002 to +0.023), {seeds} seeds." in sentence(seeds=seeds, changes=(changed(level=LEVELS[seeds]),))
+    assert f"({level} interval +0.002 to +0.023), {seeds} seeds." in sentence(
+        seeds=seeds, changes=(changed(level=LEVELS[seeds]),)
+    )
 
 
 @pytest.mark.parametrize(
