@@ -58,7 +58,7 @@ def generated() -> dict[pathlib.Path, str]:
         path: markdown.regenerated(path.read_text(encoding="utf-8"), written, str(path.relative_to(PROJECT)))
         for path in [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
     }
-    return pages | {schema.REFERENCE / "REPORT.md": markdown.page(sections, verdicts, broken)}
+    return pages | {schema.REFERENCE / "REPORT.md": markdown.page(sections, verdicts, broken, figures=False)}
 
 
 def parts(sections: list[Section]) -> dict[str, list[str]]:

@@ -9,6 +9,7 @@ import re
 import numpy as np
 
 from common.errors import Failure
+from common.figures import draw
 from common.report.section import Section
 from common.verdicts import ledger
 from common.verdicts.verdict import REFUTED, Verdict
@@ -24,13 +25,19 @@ EXPLAINED = (
     "declared, do not count."
 )
 """What a reader must know to understand the answers."""
-FIGURES = "The figures of each experiment are not stored here: `make report RESULTS=results/reference` draws them, into one page."
+NO_FIGURES = (
+    "The figures of each experiment are not stored here: `make report RESULTS=results/reference` draws them, into one page."
+)
 
 
-def page(sections: list[Section], entries: list[ledger.Entry], broken: list[str]) -> str:
-    """The report for a code host: the answers, then each experiment, then all claims."""
+def page(sections: list[Section], entries: list[ledger.Entry], broken: list[str], *, figures: bool = True) -> str:
+    """The report for a code host: the answers, then each experiment, then all claims.
+
+    Args:
+        figures: whether to show the figures of experiments, which are not published.
+    """
     lines = ["# What the rows say", "", *(f"- {cell(what)}: {cell(counts)}" for what, counts in ledger.counts(entries))]
-    lines += ["", EXPLAINED, "", FIGURES, ""]
+    lines += ["", EXPLAINED, "", *([] if figures else [NO_FIGURES, ""])]
     deciding, shown = ([one for one in sections if one.demonstration is demonstration] for demonstration in (False, True))
     lines += _answered("Answers", deciding) + _answered("Demonstrations", shown, folded=bool(deciding))
     newest = max((protocol for section in sections for protocol in protocols(section)), default=0)
@@ -38,7 +45,10 @@ def page(sections: list[Section], entries: list[ledger.Entry], broken: list[str]
         lines += [f"## {_heading(section)}", "", f"{cell(section.question)}", ""]
         if "Expect" in section.notes:
             lines += [f"Expected: {cell(section.notes['Expect'])}", ""]
-        lines += [*_earlier(section, newest), *(claims(section) or [cell(section.answer)]), "", *arms(section), ""]
+        lines += [*_earlier(section, newest), *(claims(section) or [cell(section.answer)]), "", *arms(section)]
+        there = [(kind.name, draw.path(section.files, kind, section.table.part)) for kind in draw.KINDS] if figures else []
+        lines += [line for name, path in there if path.exists() for line in ("", f"![{name}]({path.parent.name}/{path.name})")]
+        lines.append("")
     for demonstration in (False, True):
         lines += _ledger([entry for entry in entries if entry.verdict.demonstration is demonstration], demonstration)
     lines += [f"- not read: {cell(line)}" for line in broken]
