@@ -40,7 +40,7 @@ experiment = Experiment(
     train,
     arms=ARMS,
     setting=Setting("cifar10", epochs=10),
-    small=Setting("cifar10", epochs=18, train_size=5000),
+    small=Setting("cifar10", epochs=10, train_size=5000),
     quick=Setting("digits", epochs=10),
     sweep="the networks are trained as published, with the learning rates of their tutorials",
     figures=("mistakes",),
