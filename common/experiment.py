@@ -212,6 +212,10 @@ class Experiment:
             shares = name == "train_size" and any(isinstance(fields.get(name), float) for fields in of_arms)
             relative = name == "epochs" or shares or (selected.smoke and name in SMOKE)
             if not relative and all(name in fields for fields in of_arms):
+                if name == "replicas" and "workers" in selected.overrides:
+                    raise Misuse(
+                        f"{self.name}: each arm sets its replicas: run it on one machine. Received: {value} in TF_CONFIG"
+                    )
                 lost = f"each arm sets its {name}, so {SHORT.get(name, name).upper()} has no effect"
                 raise Misuse(f"{self.name}: {lost}: leave it out. Received: {value!r}")
 

@@ -151,23 +151,20 @@ class Selected:
         """The declared setting with all overrides. Raises `Misuse` for an invalid value."""
         return self.declared.replace(**{**(SMOKE if self.smoke else {}), **self.overrides})
 
-    def differences(self, arms: Sequence[dict]) -> list[str]:
-        """Names of the overridden fields, other than `dataset`, whose value differs from that of the setting or of an arm."""
-        return [
-            name
-            for name, value in self.overrides.items()
-            if name != "dataset" and (value != getattr(self.declared, name) or any(name in arm for arm in arms))
-        ]
+    @property
+    def differences(self) -> list[str]:
+        """Names of the overridden fields, other than `dataset`, whose value differs from that of the setting."""
+        overrides = self.overrides.items()
+        return [name for name, value in overrides if name != "dataset" and value != getattr(self.declared, name)]
 
-    def folder_name(self, arms: Sequence[dict], dataset: str) -> str:
+    def folder_name(self, dataset: str) -> str:
         """Name of the folder of the rows: setting, dataset, smoke or debug, and the overridden fields.
 
         Args:
             dataset: its name, in characters that a file name may have.
         """
         parts = [self.name, dataset, *(["smoke"] if self.smoke else []), *(["debug"] if self.debug else [])]
-        changed = self.differences(arms)
-        parts += [f"{SHORT.get(name, name)}={_shown(self.overrides[name])}" for name in FIELDS if name in changed]
+        parts += [f"{SHORT.get(name, name)}={_shown(self.overrides[name])}" for name in FIELDS if name in self.differences]
         return "-".join(parts + ([f"rate={self.rate!r}"] if self.rate is not None else []))
 
     def demonstration(self, arms: Sequence[dict]) -> bool:
@@ -178,7 +175,7 @@ class Selected:
         """
         too_small = self.name == "quick" or self.setting.dataset == "digits" or self.tests_code
         elsewhere = "dataset" in self.overrides and any("dataset" in arm for arm in arms)
-        return too_small or elsewhere or self.rate is not None or bool(self.differences(arms))
+        return too_small or elsewhere or self.rate is not None or bool(self.differences)
 
 
 def _shown(value) -> str:

@@ -46,7 +46,7 @@ class Unit(NamedTuple):
 
     def amount(self, value: float) -> str:
         """An amount with its unit: `0.015`, `1 epoch`."""
-        number = f"{value:,g}"
+        number = f"{value:,.12g}"
         one = number == "1" and len(self.name) > 2  # not s, ms
         return f"{number} {self.name.removesuffix('s') if one else self.name}".rstrip()
 

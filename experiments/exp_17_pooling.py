@@ -2,7 +2,7 @@
 
 Varies   what halves the image after each convolution: max- or average-pooling, a strided convolution, or nothing; or max-pooling
          with global average pooling before the head (Lin et al. 2014). Each as it is, and (`matched`) with as many filters as
-         give the baseline's number of parameters, under the same head of 64 units.
+         give the baseline's number of parameters, under the same head of 64 units: without pooling no more than 2.
 Fixed    architecture otherwise, SGD with momentum; the learning rate is searched for each arm.
 Expect   no pooling several times slower, and less accurate, most of all at matched size; strided convolutions about as good as
          pooling (Springenberg et al. 2015); max about as good as average.

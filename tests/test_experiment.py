@@ -251,7 +251,7 @@ def test_an_arms_share_of_the_images_refers_to_the_settings_images():
 def test_a_folders_name_holds_the_setting_and_the_overrides(name, overrides, smoke, folder, demonstration):
     one = experiment()
     selected = one.select(name, overrides, smoke=smoke)
-    assert selected.folder_name(one.arms.values(), selected.setting.dataset) == folder
+    assert selected.folder_name(selected.setting.dataset) == folder
     assert one.declare(selected)["demonstration"] is demonstration
 
 
@@ -259,13 +259,22 @@ def test_a_debug_call_has_a_separate_folder_and_one_seed():
     one = experiment()
     selected = one.select("full", {"epochs": 3}, debug=True)
     assert selected.setting == one.select("full", {"epochs": 3}).setting
-    assert selected.folder_name(one.arms.values(), "cifar10") == "full-cifar10-debug-epochs=3"
+    assert selected.folder_name("cifar10") == "full-cifar10-debug-epochs=3"
     assert (one.declare(selected)["seeds"], one.declare(one.select("full", debug=True))["demonstration"]) == (1, True)
 
 
-def test_an_override_of_a_field_that_arms_set_is_in_the_folders_name():
-    one = experiment(arms={"baseline": {}, "long": {"epochs": 40}})
-    assert one.select("quick", {"epochs": 20}).folder_name(one.arms.values(), "digits") == "quick-digits-epochs=20"
+def test_replicas_that_each_arm_sets_are_not_shared_among_machines():
+    one = experiment(arms={"baseline": {"replicas": 1}, "two": {"replicas": 2}})
+    with pytest.raises(Misuse, match="each arm sets its replicas: run it on one machine"):
+        one.select("full", {"workers": 2, "replicas": 2})
+
+
+def test_an_override_that_changes_nothing_is_the_declared_setting():
+    """Also where arms set the field, which hold whatever the user sets."""
+    one = experiment(arms={"baseline": {}, "long": {"epochs": 40}, "large": {"batch_size": 512}})
+    selected = one.select("full", {"epochs": 20, "batch_size": 128})
+    assert selected.folder_name("cifar10") == "full-cifar10"
+    assert not one.declare(selected)["demonstration"]
 
 
 def test_small_settings_score_1000_validation_images_per_epoch_unless_they_declare_a_number():
@@ -330,6 +339,7 @@ def test_a_claim_states_its_margin():
         ({"kind": "same"}, "a helps, within 0.015"),
         ({"kind": "not worse"}, "a helps, up to 0.015"),
         ({"margin": 0.01}, "a helps, by at least 0.01"),
+        ({"margin": 1_000_000}, "a helps, by at least 1,000,000"),
         (
             {"kind": "overfits less", "within": 0.02},
             "a helps: a gap smaller by at least 0.015, a score worse by less than 0.02",

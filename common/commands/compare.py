@@ -76,13 +76,14 @@ def _first_claims(folder: pathlib.Path, tables: Sequence[Table]) -> tuple[pathli
             judged += judge_parts(table)
         except Failure as error:
             left_out[number_of(table.files.experiment)] = str(error)
-    return comparison.write_first_claims(folder, judged, left_out, svg=True)
+    return comparison.write_first_claims(folder, judged, left_out)
 
 
 def _effects(folder: pathlib.Path, tables: Sequence[Table], by_arms: bool, metric: str | None) -> tuple[pathlib.Path | None, str]:
     """Write figure and tables of the effects of arms. Returns as `comparison.write_first_claims`."""
     compared, reasons = _comparisons(tables, by_arms, metric)
-    left_out, notes = comparison.without_comparison(reasons), comparison.notes_on(tables)
+    notes = comparison.notes_on([part for table in tables for part in table.parts()])
+    left_out = comparison.left_out_line(reasons)
     if not compared:
         return None, left_out
     if metric in TIMES and any((table.rows["beside"] > 0).any() for table in tables):
@@ -124,7 +125,7 @@ def _write_effects(stem: pathlib.Path, compared: Sequence[effects.Comparison], n
     )
     drawn = figure.effects(compared, title, " ".join([f"{caption}.", *notes]))
     table = comparison.effects_markdown(compared, title, notes)
-    comparison.write(stem, drawn, comparison.effects_frame(compared), comparison.effects_tex(compared), table, svg=True)
+    comparison.write(stem, drawn, comparison.effects_frame(compared), comparison.effects_tex(compared), table)
 
 
 if __name__ == "__main__":

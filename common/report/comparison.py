@@ -22,18 +22,22 @@ from common.verdicts.verdict import Verdict
 
 MARKS = re.compile(r"[\\`*|\[\]~]|(?<![^\W_])_|_(?![^\W_])")
 """What Markdown would not print as it is: not `_` within a word."""
+SUFFIXES = (".png", ".svg", ".pdf", ".csv", ".tex", ".md")
+"""Files of a comparison."""
 BETTER = {1: "higher", -1: "lower", 0: ""}
 """Direction of a metric -> which values are better."""
 
 
 def write_first_claims(
-    folder: pathlib.Path, parts: Sequence[tuple[Table, Sequence[Verdict]]], left_out: dict[str, str], *, svg: bool
+    folder: pathlib.Path, parts: Sequence[tuple[Table, Sequence[Verdict]]], left_out: dict[str, str]
 ) -> tuple[pathlib.Path | None, str]:
     """Write figure and tables of the first claim of each experiment, the largest difference in margins first.
 
+    Without any difference to show, earlier ones are deleted.
+
     Args:
         folder: of the setting; parts: of its experiments (`Table.parts`), each with the verdicts on its claims; left_out: number
-            of each experiment that cannot be judged -> reason; svg: whether to draw the figure as SVG too.
+            of each experiment that cannot be judged -> reason.
 
     Returns:
         The path without suffix, None if there is no difference to show, and a line about what is left out.
@@ -43,18 +47,25 @@ def write_first_claims(
         if verdicts and verdicts[0].difference is not None:
             judged.append((table.files.experiment, verdicts[0]))
         else:
-            left_out[number_of(table.files.experiment)] = verdicts[0].reason if verdicts else "it claims nothing"
+            left_out[number_of(table.files.experiment)] = without_difference(verdicts[0]) if verdicts else "it claims nothing"
     judged.sort(key=lambda pair: (-pair[1].difference / pair[1].margin, pair[0]))
     shown = {number_of(experiment) for experiment, _ in judged}
-    without = without_comparison({number: why for number, why in left_out.items() if number not in shown})
+    without, stem = left_out_line({number: why for number, why in left_out.items() if number not in shown}), folder / "compare"
     if not judged:
+        for suffix in SUFFIXES:
+            stem.with_name(stem.name + suffix).unlink(missing_ok=True)
         return None, without
-    stem, notes = folder / "compare", [*notes_on([table for table, _ in parts]), *filter(None, [without])]
+    notes = [*notes_on([table for table, _ in parts]), *filter(None, [without])]
     title = f"{folder.name}: first claim of each experiment, the largest effect first"
     names = [f"{number_of(experiment)}  {verdict.text}" for experiment, verdict in judged]
     drawn = forest([verdict for _, verdict in judged], title, " ".join(["Intervals at the level of each claim.", *notes]), names)
-    write(stem, drawn, claims_frame(judged), claims_tex(judged), claims_markdown(judged, title, notes), svg=svg)
+    write(stem, drawn, claims_frame(judged), claims_tex(judged), claims_markdown(judged, title, notes))
     return stem, without
+
+
+def without_difference(verdict: Verdict) -> str:
+    """Why a verdict has no difference to show, in words."""
+    return verdict.reason or ", ".join(filter(None, [verdict.status, verdict.counts]))
 
 
 def notes_on(tables: Sequence[Table]) -> list[str]:
@@ -67,7 +78,7 @@ def notes_on(tables: Sequence[Table]) -> list[str]:
     return notes
 
 
-def without_comparison(left_out: dict[str, str]) -> str:
+def left_out_line(left_out: dict[str, str]) -> str:
     """Which experiments are left out and why, in a sentence; blank for none.
 
     Args:
@@ -78,9 +89,9 @@ def without_comparison(left_out: dict[str, str]) -> str:
     return f"Left out are {reasons}." if left_out else ""
 
 
-def write(stem: pathlib.Path, drawn: Figure, frame: pd.DataFrame, tex: str, markdown: str, *, svg: bool) -> None:
+def write(stem: pathlib.Path, drawn: Figure, frame: pd.DataFrame, tex: str, markdown: str) -> None:
     """Write a figure and tables beside each other, as far as they have changed."""
-    save(stem.with_name(f"{stem.name}.png"), drawn, svg=svg, pdf=True)
+    save(stem.with_name(f"{stem.name}.png"), drawn, svg=True, pdf=True)
     for suffix, text in ((".csv", to_csv(frame)), (".tex", tex), (".md", markdown)):
         write_changed(stem.with_name(stem.name + suffix), text.encode())
 

@@ -4,6 +4,7 @@ A generated part stands between two markers: `<!-- generated: its name -->` and 
 """
 
 import html
+import pathlib
 import re
 
 import numpy as np
@@ -39,7 +40,10 @@ def page(sections: list[Section], entries: list[ledger.Entry], broken: list[str]
     lines = ["# What the rows say", "", *(f"- {cell(what)}: {cell(counts)}" for what, counts in ledger.counts(entries))]
     lines += ["", EXPLAINED, "", *([] if figures else [NO_FIGURES, ""])]
     deciding, shown = ([one for one in sections if one.demonstration is demonstration] for demonstration in (False, True))
-    lines += _answered("Answers", deciding) + _answered("Demonstrations", shown, folded=bool(deciding))
+    folders = [list(dict.fromkeys(section.files.folder for section in same)) for same in (deciding, shown)]
+    lines += _answered("Answers", deciding, folders[0])
+    others = [folder for folder in folders[1] if folder not in folders[0]]
+    lines += _answered("Demonstrations", shown, others, folded=bool(deciding))
     newest = max((protocol for section in sections for protocol in protocols(section)), default=0)
     for section in sections:
         lines += [f"## {_heading(section)}", "", f"{cell(section.question)}", ""]
@@ -55,16 +59,16 @@ def page(sections: list[Section], entries: list[ledger.Entry], broken: list[str]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _answered(heading: str, sections: list[Section], *, folded: bool = False) -> list[str]:
+def _answered(heading: str, sections: list[Section], folders: list[pathlib.Path], *, folded: bool = False) -> list[str]:
     """The figures of first claims, and a table of the answers of experiments.
 
     Args:
-        folded: whether the figures are.
+        folders: those whose figures are shown; folded: whether they are.
     """
     if not sections:
         return []
     lines = [f"## {heading}", ""]
-    for figure in dict.fromkeys(section.files.folder / "compare.png" for section in sections):
+    for figure in (folder / "compare.png" for folder in folders):
         name = figure.parent.name
         image = [f"![Effects in {name}]({name}/{figure.name})", ""] if figure.exists() else []
         lines += _folded(f"Effects in {name}", image) if folded and image else image

@@ -67,7 +67,7 @@ def build(folder: pathlib.Path, *, svg: bool = False) -> tuple[pathlib.Path, lis
     lines.sort(key=lambda line: line[0].verdict.demonstration)  # demonstrations last
     page = environment.get_template("report.html").render(
         sections=sections,
-        groups=_groups(sections, svg=svg),
+        groups=_groups(sections),
         counts=ledger.counts(entries),
         explained=markdown.EXPLAINED,
         statuses=VERDICTS,
@@ -95,18 +95,15 @@ def build(folder: pathlib.Path, *, svg: bool = False) -> tuple[pathlib.Path, lis
     return path, broken
 
 
-def _groups(sections: list[Section], *, svg: bool) -> list[tuple[str, list[Section], list[tuple[str, str]]]]:
+def _groups(sections: list[Section]) -> list[tuple[str, list[Section], list[tuple[str, str]]]]:
     """Heading, sections and figures (setting, data URI) of first claims, of experiments whose rows decide and of demonstrations.
 
     The figures are written beside the rows, as `make compare` does.
-
-    Args:
-        svg: whether to draw them as SVG too.
     """
     shown: dict[pathlib.Path, str] = {}
     for folder in dict.fromkeys(section.files.folder for section in sections):
         parts = [(section.table, section.verdicts) for section in sections if section.files.folder == folder]
-        stem, _ = comparison.write_first_claims(folder, parts, {}, svg=svg)
+        stem, _ = comparison.write_first_claims(folder, parts, {})
         if stem:
             shown[folder] = copies.data_uri("compare", stem.with_name(f"{stem.name}.png"))
     groups = []

@@ -23,6 +23,8 @@ UNITS = {
     "log2 images/s": "doublings",
 }
 """End of a metric's name, or unit in which it was recorded -> its unit in sentences."""
+PLURALS = ("s", "ms", "bytes", "nats", "epochs", "updates", "decades", "degrees", "doublings")
+"""Units that follow a number in sentences; others, such as `share of the updates`, describe what was recorded."""
 QUANTITIES = {
     "survival": "share of seeds that train",
     "seconds": "training time",
@@ -343,7 +345,7 @@ def unit_of(name: str, primary: Primary, recorded: str = "") -> Unit:
     unit = UNITS.get(unit, unit) or next((other for end, other in UNITS.items() if name.endswith(end)), "")
     words = " ".join(DISPLAY.get(word, word) for word in name.split("_") if word != unit)
     quantity = f"gap between training and {primary.name()}" if name == "gap" else QUANTITIES.get(name, words)
-    return Unit(quantity, unit)
+    return Unit(quantity, unit if unit in PLURALS else "")
 
 
 def direction(name: str, claims: Iterable[dict], primary: Primary) -> int:

@@ -120,7 +120,7 @@ class Planned:
 def files_of(experiment: Experiment, selected: Selected, results: pathlib.Path) -> schema.Files:
     """Paths of an experiment's rows under a setting."""
     datasets = "+".join(map(slug, experiment.datasets(selected)))
-    return schema.Files(results / selected.folder_name(experiment.arms.values(), datasets), experiment.name)
+    return schema.Files(results / selected.folder_name(datasets), experiment.name)
 
 
 class Planner:

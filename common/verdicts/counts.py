@@ -11,7 +11,7 @@ from common.verdicts.rules import LEAST_SEEDS
 def without_rows(table: Table, arm: str) -> str:
     """That an arm has no rows, and what became of its trials if they were tried."""
     tried = [f": {row['status']}" for row in table.unfinished if row["arm"] == arm]
-    return f"no rows of {arm}{''.join(tried[:1])}"
+    return f"no rows of {arm!r}{''.join(tried[:1])}"
 
 
 def untrained(table: Table, arms: Sequence[str], seeds: Sequence[int], all_seeds: str) -> str:
@@ -21,7 +21,7 @@ def untrained(table: Table, arms: Sequence[str], seeds: Sequence[int], all_seeds
         all_seeds: the difference over all seeds; empty if it is unknown.
     """
     counts = []
-    for arm in arms:
+    for arm in dict.fromkeys(arms):
         rows = [table.of(arm, seed) for seed in seeds if not table.trained(arm, seed)]
         diverged = sum(row["status"] == "diverged" for row in rows)
         how = "" if not diverged else " (diverged)" if diverged == len(rows) else f" ({diverged} diverged)"

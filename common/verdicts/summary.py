@@ -131,11 +131,15 @@ def answer(table: Table, summary: pd.DataFrame, verdicts: Sequence[Verdict]) -> 
     if not len(summary):
         return "No arm could be run here." if table.unfinished else "There are no rows yet."
     arms = summary[~summary["arm"].isin(table.at_common_rate)]
+    if not len(arms):
+        return "There are only rows of the common rate yet."
     means = "; ".join(f"{row.arm} {row.score:.4f}{_bounds(row)}" for row in arms.itertuples())
     few, many = arms["seeds"].min(), arms["seeds"].max()
     counts = seeds(many) if few == many else f"{few} to {seeds(many)}"
     mark = "Demonstration: mean" if table.declaration["demonstration"] else "Mean"
-    return f"{mark} {table.primary.name()} over {counts} (95 % interval): {means}."
+    diverged = int((table.rows["status"] == "diverged").sum())
+    ended = f"; {diverged} trial{'s' if diverged != 1 else ''} diverged" if diverged else ""
+    return f"{mark} {table.primary.name()} over {counts} (95 % interval): {means}{ended}."
 
 
 def _bounds(row) -> str:

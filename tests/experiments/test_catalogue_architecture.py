@@ -328,7 +328,7 @@ def test_gradient_descent_sees_all_images_in_each_update_and_makes_as_many_with_
     assert len(full) == 3
     for arm in full:
         same = arm.replace("gradient descent", "SGD")
-        assert batches[arm] == (100 if "100 images" in arm else 5000)
+        assert batches[arm] == (100 if "100 images" in arm else selected.setting.train_size)
         assert updates[arm] == (updates[same] if "100 images" in arm else selected.setting.epochs)
     trial = fitted("38", "gradient descent, 100 images, simple")
     assert type(trial.options["optimizer"]).__name__ == "SGD"

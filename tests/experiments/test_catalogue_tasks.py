@@ -68,8 +68,8 @@ def test_a_share_is_of_the_settings_images_up_to_which_they_are_repeated(digits,
     assert {one.full_size for one in jobs.values()} == {full}
 
 
-def test_the_settings_images_are_part_of_the_fingerprint_of_a_share(tmp_path):
-    """Up to as many they are repeated, so an arm of 50 of 500 images is not one of 50 of 1,150."""
+def test_the_settings_images_are_part_of_the_fingerprint_of_an_arm_with_some_of_them(tmp_path):
+    """`train` can read their number, up to which exp 20 repeats images: 256 of 512 images are not 256 of 1,024."""
     from common.running.plan import Planner, Variant
 
     (path,) = PROJECT.glob("experiments/exp_12_*.py")

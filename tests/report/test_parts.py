@@ -8,7 +8,7 @@ from made import SPREAD, Made, around, claim, declared
 
 from common.commands import compare, report, verdicts
 from common.figures import draw
-from common.report import markdown, page
+from common.report import comparison, markdown, page
 from common.rows import store
 from common.rows.table import Table
 from common.verdicts.judge import judge
@@ -117,3 +117,17 @@ def test_arms_are_compared_with_a_reference_on_the_same_dataset(two_datasets, ca
     rows = list(csv.DictReader((folder / "compare-90.csv").open()))
     pairs = {(row["dataset"], row["arm"], row["reference"]) for row in rows if row["seeds"] != "0"}
     assert pairs == {("cifar10", "b", "a"), ("mnist", "n", "m")}
+
+
+def test_a_first_claim_without_a_difference_is_left_out_with_its_counts_and_deletes_an_earlier_figure(tmp_path):
+    made = Made(tmp_path)
+    made.add("a", around(0.95, 10))
+    made.add("b", around(0.10, 10), statuses=dict.fromkeys(range(10), "diverged"))
+    (verdict,) = made.judge(claim("a beats b"))
+    assert (verdict.status, verdict.difference) == ("supported", None)
+    folder = made.files.folder
+    (folder / "compare.png").write_bytes(b"of earlier rows")
+    stem, line = comparison.write_first_claims(folder, [(Table.read(made.files), [verdict])], {})
+    assert stem is None
+    assert line.startswith("Left out are 90 (supported, did not train: 'b' 10 of 10 (diverged); difference over all seeds")
+    assert not (folder / "compare.png").exists()

@@ -271,7 +271,7 @@ def test_flatness_counts_decades(made):
 def test_missing_arms_and_seeds_are_no_data(made):
     made.add("a", around(0.95))
     verdict, other = made.judge(claim(), claim("x", "x", "y"))
-    assert (verdict.status, verdict.reason) == (NO_VERDICT, "no rows of b")
+    assert (verdict.status, verdict.reason) == (NO_VERDICT, "no rows of 'b'")
     assert other.status == NO_VERDICT
 
 

@@ -60,3 +60,11 @@ def test_without_claims_the_answer_is_each_arms_mean_and_interval(tmp_path):
     means = [f"{arm} {mean:.4f} ({mean - half:.4f} to {mean + half:.4f})" for arm, mean in (("b", 0.85), ("a", 0.95))]
     expected = f"Mean test accuracy over 5 seeds (95 % interval): {'; '.join(means)}."
     assert answer(Table.read(made.files)) == expected
+
+
+def test_trials_that_diverged_are_counted_where_there_are_no_claims(tmp_path):
+    made = Made(tmp_path)
+    made.add("a", around(0.95))
+    made.add("b", around(0.85), statuses={0: "diverged"})
+    made.judge()
+    assert answer(Table.read(made.files)).endswith("; 1 trial diverged.")

@@ -109,6 +109,8 @@ ERROR = Primary("error", lower_is_better=True, display="error (degrees, mean abs
         ("latency_1", Primary(), "ms", -0.031, 0.02, "latency 1 -0.031 ms"),
         ("doublings of speed", Primary(), "log2 images/s", 0.8, 0.5, "doublings of speed +0.80 doublings"),
         ("made up", Primary(), "", 3.0, 1, "made up +3.0"),
+        ("budget used", Primary(), "share of the updates", -0.77, 0.25, "budget used -0.77"),
+        ("test_f1", Primary("f1", unit="mean over labels"), "", 0.031, 0.015, "test F1 +0.031"),
     ],
 )
 def test_a_metric_is_written_in_its_unit(metric, primary, recorded, difference, margin, text):
