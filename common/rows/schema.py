@@ -42,6 +42,7 @@ COLUMNS = (
     Column("dataset", "setting", "name"),
     Column("data_checksum", "setting", "SHA-256 of all its images and labels"),
     Column("train_size", "setting", "number of training examples"),
+    Column("full_size", "setting", "number of the setting's training examples, of which an arm may take a part"),
     Column("val_size", "setting", "number of validation examples"),
     Column("test_size", "setting", "number of test examples"),
     Column("epochs", "setting", "epochs of a full training"),
@@ -100,7 +101,19 @@ REMOVED = ("untrained",)
 KEY = ("experiment", "arm", "rate", "point", "seed")
 """Columns that identify a row."""
 INTEGERS = (
-    *("seed", "protocol", "train_size", "val_size", "test_size", "epochs", "batch_size", "replicas", "workers", "threads"),
+    *(
+        "seed",
+        "protocol",
+        "train_size",
+        "full_size",
+        "val_size",
+        "test_size",
+        "epochs",
+        "batch_size",
+        "replicas",
+        "workers",
+        "threads",
+    ),
     *("parameters", "steps", "final_epoch", "best_epoch", "beside", "resumes", "epoch"),
 )
 """Columns of whole numbers, in rows and epochs."""

@@ -19,7 +19,7 @@ from common.rows import schema, store
 from common.rows.live import LiveRows
 from common.running.code_hash import code_hash
 from common.running.fingerprint import PROTOCOL, code_in_use, fingerprint, provenance
-from common.running.resolve import check, resolve
+from common.running.resolve import Resolved, check, resolve
 from common.setting import FIELDS, Selected, Setting
 from common.text import file_name
 
@@ -127,7 +127,7 @@ class Planner:
     """Makes the plans of one experiment under one setting. Raises `Misuse` like `resolve`.
 
     Attributes:
-        experiment, selected: the arguments.
+        experiment, selected: the arguments; full_size: that of a row which is planned again.
         setting: the selected setting, with sizes limited to the data.
         files: paths of the experiment's rows.
         resolved: arm -> its setting and data, see `Resolved`.
@@ -136,8 +136,8 @@ class Planner:
         bases: arm -> hash of code, setting and data, on which the result of a search depends.
     """
 
-    def __init__(self, experiment: Experiment, selected: Selected, results: pathlib.Path):
-        self.experiment, self.selected = experiment, selected
+    def __init__(self, experiment: Experiment, selected: Selected, results: pathlib.Path, full_size: int | None = None):
+        self.experiment, self.selected, self.full_size = experiment, selected, full_size
         self.origin, self.code_files = provenance(experiment.path), code_in_use(experiment.path)
         self.code = code_hash(experiment.path.read_text(encoding="utf-8"), experiment.train.__name__)
         if experiment.task is not tasks.classification:
@@ -204,10 +204,15 @@ class Planner:
             setting = self.settings[variant.arm, *fields.items()] = arm.setting.replace(**fields)
         arguments = self.experiment.arguments(variant.arm)
         arguments |= {name: value for name, value in variant.values.items() if name not in FIELDS}
-        of = self.setting.train_size if "train_size" in arm.arm_fields else None
+        full_size = self.full_size or self._full_size(arm, setting)
+        of = full_size if full_size != (setting.train_size or arm.available) else None
         hashed = fingerprint(variant.arm, variant.rate, arguments, seed, setting, arm.dataset, self.code, of)
-        full_size = of or (arm.available if "train_size" in arm.arm_fields else setting.train_size or arm.available)
         return Planned(variant, seed, setting, arm.dataset, arguments, hashed, self.kind, arm.unavailable, full_size)
+
+    def _full_size(self, arm: Resolved, setting: Setting) -> int:
+        """Number of the setting's training images, of which an arm that sets their number takes a part."""
+        size = self.setting.train_size if "train_size" in arm.arm_fields else setting.train_size
+        return size or arm.available
 
 
 @dataclass
@@ -373,6 +378,7 @@ def known_columns(planned: Planned, experiment: str, origin: dict) -> dict:
         "dataset": planned.dataset.name,
         "data_checksum": planned.dataset.checksum,
         "train_size": train_size,
+        "full_size": planned.full_size,
         "val_size": planned.dataset.split_sizes()[1],
         "test_size": planned.dataset.test_size,
         "epochs": setting.epochs,

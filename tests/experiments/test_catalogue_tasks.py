@@ -68,6 +68,20 @@ def test_a_share_is_of_the_settings_images_up_to_which_they_are_repeated(digits,
     assert {one.full_size for one in jobs.values()} == {full}
 
 
+def test_a_share_of_the_images_is_planned_again_from_its_row(digits, tmp_path):
+    from common.commands import reproduce
+    from common.running.plan import Planner, Variant, known_columns
+
+    (path,) = PROJECT.glob("experiments/exp_20_*.py")
+    experiment = load_script(str(path))
+    planner = Planner(experiment, experiment.select(overrides={"train_size": 500}), tmp_path)
+    variant = Variant("10 %, equal steps", values={"learning_rate": 0.01}, search="a" * 12)
+    row = known_columns(planner.planned(variant, 0), experiment.name, planner.origin)
+    plan = reproduce.plan_again({name: str(value) for name, value in row.items()}, tmp_path)
+    assert plan.trials[0].full_size == 500
+    reproduce.check_same(row, plan)
+
+
 def test_the_settings_images_are_part_of_the_fingerprint_of_an_arm_with_some_of_them(tmp_path):
     """`train` can read their number, up to which exp 20 repeats images: 256 of 512 images are not 256 of 1,024."""
     from common.running.plan import Planner, Variant
