@@ -68,6 +68,26 @@ def test_a_share_is_of_the_settings_images_up_to_which_they_are_repeated(digits,
     assert {one.full_size for one in jobs.values()} == {full}
 
 
+def test_a_worker_repeats_a_share_up_to_the_settings_images(digits, tmp_path):
+    """8 of 80 images make 10 updates of 8 in an epoch of equal steps, as all 80 do, and 1 with equal epochs."""
+    import tensorflow as tf
+
+    from common.running.plan import Planner, Variant, known_columns
+    from common.running.process import job
+    from common.training.execution import run_trial
+
+    (path,) = PROJECT.glob("experiments/exp_20_*.py")
+    experiment = load_script(str(path))
+    planner = Planner(experiment, experiment.select(overrides={"train_size": 80, "epochs": 1}), tmp_path)
+    steps = {}
+    for arm in ("all images", "10 %, equal steps", "10 %, equal epochs"):
+        plan = planner.plan([(Variant(arm, values={"learning_rate": 0.01}), 0)])
+        row = known_columns(plan.trials[0], experiment.name, planner.origin)
+        one = job(plan, plan.trials[0], row, keep=None, checkpoint_steps=None)
+        steps[arm] = run_trial(one, tf.distribute.OneDeviceStrategy("/cpu:0"), lambda **_: None).row["steps"]
+    assert steps == {"all images": 10, "10 %, equal steps": 10, "10 %, equal epochs": 1}
+
+
 def test_a_share_of_the_images_is_planned_again_from_its_row(digits, tmp_path):
     from common.commands import reproduce
     from common.running.plan import Planner, Variant, known_columns
