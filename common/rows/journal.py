@@ -73,6 +73,8 @@ def read(path: pathlib.Path, since: Read | None = None) -> Read:
     try:
         with path.open("rb") as file:
             token = file.read(TOKEN_BYTES)
+            if len(token) < TOKEN_BYTES:  # as its first entry is being written
+                return NONE
             start = since.end if since and since.token == token else len(token)
             file.seek(start)
             content = file.read()

@@ -214,6 +214,24 @@ def test_a_changed_bit_is_noticed_wherever_it_is(files):
     assert written(files) == {}
 
 
+def test_a_journal_that_is_read_as_its_first_entry_is_written_is_empty(files):
+    """The file exists before its first entry does; the entry is written between two reads of the same call."""
+    whole, _ = journal_of(files)
+    files.journal.write_bytes(b"")
+
+    class File(io.FileIO):
+        def read(self, *size):
+            content = super().read(*size)
+            files.journal.write_bytes(whole)
+            return content
+
+    class Path(type(files.journal)):
+        def open(self, *_):
+            return File(self)
+
+    assert journal.read(Path(files.journal)) == journal.NONE
+
+
 def test_a_journal_of_another_version_is_refused(files):
     journal_of(files)
     with atomic.locked(files.folder):
