@@ -6,8 +6,9 @@ Expect   a smaller gap at about equal accuracy, in a part of the epochs; the lar
          expensive (Prechelt 1998), and the more restoring the best weights matters.
 """
 
-from keras import callbacks, optimizers
+from keras import optimizers
 
+from common.callbacks import early_stopping
 from common.claims import less, not_worse, overfits_less
 from common.experiment import Claim, Experiment, Setting, shared
 from common.models import small_cnn
@@ -25,10 +26,7 @@ ARMS = {
 
 def train(trial, *, patience, learning_rate, restore=False):
     """Fit one network, with early stopping where the arm has a patience."""
-    stopping = []
-    if patience is not None:
-        epochs = max(1, round(patience * trial.epochs))
-        stopping = [callbacks.EarlyStopping("val_loss", patience=epochs, restore_best_weights=restore)]
+    stopping = [] if patience is None else [early_stopping(trial, patience, restore=restore)]
     optimizer = optimizers.Adam(falling(trial, learning_rate))
     model = trial.fit(small_cnn(trial, dense=(64,)), optimizer=optimizer, callbacks=stopping)
     trial.record("budget_used", trial.fits["fit"].steps / trial.steps, "share of the updates")

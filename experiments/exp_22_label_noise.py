@@ -11,8 +11,9 @@ Arms: `CE, 40 %` is cross-entropy with 40 % of the labels wrong. Claims compare 
 less that of CE at the same share of wrong labels.
 """
 
-from keras import callbacks, losses
+from keras import losses
 
+from common.callbacks import early_stopping
 from common.claims import each, interaction, less
 from common.experiment import Claim, Experiment, Setting
 from common.losses import generalized_cross_entropy, softmax_absolute_error, symmetric_cross_entropy
@@ -36,13 +37,11 @@ def train(trial, *, loss, learning_rate):
         "generalized CE": generalized_cross_entropy(0.7),
         "symmetric CE": symmetric_cross_entropy(alpha=0.1, beta=1.0, log_zero=-4.0),
     }.get(loss, losses.CategoricalCrossentropy(from_logits=True))
-    patience = max(1, round(PATIENCE * trial.epochs))
-    stop = callbacks.EarlyStopping(monitor="val_loss", patience=patience, restore_best_weights=True)
     return trial.fit(
         small_cnn(trial, dense=(128,)),
         optimizer=sgd(trial, learning_rate),
         loss=chosen,
-        callbacks=[stop] if loss == "early-stopped CE" else [],
+        callbacks=[early_stopping(trial, PATIENCE)] if loss == "early-stopped CE" else [],
     )
 
 

@@ -14,7 +14,7 @@ WITHOUT_KERAS = {"policies", "cross_validation", "thresholds"}
 PARTS = {
     *WITHOUT_KERAS,
     *("models", "augment", "losses", "optimizers", "preprocessing", "gradients", "calibration", "features", "transfer"),
-    *("inference", "gan", "profiling", "operations", "oscillation"),
+    *("inference", "gan", "profiling", "operations", "oscillation", "callbacks"),
 }
 BELOW_TRAINING = {"helpers", "data", "tasks", "setting", "rows"}
 MAY_IMPORT = {

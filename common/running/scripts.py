@@ -24,7 +24,7 @@ from common.text import number_of
 SLOW = ("keras", "tensorflow", "tensorflow_datasets", "sklearn", "scipy")
 NEED_KERAS = (
     *("training", "models", "augment", "losses", "optimizers", "gradients", "preprocessing", "calibration", "features"),
-    *("transfer", "profiling", "inference", "gan", "operations", "oscillation"),
+    *("transfer", "profiling", "inference", "gan", "operations", "oscillation", "callbacks"),
 )
 """Rooms and modules of `common/` that import Keras."""
 
