@@ -30,6 +30,7 @@ COUNTED = re.compile(r"^\[(\d+)/(\d+)\]")
 """Start of a run's line about a finished trial."""
 ROWS = re.compile(r"; rows in (.+)\.csv$")
 """End of a run's line with the path of the rows."""
+DRY = "DRY=1"
 
 
 class Progress:
@@ -76,7 +77,7 @@ def command(name: str, options: Sequence[str]) -> list[str]:
 
 
 def run_one(name: str, options: Sequence[str], log: pathlib.Path, progress: Progress, position: int) -> tuple[int, str]:
-    """Run one experiment. Returns its exit status, and the numbers of its trials by status or the last line of its output."""
+    """Run one experiment. Returns its exit status, and the numbers of its trials by status or, also of a plan, its last line."""
     log.parent.mkdir(parents=True, exist_ok=True)
     last, done, total, rows = "", 0, 0, None
     with log.open("w", encoding="utf-8") as file:
@@ -104,7 +105,7 @@ def run_one(name: str, options: Sequence[str], log: pathlib.Path, progress: Prog
             process.wait()
             raise
     status = process.wait()
-    if status or rows is None:
+    if status or rows is None or DRY in options:  # the rows that exist say nothing about a plan
         return status, last
     counts = Counter(row["status"] for row in store.read_rows(schema.Files(rows.parent, rows.name)))
     return status, ", ".join(f"{count} {name}" for name, count in counts.items()) or last
@@ -166,7 +167,8 @@ def run(names: Sequence[str], options: Sequence[str], folder: pathlib.Path, sett
             if status:
                 failed.append(name)
         took = duration(time.perf_counter() - progress.started)
-        display.print_line(f"{len(names) - len(failed)} of {len(names)} experiments done in {took}")
+        what = "planned" if DRY in options else "done"
+        display.print_line(f"{len(names) - len(failed)} of {len(names)} experiments {what} in {took}")
     if failed:
         many = f"{len(failed)} experiments" if len(failed) > 1 else "one experiment"
         raise Failure(f"{many} failed ({', '.join(failed)}): the same command runs them again")

@@ -77,6 +77,15 @@ def test_options_are_passed_to_every_experiment_and_arms_are_refused(catalogue, 
     assert process.returncode == 2
 
 
+def test_a_dry_run_shows_each_plan_although_there_are_rows(catalogue):
+    write, run = catalogue
+    write("01", WORKS + 'print("3 search trials to run, then at most 35")')
+    out, err = run("--dry").communicate(timeout=60)
+    planned, last = out.splitlines()
+    assert planned.startswith("[1/1] exp_01_x: 3 search trials to run, then at most 35, ")
+    assert (last.startswith("1 of 1 experiments planned in "), err) == (True, "")
+
+
 def test_the_experiments_in_exp_run_in_that_order(catalogue):
     write, run = catalogue
     for number in ("01", "02", "03"):
