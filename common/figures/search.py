@@ -169,7 +169,7 @@ def sensitivity(
                 style = look(arms, arm)
                 x = tried[name]
                 if scale == "choice":  # side by side, so that no arm hides another
-                    x = tried[name].map(kinds.index) + 0.5 * ((i + 0.5) / len(arms) - 0.5)
+                    x = tried[name].map(kinds.index).astype(float) + 0.5 * ((i + 0.5) / len(arms) - 0.5)
                 axis.scatter(x, tried["score"], s=16, color=style["color"], marker=style["marker"], alpha=0.7, linewidths=0)
             if scale == "choice":
                 # Where some arms have no value, pandas reads whole numbers as floats.

@@ -316,6 +316,14 @@ def test_a_sensitivity_has_ticks_at_the_arms_numbers_where_labels_have_room(numb
     assert [tick.get_text() for tick in axis.get_xticklabels()] == ticks
 
 
+def test_an_arm_that_has_no_value_of_a_choice_is_left_out_of_its_plot():
+    """As text, whose type pandas keeps for an empty column."""
+    points = pd.DataFrame({"arm": ["a", "a", "b"], "score": [0.5, 0.6, 0.7], "norm": ["none", "batch", None]})
+    (axis,) = search.sensitivity(points, {"norm": "choice"}, {"a": "a", "b": "b"}, "title", "caption").axes
+    assert [len(dots.get_offsets()) for dots in axis.collections] == [2, 0]
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["batch", "none"]
+
+
 def test_a_choice_of_numbers_that_one_arm_has_is_labelled_by_whole_numbers():
     points = pd.DataFrame({"arm": ["a", "a", "b"], "score": 0.5, "size": [3, 7, None]})
     (axis,) = search.sensitivity(points, {"size": "choice"}, {"a": "a", "b": "b"}, "title", "caption").axes
