@@ -82,7 +82,7 @@ def plan_again(row: dict, folder: pathlib.Path, dataset: str | None = None) -> P
     searched = {"search": row["search"], "tuning": row["tuning"]}
     variant = Variant(arm, row["rate"], values, int(row["epochs"]), row["point"], **searched)
     experiment.arms = {arm: experiment.arguments(arm)}  # without the arm's fields, which the row's setting has
-    planner = Planner(experiment, Selected("full", setting), folder, int(row.get("full_size") or 0) or None)
+    planner = Planner(experiment, Selected("full", setting), folder, full_size=int(row.get("full_size") or 0) or None)
     return planner.plan([(variant, int(row["seed"]))])
 
 

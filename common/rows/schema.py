@@ -101,19 +101,8 @@ REMOVED = ("untrained",)
 KEY = ("experiment", "arm", "rate", "point", "seed")
 """Columns that identify a row."""
 INTEGERS = (
-    *(
-        "seed",
-        "protocol",
-        "train_size",
-        "full_size",
-        "val_size",
-        "test_size",
-        "epochs",
-        "batch_size",
-        "replicas",
-        "workers",
-        "threads",
-    ),
+    *("seed", "protocol", "train_size", "full_size", "val_size", "test_size", "epochs", "batch_size"),
+    *("replicas", "workers", "threads"),
     *("parameters", "steps", "final_epoch", "best_epoch", "beside", "resumes", "epoch"),
 )
 """Columns of whole numbers, in rows and epochs."""

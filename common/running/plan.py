@@ -136,7 +136,7 @@ class Planner:
         bases: arm -> hash of code, setting and data, on which the result of a search depends.
     """
 
-    def __init__(self, experiment: Experiment, selected: Selected, results: pathlib.Path, full_size: int | None = None):
+    def __init__(self, experiment: Experiment, selected: Selected, results: pathlib.Path, *, full_size: int | None = None):
         self.experiment, self.selected, self.full_size = experiment, selected, full_size
         self.origin, self.code_files = provenance(experiment.path), code_in_use(experiment.path)
         self.code = code_hash(experiment.path.read_text(encoding="utf-8"), experiment.train.__name__)

@@ -12,7 +12,8 @@ from common.errors import Misuse
 
 SCRIPT = '''"""Exp {number}: what does experiment {number} say?"""
 import pathlib, sys, time
-folder = pathlib.Path(sys.argv[-1].removeprefix("RESULTS=")) / "quick-digits"
+results = next(word for word in sys.argv if word.startswith("RESULTS="))
+folder = pathlib.Path(results.removeprefix("RESULTS=")) / "quick-digits"
 folder.mkdir(parents=True, exist_ok=True)
 rows = folder / "exp_{number}_x.csv"
 {body}
