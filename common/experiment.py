@@ -27,7 +27,8 @@ class Experiment:
 
     Args:
         train: f(trial, **arguments) -> predictor; defined in the script.
-        arms: name -> arguments of `train` and fields of `Setting`, as plain values.
+        arms: name -> arguments of `train` and fields of `Setting`, as plain values. `epochs` as a float are a multiple of the
+            setting's, a `train_size` below 1 is a share of the setting's.
         setting: the full setting, for a GPU.
         quick: the setting used by default, which takes minutes; by default the full one.
         small: the setting whose verdicts are published, real images on two cores; by default the full one, reduced
@@ -227,8 +228,8 @@ class Experiment:
     def arm_setting(self, arm: str, setting: Setting, selected: Selected) -> Setting:
         """The setting with the fields that the arm sets, see `fields`. Raises `Misuse`.
 
-        An arm's epochs keep their ratio to the declared ones where the user overrides these; a `train_size` below 1 is a share
-        of the setting's training images. A smoke run sets both for all arms.
+        An arm's epochs as an int keep their ratio to the declared ones where the user overrides these. A smoke run sets epochs
+        and `train_size` for all arms.
 
         Args:
             setting: the selected setting, its training size reduced to the images that there are.
@@ -236,12 +237,25 @@ class Experiment:
         declared, fields = self.all_arms[arm], self.fields(arm, selected)
         if selected.smoke:
             fields = {name: value for name, value in fields.items() if name not in SMOKE}
-        elif "epochs" in declared and "epochs" in selected.overrides:
-            fields["epochs"] = max(round(declared["epochs"] * setting.epochs / selected.declared.epochs), 1)
+        elif "epochs" in declared:
+            fields["epochs"] = self._epochs(declared["epochs"], setting.epochs, selected)
         share = declared.get("train_size")
         if isinstance(share, float) and not selected.smoke:
             fields["train_size"] = max(round(share * setting.train_size), 1) if setting.train_size else share
         return setting.replace(**fields)
+
+    def _epochs(self, of_arm: int | float, epochs: int, selected: Selected) -> int:
+        """The epochs of an arm that sets them, in a setting with a number of epochs. Raises `Misuse`."""
+        if isinstance(of_arm, float):
+            if of_arm <= 0:
+                raise Misuse(
+                    f"{self.name}: an arm's epochs must be a whole number, or as a float a multiple of the setting's, above 0. "
+                    f"Received: {of_arm!r}"
+                )
+            return max(round(of_arm * epochs), 1)
+        if isinstance(of_arm, int) and "epochs" in selected.overrides:
+            return max(round(of_arm * epochs / selected.declared.epochs), 1)
+        return of_arm
 
     def declare(self, selected: Selected) -> dict:
         """The declaration as plain values, which is written beside the rows."""

@@ -20,7 +20,7 @@ from common.space import log_range
 RATES = log_range(1e-4, 1e-2)
 ARMS = {
     "scratch": {},
-    "scratch, epochs of two stages": {"budget": 2},
+    "scratch, epochs of two stages": {"epochs": 2.0},
     "frozen": {"start": "other classes", "frozen": True},
     "fine-tuned": {"start": "other classes"},
     "ImageNet, frozen": {"start": "ImageNet", "frozen": True},
@@ -28,7 +28,7 @@ ARMS = {
 }
 
 
-def train(trial, *, learning_rate, tuning_rate=None, start="scratch", frozen=False, budget=1):
+def train(trial, *, learning_rate, tuning_rate=None, start="scratch", frozen=False):
     """Fit one network to the few images, pretrained or not."""
     if start == "ImageNet":
         model = transfer.mobile_net(trial, weights=transfer.imagenet_weights())
@@ -39,9 +39,7 @@ def train(trial, *, learning_rate, tuning_rate=None, start="scratch", frozen=Fal
         transfer.copy_weights(source, model)
     if frozen:
         transfer.freeze(model)
-    epochs = budget * trial.epochs
-    rate = falling(trial, tuning_rate or learning_rate, epochs=epochs)
-    return trial.fit(model, optimizer=optimizers.Adam(rate), epochs=epochs)
+    return trial.fit(model, optimizer=optimizers.Adam(falling(trial, tuning_rate or learning_rate)))
 
 
 OTHER, IMAGENET = ["frozen", "fine-tuned"], ["ImageNet, frozen", "ImageNet, fine-tuned"]

@@ -21,7 +21,7 @@ from common.space import log_range
 RATES = log_range(1e-4, 1e-2)
 ARMS = {
     "baseline": {},
-    "trained twice as long": {"budget": 2},
+    "trained twice as long": {"epochs": 2.0},
     "float16": {"numbers": "float16"},
     "int8": {"numbers": "int8"},
     "pruned": {"sparsity": 0.8},
@@ -30,13 +30,11 @@ ARMS = {
 }
 
 
-def train(trial, *, learning_rate, numbers="float32", sparsity=0.0, student=None, student_rate=None, budget=1):
+def train(trial, *, learning_rate, numbers="float32", sparsity=0.0, student=None, student_rate=None):
     """Fit the network, prune or distil it where the arm says so, and convert it to TFLite."""
     if student != "alone":
         model = small_cnn(trial, widths=(32, 64), dense=(128,))
-        epochs = budget * trial.epochs
-        optimizer = optimizers.Adam(falling(trial, learning_rate, epochs=epochs))
-        trial.fit(model, optimizer=optimizer, stage="teacher", epochs=epochs)
+        trial.fit(model, optimizer=optimizers.Adam(falling(trial, learning_rate)), stage="teacher")
     if sparsity:
         inference.prune(model, sparsity)
         trial.fit(model, optimizer=optimizers.Adam(falling(trial, learning_rate)), stage="fine-tuning")

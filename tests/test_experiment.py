@@ -224,6 +224,17 @@ def test_an_arms_epochs_keep_their_ratio_under_other_epochs():
     assert under(one, "baseline", epochs=2).epochs == 2
 
 
+def test_an_arms_epochs_as_a_float_are_a_multiple_of_the_settings_epochs():
+    one = experiment(arms={"baseline": {}, "4E": {"epochs": 4.0}, "half": {"epochs": 0.5}}, small=Setting("cifar10", epochs=8))
+    assert [one.arm_setting("4E", s.setting, s).epochs for s in map(one.select, ("small", "full"))] == [32, 80]
+    assert [under(one, "4E", epochs=n).epochs for n in (2, 5)] == [8, 20]
+    assert under(one, "half", epochs=1).epochs == 1  # at least one
+    assert one.arm_setting("4E", (smoke := one.select("full", smoke=True)).setting, smoke).epochs == 1
+    for epochs in (0.0, -1.0):
+        with pytest.raises(Misuse, match=f"a multiple of the setting's, above 0. Received: {epochs}"):
+            experiment(arms={"baseline": {}, "4E": {"epochs": epochs}})
+
+
 def test_an_arms_share_of_the_images_refers_to_the_settings_images():
     one = experiment(arms={"baseline": {}, "a tenth": {"train_size": 0.1}})
     assert under(one, "a tenth").train_size == 0.1  # of all there are

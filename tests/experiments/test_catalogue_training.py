@@ -137,10 +137,9 @@ def test_label_smoothing_trains_on_softened_targets(make_trial):
 
 
 @pytest.mark.parametrize("name", ["cutout", "mixup", "CutMix", "RandAugment"])
-def test_experiment_8_trains_with_each_augmentation_for_its_budget(make_trial, name):
+def test_experiment_8_trains_with_each_augmentation(make_trial, name):
     trial = make_trial(train_size=32, epochs=1)
-    model = train(8, trial, learning_rate=0.01, augment=name, budget=4)
-    assert trial.fits["fit"].epoch == 4
+    model = train(8, trial, learning_rate=0.01, augment=name)
     assert all(np.isfinite(weight).all() for weight in model.get_weights())
     shown = trial.train.drawn(len(trial.samples), trial.streams, "samples")
     assert not np.array_equal(trial.samples, trial.train.batch(shown))

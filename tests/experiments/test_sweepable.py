@@ -11,12 +11,12 @@ RATE = "learning_rate"
 SWEPT = {
     "03": {"searched l2": {RATE, "l2"}},
     "05": {
-        f"searched {name}{budget}": {RATE, argument}
+        f"searched {name}{epochs}": {RATE, argument}
         for name, argument in (("dropout", "dropout"), ("spatial", "spatial_dropout"))
-        for budget in ("", ", 4E")
+        for epochs in ("", ", 4E")
     },
     "06": {"searched patience": {RATE, "patience"}},
-    "08": {f"searched smoothing{budget}": {RATE, "label_smoothing"} for budget in ("", ", 4E")},
+    "08": {f"searched smoothing{epochs}": {RATE, "label_smoothing"} for epochs in ("", ", 4E")},
     "10": {f"{name}, searched": {RATE} for name in ("SGD", "momentum", "AdaGrad", "RMSprop", "Adam")},
     "12": {f"searched batch{equal}": {RATE, "batch_size"} for equal in ("", ", equal updates")},
     "13": {"high, searched quantile": {RATE, "quantile"}},

@@ -129,6 +129,17 @@ def test_the_estimate_is_made_from_rows_if_there_are_any(experiment, tmp_path, d
     assert disk == 5 * 359 * 10 * 4
 
 
+def test_the_estimate_of_arms_with_more_epochs_is_that_many_times_larger(tmp_path, digits):
+    """DRY=1 said a quarter of what the arms 4E of experiment 05 take, although it had their rows."""
+    experiment = scripts.read_script(PROJECT / "experiments" / "exp_05_dropout.py")
+    a_plan = make(experiment, tmp_path, arms=["baseline", "baseline, 4E"], seeds=[0])
+    short, long = a_plan.trials
+    assert long.setting.epochs == 4 * short.setting.epochs
+    stored(a_plan, short, final_epoch=short.setting.epochs, total_seconds=10.0)
+    stored(a_plan, long, final_epoch=long.setting.epochs, total_seconds=40.0)
+    assert [a_plan.estimate([trial], 1)[0] - plan.START_SECONDS for trial in (short, long)] == pytest.approx([10, 40])
+
+
 def test_without_rows_of_an_experiment_those_of_others_in_its_setting_serve(experiment, tmp_path, digits):
     other, a_plan = make(experiment, tmp_path), make(experiment, tmp_path)
     store.write_declaration(other.files, other.planner.declaration())
