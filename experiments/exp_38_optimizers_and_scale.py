@@ -71,7 +71,7 @@ experiment = Experiment(
     search={name: {"learning_rate": log_range(*rates(arm))} for name, arm in ARMS.items()},
     setting=Setting("cifar10", epochs=10, batch_size=32),
     small=Setting("cifar10", epochs=8, train_size=2500),
-    quick=Setting("digits", epochs=8, batch_size=32, train_size=600),
+    quick=Setting("digits", epochs=14, batch_size=32, train_size=600, image_size=8),
     baseline=f"SGD, {SMALL}",
     claims=[*claims("RMSprop"), *claims("AdaGrad")],
 )
