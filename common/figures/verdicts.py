@@ -12,6 +12,8 @@ from common.figures.style import STYLE, finished, new_figure, wrapped
 from common.verdicts.verdict import NO_VERDICT, OPEN, REFUTED, SUPPORTED, Verdict
 
 SHADES = {SUPPORTED: "#009E73", REFUTED: "#D55E00", OPEN: "#555555", NO_VERDICT: "#999999"}
+LINE, BETWEEN = 0.17, 0.21
+"""Inches: height of a line of a claim's text, and the space between two claims."""
 MOST_DECADES = 4
 """Largest difference shown, as a power of ten of the margin."""
 
@@ -30,10 +32,13 @@ def forest(verdicts: Sequence[Verdict], title: str, caption: str, names: Sequenc
     ends = [abs(end / verdict.margin) for verdict in shown for end in (verdict.difference, verdict.low, verdict.high)]
     widest = max([10.0, *(end for end in ends if math.isfinite(end))])
     reach = 10 ** min(math.ceil(math.log10(widest) - 1e-9), MOST_DECADES)
+    heights = np.array([LINE * (label.count("\n") + 1) + BETWEEN for label in labels.values()])
+    bottoms = np.cumsum(heights)
+    middles = bottoms - heights / 2
     with matplotlib.rc_context(STYLE):
-        figure = new_figure(9, 1.4 + 0.55 * len(shown))
+        figure = new_figure(9, 1.4 + sum(heights))
         axis = figure.subplots()
-        for y, verdict in enumerate(shown):
+        for y, verdict in zip(middles, shown, strict=True):
             at, low, high = (value / verdict.margin for value in (verdict.difference, verdict.low, verdict.high))
             colour = SHADES[verdict.status]
             axis.hlines(y, max(low, -reach), min(high, reach), color=colour, linewidth=2)
@@ -50,8 +55,8 @@ def forest(verdicts: Sequence[Verdict], title: str, caption: str, names: Sequenc
         axis.set_xticks(ticks, [f"{tick:,}".replace("-", "−") for tick in ticks])
         axis.xaxis.set_minor_locator(NullLocator())
         axis.set_xlim(-reach, reach)
-        axis.set_yticks(range(len(shown)), list(labels.values()))
-        axis.set_ylim(len(shown) - 0.5, -0.5)
+        axis.set_yticks(middles, list(labels.values()))
+        axis.set_ylim(bottoms[-1], 0)
         axis.grid(axis="y", visible=False)
         axis.set_xlabel("difference in margins (dotted: the margin; logarithmic beyond ± 1)")
         return finished(figure, title, caption)

@@ -1,3 +1,4 @@
+import itertools
 import json
 import os
 import shutil
@@ -233,6 +234,18 @@ def test_no_text_overlaps_another_or_leaves_the_figure(files):
             assert box.x1 <= figure.bbox.x1 + 1 and box.y1 <= figure.bbox.y1 + 1, text
             for other, other_box in boxes[:i]:
                 assert not box.padded(-1).overlaps(other_box.padded(-1)), (text, other)
+
+
+def test_texts_of_claims_are_apart_however_long():
+    """A claim of four lines ended where the next one began."""
+    text = " ".join(["one of several long claims"] * 5)
+    about = {"metric": "test_accuracy", "margin": 0.01, "seeds": 5, "level": 0.01, "p": 0.5}
+    claims = [Verdict(id="c", text=text, status=OPEN, difference=0.1, low=-0.1, high=0.3, **about) for _ in range(4)]
+    boxes = [box for shown, box in texts(verdicts.forest(claims, "title", "caption")) if shown.startswith("one of")]
+    assert len(boxes) == 4
+    gaps = [above.y0 - below.y1 for above, below in itertools.pairwise(sorted(boxes, key=lambda box: -box.y0))]
+    line = boxes[0].height / 4
+    assert min(gaps) > line / 2
 
 
 def test_the_accuracy_figure_shows_every_seed_and_the_mean(files):
