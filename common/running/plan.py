@@ -338,10 +338,9 @@ class Plan:
         for files, basis in zip(same + others, bases, strict=True):
             speeds: dict[str | None, list[float]] = {}
             for row in itertools.chain.from_iterable(map(self._done, files)):
-                images = int(row["train_size"]) * int(row["final_epoch"] or 0)
-                if images:
-                    for key in (row["arm"], None) if files in same else (None,):
-                        speeds.setdefault(key, []).append(float(row["total_seconds"]) / images)
+                images = int(row["train_size"]) * int(row["epochs"])  # the setting's, whatever `train` makes of them
+                for key in (row["arm"], None) if files in same else (None,):
+                    speeds.setdefault(key, []).append(float(row["total_seconds"]) / images)
             if speeds:
                 return {key: statistics.median(values) for key, values in speeds.items()}, basis
         return {}, "a guess, no rows yet"

@@ -123,7 +123,7 @@ def test_the_estimate_is_made_from_rows_if_there_are_any(experiment, tmp_path, d
     a_plan = make(experiment, tmp_path)
     assert a_plan.estimate(a_plan.trials, 2)[2] == "a guess, no rows yet" or schema.REFERENCE.exists()
     for trial in a_plan.trials[:5]:
-        stored(a_plan, trial, final_epoch=40, total_seconds=12.0)
+        stored(a_plan, trial, final_epoch=160, total_seconds=12.0)  # of more than one stage, or of more epochs than the setting's
     seconds, disk, basis = a_plan.estimate(a_plan.trials[5:], 2)
     assert (seconds, basis) == (pytest.approx(plan.START_SECONDS + 5 * 12 / 2), "from rows here")
     assert disk == 5 * 359 * 10 * 4
@@ -135,8 +135,8 @@ def test_the_estimate_of_arms_with_more_epochs_is_that_many_times_larger(tmp_pat
     a_plan = make(experiment, tmp_path, arms=["baseline", "baseline, 4E"], seeds=[0])
     short, long = a_plan.trials
     assert long.setting.epochs == 4 * short.setting.epochs
-    stored(a_plan, short, final_epoch=short.setting.epochs, total_seconds=10.0)
-    stored(a_plan, long, final_epoch=long.setting.epochs, total_seconds=40.0)
+    stored(a_plan, short, total_seconds=10.0)
+    stored(a_plan, long, total_seconds=40.0)
     assert [a_plan.estimate([trial], 1)[0] - plan.START_SECONDS for trial in (short, long)] == pytest.approx([10, 40])
 
 
@@ -144,7 +144,7 @@ def test_without_rows_of_an_experiment_those_of_others_in_its_setting_serve(expe
     other, a_plan = make(experiment, tmp_path), make(experiment, tmp_path)
     store.write_declaration(other.files, other.planner.declaration())
     for trial, total in zip(other.trials[:3], (4.0, 12.0, 400.0), strict=True):
-        stored(other, trial, final_epoch=40, total_seconds=total)
+        stored(other, trial, total_seconds=total)
     a_plan.planner.files = other.files._replace(experiment="exp_98_another")
     seconds, _, basis = a_plan.estimate(a_plan.trials[:4], 2)
     assert (seconds, basis) == (pytest.approx(plan.START_SECONDS + 4 * 12 / 2), "from rows of other experiments")
