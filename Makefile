@@ -72,7 +72,7 @@ report: setup ## Write index.html, REPORT.md, tables (of results/reference also 
 reproduce: setup ## Train the trial of a row again and compare (ROW=5fdad8ed)
 	@$(PY) -m common.commands.reproduce $(OPTIONS)
 
-check: setup ## Check that README and docs agree with rows and code
+check: setup ## Check that README, docs and docstrings agree with rows and code
 	@$(PY) -m common.commands.report CHECK=1
 
 plots: setup ## Draw the figures of all experiments with rows

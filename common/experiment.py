@@ -15,6 +15,7 @@ from common.errors import Misuse
 from common.files import PROJECT
 from common.setting import FIELDS, LARGEST_MARGINS, NAMES, SHORT, SMOKE, Selected, Setting, small_of
 from common.space import shared  # noqa: F401  for scripts
+from common.text import without_found
 
 COMMAND_LINE = "common.commands.run"
 """The module that runs a script with its options, in the same process but another program."""
@@ -83,7 +84,7 @@ class Experiment:
         script = declarations.globals_of(train)
         self.path = pathlib.Path(script["__file__"]).resolve()
         self.name = self.path.stem
-        self.doc = inspect.cleandoc(script["__doc__"] or _docstring(self.path))
+        self.doc = without_found(inspect.cleandoc(script["__doc__"] or _docstring(self.path))).rstrip()
         self.module = script["__name__"]
         if self.module == "__main__":  # `main` replaces the process by the command line, which checks the declaration
             atexit.register(_refuse_to_end, self.name)

@@ -6,6 +6,14 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
+FOUND = "Found"
+"""Label of the part of an experiment's docstring that is written from published rows."""
+
+
+def without_found(docstring: str) -> str:
+    """An experiment's docstring, or the text of its script, without the part `FOUND`."""
+    return re.sub(rf"^{FOUND} .*\n?(?: {{9}}.*\n?)*", "", docstring, flags=re.MULTILINE)
+
 
 def duration(seconds: float) -> str:
     """A duration with its unit: `89 s`, `12 min`, `1.5 h`."""

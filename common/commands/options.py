@@ -57,7 +57,7 @@ STUDY_OPTIONS = (
 OTHER_OPTIONS = (
     Option("exp", "00,03", "of all, compare, tensorboard: experiments, by number (all runs them in that order)"),
     Option("metric", "seconds", "of compare: a column, a measure, gap, seconds, … (default: each primary metric)"),
-    Option("check", "", "of report: only check README and docs, the same as make check"),
+    Option("check", "", "of report: only check README, docs and docstrings, the same as make check"),
     Option("row", "digits", "of reproduce: first digits of a row's fingerprint"),
     Option("port", "n", "of tensorboard: port of the server (default: the first free one from 6006 on)", 1),
     Option("write", "", "of tensorboard: write the event files, and start no server"),

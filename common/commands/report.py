@@ -1,4 +1,6 @@
-"""`make report`: builds the report from rows. Of the published ones it also writes the generated parts of README and docs.
+"""`make report`: builds the report from rows.
+
+Of the published ones it also writes the generated parts of README and docs, and what experiments' docstrings say was found.
 
 `make check`: checks that these parts are up to date.
 """
@@ -12,7 +14,7 @@ from common.commands.options import OTHER_OPTIONS, STUDY_OPTIONS, Option
 from common.commands.parsing import end, parse
 from common.errors import Failure, Misuse
 from common.files import PROJECT, experiment_scripts, write_atomic
-from common.report import markdown, page
+from common.report import docstrings, markdown, page
 from common.report.section import Section
 from common.rows import schema, store
 
@@ -49,7 +51,10 @@ def check() -> None:
 
 
 def generated() -> dict[pathlib.Path, str]:
-    """Path -> text of README, docs and the published report, generated from the published rows and the code. Raises `Failure`."""
+    """Path -> text of README, docs, experiments and the published report, from the published rows and the code.
+
+    Raises `Failure`.
+    """
     sections, verdicts, broken = page.read(schema.REFERENCE)
     if broken:
         raise Failure(broken[0])
@@ -58,6 +63,11 @@ def generated() -> dict[pathlib.Path, str]:
         path: markdown.regenerated(path.read_text(encoding="utf-8"), written, str(path.relative_to(PROJECT)))
         for path in [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
     }
+    of_scripts: dict[str, list[Section]] = {path.stem: [] for path in experiment_scripts()}
+    for section in sections:
+        of_scripts.setdefault(section.files.experiment, []).append(section)
+    for path in experiment_scripts():
+        pages[path] = docstrings.with_answers(path.read_text(encoding="utf-8"), of_scripts[path.stem])
     return pages | {schema.REFERENCE / "REPORT.md": markdown.page(sections, verdicts, broken, figures=False)}
 
 
