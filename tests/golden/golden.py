@@ -2,8 +2,8 @@
 
 They show that the bits of a training have changed, so that PROTOCOL, which is part of every row's fingerprint, is raised in
 the same commit. The cases are the arms of the scripts beside this file. Bits depend on the kind of processor (see
-`common.machine.kind`), so the file has an entry for each kind on which `make golden` ran under this PROTOCOL; a kind without an
-entry is compared with the others up to a tolerance.
+`common.machine.kind`) and on Python's version, for which the lock file may have another NumPy. So the file has an entry for each
+of those on which `make golden` ran under this PROTOCOL; one without an entry is compared with the others up to a tolerance.
 """
 
 import json
@@ -34,7 +34,7 @@ def measured(*scripts: pathlib.Path) -> dict:
     """Train all cases of some scripts in separate processes.
 
     Returns:
-        `protocol`, `kind` of processor, `versions` of the packages, and `cases`: name -> values.
+        `protocol`, `kind` of processor and Python, `versions` of the packages, and `cases`: name -> values.
 
     Raises:
         Failure: a case cannot be trained.
@@ -52,8 +52,9 @@ def measured(*scripts: pathlib.Path) -> dict:
                 process.wait()
         parts = [json.loads((folder / "cases.json").read_text()) for folder in folders.values()]
     cases = dict(sorted((name, values) for part in parts for name, values in part.items()))
-    where = {name: {values.pop(name) for values in cases.values()} for name in ("kind", "versions")}
-    return {"protocol": PROTOCOL, **{name: ", ".join(values) for name, values in where.items()}, "cases": cases}
+    kind, versions = (", ".join({values.pop(name) for values in cases.values()}) for name in ("kind", "versions"))
+    python = "Python {}.{}".format(*sys.version_info)
+    return {"protocol": PROTOCOL, "kind": f"{kind}, {python}", "versions": versions, "cases": cases}
 
 
 def _start(share: tuple[int, int, int], scripts: tuple[pathlib.Path, ...], folder: pathlib.Path) -> subprocess.Popen:
@@ -73,7 +74,7 @@ def _environment(folder: pathlib.Path) -> dict[str, str]:
 
 
 def read() -> dict:
-    """The golden values: `protocol`, and `kinds`: kind of processor -> `versions` and `cases`. No kinds without a file."""
+    """The golden values: `protocol`, and `kinds`: kind of processor, Python -> `versions` and `cases`. Empty without a file."""
     return json.loads(FILE.read_text()) if FILE.exists() else {"protocol": None, "kinds": {}}
 
 

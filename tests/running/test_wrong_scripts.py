@@ -79,7 +79,7 @@ WRONG = {
         "train must take the trial first: .* Received: def train(*, rate=0.1)",
     ),
     "no argument": (("(trial, *, rate=0.1)", "()"), "train must take the trial first: .* Received: def train()"),
-    "an argument unset": (("rate=0.1)", "rate)"), "arm 'baseline' does not fit train(): missing a required argument: 'rate'"),
+    "an argument unset": (("rate=0.1)", "rate)"), "arm 'baseline' does not fit train(): missing a required .*argument: 'rate'"),
     "train is no function": (("Experiment(train", "Experiment(keras"), "train must be a function, defined with def"),
     "train of another file": (("# here", "from mended import train as other"), None),
     "no return": ((TRAINED, "model = trial.fit(small_cnn(trial), optimizer=optimizers.SGD(rate))"), f"(exp_40_read.py:{TRAIN})"),
