@@ -3,6 +3,7 @@
 # These variables can be set on make's command line, not in the environment.
 PYTHON = python3
 GPU =
+RAY =
 ARGS =
 unexport PYTHONPATH PYTHONHOME PYTHONOPTIMIZE PYTHONSAFEPATH PYTHONSTARTUP PYTHONINSPECT
 export PYTHONUTF8 := 1
@@ -13,12 +14,13 @@ TEST := $(PY) -m pytest -q -n auto --maxprocesses 4 --dist loadfile --no-loadsco
 quoted = '$(subst ','\'',$(1))'
 on = $(filter-out 0 n N no No NO f F false False FALSE off Off OFF,$(value $(1)))
 WITH := $(call quoted,$(value PYTHON))
-LOCK := $(if $(call on,GPU),requirements-gpu.lock,requirements.lock)
-LOCKS := $(if $(call on,GPU),requirements-gpu.lock,requirements.lock requirements-gpu.lock)
+# The lock files to install, and those of which a .venv may have been installed: one of the first two, and perhaps Ray.
+LOCK := $(if $(call on,GPU),requirements-gpu.lock,requirements.lock) $(if $(call on,RAY),requirements-ray.lock)
+LOCKS := $(if $(call on,GPU),,requirements.lock) requirements-gpu.lock $(if $(call on,RAY),--with,--or-with) requirements-ray.lock
 
 # Options are the variables on make's command line; common/commands/options.py declares them.
 GIVEN := $(strip $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name))))
-OPTIONS = $(foreach name,$(filter-out PYTHON GPU ARGS,$(GIVEN)),$(call quoted,$(name)=$(value $(name))))
+OPTIONS = $(foreach name,$(filter-out PYTHON GPU RAY ARGS,$(GIVEN)),$(call quoted,$(name)=$(value $(name))))
 ALL_GIVEN = $(foreach name,$(GIVEN),$(call quoted,$(name)=$(value $(name))))
 REFUSED := $(if $(GIVEN),$(shell $(WITH) -m common.commands.options $(ALL_GIVEN) -- $(foreach goal,$(MAKECMDGOALS),$(call quoted,$(goal)))))
 $(if $(REFUSED),$(error $(REFUSED)))
@@ -33,14 +35,14 @@ help: ## Print this list
 	@echo "Options, first those of exp-NN, sweep-NN and all:"
 	@$(WITH) -m common.commands.options
 
-setup: ## Create .venv with the locked packages (GPU=1: with CUDA)
+setup: ## Create .venv with the locked packages (GPU=1: with CUDA; RAY=1: with Ray)
 	@why=$$($(PY) -I common/commands/venv.py $(LOCKS) 2>/dev/null) || { \
 	  if [ -L .venv ]; then echo ".venv is a link to an environment that cannot be used: remove the link, then make setup. Received: $${why:-no Python}" >&2; exit 1; fi && \
 	  $(WITH) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("TensorFlow needs Python 3.11, 3.12 or 3.13: make setup PYTHON=python3.12. Received: Python %d.%d" % v)' && \
-	  echo "Installing $(LOCK) into .venv (once$${why:+: $$why}) …" && \
+	  echo "Installing $(strip $(LOCK)) into .venv (once$${why:+: $$why}) …" && \
 	  { $(WITH) -m venv --clear .venv || { echo "python3 -m venv failed: install your system's python3-venv package" >&2; exit 1; }; } && \
-	  $(PY) -m pip install --quiet --disable-pip-version-check --use-pep517 --require-hashes --no-deps -r $(LOCK) && \
-	  cp $(LOCK) .venv/installed.lock && $(PY) -I common/commands/venv.py $(LOCK); }
+	  $(PY) -m pip install --quiet --disable-pip-version-check --use-pep517 --require-hashes --no-deps $(LOCK:%=-r %) && \
+	  cat $(LOCK) >.venv/installed.lock && $(PY) -I common/commands/venv.py $(LOCKS); }
 
 list: setup ## Print number, question and progress of every experiment
 	@$(PY) -m common.commands.list $(OPTIONS)
@@ -119,3 +121,5 @@ lock: setup ## Resolve requirements*.txt into the lock files (needs uv)
 	  requirements.txt -o requirements.lock
 	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock" \
 	  --no-emit-package tensorflow-cpu requirements.txt requirements-gpu.txt -o requirements-gpu.lock
+	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock" \
+	  -c requirements.lock requirements-ray.txt -o requirements-ray.lock

@@ -1,4 +1,5 @@
-"""`venv.py LOCK …`: checks that .venv has the packages of one of the lock files. Run by make before every command.
+"""`venv.py LOCK … --with|--or-with EXTRA`: checks that .venv has the packages of one of the lock files, and of an extra one.
+With `--or-with` that may be missing. Run by make before every command.
 
 If not, prints the reason and exits with status 1, and make sets .venv up again. Otherwise it writes a `.pth` file by which
 .venv's Python finds common/ from any folder, and which silences TensorFlow's log. It imports nothing of the project.
@@ -39,10 +40,22 @@ def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+def accepted(arguments: list[str]) -> list[str]:
+    """The texts of lock files, one after the other, with which .venv may have been installed.
+
+    Args:
+        arguments: of the command line.
+    """
+    *locks, how, extra = arguments
+    texts = [pathlib.Path(lock).read_text(encoding="utf-8") for lock in locks]
+    more = pathlib.Path(extra).read_text(encoding="utf-8")
+    return [text + more for text in texts] + (texts if how == "--or-with" else [])
+
+
 def main() -> None:
     packages, installed = pathlib.Path(sysconfig.get_path("purelib")), pathlib.Path(sys.prefix) / "installed.lock"
     text = installed.read_text(encoding="utf-8") if installed.exists() else ""
-    if text not in [pathlib.Path(lock).read_text(encoding="utf-8") for lock in sys.argv[1:]]:
+    if text not in accepted(sys.argv[1:]):
         sys.exit(print("the lock file has changed" if text else "it is incomplete") or 1)
     if reason := problem(text, packages):
         sys.exit(print(reason) or 1)

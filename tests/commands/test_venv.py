@@ -1,5 +1,6 @@
 """When .venv is set up again. Nothing is installed: Python is replaced by a script that records its arguments."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -52,8 +53,11 @@ def test_a_moved_venv_is_accepted_and_a_stale_one_is_not(tmp_path):
     (packages,) = (tmp_path / "a" / ".venv").glob("lib/python3*/site-packages")
     (packages / "six-1.17.0.dist-info").mkdir()
 
-    def check(place, lock=tmp_path / "requirements.lock"):
-        command = [tmp_path / place / ".venv" / "bin" / "python", "-I", venv.__file__, lock]
+    extra = tmp_path / "requirements-ray.lock"
+    extra.write_text("ray==2.60.0 \\\n")
+
+    def check(place, lock=tmp_path / "requirements.lock", how="--or-with"):
+        command = [tmp_path / place / ".venv" / "bin" / "python", "-I", venv.__file__, lock, how, extra]
         done = subprocess.run(command, capture_output=True, text=True)
         return done.returncode, done.stdout
 
@@ -61,9 +65,15 @@ def test_a_moved_venv_is_accepted_and_a_stale_one_is_not(tmp_path):
     assert (packages / "project.pth").read_text() == venv.START
     (tmp_path / "a").rename(tmp_path / "b")
     assert check("b") == (0, "")
+    assert check("b", how="--with") == (1, "the lock file has changed\n")  # make setup RAY=1
+    installed = tmp_path / "b" / ".venv" / "installed.lock"
+    installed.write_text(LOCK + extra.read_text())
+    assert check("b") == (1, "ray is missing\n")
+    (tmp_path / "b" / packages.relative_to(tmp_path / "a") / "ray-2.60.0.dist-info").mkdir()
+    assert check("b") == check("b", how="--with") == (0, "")
     (tmp_path / "newer.lock").write_text(LOCK.replace("1.17", "1.18"))
     assert check("b", tmp_path / "newer.lock") == (1, "the lock file has changed\n")
-    (tmp_path / "b" / ".venv" / "installed.lock").unlink()
+    installed.unlink()
     assert check("b") == (1, "it is incomplete\n")
 
 
@@ -76,7 +86,7 @@ def project(tmp_path):
     """
     shutil.copyfile(PROJECT / "Makefile", tmp_path / "Makefile")
     shutil.copytree(PROJECT / "common" / "commands", tmp_path / "common" / "commands")
-    for name in ("requirements.lock", "requirements-gpu.lock"):
+    for name in ("requirements.lock", "requirements-gpu.lock", "requirements-ray.lock"):
         (tmp_path / name).write_text(name)
     state, python = tmp_path / "state", tmp_path / "my o'python" / "python3"
     state.mkdir()
@@ -86,11 +96,11 @@ def project(tmp_path):
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
     shutil.copy(python, tmp_path / ".venv" / "bin" / "python")
 
-    def setup(why="", status=0):
+    def setup(why="", status=0, *options):
         (state / "why").write_text(why)
         (state / "status").write_text(str(status))
         (state / "asked").write_text("")
-        done = subprocess.run(["make", "setup", f"PYTHON={python}"], cwd=tmp_path, capture_output=True, text=True)
+        done = subprocess.run(["make", "setup", f"PYTHON={python}", *options], cwd=tmp_path, capture_output=True, text=True)
         return done, (state / "asked").read_text().splitlines()
 
     return SimpleNamespace(setup=setup, folder=tmp_path)
@@ -121,6 +131,38 @@ def test_an_invalid_venv_is_set_up_again(project, how):
     modules = [line for line in asked if line.startswith("-m ") and not line.startswith(OPTIONS)]
     assert modules == ["-m venv --clear .venv", INSTALL]
     assert (project.folder / ".venv" / "installed.lock").read_text() == "requirements.lock"
+
+
+def test_ray_is_installed_besides_the_other_packages(project):
+    done, asked = project.setup("the lock file has changed\n", 1, "RAY=1", "GPU=1")
+    assert done.returncode == 0, done.stderr
+    assert INSTALL.replace("requirements.lock", "requirements-gpu.lock -r requirements-ray.lock") in asked
+    assert (project.folder / ".venv" / "installed.lock").read_text() == "requirements-gpu.lockrequirements-ray.lock"
+
+
+@pytest.mark.parametrize(
+    ("options", "locks"),
+    [
+        ([], "requirements.lock requirements-gpu.lock --or-with requirements-ray.lock"),
+        (["RAY=1"], "requirements.lock requirements-gpu.lock --with requirements-ray.lock"),
+        (["GPU=1", "RAY=1"], "requirements-gpu.lock --with requirements-ray.lock"),
+    ],
+)
+def test_which_lock_files_a_command_accepts(options, locks):
+    printed = subprocess.run(["make", "-n", "list", *options], cwd=PROJECT, capture_output=True, text=True).stdout
+    assert f"-I common/commands/venv.py {locks} " in " ".join(printed.split())
+
+
+def test_the_versions_besides_ray_are_those_of_the_other_lock_files():
+    def versions(name):
+        text = (PROJECT / name).read_text(encoding="utf-8")
+        return dict(re.findall(r"^([\w.-]+)==(\S+)", text, re.MULTILINE))
+
+    with_ray = versions("requirements-ray.lock")
+    assert "ray" in with_ray
+    for name in ("requirements.lock", "requirements-gpu.lock"):
+        others = versions(name)
+        assert {package: others[package] for package in with_ray if package in others}.items() <= with_ray.items()
 
 
 def test_a_venv_that_is_a_link_is_never_cleared(project):
