@@ -16,9 +16,9 @@ from common.commands.parsing import FIELD_OF, end, parse, positive, setting_name
 from common.commands.run import find_script
 from common.errors import Misuse
 from common.experiment import Experiment
-from common.running.devices import Devices
+from common.running.local import Devices, LocalEngine
 from common.running.plan import Plan, Planner, Variant
-from common.running.runner import STALL_SECONDS, RunOptions
+from common.running.runner import RunOptions
 from common.running.scripts import read_script
 from common.running.session import Session
 from common.running.workers import Workers
@@ -46,10 +46,9 @@ def main() -> int:
     seeds = range(FIRST_SEED, FIRST_SEED + (given.seeds or 4))
     points = [Variant.search_point(experiment.first, {RATE: rate}, budget) for budget, rate in itertools.product(budgets, rates)]
     plan = planner.plan([(variant, seed) for seed in seeds for variant in points], searching=True)
-    devices = Devices.here(1, 1)
-    jobs = given.jobs or devices.jobs(planner.setting.threads, planner.setting.replicas)
-    options = RunOptions(devices=devices, jobs=jobs, stall_seconds=STALL_SECONDS, checkpoint_steps=None, keep=False, dry=False)
-    with Workers(devices, jobs) as workers, Session(planner, options, workers) as session:
+    engine = LocalEngine(Devices.here(1))
+    workers = Workers(engine, given.jobs or engine.jobs(planner.setting))
+    with engine, workers, Session(planner, RunOptions(), workers) as session:
         session.train(plan, session.prepare(plan))
         session.check()
     _show(experiment, plan, points, budgets)

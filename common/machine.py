@@ -38,6 +38,15 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def available_memory() -> int | None:
+    """Memory that processes can still get, in bytes; None on other systems than Linux."""
+    try:
+        text = pathlib.Path("/proc/meminfo").read_text(encoding="utf-8")
+        return 1024 * int(text.split("MemAvailable:")[1].split()[0])
+    except (OSError, IndexError):
+        return None
+
+
 def gpus() -> list[str]:
     """Indices or UUIDs of the GPUs that this process may use; empty if TensorFlow is installed without CUDA.
 
@@ -93,6 +102,11 @@ def _installed(name: str) -> Gpu:
     if len(matches) != 1:
         raise Misuse(f"CUDA_VISIBLE_DEVICES must name GPUs that nvidia-smi -L lists. Received: {name}")
     return matches[0]
+
+
+def columns() -> dict[str, str]:
+    """The columns `device` and `kind` of the rows of trials on this machine."""
+    return {"device": device(), "kind": kind()}
 
 
 def device() -> str:

@@ -39,7 +39,7 @@ class Setting:
         precision: Keras dtype policy; mixed_float16 comes with dynamic loss scaling.
         threads: CPU threads within an operation (intra-op). The bits of a result depend on it.
         replicas: devices that share each batch: GPUs, or logical CPU devices on a machine without GPUs.
-        workers: processes of the cluster in `TF_CONFIG`, one per machine, each with the same number of replicas.
+        workers: machines that train each trial together, with one process each and the same number of replicas in each.
         vary: the random streams that follow the seed; the others stay at seed 0.
         seed_offset: added to the seed of every stream.
         classes: the class numbers to keep; by default all.

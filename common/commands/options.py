@@ -38,7 +38,10 @@ STUDY_OPTIONS = (
     Option("precision", "p", "float32, mixed_bfloat16 or mixed_float16"),
     Option("threads", "n", "CPU threads of a trial (default 1; changes the last bits)", 1),
     Option("replicas", "n", "devices that share each batch of a trial (default 1)", 1),
+    Option("workers", "n", "machines that share each batch of a trial, with ENGINE=ray (default 1)", 1),
     Option("jobs", "n", "trials at the same time (default: as many as the devices allow)", 1),
+    Option("engine", "ray", "where trials run: local (this machine, the default) or ray (a Ray cluster, docs/scale.md)"),
+    Option("same_device", "0", "with ENGINE=ray: 0 lets arms of one seed run on different kinds of processors (default 1)", 0),
     Option("trials_per_gpu", "n", "trials that share a GPU (default 1)", 1),
     Option("stall_seconds", "n", "time limit for a trial reporting no progress (default 900)", 1),
     Option("checkpoint_steps", "n", "save checkpoints every n updates, not only after epochs", 1),
@@ -65,7 +68,7 @@ OTHER_OPTIONS = (
     Option("repeats", "n", "of bench, which also takes TRAIN, EPOCHS, PRECISION: runs of each side (default 3)", 1),
 )
 OPTIONS = (*STUDY_OPTIONS, *OTHER_OPTIONS)
-OF_MAKE = ("PYTHON", "GPU", "ARGS")
+OF_MAKE = ("PYTHON", "GPU", "RAY", "ARGS")
 """Variables of the Makefile."""
 WITHOUT_OPTIONS = (
     *("help", "setup", "test", "test-fast", "golden", "lint", "format", "lock", "check"),
@@ -93,7 +96,7 @@ def refusal(given: "list[str]", goals: "list[str]") -> str:
         given: the `NAME=value`; goals: the targets.
     """
     known = (*(option.name.upper() for option in OPTIONS), *OF_MAKE)
-    switches = ("GPU", *(option.name.upper() for option in OPTIONS if not option.metavar))
+    switches = ("GPU", "RAY", *(option.name.upper() for option in OPTIONS if not option.metavar))
     for name, _, value in (assigned.partition("=") for assigned in given):
         if name not in known:
             return f"option must be one of {' '.join(known)}. Received: {name}{did_you_mean(name, known)}"
@@ -116,7 +119,7 @@ def main() -> None:
     else:
         for option in OPTIONS:
             print(f"  {option.name.upper() + '=' + (option.metavar or '1'):<19}{option.meaning}")
-        print("  PYTHON=python3.12  Python for .venv; GPU=1 of setup, ARGS= of test")
+        print("  PYTHON=python3.12  Python for .venv; GPU=1 and RAY=1 of setup, ARGS= of test")
 
 
 if __name__ == "__main__":

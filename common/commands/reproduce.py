@@ -12,8 +12,8 @@ from common.files import PROJECT, experiment_scripts
 from common.rows import schema, store
 from common.rows.metric import ACCURACY, Primary
 from common.rows.schema import entry_of
-from common.running.devices import Devices
 from common.running.fingerprint import provenance
+from common.running.local import Devices, LocalEngine
 from common.running.plan import Plan, Planner, Variant
 from common.running.progress import Display
 from common.running.runner import Runner, RunOptions
@@ -108,14 +108,12 @@ def run_again(row: dict, folder: pathlib.Path, dataset: str | None = None) -> di
     plan = plan_again(row, folder, dataset)
     check_same(row, plan)
     (trial,) = plan.trials
-    devices = Devices.here(1)
-    reason = devices.unavailable(trial.setting.replicas, trial.setting.workers)
-    if reason:
-        raise Failure(f"the trial cannot run on this machine: it {reason}")
-    options = RunOptions(devices, jobs=1)
-    with Workers(devices, 1) as workers, Display() as display, Runner(options, workers, display) as runner:
+    with LocalEngine(Devices.here(1)) as engine, Workers(engine, 1) as workers, Display() as display:
+        if reason := engine.unavailable(trial.setting):
+            raise Failure(f"the trial cannot run on this machine: it {reason}")
         display.add_to_total(1)
-        runner.run(plan, plan.trials)
+        with Runner(RunOptions(), workers, display) as runner:
+            runner.run(plan, plan.trials)
     (again,) = store.read_rows(plan.files)
     if again["status"] == "failed":
         raise Failure(f"the trial failed: {again['reason']}")

@@ -1,6 +1,8 @@
 """`make exp-NN` and `make sweep-NN`: runs one experiment. `make exp-03 SEEDS=3` is `… -m common.commands.run 03 --seeds 3`."""
 
 import argparse
+import json
+import os
 import pathlib
 import sys
 import tempfile
@@ -15,15 +17,18 @@ from common.errors import Misuse
 from common.experiment import Experiment
 from common.files import experiment_scripts
 from common.rows import schema
-from common.running.cluster import Cluster
-from common.running.devices import Devices
+from common.running.engine import Engine
+from common.running.fingerprint import code_in_use
+from common.running.local import Devices, LocalEngine
 from common.running.plan import Planner, files_of
+from common.running.ray_engine import RayEngine
 from common.running.runner import STALL_SECONDS, RunOptions
 from common.running.scripts import read_script, refuse_shared_numbers
 from common.running.workers import Workers
 from common.setting import Selected, Setting
 from common.text import did_you_mean, number_of, two_digits
 
+ENGINES = ("local", "ray")
 SWEEP_TUNERS = tuple(tuner for tuner in TUNERS if tuner != "grid")
 
 
@@ -47,14 +52,22 @@ def run(arguments: Sequence[str]) -> int:
     given = parse(
         STUDY, arguments[1:], prog=f"python -m experiments.{experiment.name}", description=experiment.doc, epilog=epilog
     )
-    cluster = Cluster.here()
-    if cluster is None:
-        return _run(experiment, given, None)
+    if _several_machines(os.environ.get("TF_CONFIG", "")):
+        raise Misuse(
+            "TF_CONFIG is not read: ENGINE=ray WORKERS=2 trains each trial on two machines of a Ray cluster, see docs/scale.md. "
+            f"Received: {os.environ['TF_CONFIG']}"
+        )
+    return _run(experiment, given)
+
+
+def _several_machines(tf_config: str) -> bool:
+    """Whether a `TF_CONFIG` is set that lists other machines, or cannot be read."""
+    if not tf_config.strip():
+        return False
     try:
-        return _run(experiment, given, cluster)
-    except BaseException as error:
-        cluster.leave(state="ended", reason=str(error) or "stopped")
-        raise
+        return sum(map(len, json.loads(tf_config)["cluster"].values())) > 1
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return True
 
 
 def _name(text: str = "") -> str:
@@ -84,51 +97,56 @@ def find_script(text: str) -> pathlib.Path:
     raise Misuse(f"experiment must be one of {' '.join(numbers)}. Received: {text}{hint}")
 
 
-def _run(experiment: Experiment, given: argparse.Namespace, cluster: Cluster | None) -> int:
+def _run(experiment: Experiment, given: argparse.Namespace) -> int:
     """Check the options, and run the experiment with them. Returns the exit status."""
-    machines = cluster.size if cluster else 1
-    selected = _select(experiment, given, machines)
+    selected = _select(experiment, given)
     seeds = given.seeds or (1 if selected.tests_code else experiment.seeds)
-    devices = Devices.here(given.trials_per_gpu or 1, machines)
     alone = experiment.alone or given.debug
-    jobs = given.jobs or (1 if alone else devices.jobs(selected.setting.threads, selected.setting.replicas))
-    if cluster and jobs > 1:
-        raise Misuse(f"jobs must be 1 with TF_CONFIG, as its machines train one trial together. Received: {jobs}")
-    if given.debug and (cluster or given.sweep or jobs > 1):
-        other = "TF_CONFIG" if cluster else "a sweep" if given.sweep else f"JOBS={jobs}"
+    if given.debug and (given.sweep or (given.jobs or 1) > 1 or given.engine == "ray"):
+        other = "a sweep" if given.sweep else "ENGINE=ray" if given.engine == "ray" else f"JOBS={given.jobs}"
         raise Misuse(f"DEBUG=1 trains one trial at a time in the main process, without a search. Received: {other}")
     arms = _chosen_arms(experiment.all_arms if given.sweep else experiment.arms, given.arms)
     options = RunOptions(
-        devices=devices,
-        jobs=jobs,
         stall_seconds=given.stall_seconds or STALL_SECONDS,
         checkpoint_steps=given.checkpoint_steps,
         keep=given.keep,
         dry=given.dry,
         debug=given.debug,
-        cluster=None if given.dry else cluster,
     )
     _check_sweep(given)
     if given.until is not None:
         from common.commands import until  # judges, for which it imports pandas and SciPy
 
-        until.check(given, cluster)
+        until.check(given)
     folder = pathlib.Path(given.results)
     _check_writable(folder)
-    if options.cluster:
-        options.cluster.open(folder / ".cluster" / experiment.name)
-    with Workers(devices, jobs) as workers:
-        if not (given.dry or given.debug or cluster or devices.unavailable(selected.setting.replicas)):
-            _start_early(workers, files_of(experiment, selected, folder), selected.setting, most=len(arms) * seeds)
-        planner = Planner(experiment, selected, folder)
-        if given.until is not None:
-            return until.train(planner, options, workers, svg=given.svg)
-        study = Study(planner, options, workers, arms=arms, seeds=range(seeds), svg=given.svg)
-        if options.cluster and not options.cluster.chief:
-            return study.follow()
-        if given.sweep:
-            return study.sweep(given.tuner, given.trials, given.sweeps or 1)
-        return study.debug() if given.debug else study.run()
+    with _engine(experiment, given, folder) as engine:
+        jobs = given.jobs or (1 if alone else engine.jobs(selected.setting))
+        with Workers(engine, jobs) as workers:
+            if not (given.dry or given.debug or engine.unavailable(selected.setting)):
+                _start_early(workers, files_of(experiment, selected, folder), selected.setting, most=len(arms) * seeds)
+            planner = Planner(experiment, selected, folder, machine=engine.machine, one_kind=given.same_device != 0)
+            if given.until is not None:
+                return until.train(planner, options, workers, svg=given.svg)
+            study = Study(planner, options, workers, arms=arms, seeds=range(seeds), svg=given.svg)
+            if given.sweep:
+                return study.sweep(given.tuner, given.trials, given.sweeps or 1)
+            return study.debug() if given.debug else study.run()
+
+
+def _engine(experiment: Experiment, given: argparse.Namespace, folder: pathlib.Path) -> Engine:
+    """The engine of the run. Raises `Misuse`."""
+    if given.engine not in (None, *ENGINES):
+        raise Misuse(f"engine must be {' or '.join(ENGINES)}. Received: {given.engine!r}{did_you_mean(given.engine, ENGINES)}")
+    if given.same_device not in (None, 0, 1):
+        raise Misuse(f"same_device must be 0 or 1. Received: {given.same_device}")
+    if given.engine == "ray":
+        options = {"per_gpu": given.trials_per_gpu or 1, "one_kind": given.same_device != 0}
+        return RayEngine(code_in_use(experiment.path), folder, **options)
+    for name in ("workers", "same_device"):
+        if getattr(given, name) is not None:
+            raise Misuse(f"{name.upper()} is an option of ENGINE=ray. Received: ENGINE={given.engine or 'local'}")
+    return LocalEngine(Devices.here(given.trials_per_gpu or 1))
 
 
 def _start_early(workers: Workers, files: schema.Files, setting: Setting, most: int) -> None:
@@ -138,15 +156,11 @@ def _start_early(workers: Workers, files: schema.Files, setting: Setting, most: 
             workers.start(setting.start_options)
 
 
-def _select(experiment: Experiment, given: argparse.Namespace, machines: int) -> Selected:
-    """The setting with the user's overrides.
-
-    Args:
-        machines: number of machines in TF_CONFIG.
-    """
+def _select(experiment: Experiment, given: argparse.Namespace) -> Selected:
+    """The setting with the user's overrides."""
     overrides = {field: getattr(given, name) for name, field in FIELD_OF.items() if getattr(given, name, None) is not None}
-    if machines > 1:
-        overrides |= {"workers": machines, "replicas": overrides.get("replicas", machines)}
+    if "workers" in overrides:
+        overrides = {"replicas": overrides["workers"], **overrides}
     chosen = {"rate": positive(given, "rate"), "smoke": given.smoke, "debug": given.debug}
     return experiment.select(setting_name(given), overrides, **chosen)
 

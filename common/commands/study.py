@@ -5,11 +5,9 @@ from collections.abc import Sequence
 
 from common import tasks
 from common.commands import outcome
-from common.errors import Failure, Misuse
+from common.errors import Misuse
 from common.rows import schema, store
-from common.running.follower import Follower
 from common.running.plan import Plan, Planned, Planner
-from common.running.progress import Display
 from common.running.runner import RunOptions
 from common.running.session import DryRunEnds, Session
 from common.running.workers import Workers
@@ -45,7 +43,6 @@ class Study:
         Returns the exit status. Raises `Failure`.
         """
         first = self._plan(self.search.untuned())
-        self._join()
         try:
             with self.session:
                 chosen = self.search.choose(self.session, first)
@@ -60,8 +57,6 @@ class Study:
                     self.session.train(plan, trials)
         except DryRunEnds:
             return 0
-        if self.options.cluster:
-            self.options.cluster.leave(state="done", status=Failure.status if self.session.failed else 0)
         outcome.show(plan.files, self.experiment.task.metric, svg=self.svg)
         self.session.check()
         return 0
@@ -100,7 +95,6 @@ class Study:
             arms = ", ".join(self.search.arms)
             raise Misuse(f"a sweep needs arms with searched arguments: add search= or sweep= to the script. Received: {arms}")
         self._plan(self.search.untuned())  # checks the arms
-        self._join()
         try:
             with self.session:
                 done = list(self.search.sweep(self.session, tuner, count, sweeps))
@@ -108,35 +102,16 @@ class Study:
             return 0
         if self.options.dry:  # no trials are missing
             return 0
-        if self.options.cluster:
-            self.options.cluster.leave(state="done", status=0)
         store.write_declaration(files, self.planner.declaration())
         for sweep in done:
             tuned.write_swept(files, sweep, self.search.bases(sweep.fixed))
         outcome.show_sweep(files, [line for sweep in done for line in sweep.summary()], svg=self.svg)
         return 0
 
-    def follow(self) -> int:
-        """Train the chief's trials, on another machine than the chief. Returns its exit status. Raises `Failure`."""
-        self._plan(self.search.untuned())  # checks the arms
-        self._join()
-        cluster = self.options.cluster
-        print(f"{self.experiment.name}: {cluster.name(cluster.index)} follows {cluster.name(0)}", flush=True)
-        with Display() as display:
-            status = Follower(self.planner, self.options, display).run()
-        cluster.leave(state="done", status=status)
-        return status
-
     def _plan(self, chosen: Chosen) -> Plan:
         """The plan of all trials with the chosen values."""
         shared = chosen.shared.values if chosen.shared else {}
         return self.planner.plan(self.search.trials(chosen), shared=shared)
-
-    def _join(self) -> None:
-        """Wait for the other machines, if there are any."""
-        if self.options.cluster:
-            self.options.cluster.publish(state="ready")
-            self.options.cluster.join()
 
     def _with_models(self, plan: Plan, missing: list[Planned]) -> list[Planned]:
         """The trials to train: the missing ones and, with KEEP=1, finished ones without a saved model.

@@ -8,7 +8,6 @@ import argparse
 from common.commands.study import Study
 from common.errors import Misuse
 from common.rows.table import Table
-from common.running.cluster import Cluster
 from common.running.plan import Planner
 from common.running.runner import RunOptions
 from common.running.workers import Workers
@@ -18,15 +17,13 @@ from common.verdicts.levels import LOOKS
 from common.verdicts.verdict import FUTILE, NO_VERDICT, Verdict
 
 
-def check(given: argparse.Namespace, cluster: Cluster | None) -> None:
+def check(given: argparse.Namespace) -> None:
     """Raises `Misuse` for another value than `decided`, and for options that UNTIL does not go with."""
     if given.until != "decided":
         raise Misuse(f"until must be decided. Received: {given.until!r}")
     for name in ("seeds", "arms", "smoke", "debug", "sweep"):
         if getattr(given, name):
             raise Misuse(f"UNTIL=decided trains all arms with {LOOKS[0]} to {LOOKS[-1]} seeds. Received: {name.upper()}")
-    if cluster:
-        raise Misuse("UNTIL=decided runs on one machine: set SEEDS with TF_CONFIG. Received: TF_CONFIG")
 
 
 def train(planner: Planner, options: RunOptions, workers: Workers, *, svg: bool) -> int:

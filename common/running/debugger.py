@@ -22,13 +22,14 @@ from common.running.process import job
 from common.running.progress import Display
 from common.running.reasons import reason
 from common.running.runner import RunOptions, without_training
+from common.running.workers import Workers
 
 
 class Debugger:
     """Runs trials one after the other in this process, with the interface of `Runner`."""
 
-    def __init__(self, options: RunOptions, display: Display):
-        self.options, self.display = options, display
+    def __init__(self, options: RunOptions, workers: Workers, display: Display):
+        self.options, self.engine, self.display = options, workers.engine, display
         self.start_options: tuple | None = None
         """Start options of TensorFlow, which are fixed by the first trial."""
         self.strategy = None
@@ -47,8 +48,7 @@ class Debugger:
             Misuse: they need different start options of TensorFlow.
             Failure: another run debugs the same trial, or the code has changed.
         """
-        devices = self.options.devices
-        reasons = {t.fingerprint: t.unavailable or devices.unavailable(*t.setting.start_options[1:3]) for t in trials}
+        reasons = {trial.fingerprint: trial.unavailable or self.engine.unavailable(trial.setting) for trial in trials}
         needed = [trial.setting.start_options for trial in trials if not reasons[trial.fingerprint]]
         options = dict.fromkeys([*([self.start_options] if self.start_options else []), *needed])
         if len(options) > 1:
@@ -73,7 +73,7 @@ class Debugger:
         """Train one trial in this process. Returns its row."""
         if self.start_options is None:
             self.start_options = trial.setting.start_options
-            variables = environment(self.start_options, self.options.devices.take(self.start_options[1]), self.scratch)
+            variables = environment(self.start_options, self.engine.devices.take(self.start_options[1]), self.scratch)
             os.environ.clear()
             os.environ.update(variables)
         with quiet_stderr():

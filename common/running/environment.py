@@ -15,7 +15,7 @@ PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy")
 PASSED_ON = frozenset(
     (
         *("HOME", "USER", "LOGNAME", "SHELL", "PATH", "TERM", "TZ", "LANG", "LANGUAGE", "XDG_CACHE_HOME"),
-        *("CACHE_DIR", "TFDS_DATA_DIR", "TF_CONFIG"),
+        *("CACHE_DIR", "TFDS_DATA_DIR"),
         *PROXIES,
         *(name.upper() for name in PROXIES),
         *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"),
@@ -29,7 +29,7 @@ LOCALE = "LC_"
 """Prefix of further such variables, which determine the encoding of file names."""
 
 
-REPORTED = ("CACHE_DIR", "TFDS_DATA_DIR", "TF_CONFIG", "CUDA_VISIBLE_DEVICES", ONEDNN, LIBRARIES)
+REPORTED = ("CACHE_DIR", "TFDS_DATA_DIR", "CUDA_VISIBLE_DEVICES", ONEDNN, LIBRARIES)
 """Variables for data and devices, which are printed at the start of a run."""
 
 
@@ -44,6 +44,8 @@ def environment(
     gpus: list[str],
     scratch: pathlib.Path,
     user: Mapping[str, str] | None = None,
+    *,
+    tf_config: str = "",
 ) -> dict[str, str]:
     """All environment variables of a worker.
 
@@ -52,6 +54,7 @@ def environment(
         gpus: GPUs that it may use, by their CUDA names.
         scratch: a folder for temporary files, and for a new keras.json with Keras' defaults.
         user: the user's variables, by default those of this process.
+        tf_config: `TF_CONFIG` of the machines that train each trial together; empty for a single one.
     """
     user = os.environ if user is None else user
     return {
@@ -68,4 +71,5 @@ def environment(
         "PYTHONIOENCODING": "utf-8:backslashreplace",  # no output of a script raises an encoding error
         "PYTHONUTF8": str(sys.flags.utf8_mode),  # file names must be decoded as in the main process
         "TMPDIR": str(scratch),
+        **({"TF_CONFIG": tf_config} if tf_config else {}),
     }

@@ -53,26 +53,33 @@ def fingerprint(
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def provenance(script: pathlib.Path) -> dict:
+def provenance(script: pathlib.Path, hardware: dict[str, str] | None = None) -> dict:
     """Columns of the rows for the origin: git commit, whether the code differs from it (`dirty`), device and its kind.
 
     The code is the script and the project's paths in `CODE`; uncommitted files count as differences, even if git ignores them.
     Commit and `dirty` are empty outside a checkout of the project, also for a copy of it within another repository.
+
+    Args:
+        hardware: the columns `device` and `kind`, by default those of this machine.
     """
-    top = _git("rev-parse", "--show-toplevel")
     inside = script.resolve().is_relative_to(PROJECT)
     code = [*CODE, *([str(script.resolve())] if inside else [])]
-    is_checkout = top is not None and pathlib.Path(top).resolve() == PROJECT.resolve()
-    commit = _git("rev-parse", "--verify", "HEAD") if is_checkout else None
+    commit = git_commit()
     changed = _git("status", "--porcelain", "--untracked-files=all", "--", *code) if commit else None
     untracked = _git("ls-files", "--others", "--", *code) if commit else None
     dirty = bool(changed) or not inside or any(name.strip('"').endswith(CODE_SUFFIXES) for name in (untracked or "").splitlines())
     return {
         "commit": commit or "",
         "dirty": "" if changed is None or untracked is None else dirty,
-        "device": machine.device(),
-        "kind": machine.kind(),
+        **(hardware or machine.columns()),
     }
+
+
+def git_commit() -> str | None:
+    """The checkout's commit; None if the project's folder is no checkout."""
+    top = _git("rev-parse", "--show-toplevel")
+    is_checkout = top is not None and pathlib.Path(top).resolve() == PROJECT.resolve()
+    return _git("rev-parse", "--verify", "HEAD") if is_checkout else None
 
 
 def _git(*arguments: str) -> str | None:

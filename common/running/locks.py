@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import json
 import os
 import pathlib
 from collections.abc import Iterator
@@ -68,10 +69,10 @@ class TrialLocks:
         """Lock a trial. Returns False if another run holds its lock."""
         if trial.fingerprint in self.held:
             return True
-        path = self._path(trial)
+        path = self.plan.files.state / f"{trial.folder_name}.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            file = path.open("w", encoding="utf-8")
+            file = path.open("a", encoding="utf-8")  # which leaves the note of another run
         except FileNotFoundError:  # another run has just deleted the folder
             return False
         try:
@@ -85,20 +86,26 @@ class TrialLocks:
         self.held[trial.fingerprint] = file
         return True
 
-    def _path(self, trial: Planned) -> pathlib.Path:
-        return self.plan.files.state / f"{trial.folder_name}.lock"
-
     def done_elsewhere(self, trial: Planned) -> bool:
         """Whether another run has finished a locked trial since this run was planned."""
         row = self.plan.live.get(trial.identity) if trial.fingerprint in self.missing else None
         if row is None or row["status"] not in FINAL:
             return False
-        return (row["fingerprint"], row["kind"]) == (trial.fingerprint, trial.kind)
+        same_kind = row["kind"] == trial.kind or not self.plan.planner.one_kind
+        return row["fingerprint"] == trial.fingerprint and same_kind
+
+    def note(self, trial: Planned, **about) -> None:
+        """Write into a trial's lock what other processes may know about it, see `in_progress`."""
+        file = self.held[trial.fingerprint]
+        file.truncate(0)
+        file.write(json.dumps({"trial": f"{trial.entry} seed {trial.seed}", **about}))
+        file.flush()
 
     def release(self, trial: Planned) -> None:
         """Unlock a trial."""
-        self._path(trial).unlink(missing_ok=True)
-        self.held.pop(trial.fingerprint).close()
+        file = self.held.pop(trial.fingerprint)
+        pathlib.Path(file.name).unlink(missing_ok=True)
+        file.close()
 
     def release_all(self) -> None:
         """Unlock all trials."""

@@ -126,8 +126,13 @@ def files_of(experiment: Experiment, selected: Selected, results: pathlib.Path) 
 class Planner:
     """Makes the plans of one experiment under one setting. Raises `Misuse` like `resolve`.
 
+    Args:
+        results: the results folder.
+        machine: columns `device` and `kind` of the rows, by default those of this machine.
+        one_kind: whether all arms of a seed are trained on one kind of processor.
+
     Attributes:
-        experiment, selected: the arguments; full_size: that of a row which is planned again.
+        experiment, selected, one_kind, full_size: the arguments.
         setting: the selected setting, with sizes limited to the data.
         files: paths of the experiment's rows.
         resolved: arm -> its setting and data, see `Resolved`.
@@ -136,9 +141,18 @@ class Planner:
         bases: arm -> hash of code, setting and data, on which the result of a search depends.
     """
 
-    def __init__(self, experiment: Experiment, selected: Selected, results: pathlib.Path, *, full_size: int | None = None):
-        self.experiment, self.selected, self.full_size = experiment, selected, full_size
-        self.origin, self.code_files = provenance(experiment.path), code_in_use(experiment.path)
+    def __init__(
+        self,
+        experiment: Experiment,
+        selected: Selected,
+        results: pathlib.Path,
+        *,
+        machine: dict[str, str] | None = None,
+        one_kind: bool = True,
+        full_size: int | None = None,
+    ):
+        self.experiment, self.selected, self.one_kind, self.full_size = experiment, selected, one_kind, full_size
+        self.origin, self.code_files = provenance(experiment.path, machine), code_in_use(experiment.path)
         self.code = code_hash(experiment.path.read_text(encoding="utf-8"), experiment.train.__name__)
         if experiment.task is not tasks.classification:
             self.code += experiment.task.name
@@ -150,7 +164,7 @@ class Planner:
 
     @property
     def kind(self) -> str:
-        """Kind of processor or GPU of this machine; see `machine.kind`."""
+        """Kind of processor or GPU that trains; see `machine.kind`."""
         return self.origin["kind"]
 
     def live_rows(self, files: schema.Files) -> LiveRows:
@@ -256,7 +270,7 @@ class Plan:
         """
         all_rows = self.live.all()
         rows = self.rows() if self.searching else [row for row in all_rows if row["status"] in schema.FINAL]
-        others = [row for row in rows if row["kind"] != self.planner.kind]
+        others = [row for row in rows if row["kind"] != self.planner.kind] if self.planner.one_kind else []
         if not others:
             return []
         known = {row["fingerprint"] for row in all_rows}

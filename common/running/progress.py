@@ -79,11 +79,13 @@ class Display:
     def _cells(trial, progress: dict) -> list[Text]:
         """The columns of a line about a running trial."""
         name = Text(f"{trial.entry} seed {trial.seed}", style="bold", overflow="ellipsis", no_wrap=True)
+        node = Text(progress.get("node", ""), style="dim", no_wrap=True)
         if "epoch" not in progress:
-            return [name, Text(progress.get("stage", "starting"), no_wrap=True)]
+            return [name, node, Text(progress.get("stage", "starting"), no_wrap=True)]
         speed, done, accuracy = (progress[key] for key in ("images_per_second", "done", "accuracy"))
         return [
             name,
+            node,
             Text(f"epoch {progress['epoch']}/{progress['epochs']}", no_wrap=True),
             Text(f"loss {progress['loss']:.3f}", no_wrap=True),
             Text("" if accuracy is None else f"acc {accuracy:.3f}", no_wrap=True),
@@ -95,11 +97,6 @@ class Display:
         """Print a line about a trial that another run has finished."""
         self.done += 1
         self.print_line(f"[{self.done}/{self.total}] {trial.entry} seed {trial.seed}: done by another run")
-
-    def done_by_chief(self, trial) -> None:
-        """Print a line about a trial whose row the chief writes on another machine."""
-        self.done += 1
-        self.print_line(f"{trial.entry} seed {trial.seed}: done, the chief writes its row")
 
     def finished(self, row: dict, metric: str) -> None:
         """Print a line about a finished trial.

@@ -1,17 +1,17 @@
-"""`Runner`: trains trials in worker processes, and starts those whose worker died once more."""
+"""`Runner`: trains trials in worker processes, and starts those whose worker died again."""
 
 import contextlib
+import dataclasses
 import pathlib
 import shutil
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from common.errors import Failure
 from common.rows import store
 from common.rows.outcome import Outcome, load_outcome
-from common.running.cluster import Cluster
-from common.running.devices import Devices
 from common.running.locks import TrialLocks
 from common.running.plan import Plan, Planned, known_columns
 from common.running.process import Worker, job
@@ -19,8 +19,8 @@ from common.running.progress import Display
 from common.running.workers import Workers
 from common.training.job import Job
 
-ATTEMPTS = 2
-"""How often a trial is started in one run if its worker dies."""
+ATTEMPTS = {"died": 2, "memory": 2, "lost": 5}
+"""How often a trial is started in one run if its worker ends for a reason, see `Ending`."""
 STALL_SECONDS = 900
 """Time limit for a trial reporting no progress."""
 POLL_SECONDS = 1.0
@@ -31,9 +31,6 @@ POLL_SECONDS = 1.0
 class RunOptions:
     """Options of a run that do not change its results."""
 
-    devices: Devices
-    jobs: int
-    """Number of trials at a time."""
     stall_seconds: float = STALL_SECONDS
     checkpoint_steps: int | None = None
     """Updates between checkpoints within an epoch."""
@@ -43,7 +40,6 @@ class RunOptions:
     """Whether to print what would be trained, and train nothing."""
     debug: bool = False
     """Whether to train in this process; see `common.running.debugger`."""
-    cluster: Cluster | None = None
 
 
 class Runner:
@@ -51,8 +47,10 @@ class Runner:
 
     def __init__(self, options: RunOptions, workers: Workers, display: Display):
         self.options, self.workers, self.display = options, workers, display
-        self.cluster, self.round = options.cluster, 0
-        self.attempts: dict[str, int] = {}
+        self.attempts: Counter[tuple[str, str]] = Counter()
+        """Fingerprint and how a worker ended -> number."""
+        self.roomy: set[str] = set()
+        """Fingerprints of trials that need more memory, see `Engine.start`."""
 
     def __enter__(self) -> "Runner":
         return self
@@ -66,7 +64,8 @@ class Runner:
         """Run trials of a plan in order. Returns their rows; a trial that another run has trained has none.
 
         Raises:
-            Failure: the code has changed, workers cannot start, or another machine is lost.
+            Failure: the code has changed, or workers cannot start.
+            Misuse: the engine refuses a machine.
         """
         self.plan, self.locks = plan, TrialLocks(plan)
         rows: list[dict] = []
@@ -75,8 +74,9 @@ class Runner:
             while waiting or self.workers.busy:
                 rows += self._assign(waiting)
                 self._kill_stalled()
-                rows += self._check_cluster()
-                self.display.update([(worker.trial, worker.progress) for worker in self.workers.busy])
+                self.display.update(
+                    [(worker.trial, worker.progress | {"node": worker.process.node}) for worker in self.workers.busy]
+                )
                 if store.lags(plan.files):
                     store.fold(plan.files)
                 for worker in self.workers.with_output(0.2):
@@ -101,66 +101,45 @@ class Runner:
                 break
             if not self.locks.take(trial):
                 continue
-            waiting.remove(trial)
             if self.locks.done_elsewhere(trial):
+                waiting.remove(trial)
                 self.locks.release(trial)
                 self.display.done_by_other_run(trial)
                 continue
-            reason = trial.unavailable or self.options.devices.unavailable(trial.setting.replicas, trial.setting.workers)
+            reason = trial.unavailable or self.workers.engine.unavailable(trial.setting)
             if reason:
+                waiting.remove(trial)
                 rows.append(self._without_training(trial, "unavailable", reason))
                 continue
-            options = trial.setting.start_options
-            worker = self.workers.idle(options)
-            if self.cluster:
-                self.round += 1
-                fields = {
-                    "fingerprint": trial.fingerprint,
-                    "variant": vars(trial.variant),
-                    "seed": trial.seed,
-                    "kind": trial.kind,
-                }
-                fresh, searching = worker is None, self.plan.searching
-                self.cluster.publish(state="leads", round=self.round, fresh=fresh, searching=searching, **fields)
-            worker = worker or self.workers.start(options)
-            if not (self.plan.files.state / trial.folder_name).exists():  # the log of a resumed trial is continued
-                self._log(trial).unlink(missing_ok=True)
-            worker.send(trial, self._job(trial))
-            running = self.workers.busy
-            worker.beside = 0
-            for other in running:
-                other.beside = max(other.beside, len(running) - 1)
-        if waiting and not self.workers.busy:
+            worker = self.workers.take(trial.setting.start_options, roomy=trial.fingerprint in self.roomy)
+            if worker is None:
+                break  # the trial stays locked
+            waiting.remove(trial)
+            self._send(trial, worker)
+        if waiting and not self.workers.busy and all(worker.process.placed for worker in self.workers):
             time.sleep(POLL_SECONDS)  # another run is training all remaining trials
         return rows
+
+    def _send(self, trial: Planned, worker: Worker) -> None:
+        """Give a trial to a worker."""
+        trial = dataclasses.replace(trial, kind=worker.process.machine["kind"])
+        if not (self.plan.files.state / trial.folder_name).exists():  # the log of a resumed trial is continued
+            self._log(trial).unlink(missing_ok=True)
+        worker.send(trial, self._job(trial, worker))
+        self.locks.note(trial, node=worker.process.node, since=time.time())
+        worker.beside = 0
+        running = [other for other in self.workers.busy if other.process.node == worker.process.node]
+        for other in running:
+            other.beside = max(other.beside, len(running) - 1)
 
     def _kill_stalled(self) -> None:
         for worker in self.workers:
             if worker.is_stalled(self.options.stall_seconds):
                 worker.process.kill()
 
-    def _check_cluster(self) -> list[dict]:
-        """Read the messages of the other machines. Returns the row of a trial that failed on any of them.
-
-        Raises:
-            Failure: a machine has ended or is lost.
-        """
-        if self.cluster is None:
-            return []
-        self.cluster.check()
-        rows = []
-        for worker in self.workers:
-            worker.check_connection()
-            reason = self.cluster.round_failure(self.round)
-            if reason is not None:
-                if worker.trial is not None:
-                    rows.append(self._fail(worker.trial, reason, worker))
-                self.workers.stop(worker)  # collective operations may be out of step, so the next trial gets new workers
-        return rows
-
-    def _job(self, trial: Planned) -> Job:
+    def _job(self, trial: Planned, worker: Worker) -> Job:
         path = self.plan.files.local("models", trial.entry, trial.seed, ".keras")
-        row = known_columns(trial, self.plan.experiment.name, self.plan.planner.origin)
+        row = known_columns(trial, self.plan.experiment.name, self.plan.planner.origin | worker.process.machine)
         return job(
             self.plan, trial, row, keep=path if self.options.keep else None, checkpoint_steps=self.options.checkpoint_steps
         )
@@ -182,9 +161,6 @@ class Runner:
             elif kind == "changed":
                 raise Failure(event["reason"])
             elif kind in ("finished", "failed", "unavailable"):
-                if self.cluster and kind == "failed":
-                    self.cluster.report_failure(self.round, event["reason"])
-                    break  # `_check_cluster` ends the trial once it is known whether another machine was lost
                 trial, worker.trial = worker.trial, None
                 if kind == "failed":
                     rows.append(self._fail(trial, event["reason"], worker))
@@ -222,7 +198,7 @@ class Runner:
         """Append the trial's output, if any, to its log."""
         log = self._log(trial)
         with contextlib.suppress(OSError):
-            printed = worker.log.read_bytes()
+            printed = worker.process.printed()
             if printed and worker.ready:  # else it is output of TensorFlow's start
                 log.parent.mkdir(parents=True, exist_ok=True)
                 with log.open("ab") as file:
@@ -237,24 +213,21 @@ class Runner:
 
     def _died(self, worker: Worker, waiting: list[Planned]) -> list[dict]:
         """Replace a dead worker; its trial waits for another, or has failed. Returns the row if it has."""
-        cause = f"no progress for {worker.stalled:g} s" if worker.stalled else worker.exit_cause()
-        if self.cluster:
-            raise Failure(
-                f"this machine's worker died ({cause}): run the same command on all machines, which resumes after the last "
-                "finished epoch"
-            )
-        trial = worker.trial
-        rows = []
+        how, cause, _ = worker.ending()
+        trial, rows = worker.trial, []
         if trial is not None and not worker.delivered:
             waiting.insert(0, trial)
         elif trial is not None:
-            self.attempts[trial.fingerprint] = self.attempts.get(trial.fingerprint, 0) + 1
-            if self.attempts[trial.fingerprint] < ATTEMPTS:
+            self.attempts[trial.fingerprint, how] += 1
+            count = self.attempts[trial.fingerprint, how]
+            if how == "memory":
+                self.roomy.add(trial.fingerprint)
+            if count < ATTEMPTS[how]:
                 self._keep_log(trial, worker)
                 self.display.print_line(f"{trial.entry} seed {trial.seed}: its worker died ({cause}); starting it once more")
                 waiting.insert(0, trial)
             else:
-                rows.append(self._fail(trial, f"its worker died {ATTEMPTS} times ({cause})", worker))
+                rows.append(self._fail(trial, f"its worker died {count} times ({cause})", worker))
         self.workers.stop(worker)
         return rows
 

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Sequence
 
 from common.errors import Failure
-from common.machine import has_unused_gpus, lacks_bfloat16
+from common.machine import has_unused_gpus
 from common.rows import schema, store
 from common.running.debugger import Debugger
 from common.running.environment import reported_variables
@@ -36,7 +36,8 @@ class Session:
 
     def __enter__(self) -> "Session":
         if not self.options.dry:
-            self.stack.enter_context(one_kind(self.planner.files, self.planner.kind))
+            if self.planner.one_kind:
+                self.stack.enter_context(one_kind(self.planner.files, self.planner.kind))
             self.stack.push(self._fold)
         return self
 
@@ -90,7 +91,7 @@ class Session:
         self.announcements += 1
         for note in notes:
             print(note)
-        seconds, disk, basis = plan.estimate(trials, self.options.jobs)
+        seconds, disk, basis = plan.estimate(trials, self.workers.jobs)
         if not trials:
             count = f"all {len(plan.trials)} trials are done"
         elif then is None or self.announcements > 1:
@@ -99,16 +100,16 @@ class Session:
             growth = " (not counting wider ranges)" if grows else ""
             further = f", up to {more} more{growth}" if more else ""
             count = f"{len(trials)} search trials to run{further}, then at most {len(then.trials)} with the chosen values"
-            afterwards, more_disk, _ = then.estimate(then.trials, self.options.jobs)
+            afterwards, more_disk, _ = then.estimate(then.trials, self.workers.jobs)
             seconds, disk = seconds * (1 + more / len(trials)) + afterwards, disk + more_disk
-        at_a_time = min(self.options.jobs, len(trials))
+        at_a_time = min(self.workers.jobs, len(trials))
         cost = f", about {duration(seconds)} ({basis}) with {at_a_time} at a time, {size(disk)} of disk" if trials else ""
         print(count + cost, flush=True)
         planned = [*trials, *(then.missing() if then else ())]
         for entry, reason in {trial.entry: trial.unavailable for trial in planned if trial.unavailable}.items():
             print(f"{entry} cannot run: it {reason}")
         bfloat16 = any(t.setting.precision == "mixed_bfloat16" for t in trials)
-        if bfloat16 and not self.options.devices.names and lacks_bfloat16():
+        if bfloat16 and not self.workers.engine.on_gpus and "bfloat16" not in self.planner.kind:
             print("this processor has no bfloat16 instructions (AVX512_BF16 or AMX): mixed_bfloat16 will be slower than float32")
         if self.options.dry:
             raise DryRunEnds
@@ -119,8 +120,7 @@ class Session:
             return []
         if self.runner is None:
             self.display = self.stack.enter_context(Display(plain=self.options.debug))
-            debugs = self.options.debug
-            runner = Debugger(self.options, self.display) if debugs else Runner(self.options, self.workers, self.display)
+            runner = (Debugger if self.options.debug else Runner)(self.options, self.workers, self.display)
             self.runner = self.stack.enter_context(runner)
         self.display.add_to_total(len(trials))
         rows = self.runner.run(plan, trials)

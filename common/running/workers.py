@@ -1,9 +1,8 @@
 """`Workers`: the worker processes of a run, which train one trial after the other."""
 
-import selectors
 from collections.abc import Iterator
 
-from common.running.devices import Devices
+from common.running.engine import Engine, StartOptions
 from common.running.process import Worker
 
 TRIALS_PER_WORKER = 50
@@ -11,56 +10,69 @@ TRIALS_PER_WORKER = 50
 
 
 class Workers:
-    """Worker processes on this machine's devices; iterable, and a context manager at whose end they are stopped."""
+    """At most `jobs` worker processes of an engine; iterable, and a context manager at whose end they are stopped."""
 
-    def __init__(self, devices: Devices, jobs: int):
-        self.devices, self.jobs = devices, jobs
-        self.processes: list[Worker] = []
-        self.selector = selectors.DefaultSelector()
+    def __init__(self, engine: Engine, jobs: int):
+        self.engine, self.jobs = engine, jobs
+        self.workers: list[Worker] = []
 
     def __enter__(self) -> "Workers":
         return self
 
     def __exit__(self, *_) -> None:
-        for worker in list(self.processes):
+        for worker in self:
             self.stop(worker)
-        self.selector.close()
 
     def __iter__(self) -> Iterator[Worker]:
-        return iter(list(self.processes))
+        return iter(list(self.workers))
 
     @property
     def busy(self) -> list[Worker]:
         """Those that train a trial."""
-        return [worker for worker in self.processes if worker.trial]
+        return [worker for worker in self.workers if worker.trial]
+
+    @property
+    def idle(self) -> list[Worker]:
+        """Those that train no trial."""
+        return [worker for worker in self.workers if not worker.trial]
 
     def can_take(self) -> bool:
-        """Whether a further trial can start now."""
+        """Whether a further trial may start now."""
         return len(self.busy) < self.jobs
 
-    def idle(self, options: tuple[int, int, int, bool]) -> Worker | None:
-        """An idle worker with these start options (see `Worker`) that may train a further trial; None if there is none."""
-        usable = (w for w in self.processes if not w.trial and w.start_options == options and w.sent < TRIALS_PER_WORKER)
-        return next(usable, None)
+    def take(self, options: StartOptions, *, roomy: bool = False) -> Worker | None:
+        """An idle worker with these start options, which is started if there is none; None while it waits for a machine.
 
-    def start(self, options: tuple[int, int, int, bool]) -> Worker:
+        Args:
+            roomy: see `Engine.start`.
+        """
+        usable = [
+            worker
+            for worker in self.idle
+            if worker.start_options == options and worker.sent < TRIALS_PER_WORKER and worker.roomy >= roomy
+        ] or [self.start(options, roomy=roomy)]
+        placed = [worker for worker in usable if worker.process.placed]
+        if not placed:
+            others = [worker for worker in self.idle if worker.process.placed]
+            for worker in others[:1]:  # it may hold the devices that the new one waits for
+                self.stop(worker)
+        return placed[0] if placed else None
+
+    def start(self, options: StartOptions, *, roomy: bool = False) -> Worker:
         """Start a worker, in place of an idle one if there are `jobs` of them or one has had its last trial."""
-        idle = [worker for worker in self.processes if not worker.trial]
-        used_up = [worker for worker in idle if worker.sent >= TRIALS_PER_WORKER]
-        if used_up or len(self.processes) >= self.jobs:
-            self.stop([*used_up, *idle][0])
-        worker = Worker.start(options, self.devices.take(options[1] // options[2]))
-        self.processes.append(worker)
-        self.selector.register(worker.process.stdout, selectors.EVENT_READ, worker)
+        used_up = [worker for worker in self.idle if worker.sent >= TRIALS_PER_WORKER]
+        if used_up or len(self.workers) >= self.jobs:
+            self.stop([*used_up, *self.idle][0])
+        worker = Worker(self.engine.start(options, roomy=roomy), options, roomy)
+        self.workers.append(worker)
         return worker
 
     def with_output(self, seconds: float) -> list[Worker]:
         """Those with output to read, for which it waits up to a time in seconds."""
-        return [key.data for key, _ in self.selector.select(timeout=seconds)]
+        ready = {id(process) for process in self.engine.with_output(seconds)}
+        return [worker for worker in self.workers if id(worker.process) in ready]
 
     def stop(self, worker: Worker) -> None:
-        """Stop a worker and release its GPUs."""
-        self.devices.free(worker.gpus)
-        self.selector.unregister(worker.process.stdout)
-        self.processes.remove(worker)
-        worker.stop()
+        """Stop a worker."""
+        self.workers.remove(worker)
+        self.engine.stop(worker.process)

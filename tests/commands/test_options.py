@@ -20,7 +20,7 @@ from common.text import number_of, two_digits
 def test_options_of_make_and_python_are_equivalent():
     words = "ARMS=a SEEDS=1 DATASET=d EPOCHS=2 BATCH=3 TRAIN=4 SIZE=5 COLOUR=grey PRECISION=p THREADS=6 JOBS=7 RESULTS=r "
     words += "CHECKPOINT_STEPS=8 REPLICAS=2 TRIALS_PER_GPU=3 STALL_SECONDS=9 FULL=1 SMOKE=1 KEEP=1 DEBUG=1 DRY=1 "
-    words += "SETTING=full TUNER=t TRIALS=10 SWEEPS=11 RATE=0.1 UNTIL=decided SVG=1"
+    words += "SETTING=full TUNER=t TRIALS=10 SWEEPS=11 RATE=0.1 UNTIL=decided SVG=1 WORKERS=2 ENGINE=ray SAME_DEVICE=0"
     done = subprocess.run(["make", "-n", "-o", "setup", "sweep-03", *words.split()], cwd=PROJECT, capture_output=True, text=True)
     line = next(line for line in done.stdout.splitlines() if "common.commands.run" in line)
     number, *passed_on = shlex.split(line)[4:]
@@ -39,7 +39,7 @@ def test_options_of_make_and_python_are_equivalent():
         },
         **{"precision": "p", "threads": 6, "jobs": 7, "results": "r", "checkpoint_steps": 8, "replicas": 2},
         **{"trials_per_gpu": 3, "stall_seconds": 9, "setting": "full", "tuner": "t", "trials": 10, "sweeps": 11, "rate": "0.1"},
-        "until": "decided",
+        **{"until": "decided", "workers": 2, "engine": "ray", "same_device": 0},
         **dict.fromkeys(("full", "smoke", "keep", "debug", "dry", "sweep", "svg"), True),
     }
     assert vars(parsing.parse(options.STUDY, passed_on)) == values
@@ -137,6 +137,6 @@ def test_a_value_may_look_like_an_option_of_make():
 def test_a_target_without_options_refuses_them():
     done = made("test", "SEEDS=3")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "make test has no options except PYTHON, GPU, ARGS. Received: SEEDS" in done.stderr
+    assert "make test has no options except PYTHON, GPU, RAY, ARGS. Received: SEEDS" in done.stderr
     assert options.refusal(["SEDS=3"], ["exp-03"]).endswith("Received: SEDS (did you mean 'SEEDS'?)")
     assert options.refusal(["ARGS"], ["test"]) == options.refusal(["SEEDS"], ["exp-03", "lint"]) == ""

@@ -8,7 +8,7 @@ from conftest import PROJECT
 from PIL import Image
 
 from common.commands import run as command
-from common.running import scripts
+from common.running import ray_engine, scripts
 
 SCRIPT = PROJECT / "experiments" / "exp_03_l2.py"
 
@@ -53,6 +53,11 @@ CASES = {
         ["--results", "~nobody-of-that-name/x"],
         "RESULTS begins with the home folder of somebody unknown",
     ),
+    "engine": (["--engine", "rya"], "engine must be local or ray. Received: 'rya' (did you mean 'ray'?)"),
+    "several machines without Ray": (["--workers", "2"], "WORKERS is an option of ENGINE=ray. Received: ENGINE=local"),
+    "other kinds without Ray": (["--same-device", "0"], "SAME_DEVICE is an option of ENGINE=ray"),
+    "same device a number": (["--engine", "ray", "--same-device", "2"], "same_device must be 0 or 1. Received: 2"),
+    "debugger with Ray": (["--engine", "ray", "--debug"], "Received: ENGINE=ray"),
     "results below a file": (["--results", str(SCRIPT / "deeper")], "must be writable"),
 }
 
@@ -73,6 +78,51 @@ def test_misuse_is_one_line_on_stderr_and_status_2(experiment, capsys, tmp_path,
     assert out == ""
     assert err.count("\n") == 1
     assert message in err
+
+
+@pytest.mark.usefixtures("without_workers")
+@pytest.mark.parametrize("text", ["{", '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}'])
+def test_a_tf_config_of_several_machines_is_refused_with_the_remedy(experiment, capsys, monkeypatch, text):
+    monkeypatch.setenv("TF_CONFIG", text)
+    status, _, err = run(experiment, capsys, "--dry")
+    assert (status, err.count("\n")) == (2, 1)
+    assert f"ENGINE=ray WORKERS=2 trains each trial on two machines of a Ray cluster, see docs/scale.md. Received: {text}" in err
+
+
+def test_a_tf_config_of_one_machine_is_not_read(monkeypatch):
+    assert not command._several_machines('{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 0}}')
+    assert not command._several_machines(" ")
+
+
+@pytest.mark.usefixtures("without_workers")
+def test_without_ray_the_error_names_the_remedy(experiment, capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(ray_engine.importlib.util, "find_spec", lambda _: None)
+    status, _, err = run(experiment, capsys, "--engine", "ray", "--results", tmp_path)
+    assert (status, err) == (
+        2,
+        "exp_03_l2: ENGINE=ray needs Ray, which is not installed: make setup RAY=1 installs it (300 MB)\n",
+    )
+
+
+@pytest.mark.usefixtures("without_workers")
+def test_ray_is_not_started_where_memory_is_too_small(experiment, capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(ray_engine.importlib.util, "find_spec", lambda _: "ray")
+    monkeypatch.setattr(ray_engine, "available_memory", lambda: 600_000_000)
+    monkeypatch.delenv(ray_engine.ADDRESS, raising=False)
+    status, _, err = run(experiment, capsys, "--engine", "ray", "--results", tmp_path)
+    assert (status, err.count("\n")) == (2, 1)
+    assert "needs 1.5 GB of free memory on this machine" in err
+    assert err.endswith("Received: 0.6 GB\n")
+
+
+def test_nothing_of_ray_is_imported_by_a_run_without_it(tmp_path):
+    code = (
+        "import sys\nfrom common.commands import run\n"
+        "try:\n    run.main(sys.argv[1:])\nfinally:\n    assert 'ray' not in sys.modules"
+    )
+    words = ["03", "--dry", "--results", str(tmp_path)]
+    done = subprocess.run([sys.executable, "-c", code, *words], cwd=PROJECT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.usefixtures("without_workers")

@@ -13,7 +13,7 @@ from common.running import scripts
 from common.running.environment import PASSED_ON, REPORTED, environment, reported_variables
 
 DECIDES = (
-    *("TF_XLA_FLAGS", "XLA_FLAGS", "TF_DETERMINISTIC_OPS", "TF_DISABLE_MKL", "TF_NUM_INTRAOP_THREADS", "TF_CONFIGX"),
+    *("TF_XLA_FLAGS", "XLA_FLAGS", "TF_DETERMINISTIC_OPS", "TF_DISABLE_MKL", "TF_NUM_INTRAOP_THREADS", "TF_CONFIG"),
     *("ONEDNN_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_MAX_CPU_ISA", "MKL_CBWR", "GLIBC_TUNABLES", "LD_PRELOAD"),
     *("OMP_DYNAMIC", "KMP_BLOCKTIME", "OPENBLAS_NUM_THREADS", "OPENBLAS_CORETYPE", "NPY_DISABLE_CPU_FEATURES"),
     *("KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH", "KERAS_NNX_ENABLED", "NVIDIA_TF32_OVERRIDE", "CUBLAS_WORKSPACE_CONFIG"),
@@ -34,12 +34,16 @@ PINNED = {
 
 
 def test_variables_that_change_results_are_removed_or_fixed():
-    user = {**dict.fromkeys(DECIDES, "1"), **dict.fromkeys(PINNED, "7"), "TF_CONFIG": "{}", "HOME": "/home/a", "LC_ALL": "C"}
+    user = {**dict.fromkeys(DECIDES, "1"), **dict.fromkeys(PINNED, "7"), "HOME": "/home/a", "LC_ALL": "C"}
     assert not PASSED_ON & {*DECIDES, *PINNED}
     got = environment((3, 1, 1, True), [], pathlib.Path("/scratch"), user)
     onednn = str(int(machine.uses_onednn()))
-    kept = {"TF_CONFIG": "{}", "HOME": "/home/a", "LC_ALL": "C"}
+    kept = {"HOME": "/home/a", "LC_ALL": "C"}
     assert {**got, machine.ONEDNN: onednn} == {**PINNED, **kept, machine.ONEDNN: onednn, "KERAS_DOWNLOADS": "7"}
+
+
+def test_workers_on_several_machines_get_their_addresses_from_the_engine():
+    assert environment((1, 2, 2, True), [], pathlib.Path("/scratch"), {}, tf_config="{}")["TF_CONFIG"] == "{}"
 
 
 def test_variables_for_data_and_devices_are_reported(monkeypatch):

@@ -1,12 +1,11 @@
 """When a worker counts as stalled."""
 
-import pathlib
 from types import SimpleNamespace
 
 import pytest
 
 from common.running import process
-from common.running.process import START_SECONDS, Worker
+from common.running.process import CONNECT_SECONDS, START_SECONDS, Worker
 
 
 @pytest.fixture
@@ -14,8 +13,7 @@ def worker(monkeypatch):
     """A worker with a trial that sends no events; `worker.clock.now` sets the time."""
     clock = SimpleNamespace(now=0.0)
     monkeypatch.setattr(process.time, "monotonic", lambda: clock.now)
-    nowhere = pathlib.Path("nowhere")
-    made = Worker(SimpleNamespace(), (1, 1, 1, True), [], nowhere, trial=SimpleNamespace(), ready=True)
+    made = Worker(SimpleNamespace(), (1, 1, 1, True), trial=SimpleNamespace(), ready=True)
     made.clock = clock
     return made
 
@@ -48,8 +46,10 @@ def test_a_slow_start_of_tensorflow_is_no_stall(worker):
     assert worker.stalled == START_SECONDS
 
 
-def test_a_suspended_machine_is_no_failed_connection(worker):
-    worker.ready = False
-    worker.check_connection()
+def test_workers_that_do_not_connect_are_stalled_earlier(worker):
+    worker.ready, worker.start_options = False, (1, 2, 2, True)
+    assert not watch(worker, CONNECT_SECONDS - 10)
     worker.clock.now += 8 * 3600
-    worker.check_connection()
+    assert not watch(worker, 2)
+    assert watch(worker, 10)
+    assert worker.stalled == CONNECT_SECONDS

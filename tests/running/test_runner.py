@@ -17,8 +17,8 @@ from survival import SCRIPT, files_in, write
 
 from common.errors import Failure
 from common.rows import store
-from common.running import process, runner, scripts, workers
-from common.running.devices import Devices
+from common.running import local, runner, scripts, workers
+from common.running.local import Devices, LocalEngine, LocalProcess
 from common.running.plan import Planner, Variant
 from common.running.progress import Display
 
@@ -33,8 +33,8 @@ def planned(folder, seeds, **overrides):
 @contextlib.contextmanager
 def running(gpus=()):
     """Context manager with a runner of one trial at a time."""
-    options = runner.RunOptions(Devices(list(gpus)), jobs=1)
-    with workers.Workers(options.devices, 1) as started, Display() as display, runner.Runner(options, started, display) as one:
+    engine, options = LocalEngine(Devices(list(gpus))), runner.RunOptions()
+    with engine, workers.Workers(engine, 1) as pool, Display() as display, runner.Runner(options, pool, display) as one:
         yield one
 
 
@@ -62,8 +62,8 @@ def test_a_worker_that_cannot_start_ends_the_run_with_its_last_line(tmp_path, mo
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "tensorflow.py").write_text("raise ImportError('no such library')")
-    real = process.environment
-    monkeypatch.setattr(process, "environment", lambda *options: {**real(*options), "PYTHONPATH": str(broken)})
+    real = local.environment
+    monkeypatch.setattr(local, "environment", lambda *o, **named: {**real(*o, **named), "PYTHONPATH": str(broken)})
     done = run_here(write(tmp_path, LINEAR_SCRIPT), ["--results", tmp_path / "out"])
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
@@ -106,34 +106,34 @@ def test_a_worker_that_is_killed_during_its_start_is_replaced(tmp_path, early):
 def test_a_trial_that_could_not_be_sent_to_a_dead_worker_counts_no_attempt(tmp_path, monkeypatch):
     """The worker dies while idle; another one gets the next trial."""
     plan = planned(tmp_path, 2)
-    send, killed = runner.Worker.send, []
+    send, killed = LocalProcess.send, []
 
-    def kill_first(worker, trial, job):
-        if trial.seed == 1 and len(killed) == 0:
-            killed.append(worker.process.pid)
-            worker.process.kill()
-            worker.process.wait()
-        send(worker, trial, job)
+    def kill_first(process, job):
+        if job.seed == 1 and len(killed) == 0:
+            killed.append(process.process.pid)
+            process.kill()
+            process.process.wait()
+        return send(process, job)
 
-    monkeypatch.setattr(runner.Worker, "send", kill_first)
+    monkeypatch.setattr(LocalProcess, "send", kill_first)
     with running() as one:
         rows = one.run(plan, plan.trials)
     assert killed
     assert [row["status"] for row in rows] == ["done", "done"]
-    assert one.attempts == {}
+    assert not one.attempts
 
 
 def test_a_worker_is_replaced_after_a_number_of_trials(tmp_path, monkeypatch):
     monkeypatch.setattr(workers, "TRIALS_PER_WORKER", 2)
     plan = planned(tmp_path, 3)
     started = []
-    start = runner.Worker.start
-    monkeypatch.setattr(runner.Worker, "start", lambda *arguments: started.append(start(*arguments)) or started[-1])
+    start = workers.Workers.start
+    monkeypatch.setattr(workers.Workers, "start", lambda *given, **named: started.append(start(*given, **named)) or started[-1])
     with running() as one:
         rows = one.run(plan, plan.trials)
     assert [row["status"] for row in rows] == ["done"] * 3
     assert [worker.sent for worker in started] == [2, 1]
-    assert started[0].process.poll() is not None
+    assert started[0].process.process.poll() is not None
 
 
 SLEEPS = LINEAR_SCRIPT.replace("import numpy", "import time\n\nimport numpy").replace(

@@ -14,7 +14,7 @@ from survival import files_in, reproducible, write
 from common.data.dataset import load
 from common.files import read_arrays
 from common.rows import schema, store
-from common.running import runner
+from common.running.local import LocalEngine
 
 KILLS = int(os.environ.get("KILLS", "4"))
 """Number of SIGKILLs in the test of exact resume; `KILLS=20 make test ARGS=\"-k killed\"` sends 20."""
@@ -58,7 +58,7 @@ def test_a_run_writes_a_complete_row_for_every_trial(undisturbed):
 def test_finished_trials_are_not_run_again(undisturbed, monkeypatch):
     folder, _ = undisturbed
     before = files_in(folder).rows.read_bytes()
-    monkeypatch.setattr(runner.Worker, "start", lambda *_: pytest.fail("a worker was started"))
+    monkeypatch.setattr(LocalEngine, "start", lambda *_, **__: pytest.fail("a worker was started"))
     done = run_here(folder.parent / "exp_90_survive.py", ["--results", folder])
     assert done.returncode == 0
     assert "all 4 trials are done" in done.stdout

@@ -1,5 +1,6 @@
 """Which worker processes a run starts and uses again, without starting any."""
 
+import contextlib
 import os
 import pathlib
 
@@ -9,8 +10,8 @@ from linear import SCRIPT
 from common.commands import run
 from common.errors import Misuse
 from common.rows import schema
-from common.running import plan, workers
-from common.running.devices import Devices
+from common.running import local, plan, workers
+from common.running.local import Devices, LocalEngine
 from common.setting import Setting
 
 ONE_THREAD, TWO_THREADS = (1, 1, 1, True), (2, 1, 1, True)
@@ -23,21 +24,17 @@ def script(folder):
 
 
 class Process:
-    """In place of `Worker`: a process that does nothing, whose output is a pipe."""
+    """In place of `LocalProcess`: a process that does nothing, whose output is a pipe."""
 
     started: list["Process"]
 
-    def __init__(self, start_options, gpus):
-        self.start_options, self.gpus, self.trial, self.sent, self.stopped = start_options, gpus, None, 0, False
+    def __init__(self, options, gpus, *, machine=None):
+        self.options, self.gpus, self.stopped, self.placed, self.node = options, gpus, False, True, ""
         self.process = self
         self.stdout, self.end = os.pipe()
         self.started.append(self)
 
-    @classmethod
-    def start(cls, start_options, gpus):
-        return cls(start_options, gpus)
-
-    def stop(self):
+    def close(self):
         self.stopped = True
         os.close(self.stdout)
         os.close(self.end)
@@ -47,48 +44,77 @@ class Process:
 def started(monkeypatch):
     """The processes started so far."""
     monkeypatch.setattr(Process, "started", [], raising=False)
-    monkeypatch.setattr(workers, "Worker", Process)
+    monkeypatch.setattr(local, "LocalProcess", Process)
     return Process.started
 
 
+@contextlib.contextmanager
+def pool_of(jobs, gpus=()):
+    """Workers on devices of this machine."""
+    with LocalEngine(Devices(list(gpus))) as engine, workers.Workers(engine, jobs) as pool:
+        yield pool
+
+
 def test_an_idle_worker_is_used_again_by_trials_with_the_same_start_options(started):
-    with workers.Workers(Devices([]), 2) as pool:
+    with pool_of(2) as pool:
         first = pool.start(ONE_THREAD)
-        assert (pool.idle(ONE_THREAD), pool.idle(TWO_THREADS)) == (first, None)
+        assert pool.take(ONE_THREAD) == first
         first.trial = "a trial"
-        assert pool.busy == [first]
-        assert pool.idle(ONE_THREAD) is None
+        assert (pool.busy, pool.idle) == ([first], [])
         assert pool.can_take()
-        pool.start(TWO_THREADS).trial = "another"
+        second = pool.take(TWO_THREADS)
+        assert second.process.options == TWO_THREADS
+        second.trial = "another"
         assert not pool.can_take()
     assert [process.stopped for process in started] == [True, True]
 
 
 def test_with_as_many_workers_as_jobs_a_new_one_takes_the_place_of_an_idle_one(started):
-    with workers.Workers(Devices(["0", "1"]), 2) as pool:
+    with pool_of(2, ["0", "1"]) as pool:
         busy, idle = pool.start(ONE_THREAD), pool.start(ONE_THREAD)
         busy.trial = "a trial"
         new = pool.start(TWO_THREADS)
-        assert (idle.stopped, busy.stopped) == (True, False)
-        assert new.gpus == idle.gpus
+        assert (idle.process.stopped, busy.process.stopped) == (True, False)
+        assert new.process.gpus == idle.process.gpus
         assert list(pool) == [busy, new]
-    assert pool.devices.load == {"0": 0, "1": 0}
+    assert pool.engine.devices.load == {"0": 0, "1": 0}
 
 
 def test_a_worker_is_replaced_after_its_last_trial(started):
-    with workers.Workers(Devices([]), 2) as pool:
+    with pool_of(2) as pool:
         old = pool.start(ONE_THREAD)
         old.sent = workers.TRIALS_PER_WORKER
-        assert pool.idle(ONE_THREAD) is None
+        assert pool.take(ONE_THREAD) != old
+        assert old.process.stopped
+
+
+def test_a_trial_waits_for_a_worker_that_has_no_machine_yet(started):
+    """And an idle one, which may hold the devices that it waits for, is stopped."""
+    with pool_of(2) as pool:
+        other = pool.start(ONE_THREAD)
+        waiting = pool.start(TWO_THREADS)
+        waiting.process.placed = False
+        assert pool.take(TWO_THREADS) is None
+        assert other.process.stopped
+        assert pool.take(TWO_THREADS) is None
+        assert list(pool) == [waiting]
+        waiting.process.placed = True
+        assert pool.take(TWO_THREADS) is waiting
+
+
+def test_a_trial_that_needs_more_memory_gets_a_worker_with_more(started):
+    with pool_of(2) as pool:
         pool.start(ONE_THREAD)
-        assert old.stopped
+        roomy = pool.take(ONE_THREAD, roomy=True)
+        assert roomy.roomy
+        assert pool.take(ONE_THREAD, roomy=True) is roomy
 
 
 def test_only_workers_with_output_are_read(started):
-    with workers.Workers(Devices([]), 2) as pool:
+    with pool_of(2) as pool:
         first, second = pool.start(ONE_THREAD), pool.start(ONE_THREAD)
         assert pool.with_output(0) == []
-        os.write(second.end, b"{}\n")
+        os.write(second.process.end, b"{}\n")
         assert pool.with_output(0) == [second]
         assert first in pool
 
@@ -103,9 +129,9 @@ def files(tmp_path):
 
 def early(files, jobs=2, most=9):
     """Start options of the workers that a run starts before it makes its plan."""
-    with workers.Workers(Devices([]), jobs) as pool:
+    with pool_of(jobs) as pool:
         run._start_early(pool, files, Setting(dataset="digits", epochs=1, threads=2), most)
-        return [process.start_options for process in pool]
+        return [worker.start_options for worker in pool]
 
 
 def test_the_workers_of_a_new_run_start_before_its_plan_is_made(files, started):
@@ -126,7 +152,7 @@ def test_a_run_that_may_have_no_trial_to_train_starts_none_before(files, started
 def test_they_are_stopped_if_no_plan_can_be_made(tmp_path, started, monkeypatch, option, expected):
     """And neither a dry run nor one in this process starts any."""
 
-    def refuse(*_):
+    def refuse(*_, **__):
         assert len(started) == expected
         raise Misuse("no plan")
 

@@ -4,9 +4,10 @@ import pytest
 from replicated import run, write
 from trials import trained
 
-from common.running.devices import Devices
+from common.running.local import Devices, LocalEngine
 from common.running.plan import Planner, Variant
 from common.running.scripts import read_script
+from common.setting import Setting
 
 
 @pytest.fixture(scope="module")
@@ -46,13 +47,15 @@ def test_gpus_are_handed_out_evenly():
     assert sorted(gpu for one in taken for gpu in one) == ["0", "0", "1", "1", "2", "2"]
     devices.free(taken[1])
     assert devices.take(1) == taken[1]
-    assert devices.unavailable(3) is None
-    assert devices.unavailable(4) == "needs 4 GPUs, this machine has 3"
+    engine = LocalEngine(devices)
+    assert engine.unavailable(Setting("digits", 1, replicas=3)) is None
+    assert engine.unavailable(Setting("digits", 1, replicas=4)) == "needs 4 GPUs, this machine has 3"
+    assert engine.unavailable(Setting("digits", 1, replicas=2, workers=2)) == "needs 2 machines: ENGINE=ray"
 
 
 def test_without_gpus_cores_are_shared(monkeypatch):
-    monkeypatch.setattr("common.running.devices.cores", lambda: 8)
+    monkeypatch.setattr("common.running.local.cores", lambda: 8)
     devices = Devices([])
     assert devices.jobs(threads=2, replicas=2) == 2
     assert devices.take(1) == []
-    assert devices.unavailable(64) is None
+    assert LocalEngine(devices).unavailable(Setting("digits", 1, replicas=64)) is None
