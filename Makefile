@@ -26,7 +26,7 @@ REFUSED := $(if $(GIVEN),$(shell $(WITH) -m common.commands.options $(ALL_GIVEN)
 $(if $(REFUSED),$(error $(REFUSED)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup all list verdicts compare tensorboard report reproduce check plots test test-fast golden chaos bench gpu-check overhead bench-report bench-rows power lint format lock
+.PHONY: help setup all list status verdicts compare tensorboard report reproduce check plots test test-fast golden chaos chaos-ray bench bench-ray gpu-check overhead bench-report bench-rows power lint format lock
 
 help: ## Print this list
 	@echo "make TARGET [NAME=value …]"
@@ -46,6 +46,9 @@ setup: ## Create .venv with the locked packages (GPU=1: with CUDA; RAY=1: with R
 
 list: setup ## Print number, question and progress of every experiment
 	@$(PY) -m common.commands.list $(OPTIONS)
+
+status: setup ## Print which trials are being trained now, and where
+	@$(PY) -m common.commands.status $(OPTIONS)
 
 exp-%: setup ## Train the missing trials of experiment NN (01, 03, …) and draw
 	@exec $(PY) -m common.commands.run '$*' $(OPTIONS)
@@ -92,11 +95,17 @@ golden: setup ## Record the golden values of tests/golden on this kind of proces
 chaos: setup ## Stress test: kill and disturb a run for minutes; its rows stay the same
 	@PYTHONPATH=.:tests $(PY) tests/running/chaos.py $(OPTIONS)
 
+chaos-ray: setup ## Stress test on Ray's test cluster (needs make setup RAY=1); the rows stay the same
+	@PYTHONPATH=.:tests $(PY) tests/running/chaos.py --engine ray $(OPTIONS)
+
 bench: setup ## Measure trials per hour on CIFAR-10, compared with model.fit and PyTorch
 	@PYTHONPATH=. $(PY) benchmarks/throughput.py $(OPTIONS)
 
 gpu-check: setup ## Check on a GPU what only a GPU can show, and print a table
 	@PYTHONPATH=. $(PY) benchmarks/gpu.py
+
+bench-ray: setup ## Measure what Ray costs per trial (needs make setup RAY=1), and 100,000 simulated trials
+	@PYTHONPATH=. $(PY) benchmarks/engines.py $(OPTIONS)
 
 overhead: setup ## Measure how the time of a run is spent
 	@PYTHONPATH=. $(PY) benchmarks/overhead.py $(OPTIONS)

@@ -12,6 +12,8 @@ from conftest import PROJECT
 
 from common.commands import run
 
+WORKER = "common.running.worker"
+
 
 def run_script(script, arguments, wait=True, **options):
     """Run a script like `make exp-NN`, from any folder. Returns the finished process, or the running one without `wait`."""
@@ -40,7 +42,15 @@ def run_here(script, arguments):
 def workers_of(parent):
     """Process ids of a run's workers."""
     listed = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(parent)], capture_output=True, text=True).stdout
-    return [int(line.split()[0]) for line in listed.splitlines() if "common.running.worker" in line]
+    return [int(line.split()[0]) for line in listed.splitlines() if WORKER in line.split()]
+
+
+def workers_of_ray():
+    """Process ids of the workers on all nodes of Ray clusters on this machine."""
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True).stdout.splitlines()
+    processes = {int(pid): (int(parent), words) for pid, parent, *words in map(str.split, listed)}
+    parents = {pid: processes.get(parent, (0, [""]))[1] for pid, (parent, words) in processes.items() if WORKER in words}
+    return [pid for pid, words in parents.items() if words and words[0].startswith("ray::Host")]
 
 
 def wait_until_gone(pids):

@@ -33,7 +33,7 @@ class RayCluster:
             stdout=subprocess.PIPE,
             stderr=self.log,
             text=True,
-            env={**os.environ, "RAY_NUM_REDIS_GET_RETRIES": "60", **token, **variables},
+            env={**os.environ, "RAY_NUM_REDIS_GET_RETRIES": "60", "RAY_worker_niceness": "0", **token, **variables},
             start_new_session=True,
         )
         self.address = self._answer()

@@ -185,7 +185,7 @@ def main() -> int:
     setting = setting_name(given) or ("small" if given.dataset else "quick")
     folder = pathlib.Path(given.results).resolve()
     values = {**vars(given), "exp": None, "results": folder}
-    options = [f"{name.upper()}={int(v) if v is True else v}" for name, v in values.items() if v not in (None, False)]
+    options = [f"{name.upper()}={int(v) if v is True else v}" for name, v in values.items() if v is not None and v is not False]
     names = chosen(given.exp)
     return run(names if given.rate is None else searching_rates(names), options, folder, setting)
 

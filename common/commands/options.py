@@ -64,8 +64,8 @@ OTHER_OPTIONS = (
     Option("row", "digits", "of reproduce: first digits of a row's fingerprint"),
     Option("port", "n", "of tensorboard: port of the server (default: the first free one from 6006 on)", 1),
     Option("write", "", "of tensorboard: write the event files, and start no server"),
-    Option("rounds", "n", "of chaos: number of disturbances", 1),
-    Option("repeats", "n", "of bench, which also takes TRAIN, EPOCHS, PRECISION: runs of each side (default 3)", 1),
+    Option("rounds", "n", "of chaos and chaos-ray: number of disturbances", 1),
+    Option("repeats", "n", "of bench (also with TRAIN, EPOCHS, PRECISION) and bench-ray: runs of each side (default 3)", 1),
 )
 OPTIONS = (*STUDY_OPTIONS, *OTHER_OPTIONS)
 OF_MAKE = ("PYTHON", "GPU", "RAY", "ARGS")

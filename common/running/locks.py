@@ -54,6 +54,17 @@ def _lock_exclusively(file: IO) -> bool:
     return lock(file, wait=False)
 
 
+def in_progress(results: pathlib.Path) -> list[tuple[Files, dict]]:
+    """The trials that runs are training now: files of the rows, and what `TrialLocks.note` has written, by path."""
+    trials = []
+    for path in sorted(results.glob("*/.state/*/*.lock")):
+        with contextlib.suppress(OSError, ValueError), path.open("a+", encoding="utf-8") as file:
+            if not lock(file, fcntl.LOCK_SH, wait=False):  # else its run has been killed, or has not begun to train
+                file.seek(0)
+                trials.append((Files(path.parents[2], path.parent.name), json.loads(file.read())))
+    return trials
+
+
 class TrialLocks:
     """The locks of this run on the trials of a plan.
 

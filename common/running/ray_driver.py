@@ -87,10 +87,16 @@ def connect(config: Config) -> None:
 
 def _refusal(address: str, error: Exception) -> str:
     """One line about an error of `ray.init`."""
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).split())[:300]
     if not address:
-        return f"Ray cannot start on this machine: {text[:300]}"
-    return f"RAY_ADDRESS must be the address of a Ray cluster, as ray start prints it ({text[:300]}). Received: {address}"
+        return f"Ray cannot start on this machine: {text}"
+    if isinstance(error, ray.exceptions.AuthenticationError):
+        return (
+            f"the Ray cluster {address} needs its token (ray get-auth-token prints it there): set RAY_AUTH_TOKEN. Received: none"
+        )
+    if "ersion mismatch" in text:
+        return f"the Ray cluster {address} must have this machine's versions of Python and Ray. Received: {text}"
+    return f"no Ray cluster answers at RAY_ADDRESS={address}, or it has another RAY_AUTH_TOKEN. Received: {text}"
 
 
 class Cluster:
@@ -98,6 +104,10 @@ class Cluster:
 
     def __init__(self, config: Config):
         self.config = config
+        self.nodes: dict[str, dict] = {}
+        """Id -> description of each node that was there at the start."""
+        self.addresses: dict[str, str] = {}
+        """Id -> address, also of nodes that have joined since."""
         self.gangs: dict[int, Gang] = {}
         self.copies: dict[tuple[str, str], asyncio.Task] = {}
         """Node and checksum -> the copying of the data to the node."""
@@ -113,16 +123,10 @@ class Cluster:
         tasks = [asyncio.ensure_future(_got(answer)) for answer in answers]
         await asyncio.wait(tasks, timeout=PROBE_SECONDS)
         abouts = [task.result() for task in tasks if task.done() and not task.exception()]
-        self.nodes = {}
+        self.addresses = {about["node"]: about["address"] for about in abouts}
         for about in abouts:
-            node = alive[about["node"]]
-            address = node["NodeManagerAddress"]
-            same = sum(other["NodeManagerAddress"] == address for other in alive.values())
-            name = address if same == 1 else f"{address} ({about['node'][:6]})"
-            if about["difference"]:
-                raise Misuse(f"node {name} of the Ray cluster {about['difference']}")
-            cpus = node["Resources"].get("CPU", 0)
-            self.nodes[about["node"]] = about | {"name": name, "cpus": cpus}
+            name = self.accept(about)
+            self.nodes[about["node"]] = about | {"name": name, "cpus": alive[about["node"]]["Resources"].get("CPU", 0)}
         usable = [about for about in self.nodes.values() if about["cpus"] or about["gpus"]]
         if not usable:
             errors = " ".join(str(task.exception()) for task in tasks if task.done() and task.exception())
@@ -139,6 +143,15 @@ class Cluster:
         left_out = [f"{about['name']}: {about['kind']}" for about in usable if about not in chosen]
         device = next(about["device"] for about in chosen if about["kind"] == kind)
         return {"event": "cluster", "nodes": chosen, "left_out": left_out, "machine": {"device": device, "kind": kind}}
+
+    def accept(self, about: dict) -> str:
+        """Name of a node that has described itself: its address. Raises `Misuse` if it differs from this machine."""
+        self.addresses[about["node"]] = about["address"]
+        several = list(self.addresses.values()).count(about["address"]) > 1
+        name = f"{about['address']} ({about['node'][:6]})" if several else about["address"]
+        if about["difference"]:
+            raise Misuse(f"node {name} of the Ray cluster {about['difference']}")
+        return name
 
     def resources(self, options: StartOptions, roomy: bool) -> dict:
         """The resources of one process on one machine, as options of a Ray actor."""
@@ -163,18 +176,18 @@ class Cluster:
                 load[node] += 1 / self.nodes[node][resource]
         return NodeAffinitySchedulingStrategy(min(load, key=load.get), soft=False)
 
-    async def provide(self, node: str, host: "ray.actor.ActorHandle", fields: dict) -> None:
+    async def provide(self, node: str, name: str, host: "ray.actor.ActorHandle", fields: dict) -> None:
         """Copy a dataset to a node that does not have it. Raises `Misuse` if the node has other data."""
         key = node, fields["checksum"]
         if key not in self.copies:
-            self.copies[key] = asyncio.create_task(self._copy(node, host, fields))
+            self.copies[key] = asyncio.create_task(self._copy(name, host, fields))
         try:
             await asyncio.shield(self.copies[key])
         except ray.exceptions.RayError:  # the node is lost, or the host that would have written the copy
             self.copies.pop(key, None)
             raise
 
-    async def _copy(self, node: str, host: "ray.actor.ActorHandle", fields: dict) -> None:
+    async def _copy(self, name: str, host: "ray.actor.ActorHandle", fields: dict) -> None:
         state = await host.data.remote(fields)
         if state == "missing":
             checksum, folder = fields["checksum"], Dataset.from_json(fields).folder
@@ -182,7 +195,7 @@ class Cluster:
                 self.contents[checksum] = [ray.put((folder / name).read_bytes()) for name in COPIED]
             state = await host.receive.remote(fields, *self.contents[checksum])
         if state not in ("", "ready"):
-            raise Misuse(f"node {self.nodes[node]['name'] if node in self.nodes else node} of the Ray cluster {state}")
+            raise Misuse(f"node {name} of the Ray cluster {state}")
 
 
 async def _got(reference: ray.ObjectRef):
@@ -241,10 +254,8 @@ class Gang:
         self.hosts = [actor.options(scheduling_strategy=one, **fixed).remote(self.options, config.mark) for one in strategies]
         abouts = await asyncio.gather(*(host.describe.remote(config.checkout) for host in self.hosts))
         self.nodes = [about["node"] for about in abouts]
-        for about in abouts:
-            name = self._name(about["node"])
-            if about["difference"]:
-                raise Misuse(f"node {name} of the Ray cluster {about['difference']}")
+        self.names = [self.cluster.accept(about) for about in abouts]
+        for about, name in zip(abouts, self.names, strict=True):
             if about["kind"] not in self.cluster.kinds and config.one_kind:
                 raise Misuse(f"node {name} of the Ray cluster is of another kind: SAME_DEVICE=0. Received: {about['kind']}")
         if machines == 1:
@@ -252,7 +263,7 @@ class Gang:
         else:
             await self._start_together(abouts)
         machine = {name: abouts[0][name] for name in ("device", "kind")}
-        self.send(event="placed", node=", ".join(map(self._name, self.nodes)), machine=machine)
+        self.send(event="placed", node=", ".join(self.names), machine=machine)
 
     async def _start_together(self, abouts: list[dict]) -> None:
         """Start the processes of several machines, which connect by `TF_CONFIG`. Raises `Misuse` if their kinds differ."""
@@ -264,14 +275,10 @@ class Gang:
             tf_config = json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}})
             await host.start.remote(tf_config, shares_results=all(shares))
 
-    def _name(self, node: str) -> str:
-        known = self.cluster.nodes.get(node)
-        return known["name"] if known else node[:6]
-
     async def _train(self, job: dict) -> None:
         """Train a trial. Raises `Lost` or `RayError` if a process is lost."""
-        for node, host in zip(self.nodes, self.hosts, strict=True):
-            await self.cluster.provide(node, host, job["dataset"])
+        for node, name, host in zip(self.nodes, self.names, self.hosts, strict=True):
+            await self.cluster.provide(node, name, host, job["dataset"])
         line = json.dumps(job)
         streams = [host.train.options(num_returns="streaming").remote(line, host is self.hosts[0]) for host in self.hosts]
         tasks = [asyncio.create_task(self._last_event(stream, stream is streams[0])) for stream in streams]

@@ -7,9 +7,11 @@ import pathlib
 import secrets
 import selectors
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
+import time
 import uuid
 from collections.abc import Iterable, Sequence
 
@@ -28,6 +30,8 @@ JOIN_SECONDS = 180.0
 """Time limit for Ray to start, or for a cluster to answer."""
 HEAD_SECONDS = 20
 """Time without an answer from the cluster's head after which Ray gives up."""
+ANSWER_SECONDS = 5.0
+"""Time limit for an address to answer."""
 STOP_SECONDS = 20.0
 """Time limit for the end of what runs on the cluster."""
 
@@ -93,6 +97,7 @@ class RayEngine:
         self.address = os.environ.get(ADDRESS, "").strip()
         _check(self.address)
         self.per_gpu, self.processes, self.count = per_gpu, {}, 0
+        self.nodes: list[dict] = []
         self.scratch = pathlib.Path(tempfile.mkdtemp(prefix="ray-"))
         self.mark = results.resolve() / f".shared-{uuid.uuid4().hex[:12]}"
         config = {
@@ -131,10 +136,13 @@ class RayEngine:
 
     def _join(self) -> None:
         """Wait for the event about the cluster."""
-        if not self.selector.select(JOIN_SECONDS):
-            where = f"at {ADDRESS}={self.address}" if self.address else "on this machine"
-            raise Failure(f"Ray does not answer {where} within {JOIN_SECONDS:g} s")
-        (event,) = self._events()
+        limit, events = time.monotonic() + JOIN_SECONDS, []
+        while not events:
+            if not self.selector.select(max(limit - time.monotonic(), 0)):
+                where = f"at {ADDRESS}={self.address}" if self.address else "on this machine"
+                raise Failure(f"Ray does not answer {where} within {JOIN_SECONDS:g} s")
+            events = self._events()
+        (event,) = events
         self.machine, self.nodes = event["machine"], event["nodes"]
         if event["left_out"]:
             kind = self.machine["kind"]
@@ -218,7 +226,7 @@ class RayEngine:
         """The driver's events since the last call. Raises like `with_output`."""
         chunk = self.driver.stdout.read()
         if chunk == b"":
-            raise Failure(self._lost())
+            raise self._lost()
         *lines, self.buffer = (self.buffer + (chunk or b"")).split(b"\n")
         events = [json.loads(line) for line in lines]
         for event in events:
@@ -226,22 +234,27 @@ class RayEngine:
                 raise (Misuse if event["status"] == Misuse.status else Failure)(event["reason"])
         return events
 
-    def _lost(self) -> str:
-        """One line about the driver, which has ended."""
+    def _lost(self) -> Misuse | Failure:
+        """The error about the driver, which has ended."""
+        if not self.nodes:
+            return Misuse(f"{ADDRESS} must be of a running Ray cluster: something else answers there. Received: {self.address}")
         if self.address:
-            return (
+            return Failure(
                 f"the head of the Ray cluster {self.address} was lost: start the cluster and the same command again, which "
                 "keeps finished trials"
             )
-        return "Ray on this machine has ended: the same command starts it again, and keeps finished trials"
+        return Failure("Ray on this machine has ended: the same command starts it again, and keeps finished trials")
 
 
 def _variables(address: str) -> dict[str, str]:
-    """Environment variables that Ray reads when it is imported: authentication by token is on; how long it waits."""
+    """Environment variables that Ray reads when it is imported: authentication by token is on; and how long it waits.
+
+    Workers of a Ray that is started here have the priority of this process, as those of the local engine.
+    """
     variables = {"RAY_AUTH_MODE": "token", "RAY_NUM_REDIS_GET_RETRIES": "60"}
     variables["RAY_gcs_rpc_server_reconnect_timeout_s"] = str(HEAD_SECONDS)
     if not address:
-        variables["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # of this run alone
+        variables |= {"RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_worker_niceness": "0"}  # the token is that of this run alone
     return {name: value for name, value in variables.items() if name not in os.environ}
 
 
@@ -249,9 +262,26 @@ def _check(address: str) -> None:
     """Raises `Misuse` if Ray is not installed, an address is none of a cluster, or memory is too small to start Ray."""
     if importlib.util.find_spec("ray") is None:
         raise Misuse("ENGINE=ray needs Ray, which is not installed: make setup RAY=1 installs it (300 MB)")
+    if address:
+        _check_address(address)
+        return
     memory = available_memory()
-    if not address and memory is not None and memory < MEMORY_BYTES:
+    if memory is not None and memory < MEMORY_BYTES:
         raise Misuse(
             f"ENGINE=ray needs {MEMORY_BYTES / 1e9:.1f} GB of free memory on this machine, for Ray and a trial: use "
             f"ENGINE=local, or {ADDRESS} of a cluster. Received: {memory / 1e9:.1f} GB"
         )
+
+
+def _check_address(address: str) -> None:
+    """Raises `Misuse` for an address where nothing answers, for which Ray would wait a minute."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdigit() or "/" in host:
+        raise Misuse(f"{ADDRESS} must be host:port of the head of a Ray cluster, as ray start prints it. Received: {address}")
+    try:
+        socket.create_connection((host, int(port)), ANSWER_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise Misuse(
+            f"{ADDRESS} must be of a running Ray cluster: nothing answers there ({reason}). Received: {address}"
+        ) from None

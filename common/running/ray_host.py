@@ -64,8 +64,9 @@ class Checkout:
 
 
 def describe(expected: Checkout) -> dict:
-    """This node: its id, the columns `device` and `kind`, its number of GPUs that TensorFlow can use, and how it differs."""
-    about = {"node": ray.get_runtime_context().get_node_id(), "device": "", "kind": "", "gpus": 0}
+    """This node: id, address, columns `device` and `kind`, number of GPUs that TensorFlow can use, and how it differs."""
+    about = {"node": ray.get_runtime_context().get_node_id(), "address": ray.util.get_node_ip_address()}
+    about |= {"device": "", "kind": "", "gpus": 0}
     about["difference"] = Checkout.here(list(expected.code)).difference(expected)
     if not about["difference"]:
         try:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 import pathlib
 import shutil
 import time
@@ -23,6 +24,8 @@ ATTEMPTS = {"died": 2, "memory": 2, "lost": 5}
 """How often a trial is started in one run if its worker ends for a reason, see `Ending`."""
 STALL_SECONDS = 900
 """Time limit for a trial reporting no progress."""
+NOTE_SECONDS = 5.0
+"""Seconds between two notes about the progress of trials."""
 POLL_SECONDS = 1.0
 """Seconds between two checks of trials that another run is training."""
 
@@ -49,6 +52,8 @@ class Runner:
         self.options, self.workers, self.display = options, workers, display
         self.attempts: Counter[tuple[str, str]] = Counter()
         """Fingerprint and how a worker ended -> number."""
+        self.noted = 0.0
+        """When the progress of the trials was last noted."""
         self.roomy: set[str] = set()
         """Fingerprints of trials that need more memory, see `Engine.start`."""
 
@@ -74,9 +79,8 @@ class Runner:
             while waiting or self.workers.busy:
                 rows += self._assign(waiting)
                 self._kill_stalled()
-                self.display.update(
-                    [(worker.trial, worker.progress | {"node": worker.process.node}) for worker in self.workers.busy]
-                )
+                self._note_progress()
+                self.display.update([(one.trial, one.progress | {"node": one.process.node}) for one in self.workers.busy])
                 if store.lags(plan.files):
                     store.fold(plan.files)
                 for worker in self.workers.with_output(0.2):
@@ -126,11 +130,22 @@ class Runner:
         if not (self.plan.files.state / trial.folder_name).exists():  # the log of a resumed trial is continued
             self._log(trial).unlink(missing_ok=True)
         worker.send(trial, self._job(trial, worker))
-        self.locks.note(trial, node=worker.process.node, since=time.time())
+        self._note(worker)
         worker.beside = 0
         running = [other for other in self.workers.busy if other.process.node == worker.process.node]
         for other in running:
             other.beside = max(other.beside, len(running) - 1)
+
+    def _note_progress(self) -> None:
+        """Write from time to time how far the trials are, for other processes."""
+        if time.monotonic() - self.noted > NOTE_SECONDS:
+            self.noted = time.monotonic()
+            for worker in self.workers.busy:
+                self._note(worker)
+
+    def _note(self, worker: Worker) -> None:
+        progress = {name: worker.progress[name] for name in ("epoch", "epochs", "stage") if name in worker.progress}
+        self.locks.note(worker.trial, node=worker.process.node, pid=os.getpid(), **progress)
 
     def _kill_stalled(self) -> None:
         for worker in self.workers:

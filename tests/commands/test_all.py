@@ -162,9 +162,9 @@ def test_rate_leaves_out_experiments_that_search_no_learning_rate(capsys):
         all_command.searching_rates(["exp_01_baseline_cnn"])
 
 
-def test_all_hands_until_on_to_each_experiment(monkeypatch, tmp_path):
+def test_all_hands_until_and_the_engine_on_to_each_experiment(monkeypatch, tmp_path):
     handed = []
     monkeypatch.setattr(all_command, "run", lambda names, options, folder, setting: handed.append(options) or 0)
-    monkeypatch.setattr(sys, "argv", ["all", "UNTIL=decided", "EXP=03", f"RESULTS={tmp_path}"])
+    monkeypatch.setattr(sys, "argv", ["all", "UNTIL=decided", "ENGINE=ray", "SAME_DEVICE=0", "EXP=03", f"RESULTS={tmp_path}"])
     assert all_command.main() == 0
-    assert "UNTIL=decided" in handed[0]
+    assert {"UNTIL=decided", "ENGINE=ray", "SAME_DEVICE=0"} <= set(handed[0])

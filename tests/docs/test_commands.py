@@ -41,19 +41,24 @@ REASONS = {
     "make exp-03 ARMS=baseline,l2=1e-4 SEEDS=3 EPOCHS=5 DATASET=mnist TRAIN=10000 JOBS=2 RESULTS=out": "it needs MNIST",
     "make exp-01 DATASET=path/to/images": "it needs images",
     "make exp-03 DATASET=path/to/images DRY=1": "it needs images",
-    """TF_CONFIG='{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}' """
-    "make exp-03 RESULTS=/shared/out": "it needs a second machine",
+    "make setup RAY=1": "it would install Ray",
+    "make exp-03 ENGINE=ray": "it starts Ray",
+    "RAY_ADDRESS=10.0.0.1:6379 make exp-03 ENGINE=ray": "it needs a cluster",
+    "make exp-03 ENGINE=ray WORKERS=2 SETTING=full": "it needs a cluster",
+    'kubectl exec -it "$HEAD_POD" -- make all ENGINE=ray SETTING=full RESULTS=/shared/out': "it needs a cluster",
+    "make bench-ray": "it trains for minutes",
 }
 """Commands that are only checked: make hands them on, and the command line takes them."""
 RUN = sorted(set(COMMANDS) - set(REASONS))
-WITHOUT_TRAINING = ("list", "verdicts", "report", "check", "plots", "help")
+WITHOUT_TRAINING = ("list", "status", "verdicts", "report", "check", "plots", "help")
 """Targets that train nothing, besides verdict-NN."""
 
 
 def run(words, *more):
     """The outcome of a command, from the project's folder; `.venv` is taken as it is."""
-    own = {word.split("=")[0]: word.split("=")[1] for word in words if "=" in word and word.split("=")[0] == "TF_CONFIG"}
-    words = [word for word in words if word.split("=")[0] not in own]
+    words = words[words.index("--") + 1 :] if words[0] == "kubectl" else words
+    own = dict([words[0].split("=")]) if words[0].startswith("RAY_ADDRESS=") else {}
+    words = words[len(own) :]
     words = [words[0], "-o", "setup", *words[1:]] if words[0] == "make" else words
     return subprocess.run([*words, *more], cwd=PROJECT, capture_output=True, text=True, env={**os.environ, **own})
 
@@ -86,7 +91,7 @@ def test_a_command_that_is_not_run_is_one_that_make_and_the_command_line_take(li
         number, *handed_on = words[words.index("common.commands.run") + 1 :]
         experiment, given = read_script(command.find_script(number)), parsing.parse(options.STUDY, handed_on)
         assert command._chosen_arms(experiment.arms, given.arms)
-        assert command._select(experiment, given, machines=1).setting
+        assert command._select(experiment, given).setting
 
 
 @pytest.mark.parametrize("line", INLINE)

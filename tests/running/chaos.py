@@ -1,12 +1,15 @@
 """Stress test: disturb a run at random many times; its rows must equal those of an undisturbed run.
 
     make chaos            # ROUNDS=40
+    make chaos-ray        # ROUNDS=20
 
 Kills the run, a worker or both, pauses workers, fills the disk for a while (simulated by a limit on file sizes) and starts a
-second run at the same time. Events are drawn with a seed, so that an error can be reproduced.
+second run at the same time. On Ray's test cluster, of three nodes, it kills the run, workers and nodes; the undisturbed run is
+that of the local engine. Events are drawn with a seed, so that an error can be reproduced.
 """
 
 import argparse
+import contextlib
 import os
 import pathlib
 import random
@@ -19,19 +22,21 @@ import time
 from collections import Counter
 
 from conftest import PROJECT
-from processes import workers_of
+from processes import workers_of, workers_of_ray
+from raycluster import RayCluster
 from survival import files_in, reproducible, write
 
 from common.commands.parsing import words
 from common.rows import store
 
 EVENTS = ("kill the run", "kill a worker", "kill both", "pause a worker", "full disk", "second run")
+RAY_EVENTS = ("kill the run", "kill a worker", "lose a node")
 FULL = 30
 """Limit on file sizes in KiB that simulates a full disk: less than a checkpoint, more than the rows."""
 
 
-def start(script: pathlib.Path, out: pathlib.Path, full: bool = False) -> subprocess.Popen:
-    """Start a run, in a new process."""
+def start(script: pathlib.Path, out: pathlib.Path, full: bool = False, cluster: RayCluster | None = None) -> subprocess.Popen:
+    """Start a run, in a new process, on this machine or a cluster."""
     command = [
         sys.executable,
         "-m",
@@ -39,15 +44,15 @@ def start(script: pathlib.Path, out: pathlib.Path, full: bool = False) -> subpro
         str(script),
         "--results",
         str(out),
-        "--jobs",
-        "2",
         "--checkpoint-steps",
         "7",
+        *(["--engine", "ray"] if cluster else ["--jobs", "2"]),
     ]
     if full:
         command = ["bash", "-c", f'ulimit -f {FULL}; exec "$@"', "--", *command]
     quiet = subprocess.DEVNULL
-    return subprocess.Popen(command, stdout=quiet, stderr=quiet, env={**os.environ, "PYTHONPATH": str(PROJECT)})
+    variables = cluster.variables if cluster else {}
+    return subprocess.Popen(command, stdout=quiet, stderr=quiet, env={**os.environ, "PYTHONPATH": str(PROJECT), **variables})
 
 
 def disturb(event: str, runs: list[subprocess.Popen], script: pathlib.Path, out: pathlib.Path, draws: random.Random) -> None:
@@ -71,12 +76,31 @@ def disturb(event: str, runs: list[subprocess.Popen], script: pathlib.Path, out:
         run.wait()
 
 
+def disturb_on_ray(event: str, run: subprocess.Popen, cluster: RayCluster, draws: random.Random) -> None:
+    """Apply one of `RAY_EVENTS` to the current run."""
+    workers = workers_of_ray()
+    if event == "lose a node":
+        cluster.tell("remove")
+        cluster.tell("add")
+    elif event == "kill a worker" and workers:
+        os.kill(draws.choice(workers), signal.SIGKILL)
+    elif event == "kill the run":
+        run.kill()
+        run.wait()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Disturb a run at random many times; its rows must stay the same.")
-    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--engine", default="local")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(words(sys.argv[1:]))
-    draws = random.Random(options.seed)
+    with RayCluster() if options.engine == "ray" else contextlib.nullcontext() as cluster:
+        stress(options.rounds or (20 if cluster else 40), random.Random(options.seed), cluster)
+
+
+def stress(rounds: int, draws: random.Random, cluster: RayCluster | None) -> None:
+    """Disturb runs, compare their rows, and print what has been done."""
     folder = pathlib.Path(tempfile.mkdtemp(prefix="chaos-"))
     script = write(folder, epochs=12)
     start(script, folder / "undisturbed").wait()
@@ -87,22 +111,25 @@ def main() -> None:
         assert reproducible(out) == expected, f"rows differ: see {folder}"
         return sum(int(row["resumes"]) for row in store.read_rows(files_in(out)))
 
-    for _ in range(options.rounds):
+    for _ in range(rounds):
         runs = [run for run in runs if run.poll() is None]
         rows = store.read_rows(files_in(out))
         if not runs and len(rows) == 4 and all(row["status"] == "done" for row in rows):
             finished, resumes = finished + 1, resumes + check()
             shutil.rmtree(out)
         if not runs:
-            runs = [start(script, out)]
+            runs = [start(script, out, cluster=cluster)]
         time.sleep(draws.uniform(2, 9))
-        event = draws.choice(EVENTS)
-        if any(run.poll() is None for run in runs):
+        event = draws.choice(RAY_EVENTS if cluster else EVENTS)
+        if cluster and runs[0].poll() is None:
+            disturb_on_ray(event, runs[0], cluster, draws)
+            counts[event] += 1
+        elif any(run.poll() is None for run in runs):
             disturb(event, [run for run in runs if run.poll() is None], script, out, draws)
             counts[event] += 1
     for run in runs:
         run.wait()
-    start(script, out).wait()
+    start(script, out, cluster=cluster).wait()
     finished, resumes = finished + 1, resumes + check()
     shutil.rmtree(folder)
     events = ", ".join(f"{event}: {count}" for event, count in sorted(counts.items()))
