@@ -17,7 +17,7 @@ import traceback
 from collections import Counter
 
 import ray
-from ray.util.placement_group import placement_group, remove_placement_group
+from ray.util.placement_group import NODE_ID_LABEL_KEY, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
 from common.data.dataset import COPIED, Dataset
@@ -106,6 +106,8 @@ class Cluster:
         self.config = config
         self.nodes: dict[str, dict] = {}
         """Id -> description of each node that was there at the start."""
+        self.others: set[str] = set()
+        """Ids of nodes of kinds that the run does not use."""
         self.addresses: dict[str, str] = {}
         """Id -> address, also of nodes that have joined since."""
         self.gangs: dict[int, Gang] = {}
@@ -140,6 +142,7 @@ class Cluster:
         if self.config.one_kind:
             self.kinds = {kind}
         chosen = [about for about in usable if about["kind"] in self.kinds]
+        self.others = {about["node"] for about in usable if about["kind"] not in self.kinds}
         left_out = [f"{about['name']}: {about['kind']}" for about in usable if about not in chosen]
         device = next(about["device"] for about in chosen if about["kind"] == kind)
         return {"event": "cluster", "nodes": chosen, "left_out": left_out, "machine": {"device": device, "kind": kind}}
@@ -165,16 +168,9 @@ class Cluster:
         cpus = threads * each
         return {"num_cpus": min(2 * cpus, max(about["cpus"] for about in usable)) if roomy else cpus, "num_gpus": 0}
 
-    def strategy(self, resources: dict) -> NodeAffinitySchedulingStrategy | str:
-        """How Ray chooses the node of a single process: freely, unless there are nodes of a kind that the run does not use."""
-        if {about["kind"] for about in self.nodes.values() if about["cpus"] or about["gpus"]} <= self.kinds:
-            return "DEFAULT"
-        resource = "gpus" if resources["num_gpus"] else "cpus"
-        load = dict.fromkeys((i for i, about in self.nodes.items() if about["kind"] in self.kinds and about[resource]), 0.0)
-        for gang in self.gangs.values():
-            for node in gang.wanted:
-                load[node] += 1 / self.nodes[node][resource]
-        return NodeAffinitySchedulingStrategy(min(load, key=load.get), soft=False)
+    def selector(self) -> dict[str, str]:
+        """The labels by which Ray leaves out nodes of other kinds."""
+        return {NODE_ID_LABEL_KEY: f"!in({','.join(sorted(self.others))})"} if self.others else {}
 
     async def provide(self, node: str, name: str, host: "ray.actor.ActorHandle", fields: dict) -> None:
         """Copy a dataset to a node that does not have it. Raises `Misuse` if the node has other data."""
@@ -210,8 +206,6 @@ class Gang:
         self.cluster, self.number, self.options, self.roomy = cluster, number, options, roomy
         self.hosts: list = []
         self.group = None
-        self.wanted: list[str] = []
-        """The nodes that were chosen for it, where the choice is not Ray's."""
         self.jobs: asyncio.Queue[dict] = asyncio.Queue()
         self.task = asyncio.create_task(self._run())
 
@@ -237,33 +231,38 @@ class Gang:
             self.end()
 
     async def _place(self) -> None:
-        """Wait for machines, and start the processes."""
-        machines = self.options[2]
-        resources = self.cluster.resources(self.options, self.roomy)
-        if machines == 1:
-            strategy = self.cluster.strategy(resources)
-            self.wanted = [strategy.node_id] if not isinstance(strategy, str) else []
-            strategies = [strategy]
-        else:
-            bundle = {name.removeprefix("num_").upper().rstrip("S"): value for name, value in resources.items() if value}
-            self.group = placement_group([bundle] * machines, strategy="STRICT_SPREAD")
-            await self.group.ready()
-            strategies = [PlacementGroupSchedulingStrategy(self.group, place) for place in range(machines)]
-        config = self.cluster.config
-        actor, fixed = ray.remote(Host), {**resources, "max_restarts": 0}
-        self.hosts = [actor.options(scheduling_strategy=one, **fixed).remote(self.options, config.mark) for one in strategies]
-        abouts = await asyncio.gather(*(host.describe.remote(config.checkout) for host in self.hosts))
+        """Wait for machines, and start the processes. Raises `Misuse` for a machine with another version of the project."""
+        abouts = await self._take_machines()
+        while self.cluster.config.one_kind and (others := [about for about in abouts if about["kind"] not in self.cluster.kinds]):
+            self.cluster.others |= {about["node"] for about in others}  # which have joined since the run began
+            self.end()
+            abouts = await self._take_machines()
         self.nodes = [about["node"] for about in abouts]
-        self.names = [self.cluster.accept(about) for about in abouts]
-        for about, name in zip(abouts, self.names, strict=True):
-            if about["kind"] not in self.cluster.kinds and config.one_kind:
-                raise Misuse(f"node {name} of the Ray cluster is of another kind: SAME_DEVICE=0. Received: {about['kind']}")
-        if machines == 1:
+        if len(self.hosts) == 1:
             await self.hosts[0].start.remote()
         else:
             await self._start_together(abouts)
         machine = {name: abouts[0][name] for name in ("device", "kind")}
         self.send(event="placed", node=", ".join(self.names), machine=machine)
+
+    async def _take_machines(self) -> list[dict]:
+        """Wait for machines. Returns their descriptions."""
+        machines, selector = self.options[2], self.cluster.selector()
+        resources = self.cluster.resources(self.options, self.roomy)
+        if machines == 1:
+            places = [{"label_selector": selector}]
+        else:
+            bundle = {name.removeprefix("num_").upper().rstrip("S"): value for name, value in resources.items() if value}
+            every = {"bundle_label_selector": [selector] * machines} if selector else {}
+            self.group = placement_group([bundle] * machines, strategy="STRICT_SPREAD", **every)
+            await self.group.ready()
+            strategies = [PlacementGroupSchedulingStrategy(self.group, place) for place in range(machines)]
+            places = [{"scheduling_strategy": strategy} for strategy in strategies]
+        actor, config = ray.remote(Host), self.cluster.config
+        self.hosts = [actor.options(**resources, **place, max_restarts=0).remote(self.options, config.mark) for place in places]
+        abouts = await asyncio.gather(*(host.describe.remote(config.checkout) for host in self.hosts))
+        self.names = [self.cluster.accept(about) for about in abouts]
+        return abouts
 
     async def _start_together(self, abouts: list[dict]) -> None:
         """Start the processes of several machines, which connect by `TF_CONFIG`. Raises `Misuse` if their kinds differ."""
@@ -335,8 +334,7 @@ async def _settled(tasks: list[asyncio.Task]) -> dict:
 
 def ending(error: ray.exceptions.RayError) -> dict[str, str]:
     """How a process has ended, and why, from Ray's error about its actor."""
-    text = " ".join(str(error).split())
-    if isinstance(error, ray.exceptions.OutOfMemoryError) or "OOM" in text or "out of memory" in text.lower():
+    if isinstance(error, ray.exceptions.OutOfMemoryError) or "running low on memory" in str(error):
         return {"how": "memory", "cause": "its machine had too little memory"}
     return {"how": "lost", "cause": "its machine or its Ray process was lost"}
 

@@ -1,5 +1,6 @@
 """`RayEngine`: worker processes on the nodes of a Ray cluster, by another process that speaks with Ray (`ray_driver`)."""
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -151,7 +152,8 @@ class RayEngine:
             print(f"Ray cluster {self.address}: {len(self.nodes)} nodes, {self.machine['kind']}", flush=True)
 
     def __exit__(self, *_) -> None:
-        self.driver.stdin.close()
+        with contextlib.suppress(OSError):  # it has ended, and a command could not be sent
+            self.driver.stdin.close()
         try:
             self.driver.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:

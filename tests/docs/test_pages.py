@@ -82,7 +82,8 @@ def test_options_explains_each_variable_of_the_environment_that_counts():
 
 @EACH
 def test_options_that_are_named_are_options(path):
-    known = {option.name.upper() for option in options.OPTIONS} | {*options.OF_MAKE, *REPORTED, "NAME"}
+    of_ray = ("RAY_ADDRESS", "RAY_AUTH_MODE")
+    known = {option.name.upper() for option in options.OPTIONS} | {*options.OF_MAKE, *REPORTED, *of_ray, "NAME"}
     named = re.findall(r"`([A-Z_]+)=", prose(path))
     assert set(named) <= known
 

@@ -76,11 +76,11 @@ def test_a_node_that_is_refused_ends_the_run(engine):
 
 
 def test_a_driver_that_ends_after_it_has_joined_has_lost_the_head(engine):
-    with engine(CLUSTER, ends=("start",)) as one:
-        one.start((1, 1, 1, True))
-        with pytest.raises(Failure, match=r"the head of the Ray cluster 10.0.0.1:6379 was lost: start the cluster"):
-            for _ in range(9):
-                wait(one)
+    lost = pytest.raises(Failure, match=r"the head of the Ray cluster 10.0.0.1:6379 was lost: start the cluster")
+    with lost, engine(CLUSTER, ends=("start",)) as one:
+        for _ in range(9):
+            one.start((1, 1, 1, True))  # the last ones cannot be sent
+            wait(one)
 
 
 def test_a_driver_that_ends_before_has_met_something_else(engine):

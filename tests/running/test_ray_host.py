@@ -49,7 +49,9 @@ def test_memory_is_told_from_a_lost_machine():
     import ray
 
     assert ending(ray.exceptions.OutOfMemoryError("killed"))["how"] == "memory"
-    assert ending(ray.exceptions.RayActorError(error_msg="Worker exit detail: OOM. The worker was killed"))["how"] == "memory"
+    low, killed = "killed due to the node running low on memory.", "Some common causes include: (1) killed by the OOM killer"
+    assert ending(ray.exceptions.RayActorError(error_msg=low))["how"] == "memory"
+    assert ending(ray.exceptions.RayActorError(error_msg=killed))["how"] == "lost"
     assert ending(ray.exceptions.ActorUnavailableError("the node is gone", None))["how"] == "lost"
 
 
