@@ -1,6 +1,6 @@
 """Ray's own test cluster: several nodes on this machine, in a process that is not the test's.
 
-python tests/raycluster.py 3          # prints the address, then obeys lines on stdin: add, remove, head
+python tests/raycluster.py 3          # prints the address, then obeys lines on stdin: add, add other, remove, head
 """
 
 import contextlib
@@ -11,6 +11,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+
+from common.machine import ONEDNN, uses_onednn
 
 CPUS = 1
 """CPUs of each node."""
@@ -65,7 +67,7 @@ class RayCluster:
         return answer
 
     def tell(self, command):
-        """Add a node; remove one other than the head; or kill the head."""
+        """Add a node, or one of another kind of processor; remove the last one added; or kill the head."""
         self.process.stdin.write(f"{command}\n")
         self.process.stdin.flush()
         return self._answer()
@@ -79,14 +81,17 @@ def main():
     options = {"num_cpus": CPUS, "object_store_memory": 80_000_000}
     folder = tempfile.mkdtemp(prefix="ray-")
     cluster = Cluster(initialize_head=True, head_node_args={**options, "include_dashboard": False, "temp_dir": folder})
-    for _ in range(int(sys.argv[1]) - 1):
-        cluster.add_node(**options)
+    nodes = [cluster.add_node(**options) for _ in range(int(sys.argv[1]) - 1)]
     print(cluster.address, file=answers)
     for line in sys.stdin:
-        if line == "add\n":
-            cluster.add_node(**options)
+        if line.startswith("add"):
+            other = {ONEDNN: str(int(not uses_onednn()))} if line == "add other\n" else {}
+            os.environ.update(other)
+            nodes.append(cluster.add_node(**options))
+            for name in other:
+                os.environ.pop(name)
         elif line == "remove\n":
-            cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
+            cluster.remove_node(nodes.pop(), allow_graceful=False)
         else:
             cluster.head_node.kill_all_processes(check_alive=False, allow_graceful=False, wait=True)
         print("done", file=answers)

@@ -132,6 +132,21 @@ def test_ctrl_c_ends_what_runs_on_the_nodes(start, tmp_path):
     wait_until_gone(running)
 
 
+def test_a_node_of_another_kind_is_left_out_unless_kinds_may_differ(cluster, undisturbed, start, tmp_path):
+    cluster.tell("add other")
+    try:
+        ended, output = finished(start())
+        assert ended == 0, output
+        assert re.search(r"left out, as SAME_DEVICE=0 is not set and others are .*: \S+ \(\w{6}\): .*oneDNN o", output)
+        assert reproducible(tmp_path / "out") == undisturbed
+        ended, output = finished(start("--same-device", "0", "--results", str(tmp_path / "mixed")))
+        assert ended == 0, output
+        assert "with 4 at a time" in output
+        assert len({row["kind"] for row in store.read_rows(files_in(tmp_path / "mixed"))}) == 2
+    finally:
+        cluster.tell("remove")
+
+
 # --- one trial on several machines ---
 
 
