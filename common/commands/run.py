@@ -21,7 +21,7 @@ from common.running.engine import Engine
 from common.running.fingerprint import code_in_use
 from common.running.local import Devices, LocalEngine
 from common.running.plan import Planner, files_of
-from common.running.ray_engine import RayEngine
+from common.running.ray_engine import ADDRESS, RayEngine
 from common.running.runner import STALL_SECONDS, RunOptions
 from common.running.scripts import read_script, refuse_shared_numbers
 from common.running.workers import Workers
@@ -140,13 +140,14 @@ def _engine(experiment: Experiment, given: argparse.Namespace, folder: pathlib.P
         raise Misuse(f"engine must be {' or '.join(ENGINES)}. Received: {given.engine!r}{did_you_mean(given.engine, ENGINES)}")
     if given.same_device not in (None, 0, 1):
         raise Misuse(f"same_device must be 0 or 1. Received: {given.same_device}")
-    if given.engine == "ray":
-        options = {"per_gpu": given.trials_per_gpu or 1, "one_kind": given.same_device != 0}
-        return RayEngine(code_in_use(experiment.path), folder, **options)
-    for name in ("workers", "same_device"):
-        if getattr(given, name) is not None:
-            raise Misuse(f"{name.upper()} is an option of ENGINE=ray. Received: ENGINE={given.engine or 'local'}")
-    return LocalEngine(Devices.here(given.trials_per_gpu or 1))
+    if given.engine != "ray":
+        for name in ("workers", "same_device"):
+            if getattr(given, name) is not None:
+                raise Misuse(f"{name.upper()} is an option of ENGINE=ray. Received: ENGINE={given.engine or 'local'}")
+    if given.engine != "ray" or (given.dry and not os.environ.get(ADDRESS)):  # Ray would start on the same devices
+        return LocalEngine(Devices.here(given.trials_per_gpu or 1))
+    options = {"per_gpu": given.trials_per_gpu or 1, "one_kind": given.same_device != 0}
+    return RayEngine(code_in_use(experiment.path), folder, **options)
 
 
 def _start_early(workers: Workers, files: schema.Files, setting: Setting, most: int) -> None:

@@ -260,7 +260,8 @@ class Gang:
             places = [{"scheduling_strategy": strategy} for strategy in strategies]
         actor, config = ray.remote(Host), self.cluster.config
         self.hosts = [actor.options(**resources, **place, max_restarts=0).remote(self.options, config.mark) for place in places]
-        abouts = await asyncio.gather(*(host.describe.remote(config.checkout) for host in self.hosts))
+        expected = dataclasses.replace(config.checkout, commit="")  # a commit during a run changes no file that it uses
+        abouts = await asyncio.gather(*(host.describe.remote(expected) for host in self.hosts))
         self.names = [self.cluster.accept(about) for about in abouts]
         return abouts
 

@@ -42,7 +42,6 @@ REASONS = {
     "make exp-01 DATASET=path/to/images": "it needs images",
     "make exp-03 DATASET=path/to/images DRY=1": "it needs images",
     "make setup RAY=1": "it would install Ray",
-    "make exp-03 ENGINE=ray": "it starts Ray",
     "RAY_ADDRESS=10.0.0.1:6379 make exp-03 ENGINE=ray": "it needs a cluster",
     "make exp-03 ENGINE=ray WORKERS=2 SETTING=full": "it needs a cluster",
     'kubectl exec -it "$HEAD_POD" -- make all ENGINE=ray SETTING=full RESULTS=/shared/out': "it needs a cluster",
