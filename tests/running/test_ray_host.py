@@ -13,7 +13,7 @@ ray_host = pytest.importorskip("common.running.ray_host", reason="Ray is not ins
 from common.running import scripts  # noqa: E402
 from common.running.plan import Planner, Variant, known_columns  # noqa: E402
 from common.running.process import job  # noqa: E402
-from common.running.ray_driver import ending  # noqa: E402
+from common.running.ray_gang import ending  # noqa: E402
 from common.running.ray_host import Checkout, Host  # noqa: E402
 
 HERE = Checkout("/home/a/project", "c" * 40, {"common/losses.py": "1234", "exp.py": "5678"}, "9abc")
