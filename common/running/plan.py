@@ -130,6 +130,7 @@ class Planner:
         results: the results folder.
         machine: columns `device` and `kind` of the rows, by default those of this machine.
         one_kind: whether all arms of a seed are trained on one kind of processor.
+        full_size: that of a row which is planned again.
 
     Attributes:
         experiment, selected, one_kind, full_size: the arguments.
