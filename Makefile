@@ -15,7 +15,9 @@ quoted = '$(subst ','\'',$(1))'
 on = $(filter-out 0 n N no No NO f F false False FALSE off Off OFF,$(value $(1)))
 WITH := $(call quoted,$(value PYTHON))
 # The lock files to install, and those of which a .venv may have been installed: one of the first two, and perhaps Ray.
-LOCK := $(if $(call on,GPU),requirements-gpu.lock,requirements.lock) $(if $(call on,RAY),requirements-ray.lock)
+# Ray stays installed when the other packages change.
+HAS_RAY := $(shell grep -s '^ray==' .venv/installed.lock)
+LOCK := $(if $(call on,GPU),requirements-gpu.lock,requirements.lock) $(if $(call on,RAY)$(HAS_RAY),requirements-ray.lock)
 LOCKS := $(if $(call on,GPU),,requirements.lock) requirements-gpu.lock $(if $(call on,RAY),--with,--or-with) requirements-ray.lock
 
 # Options are the variables on make's command line; common/commands/options.py declares them.

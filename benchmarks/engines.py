@@ -5,6 +5,7 @@ make bench-ray REPEATS=3
 
 import argparse
 import contextlib
+import importlib.util
 import itertools
 import os
 import pathlib
@@ -38,6 +39,8 @@ def main() -> None:
     given = parser.parse_args(words(sys.argv[1:]))
     print(f"{cores()} cores, {device()}")
     if not given.skip_ray:
+        if importlib.util.find_spec("ray") is None:
+            sys.exit("make bench-ray needs Ray, which is not installed: make setup RAY=1 installs it (300 MB)")
         compare(given.repeats)
     if given.trials:
         simulate(given.trials)

@@ -215,9 +215,7 @@ class Experiment:
             relative = name == "epochs" or shares or (selected.smoke and name in SMOKE)
             if not relative and all(name in fields for fields in of_arms):
                 if name == "replicas" and "workers" in selected.overrides:
-                    raise Misuse(
-                        f"{self.name}: each arm sets its replicas: run it on one machine. Received: {value} in TF_CONFIG"
-                    )
+                    raise Misuse(f"{self.name}: each arm sets its replicas: leave WORKERS out. Received: WORKERS={value}")
                 lost = f"each arm sets its {name}, so {SHORT.get(name, name).upper()} has no effect"
                 raise Misuse(f"{self.name}: {lost}: leave it out. Received: {value!r}")
 

@@ -7,6 +7,9 @@ import io
 import itertools
 import os
 import pathlib
+import shutil
+import tempfile
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from typing import IO, BinaryIO
@@ -17,6 +20,10 @@ from common.errors import Failure, Misuse
 
 PROJECT = pathlib.Path(__file__).resolve().parent.parent
 """The project's folder."""
+LOG = "output.log"
+"""Name of the log in a process' temporary folder."""
+LEFT_SECONDS = 3600.0
+"""Age of the last output in a temporary folder after which it may be deleted if its process has ended."""
 
 
 def user_path(text: str, name: str) -> pathlib.Path:
@@ -98,6 +105,25 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
     with file:
         lock(file)
         yield
+
+
+def scratch_folder(prefix: str) -> tuple[pathlib.Path, BinaryIO]:
+    """Make a temporary folder for a process, and open its log there. Deletes the folders of processes that killed runs left.
+
+    The log is locked as long as the process has it open, so its folder is not deleted before.
+
+    Args:
+        prefix: start of the folder's name.
+    """
+    for log in pathlib.Path(tempfile.gettempdir()).glob(f"{prefix}*/{LOG}"):
+        with contextlib.suppress(OSError, Failure), log.open("ab") as file:
+            if time.time() - log.stat().st_mtime > LEFT_SECONDS and lock(file, wait=False):
+                shutil.rmtree(log.parent, ignore_errors=True)
+    folder = pathlib.Path(tempfile.mkdtemp(prefix=prefix))
+    file = (folder / LOG).open("wb")
+    with contextlib.suppress(Failure):  # the file system has no locks, and then nobody deletes the folder
+        lock(file)
+    return folder, file
 
 
 def lock(file: IO, how: int = fcntl.LOCK_EX, *, wait: bool = True) -> bool:

@@ -47,6 +47,15 @@ def available_memory() -> int | None:
         return None
 
 
+def memory_kills() -> int:
+    """How many processes the kernel has killed for want of memory since this machine started; 0 on other systems than Linux."""
+    try:
+        text = pathlib.Path("/proc/vmstat").read_text(encoding="utf-8")
+        return int(text.split("oom_kill ")[1].split()[0])
+    except (OSError, IndexError):
+        return 0
+
+
 def gpus() -> list[str]:
     """Indices or UUIDs of the GPUs that this process may use; empty if TensorFlow is installed without CUDA.
 

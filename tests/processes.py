@@ -45,14 +45,6 @@ def workers_of(parent):
     return [int(line.split()[0]) for line in listed.splitlines() if WORKER in line.split()]
 
 
-def workers_of_ray():
-    """Process ids of the workers on all nodes of Ray clusters on this machine."""
-    listed = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True).stdout.splitlines()
-    processes = {int(pid): (int(parent), words) for pid, parent, *words in map(str.split, listed)}
-    parents = {pid: processes.get(parent, (0, [""]))[1] for pid, (parent, words) in processes.items() if WORKER in words}
-    return [pid for pid, words in parents.items() if words and words[0].startswith("ray::Host")]
-
-
 def wait_until_gone(pids):
     """Wait up to 10 s for processes to end."""
     limit = time.perf_counter() + 10

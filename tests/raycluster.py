@@ -1,22 +1,23 @@
 """Ray's own test cluster: several nodes on this machine, in a process that is not the test's.
 
-python tests/raycluster.py 3          # prints the address, then obeys lines on stdin: add, add other, remove, head
+python tests/raycluster.py 3          # prints the address, then obeys lines on stdin: add, add NAME=value, remove, head
 """
 
 import contextlib
 import os
 import pathlib
 import secrets
+import select
 import signal
 import subprocess
 import sys
 import tempfile
 
-from common.machine import ONEDNN, uses_onednn
-
+WORKER = "common.running.worker"
 CPUS = 1
 """CPUs of each node."""
 START_SECONDS = 240
+"""Time limit for the cluster to start, and for a node."""
 
 
 class RayCluster:
@@ -60,14 +61,22 @@ class RayCluster:
         self.log.close()
 
     def _answer(self):
-        answer = self.process.stdout.readline().strip()
+        ready, _, _ = select.select([self.process.stdout], [], [], START_SECONDS)
+        answer = self.process.stdout.readline().strip() if ready else ""
         if not answer:
             self.log.seek(0)
             raise RuntimeError(f"the cluster has ended: {self.log.read().decode()[-2000:]}")
         return answer
 
+    def workers(self):
+        """Process ids of the workers on all nodes."""
+        listed = subprocess.run(["ps", "-o", "pid=,ppid=,args=", "-s", str(self.process.pid)], capture_output=True, text=True)
+        processes = {int(pid): (int(parent), words) for pid, parent, *words in map(str.split, listed.stdout.splitlines())}
+        parents = {pid: processes.get(parent, (0, [""]))[1] for pid, (parent, words) in processes.items() if WORKER in words}
+        return [pid for pid, words in parents.items() if words and words[0].startswith("ray::RayWorker")]
+
     def tell(self, command):
-        """Add a node, or one of another kind of processor; remove the last one added; or kill the head."""
+        """Add a node, perhaps with environment variables of its own; remove the last one added; or kill the head."""
         self.process.stdin.write(f"{command}\n")
         self.process.stdin.flush()
         return self._answer()
@@ -85,11 +94,12 @@ def main():
     print(cluster.address, file=answers)
     for line in sys.stdin:
         if line.startswith("add"):
-            other = {ONEDNN: str(int(not uses_onednn()))} if line == "add other\n" else {}
-            os.environ.update(other)
+            variables = dict(word.split("=", 1) for word in line.split()[1:])
+            before = dict(os.environ)
+            os.environ.update(variables)
             nodes.append(cluster.add_node(**options))
-            for name in other:
-                os.environ.pop(name)
+            os.environ.clear()
+            os.environ.update(before)
         elif line == "remove\n":
             cluster.remove_node(nodes.pop(), allow_graceful=False)
         else:

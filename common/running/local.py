@@ -3,23 +3,20 @@
 import contextlib
 import json
 import os
-import pathlib
 import selectors
 import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass, field
 
-from common.files import PROJECT
-from common.machine import columns, cores, gpus
+from common.files import LOG, PROJECT, scratch_folder
+from common.machine import columns, cores, gpus, memory_kills
 from common.running.engine import Ending, StartOptions
 from common.running.environment import environment
 from common.setting import Setting
 from common.training.job import Job
 
-LOG = "output.log"
 STOP_SECONDS = 5.0
 """Time limit for a killed process to end."""
 
@@ -72,11 +69,12 @@ class LocalProcess:
 
     def __init__(self, options: StartOptions, gpus: list[str], *, tf_config: str = "", machine: dict[str, str] | None = None):
         self.gpus, self.machine = gpus, machine or {}
-        self.scratch = pathlib.Path(tempfile.mkdtemp(prefix="worker-"))
+        self.scratch, log = scratch_folder("exp-worker-")
         """Folder for its log and for temporary files, of which TensorFlow leaves many."""
         self.log = self.scratch / LOG
         self.buffer = b""
-        with self.log.open("wb") as log:
+        self.was_killed, self.memory_kills = False, memory_kills()
+        with log:
             self.process = subprocess.Popen(
                 [sys.executable, "-u", "-m", "common.running.worker", *(str(int(value)) for value in options)],
                 cwd=PROJECT,
@@ -105,8 +103,10 @@ class LocalProcess:
         return [json.loads(line) for line in lines]
 
     def ending(self) -> Ending:
-        """Signal or exit status of the ended process."""
+        """Signal or exit status of the ended process; or that the system has killed it, or another process, to free memory."""
         status = self.process.wait()
+        if status == -signal.SIGKILL and not self.was_killed and memory_kills() > self.memory_kills:
+            return Ending("memory", "its machine had too little memory")
         cause = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
         return Ending("died", cause, by_signal=status < 0)
 
@@ -118,6 +118,7 @@ class LocalProcess:
 
     def kill(self) -> None:
         """Kill it."""
+        self.was_killed = True
         self.process.kill()
 
     def close(self) -> None:
@@ -157,7 +158,7 @@ class LocalEngine:
     def unavailable(self, setting: Setting) -> str | None:
         """Reason why a trial with this setting cannot run on this machine; None if it can."""
         if setting.workers > 1:
-            return f"needs {setting.workers} machines: ENGINE=ray"
+            return f"needs {setting.workers} machines, this is one"
         if self.on_gpus and setting.replicas > len(self.devices.names):
             return f"needs {setting.replicas} GPUs, this machine has {len(self.devices.names)}"
         return None

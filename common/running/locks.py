@@ -58,9 +58,8 @@ def in_progress(results: pathlib.Path) -> list[tuple[Files, dict]]:
     """The trials that runs are training now: files of the rows, and what `TrialLocks.note` has written, by path."""
     trials = []
     for path in sorted(results.glob("*/.state/*/*.lock")):
-        with contextlib.suppress(OSError, ValueError), path.open("a+", encoding="utf-8") as file:
+        with contextlib.suppress(OSError, ValueError), path.open(encoding="utf-8") as file:
             if not lock(file, fcntl.LOCK_SH, wait=False):  # else its run has been killed, or has not begun to train
-                file.seek(0)
                 trials.append((Files(path.parents[2], path.parent.name), json.loads(file.read())))
     return trials
 
@@ -108,9 +107,10 @@ class TrialLocks:
     def note(self, trial: Planned, **about) -> None:
         """Write into a trial's lock what other processes may know about it, see `in_progress`."""
         file = self.held[trial.fingerprint]
-        file.truncate(0)
-        file.write(json.dumps({"trial": f"{trial.entry} seed {trial.seed}", **about}))
-        file.flush()
+        with contextlib.suppress(OSError):  # the disk is full, which does not concern the trial
+            file.truncate(0)
+            file.write(json.dumps({"trial": f"{trial.entry} seed {trial.seed}", **about}))
+            file.flush()
 
     def release(self, trial: Planned) -> None:
         """Unlock a trial."""

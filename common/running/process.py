@@ -47,6 +47,8 @@ class Worker:
     """Whether it has more memory than others."""
     trial: Planned | None = None
     """The trial in progress."""
+    started: float = field(default_factory=time.monotonic)
+    """When it was asked for; by `time.monotonic`."""
     sent: int = 0
     """Number of trials sent so far."""
     beside: int = 0

@@ -11,13 +11,12 @@ import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import uuid
 from collections.abc import Iterable, Sequence
 
 from common.errors import Failure, Misuse
-from common.files import PROJECT
+from common.files import LOG, PROJECT, scratch_folder
 from common.machine import ONEDNN, available_memory, cores
 from common.running.engine import Ending, StartOptions
 from common.setting import Setting
@@ -33,6 +32,8 @@ HEAD_SECONDS = 20
 """Time without an answer from the cluster's head after which Ray gives up."""
 ANSWER_SECONDS = 5.0
 """Time limit for an address to answer."""
+MARK_SECONDS = 24 * 3600
+"""Age after which the file by which nodes know the results folder is that of a killed run."""
 STOP_SECONDS = 20.0
 """Time limit for the end of what runs on the cluster."""
 
@@ -90,8 +91,8 @@ class RayEngine:
         one_kind: whether nodes of another kind than most are left out.
 
     Raises:
-        Misuse: Ray is not installed, no cluster answers, or a node has another version of the project.
-        Failure: Ray cannot start.
+        Misuse: Ray is not installed or cannot start, no cluster answers, or a node has another version of the project.
+        Failure: Ray does not answer in time.
     """
 
     def __init__(self, code: Iterable[str], results: pathlib.Path, *, per_gpu: int = 1, one_kind: bool = True):
@@ -99,7 +100,7 @@ class RayEngine:
         _check(self.address)
         self.per_gpu, self.processes, self.count = per_gpu, {}, 0
         self.nodes: list[dict] = []
-        self.scratch = pathlib.Path(tempfile.mkdtemp(prefix="ray-"))
+        self.scratch, log = scratch_folder("exp-ray-")  # a short name, as paths of sockets have at most 107 bytes
         self.mark = results.resolve() / f".shared-{uuid.uuid4().hex[:12]}"
         config = {
             "address": self.address,
@@ -111,7 +112,7 @@ class RayEngine:
             "checkout": list(code),
             "variables": {name: os.environ[name] for name in (ONEDNN,) if name in os.environ},
         }
-        with (self.scratch / "driver.log").open("wb") as log:
+        with log:
             self.driver = subprocess.Popen(
                 [sys.executable, "-m", "common.running.ray_driver", json.dumps(config)],
                 cwd=PROJECT,
@@ -128,10 +129,13 @@ class RayEngine:
 
     def __enter__(self) -> "RayEngine":
         try:
+            for left in self.mark.parent.glob(".shared-*"):  # by killed runs
+                if time.time() - left.stat().st_mtime > MARK_SECONDS:
+                    left.unlink(missing_ok=True)
             self.mark.touch()
             self._join()
         except BaseException:
-            self.__exit__()
+            self.__exit__(*sys.exc_info())
             raise
         return self
 
@@ -145,13 +149,15 @@ class RayEngine:
             events = self._events()
         (event,) = events
         self.machine, self.nodes = event["machine"], event["nodes"]
-        if event["left_out"]:
+        if event["silent"]:
+            print(f"left out: {', '.join(event['silent'])}", flush=True)
+        if event["other_kinds"]:
             kind = self.machine["kind"]
-            print(f"left out, as SAME_DEVICE=0 is not set and others are {kind}: {', '.join(event['left_out'])}", flush=True)
+            print(f"left out, as SAME_DEVICE=0 is not set and others are {kind}: {', '.join(event['other_kinds'])}", flush=True)
         if self.address:
             print(f"Ray cluster {self.address}: {len(self.nodes)} nodes, {self.machine['kind']}", flush=True)
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *error) -> None:
         with contextlib.suppress(OSError):  # it has ended, and a command could not be sent
             self.driver.stdin.close()
         try:
@@ -161,6 +167,11 @@ class RayEngine:
         self.selector.close()
         self.driver.stdout.close()
         self.mark.unlink(missing_ok=True)
+        if isinstance(error[1] if error else None, Failure):
+            log = self.mark.parent / "logs" / "ray.log"
+            log.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(self.scratch / LOG, log)
+            print(f"what Ray printed: {log}", flush=True)
         shutil.rmtree(self.scratch, ignore_errors=True)
 
     @property
@@ -177,10 +188,16 @@ class RayEngine:
 
     def jobs(self, setting: Setting) -> int:
         """Default number of trials at the same time."""
-        return max(1, sum(self._slots(node, setting) for node in self.nodes) // setting.workers)
+        slots = [self._slots(node, setting) for node in self.nodes]
+        count = sum(slots) // setting.workers
+        while count and sum(min(slot, count) for slot in slots) < count * setting.workers:  # a trial has each node once
+            count -= 1
+        return max(1, count)
 
     def unavailable(self, setting: Setting) -> str | None:
         """Reason why a trial with this setting cannot run on the cluster; None if it can."""
+        if setting.workers > 1 and setting.replicas > setting.workers and not self.on_gpus:
+            return f"has one replica on each machine without GPUs: REPLICAS={setting.workers}"
         able = sum(self._slots(node, setting) > 0 for node in self.nodes)
         if able >= setting.workers:
             return None
@@ -210,19 +227,18 @@ class RayEngine:
         return True
 
     def with_output(self, seconds: float) -> Sequence[RayProcess]:
-        """The processes with something to read, for which it waits up to a time in seconds.
+        """The processes with something to read, for which it waits up to a time in seconds. An ended one has until it is stopped.
 
         Raises:
             Misuse: a node has another version of the project, other data or another kind of processor.
             Failure: the cluster's head is lost.
         """
-        heard = []
-        for event in self._events() if self.selector.select(seconds) else ():
+        ended = [process for process in self.processes.values() if process.ended]
+        for event in self._events() if self.selector.select(0 if ended else seconds) else ():
             process = self.processes.get(event.pop("number"))
             if process is not None:  # else it has been stopped
                 process.receive(event)
-                heard.append(process)
-        return heard
+        return [process for process in self.processes.values() if process.events or process.ended]
 
     def _events(self) -> list[dict]:
         """The driver's events since the last call. Raises like `with_output`."""
@@ -238,7 +254,7 @@ class RayEngine:
 
     def _lost(self) -> Misuse | Failure:
         """The error about the driver, which has ended."""
-        if not self.nodes:
+        if not self.nodes and self.address:
             return Misuse(f"{ADDRESS} must be of a running Ray cluster: something else answers there. Received: {self.address}")
         if self.address:
             return Failure(

@@ -13,11 +13,13 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from common.errors import Failure, Misuse
 from common.files import write_atomic
-from common.running import ray_host
+from common.running import ray_worker
 from common.running.engine import StartOptions
-from common.running.ray_cluster import Cluster
-from common.running.ray_host import Host
+from common.running.ray_cluster import Cluster, last_line
+from common.running.ray_worker import RayWorker
 
+WAIT_SECONDS = 60.0
+"""Time after which the main process is told that no machine is free."""
 SETTLE_SECONDS = 60.0
 """Time limit for the other machines of a trial after the first has ended it."""
 
@@ -39,7 +41,8 @@ class Gang:
 
     def __init__(self, cluster: Cluster, send: Callable[..., None], options: StartOptions, roomy: bool):
         self.cluster, self.send, self.options, self.roomy = cluster, send, options, roomy
-        self.hosts: list = []
+        self.actors: list = []
+        self.names: list[str] = []
         self.group = None
         self.jobs: asyncio.Queue[dict] = asyncio.Queue()
         self.task = asyncio.create_task(self._run())
@@ -51,6 +54,10 @@ class Gang:
                 await self._train(await self.jobs.get())
         except Lost as lost:
             self.send(**lost.event)
+        except ray.exceptions.RayTaskError as error:  # not Ray has failed, but what runs there
+            nodes = " or ".join(self.names) or "a node"
+            reason = f"{nodes} of the Ray cluster cannot run a trial: {last_line(error)}"
+            self.send(event="refused", reason=reason, status=Failure.status)
         except ray.exceptions.RayError as error:
             self.send(event="ended", printed="", by_signal=True, **ending(error))
         except (Misuse, Failure) as error:
@@ -63,22 +70,38 @@ class Gang:
 
     async def _place(self) -> None:
         """Wait for machines, and start the processes. Raises `Misuse` for a machine with another version of the project."""
+        notice = asyncio.get_running_loop().call_later(WAIT_SECONDS, self._tell_that_it_waits)
         abouts = await self._take_machines()
-        while self.cluster.config.one_kind and (others := [about for about in abouts if about["kind"] not in self.cluster.kinds]):
+        allowed = self.cluster.kinds_of(self.options[2])
+        limited = self.cluster.config.one_kind or self.options[2] > 1
+        while limited and (others := [about for about in abouts if about["kind"] not in allowed]):
             self.cluster.others |= {about["node"] for about in others}  # which have joined since the run began
             self.end()
             abouts = await self._take_machines()
+        notice.cancel()
         self.nodes = [about["node"] for about in abouts]
-        if len(self.hosts) == 1:
-            await self.hosts[0].start.remote()
+        if len(self.actors) == 1:
+            await self.actors[0].start.remote()
         else:
-            await self._start_together(abouts)
+            await self._start_together()
         machine = {name: abouts[0][name] for name in ("device", "kind")}
         self.send(event="placed", node=", ".join(self.names), machine=machine)
 
+    def _tell_that_it_waits(self) -> None:
+        """Tell the main process, once in a run, which machines are waited for."""
+        if self.cluster.has_waited:
+            return
+        self.cluster.has_waited = True
+        resources, machines = self.cluster.resources(self.options, self.roomy), self.options[2]
+        needed = " and ".join(f"{value:g} {name.removeprefix('num_').upper()}" for name, value in resources.items() if value)
+        nodes = "a node" if machines == 1 else f"{machines} nodes"
+        free = ray.available_resources()
+        now = ", ".join(f"{free.get(name, 0):g} {name}" for name in ("CPU", "GPU"))
+        self.send(event="progress", warning=f"waiting for {nodes} with {needed} each; free in the whole Ray cluster: {now}")
+
     async def _take_machines(self) -> list[dict]:
         """Wait for machines. Returns their descriptions."""
-        machines, selector = self.options[2], self.cluster.selector()
+        machines, selector = self.options[2], self.cluster.selector(self.options[2])
         resources = self.cluster.resources(self.options, self.roomy)
         if machines == 1:
             places = [{"label_selector": selector}]
@@ -89,29 +112,29 @@ class Gang:
             await self.group.ready()
             strategies = [PlacementGroupSchedulingStrategy(self.group, place) for place in range(machines)]
             places = [{"scheduling_strategy": strategy} for strategy in strategies]
-        actor, config = ray.remote(Host), self.cluster.config
-        self.hosts = [actor.options(**resources, **place, max_restarts=0).remote(self.options, config.mark) for place in places]
+        remote, config = ray.remote(RayWorker), self.cluster.config
+        self.actors = [remote.options(**resources, **place, max_restarts=0).remote(self.options, config.mark) for place in places]
         expected = dataclasses.replace(config.checkout, commit="")  # a commit during a run changes no file that it uses
-        abouts = await asyncio.gather(*(host.describe.remote(expected) for host in self.hosts))
+        abouts = await asyncio.gather(*(actor.describe.remote(expected) for actor in self.actors))
         self.names = [self.cluster.accept(about) for about in abouts]
         return abouts
 
-    async def _start_together(self, abouts: list[dict]) -> None:
-        """Start the processes of several machines, which connect by `TF_CONFIG`. Raises `Misuse` if their kinds differ."""
-        kinds = {about["kind"] for about in abouts}
-        if len(kinds) > 1:
-            raise Misuse(f"all machines of a trial must be of one kind. Received: {' and '.join(sorted(kinds))}")
-        addresses, shares = zip(*await asyncio.gather(*(host.address.remote() for host in self.hosts)), strict=True)
-        for index, host in enumerate(self.hosts):
+    async def _start_together(self) -> None:
+        """Start the processes of several machines, which connect by `TF_CONFIG`."""
+        addresses, shares = zip(*await asyncio.gather(*(actor.address.remote() for actor in self.actors)), strict=True)
+        for index, actor in enumerate(self.actors):
             tf_config = json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}})
-            await host.start.remote(tf_config, shares_results=all(shares))
+            await actor.start.remote(tf_config, shares_results=all(shares))
 
     async def _train(self, job: dict) -> None:
         """Train a trial. Raises `Lost` or `RayError` if a process is lost."""
-        for node, name, host in zip(self.nodes, self.names, self.hosts, strict=True):
-            await self.cluster.provide(node, name, host, job["dataset"])
+        actors = self.actors
+        for node, name, actor in zip(self.nodes, self.names, actors, strict=True):
+            await self.cluster.provide(node, name, actor, job["dataset"])
+        if self.actors is not actors:
+            raise Lost(how="died", cause="it was killed", by_signal=True)
         line = json.dumps(job)
-        streams = [host.train.options(num_returns="streaming").remote(line, host is self.hosts[0]) for host in self.hosts]
+        streams = [actor.train.options(num_returns="streaming").remote(line, actor is actors[0]) for actor in actors]
         tasks = [asyncio.create_task(self._last_event(stream, stream is streams[0])) for stream in streams]
         try:
             event = await _settled(tasks)
@@ -130,7 +153,7 @@ class Gang:
             event = await reference
             if event["event"] == "ended":
                 raise Lost(**event)
-            if event["event"] in ray_host.FINAL:
+            if event["event"] in ray_worker.FINAL:
                 return event
             if is_chief:
                 self.send(**event)
@@ -138,9 +161,9 @@ class Gang:
 
     def end(self) -> None:
         """Kill the processes and release the machines."""
-        for host in self.hosts:
-            ray.kill(host)
-        self.hosts = []
+        for actor in self.actors:
+            ray.kill(actor)
+        self.actors = []
         if self.group is not None:
             remove_placement_group(self.group)
             self.group = None

@@ -86,8 +86,7 @@ class Runner:
                 for worker in self.workers.with_output(0.2):
                     rows += self._listen(worker, waiting)
         except BaseException:
-            for worker in self.workers:  # before the trials are unlocked
-                worker.process.kill()
+            self.workers.kill()  # before the trials are unlocked
             raise
         finally:
             self.locks.release_all()
@@ -115,7 +114,8 @@ class Runner:
                 waiting.remove(trial)
                 rows.append(self._without_training(trial, "unavailable", reason))
                 continue
-            worker = self.workers.take(trial.setting.start_options, roomy=trial.fingerprint in self.roomy)
+            roomy = trial.fingerprint in self.roomy
+            worker = self.workers.take(trial.setting.start_options, roomy=roomy, waiting=1 if roomy else len(waiting))
             if worker is None:
                 break  # the trial stays locked
             waiting.remove(trial)

@@ -10,6 +10,7 @@ that of the local engine. Events are drawn with a seed, so that an error can be 
 
 import argparse
 import contextlib
+import importlib.util
 import os
 import pathlib
 import random
@@ -22,7 +23,7 @@ import time
 from collections import Counter
 
 from conftest import PROJECT
-from processes import workers_of, workers_of_ray
+from processes import workers_of
 from raycluster import RayCluster
 from survival import files_in, reproducible, write
 
@@ -31,6 +32,8 @@ from common.rows import store
 
 EVENTS = ("kill the run", "kill a worker", "kill both", "pause a worker", "full disk", "second run")
 RAY_EVENTS = ("kill the run", "kill a worker", "lose a node")
+LIMIT_SECONDS = 600
+"""Time limit for an undisturbed run."""
 FULL = 30
 """Limit on file sizes in KiB that simulates a full disk: less than a checkpoint, more than the rows."""
 
@@ -78,7 +81,7 @@ def disturb(event: str, runs: list[subprocess.Popen], script: pathlib.Path, out:
 
 def disturb_on_ray(event: str, run: subprocess.Popen, cluster: RayCluster, draws: random.Random) -> None:
     """Apply one of `RAY_EVENTS` to the current run."""
-    workers = workers_of_ray()
+    workers = cluster.workers()
     if event == "lose a node":
         cluster.tell("remove")
         cluster.tell("add")
@@ -95,6 +98,8 @@ def main() -> None:
     parser.add_argument("--engine", default="local")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(words(sys.argv[1:]))
+    if options.engine == "ray" and importlib.util.find_spec("ray") is None:
+        sys.exit("make chaos-ray needs Ray, which is not installed: make setup RAY=1 installs it (300 MB)")
     with RayCluster() if options.engine == "ray" else contextlib.nullcontext() as cluster:
         stress(options.rounds or (20 if cluster else 40), random.Random(options.seed), cluster)
 
@@ -128,8 +133,8 @@ def stress(rounds: int, draws: random.Random, cluster: RayCluster | None) -> Non
             disturb(event, [run for run in runs if run.poll() is None], script, out, draws)
             counts[event] += 1
     for run in runs:
-        run.wait()
-    start(script, out, cluster=cluster).wait()
+        run.wait(LIMIT_SECONDS)
+    start(script, out, cluster=cluster).wait(LIMIT_SECONDS)
     finished, resumes = finished + 1, resumes + check()
     shutil.rmtree(folder)
     events = ", ".join(f"{event}: {count}" for event, count in sorted(counts.items()))

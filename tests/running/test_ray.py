@@ -10,16 +10,20 @@ import signal
 import time
 
 import pytest
-from processes import alive, run_here, run_script, wait_until_gone, workers_of_ray
+from processes import alive, run_here, run_script, wait_until_gone
 from raycluster import RayCluster
 from replicated import SCRIPT as REPLICATED
 from survival import REPRODUCIBLE, files_in, reproducible, write
 
 from common.commands import status
+from common.data.dataset import COPIED
+from common.machine import ONEDNN, uses_onednn
 from common.rows import schema, store
 
 pytest.importorskip("ray")
 NAME = "exp_91_replicas"
+EPOCHS = 12
+"""So that each node still trains its first trial when the last one has begun."""
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +34,9 @@ def cluster():
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """The results of the local engine, and of a first run on Ray."""
+    """The results of the local engine."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    done = run_here(write(folder), ["--results", folder / "out", "--jobs", "2"])
+    done = run_here(write(folder, epochs=EPOCHS), ["--results", folder / "out", "--jobs", "2"])
     assert (done.returncode, done.stderr) == (0, "")
     return reproducible(folder / "out")
 
@@ -45,7 +49,7 @@ def start(cluster, monkeypatch, tmp_path):
     runs = []
 
     def start(*options, script=None):
-        script = script or write(tmp_path)
+        script = script or write(tmp_path, epochs=EPOCHS)
         runs.append(run_script(script, ["--engine", "ray", "--results", tmp_path / "out", *options], wait=False))
         return runs[-1]
 
@@ -98,12 +102,12 @@ def test_a_lost_node_costs_its_trial_a_retry(cluster, undisturbed, start, tmp_pa
     assert sum(int(row["resumes"]) for row in store.read_rows(files_in(tmp_path / "out"))) >= 1
 
 
-def test_a_killed_worker_and_a_killed_run_go_on(undisturbed, start, tmp_path):
+def test_a_killed_worker_and_a_killed_run_go_on(cluster, undisturbed, start, tmp_path):
     run = start("--checkpoint-steps", "5")
-    wait_for(lambda: checkpoints(tmp_path) and workers_of_ray(), run)
-    os.kill(workers_of_ray()[0], signal.SIGKILL)
-    wait_for(lambda: len(workers_of_ray()) == 3, run)
-    running = workers_of_ray()
+    wait_for(lambda: checkpoints(tmp_path) and cluster.workers(), run)
+    os.kill(cluster.workers()[0], signal.SIGKILL)
+    wait_for(lambda: len(cluster.workers()) == 3, run)
+    running = cluster.workers()
     run.kill()
     assert "starting it once more" in finished(run)[1]
     wait_until_gone(running)
@@ -116,15 +120,31 @@ def test_nodes_that_do_not_share_the_results_send_them(undisturbed, start, tmp_p
     run = start()
     wait_for(lambda: list((tmp_path / "out").glob(".shared-*")), run)
     next(iter((tmp_path / "out").glob(".shared-*"))).unlink()  # before the nodes look for it
+    while run.poll() is None:
+        assert not checkpoints(tmp_path)
+        time.sleep(0.05)
     ended, output = finished(run)
     assert ended == 0, output
     assert reproducible(tmp_path / "out") == undisturbed
 
 
-def test_ctrl_c_ends_what_runs_on_the_nodes(start, tmp_path):
+def test_images_reach_a_node_that_does_not_have_them(cluster, undisturbed, start, tmp_path, tmp_path_factory):
+    """Through Ray's object store, once, into its own cache folder."""
+    cache = tmp_path_factory.mktemp("cache")
+    cluster.tell(f"add CACHE_DIR={cache}")
+    try:
+        ended, output = finished(start("--jobs", "4"))
+    finally:
+        cluster.tell("remove")
+    assert ended == 0, output
+    assert reproducible(tmp_path / "out") == undisturbed
+    assert sorted(path.name for path in cache.rglob("*.np*")) == sorted(COPIED)
+
+
+def test_ctrl_c_ends_what_runs_on_the_nodes(cluster, start, tmp_path):
     run = start()
     wait_for(lambda: checkpoints(tmp_path), run)
-    running = workers_of_ray()
+    running = cluster.workers()
     run.send_signal(signal.SIGINT)
     ended, output = finished(run, 60)
     assert ended == 130
@@ -133,7 +153,7 @@ def test_ctrl_c_ends_what_runs_on_the_nodes(start, tmp_path):
 
 
 def test_a_node_of_another_kind_is_left_out_unless_kinds_may_differ(cluster, undisturbed, start, tmp_path):
-    cluster.tell("add other")
+    cluster.tell(f"add {ONEDNN}={int(not uses_onednn())}")
     try:
         ended, output = finished(start())
         assert ended == 0, output
@@ -162,13 +182,13 @@ def losses(folder, setting):
     return [[epoch[name] for name in names] for epoch in csv.DictReader(files.epochs.open())]
 
 
-def test_two_machines_that_share_a_trial_give_the_losses_of_one(start, tmp_path):
+def test_two_machines_that_share_a_trial_give_the_losses_of_one(cluster, start, tmp_path):
     """Also after the loss of a member, which starts both again from the chief's checkpoint."""
     script, arms = replicated(tmp_path), ("--arms", "baseline,batch norm,callbacks,augmented")
     assert run_here(script, ["--results", tmp_path / "out", "--jobs", "2", *arms]).returncode == 0
     run = start(*arms, "--workers", "2", "--jobs", "1", script=script)
-    wait_for(lambda: len(workers_of_ray()) == 2 and checkpoints(tmp_path), run)
-    os.kill(workers_of_ray()[1], signal.SIGKILL)
+    wait_for(lambda: len(cluster.workers()) == 2 and checkpoints(tmp_path), run)
+    os.kill(cluster.workers()[1], signal.SIGKILL)
     ended, output = finished(run)
     assert ended == 0, output
     assert "starting it once more" in output
@@ -199,7 +219,7 @@ def test_a_cluster_without_its_token_is_refused(start, monkeypatch):
 
 
 def test_reproducible_columns_do_not_depend_on_the_engine():
-    assert not {"device", "kind", "beside"} <= set(REPRODUCIBLE)
+    assert {"device", "kind", "beside"}.isdisjoint(REPRODUCIBLE)
 
 
 # --- the end of the cluster, last ---
@@ -215,6 +235,6 @@ def test_a_lost_head_ends_the_run_with_one_line(cluster, start, tmp_path):
     assert time.monotonic() - began < 60
     (line,) = [line for line in output.splitlines() if line.startswith("exp_90_survive: the")]
     assert line.startswith(f"exp_90_survive: the head of the Ray cluster {cluster.address} was lost: start the cluster and the")
-    while any(map(alive, workers_of_ray())):  # Ray waits a minute for the head to return
+    while any(map(alive, cluster.workers())):  # Ray waits a minute for the head to return
         assert time.monotonic() - began < 150
         time.sleep(1)

@@ -11,11 +11,12 @@ from survival import write
 from common.errors import Failure, Misuse
 from common.running import ray_engine
 from common.running.ray_engine import RayEngine
+from common.running.workers import Workers
 from common.setting import Setting
 
 NODES = [{"name": f"10.0.0.{i}", "cpus": cpus, "gpus": 0} for i, cpus in enumerate((4, 2))]
 GPU_NODES = [{"name": "10.0.0.1", "cpus": 8, "gpus": 2}, {"name": "10.0.0.2", "cpus": 8, "gpus": 1}]
-CLUSTER = {"event": "cluster", "nodes": NODES, "left_out": [], "machine": {"device": "d", "kind": "AVX2"}}
+CLUSTER = {"event": "cluster", "nodes": NODES, "other_kinds": [], "silent": [], "machine": {"device": "d", "kind": "AVX2"}}
 DRIVER = """import json, sys
 first, *others = json.loads(open({path!r}).read()) or [None]
 if first:
@@ -60,13 +61,25 @@ def test_a_process_is_placed_trains_and_ends(engine, tmp_path):
         process = one.start((1, 1, 1, True))
         assert not process.placed
         while not process.ended:
-            assert wait(one) in ([process], [process] * 2, [process] * 3, [])
+            assert wait(one) in ([process], [])
         assert (process.placed, process.node, process.machine["device"]) == (True, "10.0.0.1", "e")
         assert process.read() == [{"event": "ready"}]
         assert process.read() is None
         assert process.ending() == ("lost", "its machine was lost", True)
         assert process.printed() == b"x"
     assert not list(tmp_path.glob(".shared-*"))
+
+
+def test_a_process_that_ends_right_after_an_event_is_replaced(engine):
+    """The driver sends both at once, and nothing afterwards."""
+    failed = {"number": 1, "event": "failed", "reason": "no luck", "printed": "x"}
+    ended = {"number": 1, "event": "ended", "how": "died", "cause": "another machine failed", "by_signal": True, "printed": ""}
+    with engine(CLUSTER, failed, ended) as one, Workers(one, 1) as pool:
+        worker = pool.start((1, 1, 2, True))
+        while not worker.process.ended:
+            pool.with_output(10)
+        heard = [each.events() for _ in range(2) for each in pool.with_output(10)]
+        assert heard == [[{"event": "failed", "reason": "no luck"}], None]
 
 
 def test_a_node_that_is_refused_ends_the_run(engine):
@@ -83,6 +96,28 @@ def test_a_driver_that_ends_after_it_has_joined_has_lost_the_head(engine):
             wait(one)
 
 
+def test_what_ray_printed_before_a_failure_is_kept(engine, tmp_path, capsys):
+    reason = "Ray has failed: KeyError: 'x'"
+    failed = {"number": 1, "event": "refused", "reason": reason, "status": 1}
+    with pytest.raises(Failure, match=reason), engine(CLUSTER, failed) as one:
+        (one.scratch / "output.log").write_text("Traceback")
+        one.start((1, 1, 1, True))
+        while True:
+            wait(one)
+    assert f"what Ray printed: {tmp_path / 'logs' / 'ray.log'}" in capsys.readouterr().out
+    assert (tmp_path / "logs" / "ray.log").read_text() == "Traceback"
+    assert not one.scratch.exists()
+
+
+def test_marks_of_killed_runs_are_deleted(engine, tmp_path):
+    old, new = tmp_path / ".shared-old", tmp_path / ".shared-new"
+    old.touch()
+    new.touch()
+    os.utime(old, (0, 0))
+    with engine(CLUSTER):
+        assert (old.exists(), new.exists()) == (False, True)
+
+
 def test_a_driver_that_ends_before_has_met_something_else(engine):
     with pytest.raises(Misuse, match="something else answers there. Received: 10.0.0.1:6379"), engine():
         pass
@@ -96,7 +131,9 @@ def test_how_many_trials_run_follows_from_the_nodes(engine):
         assert [one.jobs(setting(threads=threads)) for threads in (1, 2, 3, 5)] == [6, 3, 1, 1]
         assert one.unavailable(setting(threads=3)) is None
         assert one.unavailable(setting(threads=5)) == "needs 1 nodes with 5 CPUs, the Ray cluster has 0"
-        assert one.jobs(setting(replicas=2, workers=2)) == 3
+        assert one.jobs(setting(replicas=2, workers=2)) == 2  # each needs both nodes, of which one has 2 CPUs
+        reason = "has one replica on each machine without GPUs: REPLICAS=2"
+        assert one.unavailable(setting(replicas=4, workers=2)) == reason
         assert one.unavailable(setting(replicas=3, workers=3)) == "needs 3 nodes with 1 CPUs, the Ray cluster has 2"
     with engine({**CLUSTER, "nodes": GPU_NODES}, per_gpu=3) as one:
         assert one.on_gpus
@@ -105,9 +142,11 @@ def test_how_many_trials_run_follows_from_the_nodes(engine):
 
 
 def test_nodes_of_another_kind_are_named(engine, capsys):
-    with engine({**CLUSTER, "left_out": ["10.0.0.3: AVX-512"]}):
+    with engine({**CLUSTER, "other_kinds": ["10.0.0.3: AVX-512"], "silent": ["10.0.0.4: no answer within 60 s"]}):
         out = capsys.readouterr().out
-    assert out.startswith("left out, as SAME_DEVICE=0 is not set and others are AVX2: 10.0.0.3: AVX-512\n")
+    silent, others, *_ = out.splitlines()
+    assert silent == "left out: 10.0.0.4: no answer within 60 s"
+    assert others == "left out, as SAME_DEVICE=0 is not set and others are AVX2: 10.0.0.3: AVX-512"
 
 
 def test_authentication_by_token_is_on(monkeypatch):

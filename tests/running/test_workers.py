@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import time
 
 import pytest
 from linear import SCRIPT
@@ -27,12 +28,21 @@ class Process:
     """In place of `LocalProcess`: a process that does nothing, whose output is a pipe."""
 
     started: list["Process"]
+    is_placed = True
 
     def __init__(self, options, gpus, *, machine=None):
-        self.options, self.gpus, self.stopped, self.placed, self.node = options, gpus, False, True, ""
+        self.options, self.gpus, self.stopped, self.placed, self.node = options, gpus, False, self.is_placed, ""
+        self.was_killed = self.was_read = False
         self.process = self
         self.stdout, self.end = os.pipe()
         self.started.append(self)
+
+    def kill(self):
+        self.was_killed = True
+        os.write(self.end, b"x")
+
+    def read(self):
+        self.was_read = True
 
     def close(self):
         self.stopped = True
@@ -89,17 +99,40 @@ def test_a_worker_is_replaced_after_its_last_trial(started):
 
 
 def test_a_trial_waits_for_a_worker_that_has_no_machine_yet(started):
-    """And an idle one, which may hold the devices that it waits for, is stopped."""
+    """And an idle one, which may hold the devices that it waits for, is stopped after some time."""
     with pool_of(2) as pool:
         other = pool.start(ONE_THREAD)
         waiting = pool.start(TWO_THREADS)
         waiting.process.placed = False
+        assert pool.take(TWO_THREADS) is None
+        assert not other.process.stopped
+        waiting.started -= workers.PLACE_SECONDS
         assert pool.take(TWO_THREADS) is None
         assert other.process.stopped
         assert pool.take(TWO_THREADS) is None
         assert list(pool) == [waiting]
         waiting.process.placed = True
         assert pool.take(TWO_THREADS) is waiting
+
+
+def test_workers_are_started_for_all_trials_that_wait(started, monkeypatch):
+    """A cluster that grows on demand must see the whole demand."""
+    with pool_of(4) as pool:
+        pool.start(ONE_THREAD).trial = "a trial"
+        monkeypatch.setattr(Process, "is_placed", False)
+        assert pool.take(ONE_THREAD, waiting=9) is None
+        assert pool.take(ONE_THREAD, waiting=9) is None
+        assert len(started) == 4
+
+
+def test_killed_workers_have_ended_when_their_trials_are_unlocked(started):
+    with pool_of(2) as pool:
+        busy, idle = pool.start(ONE_THREAD), pool.start(ONE_THREAD)
+        busy.trial = "a trial"
+        began = time.monotonic()
+        pool.kill()
+        assert time.monotonic() - began < workers.KILL_SECONDS
+        assert (busy.process.was_read, idle.process.was_killed) == (True, True)
 
 
 def test_a_trial_that_needs_more_memory_gets_a_worker_with_more(started):

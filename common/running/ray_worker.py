@@ -1,4 +1,4 @@
-"""`Host`: a worker process on a node of a Ray cluster, and what the node is asked before it gets trials.
+"""`RayWorker`: a worker process on a node of a Ray cluster, and what the node is asked before it gets trials.
 
 Ray imports this module on the node, from the node's copy of the project.
 """
@@ -59,12 +59,18 @@ class Checkout:
             if self.code[path] != wanted:
                 return f"has another {path}: copy the project to all nodes"
         if self.packages != expected.packages:
-            return f"has other packages in {sys.prefix}: make setup RAY=1 there"
+            return f"has other packages in {sys.prefix}: make setup RAY=1 there and here, with GPU=1 on all nodes or on none"
         return ""
 
 
-def describe(expected: Checkout) -> dict:
-    """This node: id, address, columns `device` and `kind`, number of GPUs that TensorFlow can use, and how it differs."""
+def describe(expected: Checkout, *, on_gpus: bool) -> dict:
+    """This node: id, address, columns `device` and `kind`, number of GPUs that TensorFlow can use, and how it differs.
+
+    Args:
+        on_gpus: whether Ray has given GPUs to this process; else it does not see those that the node may have.
+    """
+    if not on_gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     about = {"node": ray.get_runtime_context().get_node_id(), "address": ray.util.get_node_ip_address()}
     about |= {"device": "", "kind": "", "gpus": 0}
     about["difference"] = Checkout.here(list(expected.code)).difference(expected)
@@ -76,13 +82,15 @@ def describe(expected: Checkout) -> dict:
     return about
 
 
-def probe(expected: Checkout) -> dict:
-    """The description of a node with all its GPUs, of which this task has been given none."""
-    os.environ.pop("CUDA_VISIBLE_DEVICES", None)
-    return describe(expected)
+def probe(expected: Checkout, gpus: int) -> dict:
+    """The description of a node, of whose GPUs Ray gives out a number, though none to this task."""
+    if not os.environ.get("CUDA_VISIBLE_DEVICES"):  # else it names those of which Ray knows
+        os.environ.pop("CUDA_VISIBLE_DEVICES", None)
+    about = describe(expected, on_gpus=gpus > 0)
+    return about | {"gpus": min(about["gpus"], gpus)}
 
 
-class Host:
+class RayWorker:
     """A Ray actor that starts a worker process and hands on its events.
 
     Args:
@@ -96,7 +104,11 @@ class Host:
 
     def describe(self, expected: Checkout) -> dict:
         """See `describe`."""
-        return describe(expected)
+        return describe(expected, on_gpus=bool(self._gpus()))
+
+    def _gpus(self) -> list[str]:
+        """The GPUs that Ray has given to this actor."""
+        return ray.get_runtime_context().get_accelerator_ids().get("GPU", [])
 
     def address(self) -> tuple[str, bool]:
         """This machine's address with a free port, for TensorFlow, and whether it shares the results folder."""
@@ -124,11 +136,10 @@ class Host:
             tf_config: see `LocalProcess`; shares_results: False if the others of several machines do not.
         """
         self.tf_config, self.shares_results = tf_config, self.shares_results and shares_results
-        gpus = ray.get_runtime_context().get_accelerator_ids().get("GPU", [])
-        self.process = LocalProcess(self.options, gpus, tf_config=tf_config)
+        self.process = LocalProcess(self.options, self._gpus(), tf_config=tf_config)
 
     def train(self, line: str, writes: bool) -> Iterator[dict]:
-        """Train a trial: the worker's events, the last with what the trial printed and, if nobody else sees them, its files.
+        """Train a trial: the worker's events, the last with what the trial printed and its files.
 
         Args:
             line: the job as JSON; writes: see `Job`.
@@ -169,8 +180,9 @@ class Host:
         return dataclasses.replace(job, folder=folder, keep=job.keep and folder / job.keep.name)
 
     def _files(self, sent: Job, job: Job) -> dict[str, bytes]:
-        """Path on the driver's machine -> content of the trial's files that only this node has."""
-        if sent == job:
-            return {}
-        places = {sent.folder / OUTCOME: job.folder / OUTCOME, **({sent.keep: job.keep} if job.keep else {})}
+        """Path on the driver's machine -> content of the trial's files that it may not see.
+
+        That is the outcome even on a shared disk, as a network disk may show a new file late.
+        """
+        places = {sent.folder / OUTCOME: job.folder / OUTCOME, **({sent.keep: job.keep} if job.keep and sent != job else {})}
         return {str(target): path.read_bytes() for path, target in places.items() if path.exists()}
