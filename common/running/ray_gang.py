@@ -71,14 +71,10 @@ class Gang:
     async def _place(self) -> None:
         """Wait for machines, and start the processes. Raises `Misuse` for a machine with another version of the project."""
         notice = asyncio.get_running_loop().call_later(WAIT_SECONDS, self._tell_that_it_waits)
-        abouts = await self._take_machines()
-        allowed = self.cluster.kinds_of(self.options[2])
-        limited = self.cluster.config.one_kind or self.options[2] > 1
-        while limited and (others := [about for about in abouts if about["kind"] not in allowed]):
-            self.cluster.others |= {about["node"] for about in others}  # which have joined since the run began
-            self.end()
-            abouts = await self._take_machines()
-        notice.cancel()
+        try:
+            abouts = await self._take_usable_machines()
+        finally:
+            notice.cancel()
         self.nodes = [about["node"] for about in abouts]
         if len(self.actors) == 1:
             await self.actors[0].start.remote()
@@ -98,6 +94,18 @@ class Gang:
         free = ray.available_resources()
         now = ", ".join(f"{free.get(name, 0):g} {name}" for name in ("CPU", "GPU"))
         self.send(event="progress", warning=f"waiting for {nodes} with {needed} each; free in the whole Ray cluster: {now}")
+
+    async def _take_usable_machines(self) -> list[dict]:
+        """Wait for machines of the kinds that the trial may run on. Returns their descriptions."""
+        allowed = self.cluster.kinds_of(self.options[2])
+        limited = self.cluster.config.one_kind or self.options[2] > 1
+        while True:
+            abouts = await self._take_machines()
+            others = {about["node"] for about in abouts if limited and about["kind"] not in allowed}
+            if not others:
+                return abouts
+            self.cluster.others |= others  # which have joined since the run began
+            self.end()
 
     async def _take_machines(self) -> list[dict]:
         """Wait for machines. Returns their descriptions."""
