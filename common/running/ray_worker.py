@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import ray
 
 from common import machine
-from common.data.dataset import Dataset, copy_state, write_copy
+from common.data.dataset import Dataset, cache_dir, copy_state, write_copy
 from common.errors import Failure, Misuse
 from common.files import PROJECT, file_hash
 from common.rows.outcome import OUTCOME
@@ -90,6 +90,11 @@ def probe(expected: Checkout, gpus: int) -> dict:
     return about | {"gpus": min(about["gpus"], gpus)}
 
 
+def in_cache(dataset: Dataset) -> Dataset:
+    """The dataset in this node's cache: in the folder that its `CACHE_DIR` names, by default where the driver has it."""
+    return dataclasses.replace(dataset, folder=cache_dir() / dataset.folder.name) if os.environ.get("CACHE_DIR") else dataset
+
+
 class RayWorker:
     """A Ray actor that starts a worker process and hands on its events.
 
@@ -119,12 +124,12 @@ class RayWorker:
 
     def data(self, dataset: dict) -> str:
         """The state of this node's copy of a dataset, see `copy_state`."""
-        return copy_state(Dataset.from_json(dataset))
+        return copy_state(in_cache(Dataset.from_json(dataset)))
 
     def receive(self, dataset: dict, *files: bytes) -> str:
         """Write this node's copy of a dataset. Returns the reason if it cannot be written."""
         try:
-            write_copy(Dataset.from_json(dataset), files)
+            write_copy(in_cache(Dataset.from_json(dataset)), files)
         except Failure as error:
             return str(error)
         return ""
@@ -145,6 +150,7 @@ class RayWorker:
             line: the job as JSON; writes: see `Job`.
         """
         job = Job.from_json(line)
+        job = dataclasses.replace(job, dataset=in_cache(job.dataset))
         sent = self._moved(job) if not self.shares_results else job
         if self.process.process.poll() is not None and not self.tf_config:  # it died while idle
             self.process.close()
