@@ -276,7 +276,7 @@ def test_a_debug_call_has_a_separate_folder_and_one_seed():
 
 def test_replicas_that_each_arm_sets_are_not_shared_among_machines():
     one = experiment(arms={"baseline": {"replicas": 1}, "two": {"replicas": 2}})
-    with pytest.raises(Misuse, match="each arm sets its replicas: run it on one machine"):
+    with pytest.raises(Misuse, match="each arm sets its replicas: leave WORKERS out. Received: WORKERS=2"):
         one.select("full", {"workers": 2, "replicas": 2})
 
 

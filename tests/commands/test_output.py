@@ -5,12 +5,12 @@ import errno
 import os
 import subprocess
 import sys
+import tempfile
 
 import pytest
 from conftest import PROJECT
 
 from common.commands import run as command
-from common.running import local
 from common.running.progress import Display
 
 LIST = [sys.executable, "-m", "common.commands.list"]
@@ -68,7 +68,7 @@ def test_a_folder_that_cannot_be_written_to_is_reported(tmp_path, monkeypatch, c
     def mkdtemp(**_):
         raise OSError(number, os.strerror(number), str(tmp_path / "scratch"))
 
-    monkeypatch.setattr(local.tempfile, "mkdtemp", mkdtemp)
+    monkeypatch.setattr(tempfile, "mkdtemp", mkdtemp)
     script = str(PROJECT / "experiments" / "exp_00_noise_floor.py")
     options = ["--rate", "0.1", "--seeds", "1", "--epochs", "1", "--results", str(tmp_path)]
     with pytest.raises(SystemExit) as ended:

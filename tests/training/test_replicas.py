@@ -50,7 +50,7 @@ def test_gpus_are_handed_out_evenly():
     engine = LocalEngine(devices)
     assert engine.unavailable(Setting("digits", 1, replicas=3)) is None
     assert engine.unavailable(Setting("digits", 1, replicas=4)) == "needs 4 GPUs, this machine has 3"
-    assert engine.unavailable(Setting("digits", 1, replicas=2, workers=2)) == "needs 2 machines: ENGINE=ray"
+    assert engine.unavailable(Setting("digits", 1, replicas=2, workers=2)) == "needs 2 machines, this is one"
 
 
 def test_without_gpus_cores_are_shared(monkeypatch):
