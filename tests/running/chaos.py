@@ -58,38 +58,44 @@ def start(script: pathlib.Path, out: pathlib.Path, full: bool = False, cluster: 
     return subprocess.Popen(command, stdout=quiet, stderr=quiet, env={**os.environ, "PYTHONPATH": str(PROJECT), **variables})
 
 
-def disturb(event: str, runs: list[subprocess.Popen], script: pathlib.Path, out: pathlib.Path, draws: random.Random) -> None:
-    """Apply one of `EVENTS` to the current runs."""
+def disturb(event: str, runs: list[subprocess.Popen], script: pathlib.Path, out: pathlib.Path, draws: random.Random) -> bool:
+    """Apply one of `EVENTS` to the current runs. Returns False if it needs a worker and there is none."""
     run = draws.choice(runs)
     workers = workers_of(run.pid)
+    if event in ("pause a worker", "kill a worker") and not workers:
+        return False
     if event == "second run":
         runs.append(start(script, out))
     elif event == "full disk":
         runs.append(start(script, out, full=True))
-    elif event == "pause a worker" and workers:
+    elif event == "pause a worker":
         paused = draws.choice(workers)
         os.kill(paused, signal.SIGSTOP)
         time.sleep(draws.uniform(0.5, 3))
         os.kill(paused, signal.SIGCONT)
-    elif event == "kill a worker" and workers:
+    elif event == "kill a worker":
         os.kill(draws.choice(workers), signal.SIGKILL)
     elif event in ("kill the run", "kill both"):
         for pid in [run.pid, *(workers if event == "kill both" else [])]:
             os.kill(pid, signal.SIGKILL)
         run.wait()
+    return True
 
 
-def disturb_on_ray(event: str, run: subprocess.Popen, cluster: RayCluster, draws: random.Random) -> None:
-    """Apply one of `RAY_EVENTS` to the current run."""
+def disturb_on_ray(event: str, run: subprocess.Popen, cluster: RayCluster, draws: random.Random) -> bool:
+    """Apply one of `RAY_EVENTS` to the current run. Returns False if it needs a worker and there is none."""
     workers = cluster.workers()
+    if event == "kill a worker" and not workers:
+        return False
     if event == "lose a node":
         cluster.tell("remove")
         cluster.tell("add")
-    elif event == "kill a worker" and workers:
+    elif event == "kill a worker":
         os.kill(draws.choice(workers), signal.SIGKILL)
     elif event == "kill the run":
         run.kill()
         run.wait()
+    return True
 
 
 def main() -> None:
@@ -116,7 +122,7 @@ def stress(rounds: int, draws: random.Random, cluster: RayCluster | None) -> Non
         assert reproducible(out) == expected, f"rows differ: see {folder}"
         return sum(int(row["resumes"]) for row in store.read_rows(files_in(out)))
 
-    for _ in range(rounds):
+    while counts.total() < rounds:
         runs = [run for run in runs if run.poll() is None]
         rows = store.read_rows(files_in(out))
         if not runs and len(rows) == 4 and all(row["status"] == "done" for row in rows):
@@ -127,11 +133,9 @@ def stress(rounds: int, draws: random.Random, cluster: RayCluster | None) -> Non
         time.sleep(draws.uniform(2, 9))
         event = draws.choice(RAY_EVENTS if cluster else EVENTS)
         if cluster and runs[0].poll() is None:
-            disturb_on_ray(event, runs[0], cluster, draws)
-            counts[event] += 1
+            counts[event] += disturb_on_ray(event, runs[0], cluster, draws)
         elif any(run.poll() is None for run in runs):
-            disturb(event, [run for run in runs if run.poll() is None], script, out, draws)
-            counts[event] += 1
+            counts[event] += disturb(event, [run for run in runs if run.poll() is None], script, out, draws)
     for run in runs:
         run.wait(LIMIT_SECONDS)
     start(script, out, cluster=cluster).wait(LIMIT_SECONDS)
