@@ -16,6 +16,12 @@ import tempfile
 WORKER = "common.running.worker"
 CPUS = 1
 """CPUs of each node."""
+OPTIONS = {
+    "RAY_NUM_REDIS_GET_RETRIES": "60",
+    "RAY_worker_niceness": "0",
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "20",
+}
+"""Environment variables of Ray: patience while the cluster starts, priority of workers, how long nodes wait for a lost head."""
 START_SECONDS = 240
 """Time limit for the cluster to start, and for a node."""
 
@@ -36,7 +42,7 @@ class RayCluster:
             stdout=subprocess.PIPE,
             stderr=self.log,
             text=True,
-            env={**os.environ, "RAY_NUM_REDIS_GET_RETRIES": "60", "RAY_worker_niceness": "0", **token, **variables},
+            env={**os.environ, **OPTIONS, **token, **variables},
             start_new_session=True,
         )
         self.address = self._answer()
