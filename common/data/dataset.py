@@ -17,7 +17,7 @@ import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +28,7 @@ from common.data.pixels import MODES
 from common.data.split import Split
 from common.data.streams import Streams, stratified_order
 from common.errors import Failure, Misuse
-from common.files import PROJECT, locked, user_path
+from common.files import PROJECT, user_path
 from common.text import did_you_mean, printable
 
 NAMES = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100")
@@ -154,7 +154,7 @@ def load(name: str, image_size: int | None = None, colour: str | None = None) ->
     source = image_files.digest() if image_files else name
     key = f"{slug(name)}-{image_size or 'native'}-{colour or 'native'}-{CACHE_FORMAT}"  # two versions may share CACHE_DIR
     folder = cache_dir() / key
-    meta = _valid_meta(folder, source)
+    meta = valid_meta(folder, source)
     if meta is None:
         if name == "digits":
             _write_cache(folder, source, name, sources.digits(image_size, colour))
@@ -163,7 +163,7 @@ def load(name: str, image_size: int | None = None, colour: str | None = None) ->
             _write_cache(folder, source, name, sources.image_folder(image_files, image_size, colour, listing))
         else:
             _prepare_from_tfds(folder, name, image_size, colour)
-        meta = _valid_meta(folder, source)
+        meta = valid_meta(folder, source)
         if meta is None:
             raise Failure(f"the data cache {folder} changed while it was written: run again")
     return Dataset(
@@ -187,50 +187,6 @@ def reopen(dataset: Dataset) -> Dataset:
     if not all((dataset.folder / name).exists() for name in FILES):
         raise Failure(f"the data cache {dataset.folder} was deleted: run again")
     return dataset
-
-
-COPIED = ("meta.json", *FILES)
-"""Files of a cached dataset that another machine needs."""
-
-
-def copy_state(dataset: Dataset) -> str:
-    """State of this machine's copy of a dataset from another one: `ready`, `missing`, or why it cannot be used, in words."""
-    try:
-        meta = json.loads((dataset.folder / "meta.json").read_text(encoding="utf-8"))
-        checksum, source = meta["checksum"], meta["source"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return "missing"
-    if checksum != dataset.checksum:
-        wanted = f"instead of {dataset.checksum[:12]}: delete that folder"
-        return f"has other images or labels of {dataset.name} in {dataset.folder} (SHA-256 {checksum[:12]} {wanted})"
-    return "missing" if _valid_meta(dataset.folder, source) is None else "ready"
-
-
-def write_copy(dataset: Dataset, contents: Sequence[bytes]) -> None:
-    """Write this machine's copy of a dataset from another one, unless another process has.
-
-    Args:
-        contents: of the files in `COPIED`.
-
-    Raises:
-        Failure: it cannot be written, or is not what the other machine has.
-    """
-    with locked(dataset.folder.parent):
-        if copy_state(dataset) == "ready":
-            return
-        temporary = dataset.folder.with_name(f"{dataset.folder.name}.{os.getpid()}.tmp")
-        shutil.rmtree(temporary, ignore_errors=True)
-        try:
-            temporary.mkdir(parents=True)
-            for name, content in zip(COPIED, contents, strict=True):
-                (temporary / name).write_bytes(content)
-            shutil.rmtree(dataset.folder, ignore_errors=True)
-            temporary.rename(dataset.folder)
-        except OSError as error:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise Failure(f"cannot write the data cache {dataset.folder} ({error.strerror or error})") from error
-    if copy_state(dataset) != "ready":
-        raise Failure(f"the data cache {dataset.folder} was damaged on its way here")
 
 
 def cache_dir() -> pathlib.Path:
@@ -281,7 +237,7 @@ def _sha256(path: pathlib.Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _valid_meta(folder: pathlib.Path, source: str) -> dict | None:
+def valid_meta(folder: pathlib.Path, source: str) -> dict | None:
     """The content of a cache's meta.json; None if a file is missing or damaged, or the source has changed."""
     try:
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
@@ -322,7 +278,7 @@ def _write_cache(folder: pathlib.Path, source: str, name: str, arrays: dict) -> 
         temporary.rename(folder)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        if _valid_meta(folder, source) is None:  # else another process was faster
+        if valid_meta(folder, source) is None:  # else another process was faster
             raise Failure(
                 f"the data cache {folder} cannot be written ({error.strerror or error}): "
                 "free some space, or set CACHE_DIR to a writable folder"

@@ -8,7 +8,8 @@ import ray
 from ray.util.placement_group import NODE_ID_LABEL_KEY
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from common.data.dataset import COPIED, Dataset
+from common.data.copies import COPIED
+from common.data.dataset import Dataset
 from common.errors import Failure, Misuse
 from common.running import ray_worker
 from common.running.engine import StartOptions

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import ray
 
 from common import machine
-from common.data.dataset import Dataset, cache_dir, copy_state, write_copy
+from common.data.copies import copy_state, write_copy
+from common.data.dataset import Dataset, cache_dir
 from common.errors import Failure, Misuse
 from common.files import PROJECT, file_hash
 from common.rows.outcome import OUTCOME

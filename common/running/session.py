@@ -8,6 +8,7 @@ from common.machine import has_unused_gpus
 from common.rows import schema, store
 from common.running.debugger import Debugger
 from common.running.environment import reported_variables
+from common.running.estimate import estimate
 from common.running.locks import one_kind
 from common.running.plan import Plan, Planned, Planner
 from common.running.progress import Display
@@ -91,7 +92,7 @@ class Session:
         self.announcements += 1
         for note in notes:
             print(note)
-        seconds, disk, basis = plan.estimate(trials, self.workers.jobs)
+        seconds, disk, basis = estimate(plan, trials, self.workers.jobs)
         if not trials:
             count = f"all {len(plan.trials)} trials are done"
         elif then is None or self.announcements > 1:
@@ -100,7 +101,7 @@ class Session:
             growth = " (not counting wider ranges)" if grows else ""
             further = f", up to {more} more{growth}" if more else ""
             count = f"{len(trials)} search trials to run{further}, then at most {len(then.trials)} with the chosen values"
-            afterwards, more_disk, _ = then.estimate(then.trials, self.workers.jobs)
+            afterwards, more_disk, _ = estimate(then, then.trials, self.workers.jobs)
             seconds, disk = seconds * (1 + more / len(trials)) + afterwards, disk + more_disk
         at_a_time = min(self.workers.jobs, len(trials))
         cost = f", about {duration(seconds)} ({basis}) with {at_a_time} at a time, {size(disk)} of disk" if trials else ""

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from common.data.dataset import COPIED, copy_state, write_copy
+from common.data.copies import COPIED, copy_state, write_copy
 from common.errors import Failure
 
 

@@ -9,7 +9,7 @@ from conftest import PROJECT
 
 from common.data.dataset import Dataset
 from common.rows import schema, store
-from common.running import fingerprint, plan, resolve, scripts
+from common.running import estimate, fingerprint, plan, resolve, scripts
 from common.running.locks import TrialLocks
 
 
@@ -121,11 +121,11 @@ def test_checkpoints_of_another_fingerprint_are_deleted(experiment, tmp_path, di
 
 def test_the_estimate_is_made_from_rows_if_there_are_any(experiment, tmp_path, digits):
     a_plan = make(experiment, tmp_path)
-    assert a_plan.estimate(a_plan.trials, 2)[2] == "a guess, no rows yet" or schema.REFERENCE.exists()
+    assert estimate.estimate(a_plan, a_plan.trials, 2)[2] == "a guess, no rows yet" or schema.REFERENCE.exists()
     for trial in a_plan.trials[:5]:
         stored(a_plan, trial, final_epoch=160, total_seconds=12.0)  # of more than one stage, or of more epochs than the setting's
-    seconds, disk, basis = a_plan.estimate(a_plan.trials[5:], 2)
-    assert (seconds, basis) == (pytest.approx(plan.START_SECONDS + 5 * 12 / 2), "from rows here")
+    seconds, disk, basis = estimate.estimate(a_plan, a_plan.trials[5:], 2)
+    assert (seconds, basis) == (pytest.approx(estimate.START_SECONDS + 5 * 12 / 2), "from rows here")
     assert disk == 5 * 359 * 10 * 4
 
 
@@ -137,7 +137,9 @@ def test_the_estimate_of_arms_with_more_epochs_is_that_many_times_larger(tmp_pat
     assert long.setting.epochs == 4 * short.setting.epochs
     stored(a_plan, short, total_seconds=10.0)
     stored(a_plan, long, total_seconds=40.0)
-    assert [a_plan.estimate([trial], 1)[0] - plan.START_SECONDS for trial in (short, long)] == pytest.approx([10, 40])
+    assert [estimate.estimate(a_plan, [trial], 1)[0] - estimate.START_SECONDS for trial in (short, long)] == pytest.approx(
+        [10, 40]
+    )
 
 
 def test_without_rows_of_an_experiment_those_of_others_in_its_setting_serve(experiment, tmp_path, digits):
@@ -146,8 +148,8 @@ def test_without_rows_of_an_experiment_those_of_others_in_its_setting_serve(expe
     for trial, total in zip(other.trials[:3], (4.0, 12.0, 400.0), strict=True):
         stored(other, trial, total_seconds=total)
     a_plan.planner.files = other.files._replace(experiment="exp_98_another")
-    seconds, _, basis = a_plan.estimate(a_plan.trials[:4], 2)
-    assert (seconds, basis) == (pytest.approx(plan.START_SECONDS + 4 * 12 / 2), "from rows of other experiments")
+    seconds, _, basis = estimate.estimate(a_plan, a_plan.trials[:4], 2)
+    assert (seconds, basis) == (pytest.approx(estimate.START_SECONDS + 4 * 12 / 2), "from rows of other experiments")
 
 
 def test_own_and_common_rate_are_separate_trials_even_if_equal(experiment, tmp_path, digits):

@@ -16,7 +16,7 @@ from replicated import SCRIPT as REPLICATED
 from survival import REPRODUCIBLE, files_in, reproducible, write
 
 from common.commands import status
-from common.data.dataset import COPIED
+from common.data.copies import COPIED
 from common.machine import ONEDNN, uses_onednn
 from common.rows import schema, store
 
