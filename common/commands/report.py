@@ -63,11 +63,9 @@ def generated() -> dict[pathlib.Path, str]:
         path: markdown.regenerated(path.read_text(encoding="utf-8"), written, str(path.relative_to(PROJECT)))
         for path in [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
     }
-    of_scripts: dict[str, list[Section]] = {path.stem: [] for path in experiment_scripts()}
-    for section in sections:
-        of_scripts.setdefault(section.files.experiment, []).append(section)
     for path in experiment_scripts():
-        pages[path] = docstrings.with_answers(path.read_text(encoding="utf-8"), of_scripts[path.stem])
+        of_script = [section for section in sections if section.files.experiment == path.stem]
+        pages[path] = docstrings.with_answers(path.read_text(encoding="utf-8"), of_script)
     return pages | {schema.REFERENCE / "REPORT.md": markdown.page(sections, verdicts, broken, figures=False)}
 
 
