@@ -59,10 +59,11 @@ def generated() -> dict[pathlib.Path, str]:
     if broken:
         raise Failure(broken[0])
     written = parts(sections)
-    pages = {
-        path: markdown.regenerated(path.read_text(encoding="utf-8"), written, str(path.relative_to(PROJECT)))
-        for path in [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
-    }
+    pages = {}
+    for path in [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]:
+        name = str(path.relative_to(PROJECT))
+        text = markdown.regenerated(path.read_text(encoding="utf-8"), written, name)
+        pages[path] = markdown.cited(text, sections, name)
     for path in experiment_scripts():
         of_script = [section for section in sections if section.files.experiment == path.stem]
         pages[path] = docstrings.with_answers(path.read_text(encoding="utf-8"), of_script)

@@ -1,6 +1,8 @@
 """The report for a code host, and the parts of README and docs that are written from rows.
 
-A generated part stands between two markers: `<!-- generated: its name -->` and `<!-- end of generated -->`.
+A generated part stands between two markers: `<!-- generated: its name -->` and `<!-- end of generated -->`. A sentence cites
+rows by a link to their section of REPORT.md, with the id of a claim or the name of an arm as its title: the text of the link is
+generated.
 """
 
 import html
@@ -18,7 +20,8 @@ from common.verdicts.verdict import REFUTED, Verdict
 BEGIN, END = "<!-- generated: {} -->", "<!-- end of generated -->"
 PART = re.compile(r"<!-- generated: (?P<name>.+?) -->\n(?P<content>.*?)<!-- end of generated -->", re.DOTALL)
 MARKER = re.compile(r"<!-- (?:generated: |end of generated)")
-
+CITATION = re.compile(r'\[[^\]]*\]\((?P<page>[^()\s]*REPORT\.md)#(?P<section>[\w-]+) "(?P<of>[^"]+)"\)')
+"""As in `[refuted, +0.001 (-0.007 to +0.009)](results/reference/REPORT.md#exp_03_l2-small-cifar10 "l2-helps")`."""
 
 EXPLAINED = (
     "An experiment's first claim, written before training, answers its question: the rows support it, refute it, or leave it "
@@ -74,13 +77,17 @@ def _answered(heading: str, sections: list[Section], folders: list[pathlib.Path]
         lines += _folded(f"Effects in {name}", image) if folded and image else image
     lines += ["| experiment | data | answer |", "|---|---|---|"]
     for section in sections:
-        anchor = re.sub(r"[^\w\- ]", "", _heading(section).lower()).replace(" ", "-")
-        lines.append(f"| [{section.files.experiment}](#{anchor}) | {section.place} | {cell(section.answer)} |")
+        lines.append(f"| [{section.files.experiment}](#{_anchor(section)}) | {section.place} | {cell(section.answer)} |")
     return [*lines, ""]
 
 
 def _heading(section: Section) -> str:
     return f"{section.files.experiment}, {section.place}"
+
+
+def _anchor(section: Section) -> str:
+    """Of the section's heading, as code hosts make it."""
+    return re.sub(r"[^\w\- ]", "", _heading(section).lower()).replace(" ", "-")
 
 
 def _ledger(entries: list[ledger.Entry], demonstrations: bool) -> list[str]:
@@ -168,3 +175,37 @@ def regenerated(text: str, parts: dict[str, list[str]], name: str) -> str:
         return "\n".join([BEGIN.format(part["name"]), "", *parts[part["name"]], "", END])
 
     return PART.sub(written, text)
+
+
+def cited(text: str, sections: list[Section], name: str) -> str:
+    """A page with the text of each citation written again: a claim's verdict and difference, or an arm's mean score.
+
+    Args:
+        name: of the page, for errors.
+
+    Raises:
+        Failure: no section, claim or arm has the name that is cited.
+    """
+    by_anchor = {_anchor(section): section for section in sections}
+
+    def written(citation: re.Match) -> str:
+        anchor, of = citation["section"], citation["of"]
+        words = _cited(by_anchor[anchor], of) if anchor in by_anchor else None
+        if words is None:
+            raise Failure(
+                f"{name}: a citation must name a section of REPORT.md, and a claim or an arm of it. Received: {anchor} {of!r}"
+            )
+        return f'[{words}]({citation["page"]}#{anchor} "{of}")'
+
+    return CITATION.sub(written, text)
+
+
+def _cited(section: Section, of: str) -> str | None:
+    """What a citation says of a claim or an arm; None if the section has neither."""
+    for verdict in section.verdicts:
+        if verdict.id == of:
+            return ", ".join([verdict.status, *(change.briefly() for change in verdict.changes)])
+    for row in section.summary.itertuples():
+        if row.arm == of:
+            return f"{row.score:.3f}"
+    return None

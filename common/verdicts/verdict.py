@@ -28,13 +28,22 @@ class Change(NamedTuple):
 
     def numbers(self) -> str:
         """The difference with its unit and its interval."""
-        difference, low, high = (self.unit.change(value, self.margin) for value in (self.difference, self.low, self.high))
+        difference, low, high = self._numbers()
         level = f"{coverage(self.level)} interval"
         bounds = f"{level} {low} to {high}" if math.isfinite(self.low) or math.isfinite(self.high) else f"no {level}"
         return f"{difference} {self.unit.name}".rstrip() + f" ({bounds}{f', {self.status}' if self.status else ''})"
 
+    def briefly(self) -> str:
+        """The difference with its unit, and the bounds of its interval."""
+        difference, low, high = self._numbers()
+        return f"{difference} {self.unit.name}".rstrip() + f" ({low} to {high})"
+
+    def _numbers(self) -> list[str]:
+        """Difference and bounds in the unit, with as many digits as the margin needs."""
+        return [self.unit.change(value, self.margin) for value in (self.difference, self.low, self.high)]
+
     def words(self) -> str:
-        """The same with what was measured: `test accuracy +0.013 (99 % interval +0.002 to +0.023)`."""
+        """The same as `numbers`, with what was measured: `test accuracy +0.013 (99 % interval +0.002 to +0.023)`."""
         return f"{self.unit.quantity} {self.numbers()}"
 
 

@@ -14,7 +14,7 @@ from common.search import grid, race
 from common.verdicts import intervals, kinds, levels, rules, verdict
 
 README = PROJECT / "README.md"
-LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)(?: \"[^\"]*\")?\)")
 NAMED = re.compile(r"`((?:common|tests|experiments|benchmarks|results/reference|docs)/[\w./-]*)`")
 EACH = pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 LONGEST = 120

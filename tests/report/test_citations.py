@@ -1,0 +1,39 @@
+"""Sentences that cite rows: a claim's verdict and difference, or an arm's mean score."""
+
+import re
+
+import pytest
+from made import Made, around, claim
+
+from common.errors import Failure
+from common.report import markdown, page
+
+PAGE = 'It helps ([{}](../REPORT.md#exp_90_made-mnist{} "{}")). [Rows](REPORT.md#exp_90_made-mnist), `[a](REPORT.md#b "")`.'
+
+
+@pytest.fixture
+def sections(tmp_path):
+    made = Made(tmp_path)
+    made.add("a", around(0.70))
+    made.add("b", around(0.60))
+    made.judge(claim("a beats b", "a", "b"))
+    return page.read(made.files.folder.parent)[0]
+
+
+@pytest.mark.parametrize(
+    ("of", "words"), [("a-beats-b", r"supported, \+0\.100 \(\+0\.0\d+ to \+0\.1\d+\)"), ("a", r"0\.700"), ("b", r"0\.600")]
+)
+def test_a_citation_says_what_the_rows_say(sections, of, words):
+    (section,) = sections
+    assert section.place == "mnist"
+    written = markdown.cited(PAGE.format("", "", of), sections, "page.md")
+    said = written.removeprefix("It helps ([").partition("]")[0]
+    assert re.fullmatch(words, said)
+    assert written == PAGE.format(said, "", of)
+    assert markdown.cited(written, sections, "page.md") == written
+
+
+@pytest.mark.parametrize(("place", "of"), [("", "c"), ("-other", "a")])
+def test_a_citation_of_nothing_is_an_error(sections, place, of):
+    with pytest.raises(Failure, match="page.md: a citation must name a section of REPORT.md, and a claim or an arm of it"):
+        markdown.cited(PAGE.format("", place, of), sections, "page.md")
