@@ -8,11 +8,13 @@ generated.
 import html
 import pathlib
 import re
+from collections import defaultdict
 
 import numpy as np
 
 from common.errors import Failure
 from common.figures import draw
+from common.report.families import FAMILIES
 from common.report.section import Section
 from common.verdicts import ledger
 from common.verdicts.verdict import REFUTED, Verdict
@@ -144,11 +146,25 @@ def _with_notes(verdict: Verdict) -> str:
 
 
 def answers(sections: list[Section]) -> list[str]:
-    """README's table: the answer of each experiment whose rows decide."""
-    lines = ["| | data | answer |", "|---|---|---|"]
-    for section in (section for section in sections if not section.demonstration):
-        name = section.files.experiment
-        lines.append(f"| [{name[4:6]}](experiments/{name}.py) | {section.table.dataset} | {cell(section.answer)} |")
+    """README's table: families of experiments, their answers from rows that decide, and those that have none yet."""
+    lines = ["| family | | answer on real images |", "|---|---|---|"]
+    by_number = defaultdict(list)
+    for section in sections:
+        by_number[section.files.experiment[4:6]].append(section)
+    others = by_number.keys() - {number for numbers in FAMILIES.values() for number in numbers}
+    for family, numbers in (FAMILIES | {"Others": sorted(others)}).items():
+        family_lines, unanswered = [], []
+        for number in (number for number in numbers if number in by_number):
+            link = f"[{number}](experiments/{by_number[number][0].files.experiment}.py)"
+            deciding = [section for section in by_number[number] if not section.demonstration]
+            texts = [cell(f"{section.table.dataset}: {section.answer}") for section in deciding]
+            if texts:
+                family_lines.append(f" | {link} | {'<br>'.join(texts)} |")
+            else:
+                unanswered.append(link)
+        if unanswered:
+            family_lines.append(f" | {', '.join(unanswered)} | not run yet |")
+        lines += [f"| {'' if place else family}{line}" for place, line in enumerate(family_lines)]
     return lines
 
 

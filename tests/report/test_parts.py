@@ -82,7 +82,9 @@ def test_the_report_compares_and_judges_within_a_dataset(two_datasets):
     alone = judge(sections[1].table)  # where the first of the two claims would have a level to itself
     assert sum(verdict.level for verdict in alone) > sum(together[verdict.id].level for verdict in alone)
     assert sections[1].answer.startswith("Supported: m beats n, by at least 0.02.")
-    assert [line.split(" | ")[1] for line in markdown.answers(sections)[2:]] == ["cifar10", "mnist"]
+    answers = [markdown.cell(f"{section.table.dataset}: {section.answer}") for section in sections]
+    assert markdown.answers(sections)[2:] == [f"| Others | [90](experiments/exp_90_made.py) | {'<br>'.join(answers)} |"]
+    assert answers[1].startswith("mnist: Supported: m beats n")
     assert "mnist/exp_90_made/cifar10: arms without rows: later" in page.missing(sections)
 
 

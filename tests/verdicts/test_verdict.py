@@ -182,6 +182,9 @@ def test_the_sentence_is_the_same_wherever_it_is_printed(tmp_path, call):
     escaped = [markdown.cell(one) for one in (first, shown)]
     written = (tmp_path / "REPORT.md").read_text()
     assert [written.count(one) for one in escaped] == [3, 3]
-    assert markdown.answers(sections)[2:] == [f"| [03](experiments/exp_03_made.py) | mnist | {escaped[0]} |"]
+    assert markdown.answers(sections)[2:] == [
+        f"| Regularisation | [03](experiments/exp_03_made.py) | mnist: {escaped[0]} |",
+        "|  | [05](experiments/exp_05_made.py) | not run yet |",
+    ]
     for folder, one in (("full-False", first), ("full-True", shown)):
         assert html.unescape((tmp_path / folder / "compare.md").read_text()).count(one) == 1
