@@ -220,7 +220,9 @@ def _cited(section: Section, of: str) -> str | None:
     """What a citation says of a claim or an arm; None if the section has neither."""
     for verdict in section.verdicts:
         if verdict.id == of:
-            return ", ".join([verdict.status, *(change.briefly() for change in verdict.changes)])
+            several = len(verdict.changes) > 1
+            changes = (f"{change.unit.quantity if several else ''} {change.briefly()}".strip() for change in verdict.changes)
+            return ", ".join([verdict.status, *changes])
     for row in section.summary.itertuples():
         if row.arm == of:
             return f"{row.score:.3f}"

@@ -9,6 +9,7 @@ from common.errors import Failure
 from common.report import markdown, page
 
 PAGE = 'It helps ([{}](../REPORT.md#exp_90_made-mnist{} "{}")). [Rows](REPORT.md#exp_90_made-mnist), `[a](REPORT.md#b "")`.'
+BOUNDS = r"\([+-]0\.\d+ to [+-]0\.\d+\)"
 
 
 @pytest.fixture
@@ -16,12 +17,18 @@ def sections(tmp_path):
     made = Made(tmp_path)
     made.add("a", around(0.70))
     made.add("b", around(0.60))
-    made.judge(claim("a beats b", "a", "b"))
+    made.judge(claim("a beats b", "a", "b"), claim("b overfits less", "b", "a", kind="overfits less", metric="gap", within=0.02))
     return page.read(made.files.folder.parent)[0]
 
 
 @pytest.mark.parametrize(
-    ("of", "words"), [("a-beats-b", r"supported, \+0\.100 \(\+0\.0\d+ to \+0\.1\d+\)"), ("a", r"0\.700"), ("b", r"0\.600")]
+    ("of", "words"),
+    [
+        ("a-beats-b", rf"supported, \+0\.100 {BOUNDS}"),
+        ("b-overfits-less", rf"\w+, gap between training and test accuracy [+-]0\.\d+ {BOUNDS}, test accuracy -0\.100 {BOUNDS}"),
+        ("a", r"0\.700"),
+        ("b", r"0\.600"),
+    ],
 )
 def test_a_citation_says_what_the_rows_say(sections, of, words):
     (section,) = sections
