@@ -47,7 +47,7 @@ class Contrast:
         """
         low, high = sorted(self.sign * float(bound) for bound in self.sample.bounds(alpha))
         level = float(self.sample.level(alpha))
-        return Change(self.unit, self.margin, self.sign * float(self.sample.difference), low, high, level, status)
+        return Change(self.unit, self.margin, self.sign * float(self.sample.difference), low, high, level, status, self.sign)
 
 
 class Kind:

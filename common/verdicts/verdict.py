@@ -25,6 +25,14 @@ class Change(NamedTuple):
     """α of the interval."""
     status: str = ""
     """Verdict on this half of a claim of two."""
+    sign: float = 1.0
+    """1 if a positive difference is in favour of the claim, else −1."""
+
+    @property
+    def in_margins(self) -> tuple[float, float, float]:
+        """The difference in favour of the claim, in margins, and the bounds of its interval."""
+        low, high = sorted((self.sign * self.low, self.sign * self.high))
+        return self.sign * self.difference / self.margin, low / self.margin, high / self.margin
 
     def numbers(self) -> str:
         """The difference with its unit and its interval."""

@@ -12,7 +12,7 @@ from conftest import PROJECT
 from made import declared
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import PathCollection
+from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.markers import MarkerStyle
 from matplotlib.text import Text
 
@@ -21,8 +21,9 @@ from common.figures import curves, draw, effects, predictions, profiles, scores,
 from common.rows import schema, store
 from common.rows.metric import Primary
 from common.rows.table import Table
+from common.text import Unit
 from common.verdicts.effects import BASELINE, Comparison, Effect, ordered
-from common.verdicts.verdict import NO_VERDICT, OPEN, REFUTED, SUPPORTED, Verdict
+from common.verdicts.verdict import NO_VERDICT, OPEN, REFUTED, SUPPORTED, Change, Verdict
 
 ARMS = {"baseline": {}, "a rather long name of an arm": {}, "diverging": {}}
 
@@ -246,6 +247,19 @@ def test_texts_of_claims_are_apart_however_long():
     gaps = [above.y0 - below.y1 for above, below in itertools.pairwise(sorted(boxes, key=lambda box: -box.y0))]
     line = boxes[0].height / 4
     assert min(gaps) > line / 2
+
+
+def test_both_halves_of_a_claim_are_drawn():
+    """The gap alone was: far beyond its margin, and yet the claim was open."""
+    gap = Change(Unit("gap"), 0.01, -0.05, -0.07, -0.03, 0.01, SUPPORTED, -1.0)
+    score = Change(Unit("test accuracy"), 0.02, -0.03, -0.05, -0.01, 0.01, OPEN)
+    about = {"metric": "gap", "margin": 0.01, "seeds": 5, "level": 0.01, "p": 0.5, "changes": (gap, score)}
+    claim = Verdict(id="c", text="it overfits less", status=OPEN, difference=0.05, low=0.03, high=0.07, **about)
+    (axis,) = verdicts.forest([claim], "title", "caption").axes
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["it overfits less (open):\ngap", "test accuracy"]
+    assert [note.get_text() for note in axis.texts] == [SUPPORTED, OPEN]
+    spans = [collection.get_segments()[0][:, 0] for collection in axis.collections if isinstance(collection, LineCollection)]
+    np.testing.assert_allclose(spans, [(3, 7), (-2.5, -0.5)])
 
 
 def test_the_accuracy_figure_shows_every_seed_and_the_mean(files):
