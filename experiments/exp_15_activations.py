@@ -5,6 +5,8 @@ Fixed    architecture, Glorot's initial weights, SGD with momentum, no augmentat
 Expect   the sigmoid last: it saturates and is not centred (Glorot & Bengio 2010); rectifiers ahead of tanh (Glorot et al. 2011);
          leaky ReLU like ReLU (Maas et al. 2013); ELU, GELU and swish slightly ahead in deep networks, hardly in small ones
          (Clevert et al. 2016, Hendrycks & Gimpel 2016, Ramachandran et al. 2017).
+Found    small-cifar10: Supported: ReLU beats the sigmoid, by at least 0.015. Test accuracy +0.044 (99 % interval +0.030 to
+         +0.058), 5 seeds.
 """
 
 from common.claims import same
