@@ -364,8 +364,8 @@ def test_markers_that_generate_nothing_are_refused(text, said):
         markdown.regenerated(text.format(**markers, end=markdown.END), PARTS, "page.md")
 
 
-def test_readmes_answers_are_a_line_for_each_experiment_whose_rows_decide(tmp_path):
-    for name, demonstration in (("exp_90_made", False), ("exp_91_shown", True)):
+def test_readmes_answers_are_a_line_for_each_experiment_whose_rows_decide_and_one_for_the_others_of_a_family(tmp_path):
+    for name, demonstration in (("exp_02_shown", True), ("exp_24_shown", True), ("exp_90_made", False), ("exp_91_shown", True)):
         made = Made(tmp_path)
         made.files = made.files._replace(experiment=name)
         made.add("a", around(0.95))
@@ -374,9 +374,12 @@ def test_readmes_answers_are_a_line_for_each_experiment_whose_rows_decide(tmp_pa
         store.write_declaration(made.files, declared(arms=made.arms, claims=claims, demonstration=demonstration))
     sections, _, _ = page.read(tmp_path)
     _, _, *lines = markdown.answers(sections)
-    (line,) = lines
     (section,) = (section for section in sections if not section.demonstration)
-    assert line == f"| [90](experiments/exp_90_made.py) | mnist | {section.verdicts[0].sentence()} |"
+    assert lines == [
+        "| Loss functions | [02](experiments/exp_02_shown.py), [24](experiments/exp_24_shown.py) | not run yet |",
+        f"| Others | [90](experiments/exp_90_made.py) | mnist: {section.verdicts[0].sentence()} |",
+        "|  | [91](experiments/exp_91_shown.py) | not run yet |",
+    ]
 
 
 def test_the_report_says_which_rows_are_of_an_earlier_protocol(tmp_path):
