@@ -6,6 +6,8 @@ Varies   the share of the training images that is used, 1 % to all of them (smal
 Fixed    architecture, SGD with momentum at one learning rate, searched on all images.
 Expect   accuracy grows with the logarithm of the number of images (Sun et al. 2017), faster at equal epochs, where fewer
          images are also less training; at equal steps the gap between train and test shrinks as images are added.
+Found    small-cifar10: Supported: all images beat 10 % of them at equal steps, by at least 0.015. Test accuracy +0.188 (99 %
+         interval +0.176 to +0.201), 5 seeds.
 """
 
 import numpy as np
