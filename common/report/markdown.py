@@ -163,7 +163,7 @@ def answers(sections: list[Section]) -> list[str]:
             else:
                 unanswered.append(link)
         if unanswered:
-            family_lines.append(f" | {', '.join(unanswered)} | not run yet |")
+            family_lines.append(f" |  | not run yet: {', '.join(unanswered)} |")
         lines += [f"| {'' if place else family}{line}" for place, line in enumerate(family_lines)]
     return lines
 

@@ -376,9 +376,9 @@ def test_readmes_answers_are_a_line_for_each_experiment_whose_rows_decide_and_on
     _, _, *lines = markdown.answers(sections)
     (section,) = (section for section in sections if not section.demonstration)
     assert lines == [
-        "| Loss functions | [02](experiments/exp_02_shown.py), [24](experiments/exp_24_shown.py) | not run yet |",
+        "| Loss functions |  | not run yet: [02](experiments/exp_02_shown.py), [24](experiments/exp_24_shown.py) |",
         f"| Others | [90](experiments/exp_90_made.py) | mnist: {section.verdicts[0].sentence()} |",
-        "|  | [91](experiments/exp_91_shown.py) | not run yet |",
+        "|  |  | not run yet: [91](experiments/exp_91_shown.py) |",
     ]
 
 

@@ -184,7 +184,7 @@ def test_the_sentence_is_the_same_wherever_it_is_printed(tmp_path, call):
     assert [written.count(one) for one in escaped] == [3, 3]
     assert markdown.answers(sections)[2:] == [
         f"| Regularisation | [03](experiments/exp_03_made.py) | mnist: {escaped[0]} |",
-        "|  | [05](experiments/exp_05_made.py) | not run yet |",
+        "|  |  | not run yet: [05](experiments/exp_05_made.py) |",
     ]
     for folder, one in (("full-False", first), ("full-True", shown)):
         assert html.unescape((tmp_path / folder / "compare.md").read_text()).count(one) == 1
