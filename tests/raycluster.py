@@ -94,8 +94,8 @@ def main():
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     options = {"num_cpus": CPUS, "object_store_memory": 80_000_000}
-    folder = tempfile.mkdtemp(prefix="ray-")
-    cluster = Cluster(initialize_head=True, head_node_args={**options, "include_dashboard": False, "temp_dir": folder})
+    folder = os.environ["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="ray-")
+    cluster = Cluster(initialize_head=True, head_node_args={**options, "include_dashboard": False})
     nodes = [cluster.add_node(**options) for _ in range(int(sys.argv[1]) - 1)]
     print(cluster.address, file=answers)
     for line in sys.stdin:
