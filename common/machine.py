@@ -23,6 +23,12 @@ CUDA_PACKAGE = "nvidia-cudnn-cu12"
 """A package that TensorFlow needs for GPUs, and that requirements-gpu.lock has."""
 NO_GPU = ("NoDevFiles", "none", "void")
 """Values of `CUDA_VISIBLE_DEVICES` by which job schedulers hide all GPUs."""
+VENDORS = {"GenuineIntel": "Intel", "AuthenticAMD": "AMD"}
+"""Makers of processors: name in /proc/cpuinfo -> name in a kind."""
+WIDEST = {"avx512f": "AVX-512", "avx2": "AVX2"}
+"""Vector instructions, widest first: flag of the processor -> name."""
+HALF_PRECISION = {"bfloat16": {"avx512_bf16", "amx_bf16"}, "float16": {"avx512_fp16"}, "AMX": {"amx_bf16"}}
+"""Instructions for half precision, each with kernels in oneDNN whose results differ: name -> any of these flags."""
 
 
 class Gpu(NamedTuple):
@@ -126,8 +132,8 @@ def device() -> str:
 def kind() -> str:
     """The properties of the hardware on which the bits of a result depend: for the column `kind` of the rows.
 
-    Of a processor the widest vector instructions, whether it has bfloat16 instructions, and whether TensorFlow uses oneDNN; of a
-    GPU its model.
+    Of a processor its maker, since square roots and divisions start from approximate instructions that Intel and AMD implement
+    differently; the widest vector instructions, those for half precision, and whether TensorFlow uses oneDNN. Of a GPU its model.
 
     Raises:
         Misuse: GPUs of different models, whose trials could not be compared.
@@ -141,13 +147,12 @@ def kind() -> str:
                 f"Received: {', '.join(models)}"
             )
         return models[0]
-    flags = _processor_flags()
-    if flags is None:
-        instructions = [platform.machine() or "unknown"]
-    else:
-        widest = next((name for flag, name in (("avx512f", "AVX-512"), ("avx2", "AVX2")) if flag in flags), platform.machine())
-        instructions = [widest] + ([] if lacks_bfloat16() else ["bfloat16"])
-    return ", ".join([*instructions, f"oneDNN {'on' if uses_onednn() else 'off'}"])
+    flags = set(_processor_flags() or ())
+    widest = next((name for flag, name in WIDEST.items() if flag in flags), platform.machine() or "unknown")
+    maker = _processor_facts().get("vendor_id", "")
+    vector = f"{VENDORS.get(maker, maker)} {widest}".strip()
+    half = [name for name, any_of in HALF_PRECISION.items() if any_of & flags]
+    return ", ".join([vector, *half, f"oneDNN {'on' if uses_onednn() else 'off'}"])
 
 
 def uses_onednn() -> bool:
@@ -162,7 +167,7 @@ def uses_onednn() -> bool:
 def lacks_bfloat16() -> bool:
     """Whether the processor has no bfloat16 instructions, so that it converts to float32; False if that is unknown."""
     flags = _processor_flags()
-    return flags is not None and not any(flag in flags for flag in ("avx512_bf16", "amx_bf16"))
+    return flags is not None and not HALF_PRECISION["bfloat16"].intersection(flags)
 
 
 def _processor_name() -> str:

@@ -14,7 +14,7 @@ from common.commands import venv
 from common.errors import Misuse
 from common.running.environment import environment
 
-CPUINFO = "model name\t: Some CPU\nflags\t\t: fpu {flags}\n\nmodel name\t: Other\nflags\t\t: fpu\n"
+CPUINFO = "vendor_id\t: {maker}\nmodel name\t: Some CPU\nflags\t\t: fpu {flags}\n\nmodel name\t: Other\nflags\t\t: fpu\n"
 H100 = "".join(f"GPU {i}: NVIDIA H100 80GB HBM3 (UUID: GPU-{i}a70)\n" for i in range(2))
 A100 = "GPU 2: NVIDIA A100-SXM4-40GB (UUID: GPU-cc31)\n  MIG 1g.5gb      Device  0: (UUID: MIG-77ff)\n"
 
@@ -40,28 +40,39 @@ def with_gpus(monkeypatch):
     return install
 
 
+@pytest.fixture
+def processor(monkeypatch):
+    def install(maker, flags):
+        monkeypatch.setattr(machine.pathlib.Path, "read_text", lambda *_, **__: CPUINFO.format(maker=maker, flags=flags))
+
+    return install
+
+
 @pytest.mark.parametrize(
-    ("flags", "kind", "lacks"),
+    ("maker", "flags", "kind", "lacks"),
     [
-        ("avx2", "AVX2, oneDNN on", True),
-        ("avx2 avx512f", "AVX-512, oneDNN on", True),
-        ("avx2 avx512f avx512_vnni", "AVX-512, oneDNN on", True),
-        ("avx2 avx512f avx512_bf16", "AVX-512, bfloat16, oneDNN on", False),
-        ("avx2 avx512f amx_bf16", "AVX-512, bfloat16, oneDNN on", False),
+        ("GenuineIntel", "avx2", "Intel AVX2, oneDNN on", True),
+        ("AuthenticAMD", "avx2", "AMD AVX2, oneDNN on", True),
+        ("HygonGenuine", "avx2", "HygonGenuine AVX2, oneDNN on", True),
+        ("GenuineIntel", "avx2 avx512f", "Intel AVX-512, oneDNN on", True),
+        ("GenuineIntel", "avx2 avx512f avx512_vnni", "Intel AVX-512, oneDNN on", True),
+        ("AuthenticAMD", "avx2 avx512f avx512_bf16", "AMD AVX-512, bfloat16, oneDNN on", False),
+        ("GenuineIntel", "avx2 avx512f avx512_bf16", "Intel AVX-512, bfloat16, oneDNN on", False),
+        ("GenuineIntel", "avx512f avx512_bf16 avx512_fp16 amx_bf16", "Intel AVX-512, bfloat16, float16, AMX, oneDNN on", False),
     ],
 )
-def test_a_processors_kind_is_its_instructions_and_onednn(monkeypatch, flags, kind, lacks):
-    monkeypatch.setattr(machine.pathlib.Path, "read_text", lambda *_, **__: CPUINFO.format(flags=flags))
+def test_a_processors_kind_is_its_maker_its_instructions_and_onednn(processor, maker, flags, kind, lacks):
+    processor(maker, flags)
     assert machine.kind() == kind
     assert machine.device() == f"Some CPU, {kind}"
     assert machine.lacks_bfloat16() is lacks
 
 
 @pytest.mark.parametrize(("value", "state"), [("0", "off"), ("1", "on"), ("false", "off"), ("", "on")])
-def test_the_user_may_switch_onednn(monkeypatch, value, state):
-    monkeypatch.setattr(machine.pathlib.Path, "read_text", lambda *_, **__: CPUINFO.format(flags="avx512f avx512_vnni"))
+def test_the_user_may_switch_onednn(monkeypatch, processor, value, state):
+    processor("GenuineIntel", "avx512f avx512_vnni")
     monkeypatch.setenv(machine.ONEDNN, value)
-    assert machine.kind() == f"AVX-512, oneDNN {state}"
+    assert machine.kind() == f"Intel AVX-512, oneDNN {state}"
 
 
 @pytest.mark.slow

@@ -91,7 +91,7 @@ COLUMNS = (
     Column("dirty", "measurement", "whether the code differed from it"),
     Column("versions", "measurement", "Python and packages"),
     Column("device", "measurement", "processor or GPU, and its kind"),
-    Column("kind", "measurement", "instruction set and oneDNN, or model of the GPU: the last bits of results depend on it"),
+    Column("kind", "measurement", "maker, instructions and oneDNN, or model of the GPU: the last bits of results depend on it"),
     Column("resumes", "measurement", "number of times the trial was resumed after a kill"),
     Column("finished", "measurement", "time at the end, UTC"),
 )
