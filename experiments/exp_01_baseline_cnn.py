@@ -4,6 +4,10 @@ Varies   the whole recipe: network, optimizer, batch size, labels as one-hot vec
          loss_tuning and gradient_descent, MNIST for the others. loss_choice takes raw pixels, as published, or x / 255.
 Fixed    10 epochs, no augmentation; validation images are taken from the train split (the tutorials validate on test images).
 Expect   on all of MNIST 0.98 to 0.99, with raw pixels least; on all of CIFAR-10 0.70 for loss_tuning, less for gradient_descent.
+Found    small-cifar10+mnist, cifar10: Mean test accuracy over 5 seeds (95 % interval): loss_tuning 0.5049 (0.4941 to 0.5157);
+         gradient_descent 0.4504 (0.4397 to 0.4611).
+         small-cifar10+mnist, mnist: Mean test accuracy over 5 seeds (95 % interval): loss_choice 0.9418 (0.9337 to 0.9499);
+         loss_choice, x / 255 0.9666 (0.9649 to 0.9684); speed_accuracy 0.9737 (0.9694 to 0.9781).
 
 With `quick`, or a `DATASET`, all are trained on the same data.
 """
