@@ -19,6 +19,8 @@ from common.training.stage import Stage
 
 PROBE = 32
 """Number of examples in a probe."""
+SUM_TOLERANCE = 5e-3
+"""Difference from 1 up to which a sum of outputs, in any precision, may be that of probabilities."""
 HARD_LABELS = (
     *(keras.losses.Hinge, keras.losses.SquaredHinge, keras.losses.CategoricalHinge, keras.losses.BinaryFocalCrossentropy),
     *(keras.losses.SparseCategoricalCrossentropy, keras.losses.Circle),
@@ -239,7 +241,7 @@ def _in_unit_interval(outputs: np.ndarray) -> bool:
 def are_probabilities(outputs: np.ndarray) -> bool:
     """Whether outputs [n, classes] are class probabilities: at least 0, with sum 1."""
     finite = outputs.ndim == 2 and outputs.shape[1] > 1 and np.isfinite(outputs).all()
-    return bool(finite and (outputs >= 0).all() and np.allclose(outputs.sum(axis=1, dtype=np.float64), 1, atol=5e-3))
+    return bool(finite and (outputs >= 0).all() and np.allclose(outputs.sum(axis=1, dtype=np.float64), 1, atol=SUM_TOLERANCE))
 
 
 def _last_operation(model: keras.Model) -> keras.Operation | None:

@@ -46,7 +46,7 @@ def score(
             status = {"status": "diverged", "reason": f"the outputs on {not_finite[0]} are not finite"}
             predictor, outputs = None, constant
         elif task.logits:
-            _refuse_probabilities(outputs["train"])
+            _refuse_probabilities(trial, predictor, call, outputs["train"])
     if keep and isinstance(predictor, keras.Model):
         keep.parent.mkdir(parents=True, exist_ok=True)
         seeding.use_plain_names(predictor)
@@ -73,9 +73,17 @@ def score(
     return row | status, outputs
 
 
-def _refuse_probabilities(outputs: np.ndarray) -> None:
-    """Raise `Misuse` for outputs that are probabilities."""
-    if probes.are_probabilities(outputs) and (outputs != outputs[0]).any():
+def _refuse_probabilities(trial: Trial, predictor, call, outputs: np.ndarray) -> None:
+    """Raise `Misuse` for outputs that are probabilities.
+
+    A model trained to emit one-hot vectors, and that gives all images nearly the same outputs, emits logits with sum 1. So of a
+    Keras model the head decides, and outputs of other predictors must depend on the images.
+    """
+    if not probes.are_probabilities(outputs):
+        return
+    if isinstance(predictor, keras.Model):
+        probes.check_head(predictor, probes.examples(trial.train)[0], call)
+    elif not np.allclose(outputs, outputs[0], atol=probes.SUM_TOLERANCE):
         raise Misuse("predictions must be logits: return the logarithm of probabilities. Received: probabilities, which sum to 1")
 
 

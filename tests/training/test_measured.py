@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from conftest import arrays_equal
 from fits import Subclass, against, network, two_players
-from keras import callbacks, layers, losses, optimizers
+from keras import callbacks, initializers, layers, losses, optimizers
 
 from common import augment, calibration, inference, metrics, models, tasks
 from common.errors import Misuse
@@ -304,6 +304,27 @@ def test_finite_outputs_do_not_set_the_status(make_trial):
     predictor = type("Shares", (), {"predict": lambda self, images: metrics_of(trial, model, images)})()
     with pytest.raises(Misuse, match="return the logarithm of probabilities"):
         score(trial, predictor, None, test=None)
+
+
+def test_logits_with_sum_1_are_scored(make_trial):
+    """As of a squared error that gives all images nearly the shares of the classes."""
+    trial = make_trial(train_size=32, epochs=1)
+    inputs = keras.Input(trial.input_shape)
+    near_zero, share = initializers.RandomNormal(stddev=1e-8), initializers.Constant(0.1)
+    head = layers.Dense(10, kernel_initializer=near_zero, bias_initializer=share)
+    model = keras.Model(inputs, head(layers.Flatten()(inputs)))
+    for predictor in (model, type("Same", (), {"predict": lambda self, images: trial.predict(model, images)})()):
+        row, outputs = score(trial, predictor, None, test=None)
+        assert np.ptp(outputs["train"]) > 0
+        assert outputs["train"].sum(axis=1) == pytest.approx(1, abs=1e-3)
+        assert "status" not in row
+
+
+def test_a_model_that_was_not_fitted_is_refused_if_it_emits_probabilities(make_trial):
+    trial = make_trial(train_size=32, epochs=1)
+    logits = network(trial)
+    with pytest.raises(Misuse, match="models must emit logits.*ends in softmax"):
+        score(trial, keras.Model(logits.input, layers.Softmax()(logits.output)), None, test=None)
 
 
 def metrics_of(trial, model, images):
