@@ -8,6 +8,10 @@ Expect   cross-entropy well ahead of MSE on softmax and of MAE, whose gradients 
          the softmax of two logits is the sigmoid of their difference.
 Measure  the norm of the gradient of an image's loss with respect to its logits, mean over the val images in each of five bins of
          the probability of the true class, after training.
+Found    small-cifar10, all classes: Open: cross-entropy beats MSE on softmax, by at least 0.015. Test accuracy +0.003 (99 %
+         interval -0.018 to +0.024), 5 seeds.
+         small-cifar10, classes 0+1: Open: with two classes, log loss of one output and cross-entropy of two are equally accurate,
+         within 0.02. Test accuracy +0.003 (99.67 % interval -0.021 to +0.027), 5 seeds.
 """
 
 from keras import losses
