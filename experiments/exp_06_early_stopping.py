@@ -4,6 +4,9 @@ Varies   the patience, as a share of the epochs; whether the weights of the lowe
 Fixed    architecture, Adam at one learning rate, searched on the baseline; enough epochs to overfit.
 Expect   a smaller gap at about equal accuracy, in a part of the epochs; the larger the patience, the better and the more
          expensive (Prechelt 1998), and the more restoring the best weights matters.
+Found    small-cifar10: Open: 'patience 8%, best restored' overfits less than 'baseline': a gap smaller by at least 0.015, a score
+         worse by less than 0.02. Gap between training and test accuracy -0.194 (99 % interval -0.272 to -0.116, supported), test
+         accuracy -0.017 (99 % interval -0.045 to +0.010, open), 5 seeds.
 """
 
 from keras import optimizers
