@@ -117,24 +117,18 @@ def test_a_killed_worker_and_a_killed_run_go_on(cluster, undisturbed, start, tmp
     assert reproducible(tmp_path / "out") == undisturbed
 
 
-def test_nodes_that_do_not_share_the_results_send_them(undisturbed, start, tmp_path):
-    run = start()
-    wait_for(lambda: list((tmp_path / "out").glob(".shared-*")), run)
-    next(iter((tmp_path / "out").glob(".shared-*"))).unlink()  # before the nodes look for it
-    while run.poll() is None:
-        assert not checkpoints(tmp_path)
-        time.sleep(0.05)
-    ended, output = finished(run)
-    assert ended == 0, output
-    assert reproducible(tmp_path / "out") == undisturbed
-
-
-def test_images_reach_a_node_that_does_not_have_them(cluster, undisturbed, start, tmp_path, tmp_path_factory):
-    """Through Ray's object store, once, into its own cache folder."""
+def test_nodes_that_share_neither_results_nor_images_send_them(cluster, undisturbed, start, tmp_path, tmp_path_factory):
+    """Images reach a new node through Ray's object store, once, into its own cache folder."""
     cache = tmp_path_factory.mktemp("cache")
     cluster.tell(f"add CACHE_DIR={cache}")
     try:
-        ended, output = finished(start("--jobs", "4"))
+        run = start("--jobs", "4")
+        wait_for(lambda: list((tmp_path / "out").glob(".shared-*")), run)
+        next(iter((tmp_path / "out").glob(".shared-*"))).unlink()  # before the nodes look for it
+        while run.poll() is None:
+            assert not checkpoints(tmp_path)
+            time.sleep(0.05)
+        ended, output = finished(run)
     finally:
         cluster.tell("remove")
     assert ended == 0, output
@@ -187,9 +181,11 @@ def test_two_machines_that_share_a_trial_give_the_losses_of_one(cluster, start, 
     """Also after the loss of a member, which starts both again from the chief's checkpoint."""
     script, arms = replicated(tmp_path), ("--arms", "baseline,batch norm,callbacks,augmented")
     assert run_here(script, ["--results", tmp_path / "out", "--jobs", "2", *arms]).returncode == 0
-    run = start(*arms, "--workers", "2", "--jobs", "1", script=script)
-    wait_for(lambda: len(cluster.workers()) == 2 and checkpoints(tmp_path), run)
-    os.kill(cluster.workers()[1], signal.SIGKILL)
+    run = start(*arms, "--workers", "2", "--jobs", "1", "--checkpoint-steps", "1", script=script)
+    wait_for(lambda: len(cluster.workers()) == 2, run)
+    member = cluster.workers()[1]
+    wait_for(lambda: checkpoints(tmp_path), run)
+    os.kill(member, signal.SIGKILL)  # within the first trial, which has a checkpoint after each of its updates
     ended, output = finished(run)
     assert ended == 0, output
     assert "starting it once more" in output

@@ -16,41 +16,17 @@ from common.rows import store
 from common.running import scripts
 from common.search import tuned
 
-TUNERS = '''"""Exp 92: does a search survive?
-
-Varies   the tuner.
-Fixed    all else.
-Expect   equal points.
-"""
-from keras import optimizers
-
-from common.experiment import Experiment, Setting
-from common.models import small_cnn
-from common.space import log_range
-
-ARMS = {
-    "baseline": {"momentum": 0.0},
-    "random": {"momentum": 0.9},
-    "bayesian": {"momentum": 0.9},
-    "hyperband": {"momentum": 0.9},
-    "fixed": {"momentum": 0.9, "learning_rate": 0.01},
-}
-
-
-def train(trial, *, momentum, learning_rate):
-    """One arm."""
-    model = small_cnn(trial, widths=(4, 8))
-    return trial.fit(model, optimizer=optimizers.SGD(learning_rate, momentum=momentum))
-
-
-experiment = Experiment(
-    train,
-    arms=ARMS,
-    search={"learning_rate": log_range(0.001, 0.1, default=0.02)},
-    tuner={"baseline": "halton", "random": "random", "bayesian": "bayesian", "hyperband": "hyperband"},
-    setting=Setting("digits", epochs=3, batch_size=16, train_size=60),
-)
-'''
+OF_ARMS = {"baseline": "halton", "random": "random", "bayesian": "bayesian", "hyperband": "hyperband"}
+TUNERS = SCRIPT
+for _old, _new in (
+    ('"momentum": {"momentum": 0.9}, ', "".join(f'"{arm}": {{"momentum": 0.9}}, ' for arm in list(OF_ARMS)[1:])),
+    ("import numpy as np\n", "import time\n\nimport numpy as np\n"),
+    ('    trial.record("rate", learning_rate)\n', "    time.sleep(0.03)\n"),
+    ("points=3, limits=(0.001, 1.0), ", ""),
+    ("    arms=ARMS,", f"    arms=ARMS,\n    tuner={OF_ARMS},"),
+):
+    TUNERS = TUNERS.replace(_old, _new)
+"""With a tuner for each arm, and trials that last long enough for a sweep to be killed before its end."""
 PROPOSED_AT_FIRST = 4 + 4 + 3 + 3
 """Points before any score is reported: the default values of each arm, 3 of halton and random, 2 of bayesian and hyperband."""
 
@@ -75,8 +51,7 @@ def test_a_killed_sweep_ends_with_the_same_points(tmp_path):
     assert run_here(script, ["--results", out, *options]).returncode == 0
     assert points(out) == points(whole)
     assert files_in(out).tuned.read_bytes() == files_in(whole).tuned.read_bytes()
-    tuners = {"baseline": "halton", "random": "random", "bayesian": "bayesian", "hyperband": "hyperband"}
-    assert {row["arm"]: row["tuner"] for row in table(out)} == tuners  # the arm that sets the rate itself is not searched
+    assert {row["arm"]: row["tuner"] for row in table(out)} == OF_ARMS  # the arm that sets the rate itself is not searched
     assert [row["point"] for row in table(out) if row["untuned"] == "True"] == ["0"] * 4
     rows = store.read_rows(trials)
     blank = ("test_accuracy", "test_nll", "best_epoch", "best_val_accuracy", "best_test_accuracy")
