@@ -1,6 +1,7 @@
 """Estimates of the time and disk that trials will take, from rows."""
 
 import itertools
+import math
 import statistics
 from collections.abc import Sequence
 
@@ -10,6 +11,8 @@ from common.running.plan import Plan, Planned, Planner
 
 GUESSED_SECONDS_PER_PIXEL = 1.5e-7
 """Training time per pixel of an image, for the estimate without rows: `small_cnn` takes 0.8e-7 s on one core with AVX-512."""
+UPDATE_IN_IMAGES = 6
+"""An update takes as long as training on its batch and on so many images more: `small_cnn` takes about 6 on one core."""
 START_SECONDS = 6
 """Time from the start of a worker to its first trial, mostly the import of TensorFlow."""
 GUESSED_COMPILE_SECONDS = 1.5
@@ -23,19 +26,24 @@ def estimate(plan: Plan, trials: Sequence[Planned], jobs: int) -> tuple[float, f
     Args:
         jobs: number of trials at a time.
     """
-    per_image, basis = _seconds_per_image(plan.planner)
+    speeds, basis = _seconds_per_image(plan.planner)
     seconds = 0.0
     for trial in trials:
-        known = per_image.get(trial.variant.arm) or per_image.get(None)
-        height, width, channels = trial.dataset.shape
-        guess = GUESSED_COMPILE_SECONDS + trial.images * height * width * channels * GUESSED_SECONDS_PER_PIXEL
-        seconds += trial.images * known if known else guess
+        known = speeds.get(trial.variant.arm) or speeds.get(None)
+        images = _with_updates(trial.images, trial.setting.batch_size)
+        guess = GUESSED_COMPILE_SECONDS + images * math.prod(trial.dataset.shape) * GUESSED_SECONDS_PER_PIXEL
+        seconds += images * known if known else guess
     size = sum(t.dataset.test_size * t.dataset.classes * LOGIT_BYTES for t in trials)
     return START_SECONDS + seconds / max(min(jobs, len(trials)), 1), size, basis
 
 
+def _with_updates(images: int, batch_size: int | None) -> float:
+    """Number of images trained on in all epochs, increased by the time of the updates; None is a full batch."""
+    return images * (1 + UPDATE_IN_IMAGES / batch_size) if batch_size else images
+
+
 def _seconds_per_image(planner: Planner) -> tuple[dict, str]:
-    """Arm -> median seconds per image and epoch (None -> that of all arms), and their source.
+    """Arm -> median seconds per image of `_with_updates` (None -> that of all arms), and their source.
 
     The source is the rows of this results folder, else the published ones, else those of all experiments in the same setting;
     without any the dict is empty.
@@ -49,6 +57,7 @@ def _seconds_per_image(planner: Planner) -> tuple[dict, str]:
         speeds: dict[str | None, list[float]] = {}
         for row in itertools.chain.from_iterable(_done(planner, one) for one in files):
             images = int(row["train_size"]) * int(row["epochs"])  # the setting's, whatever `train` makes of them
+            images = _with_updates(images, int(row["batch_size"]))
             for key in (row["arm"], None) if files in same else (None,):
                 speeds.setdefault(key, []).append(float(row["total_seconds"]) / images)
         if speeds:

@@ -142,6 +142,20 @@ def test_the_estimate_of_arms_with_more_epochs_is_that_many_times_larger(tmp_pat
     )
 
 
+def test_the_estimate_of_small_batches_is_larger_by_their_updates(tmp_path, digits):
+    """Batches of 2 of experiment 16 took 3.5 times as long as those of 32; DRY=1 said the same time for both."""
+    experiment = scripts.read_script(PROJECT / "experiments" / "exp_16_normalisation.py")
+    a_plan = make(experiment, tmp_path, seeds=[0])
+    sizes = [trial.setting.batch_size for trial in a_plan.trials]
+    assert set(sizes) == {2, 32}
+    store.write_declaration(a_plan.files, a_plan.planner.declaration())
+    stored(a_plan, a_plan.trials[sizes.index(32)], total_seconds=10.0)
+    a_plan.planner.files = a_plan.files._replace(experiment="exp_98_another")
+    small, large = (estimate.estimate(a_plan, [a_plan.trials[sizes.index(size)]], 1)[0] for size in (2, 32))
+    assert large - estimate.START_SECONDS == pytest.approx(10)
+    assert 30 < small - estimate.START_SECONDS < 40
+
+
 def test_without_rows_of_an_experiment_those_of_others_in_its_setting_serve(experiment, tmp_path, digits):
     other, a_plan = make(experiment, tmp_path), make(experiment, tmp_path)
     store.write_declaration(other.files, other.planner.declaration())
