@@ -4,6 +4,8 @@ Varies   the schedule, over the same number of updates; the initial rate is sear
 Fixed    architecture, epochs, SGD with momentum.
 Expect   every decay ahead of the constant rate, and with a higher initial rate; cosine and linear decay to 0 not behind step
          decay (Loshchilov & Hutter 2017; Defazio et al. 2023); a warm-up needless for so small a network.
+Found    small-cifar10: Supported: decaying the learning rate beats a constant rate, by at least 0.015. With 'linear', one of 5
+         arms: test accuracy +0.039 (99.7 % interval +0.016 to +0.062), 10 seeds.
 """
 
 from keras import callbacks
