@@ -6,6 +6,10 @@ Varies   what is clipped: each value, each variable's norm or the norm over all 
 Fixed    architecture (leaky ReLU, so that divergence does not end in units that are always 0), SGD with momentum, epochs.
 Expect   no effect at the calm rate; at the high one clipping survives where training without it diverges (Pascanu et al. 2013),
          the norm over all no worse than the others, as it alone keeps the direction; the median safer than the 90 % quantile.
+Found    small-cifar10: Supported: clipping by value prevents divergence at a high rate, by at least 0.1. Share of seeds that
+         train +1.00 (98.5 % interval +0.23 to +1.00), 10 seeds; 'high, by value, 50%' trained in 10 of 10, 'high' in 0. Open:
+         clipping by global norm improves accuracy at a high rate, by at least 0.015. 10 seeds; did not train: 'high' 10 of 10
+         (diverged); difference over all seeds +0.394; fewer than 5 seeds in which all trained.
 """
 
 import numpy as np
