@@ -28,7 +28,7 @@ def estimate(plan: Plan, trials: Sequence[Planned], jobs: int) -> tuple[float, f
     """
     speeds, basis = _seconds_per_image(plan.planner)
     seconds = 0.0
-    for trial in trials:
+    for trial in (one for i, one in enumerate(trials) if not any(map(one.is_repeated_by, trials[:i]))):
         known = speeds.get(trial.variant.arm) or speeds.get(None)
         images = _with_updates(trial.images, trial.setting.batch_size)
         guess = GUESSED_COMPILE_SECONDS + images * math.prod(trial.dataset.shape) * GUESSED_SECONDS_PER_PIXEL

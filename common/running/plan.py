@@ -96,6 +96,11 @@ class Planned:
         """The columns that identify its row, as in `schema.identity`."""
         return *self.variant.key, self.seed
 
+    def is_repeated_by(self, other: "Planned") -> bool:
+        """Whether another trial would train the same: its arm at a common learning rate that is the arm's own, or the reverse."""
+        trains, other_trains = ((one.variant.arm, one.seed, one.setting, one.arguments) for one in (self, other))
+        return trains == other_trains and self.variant.rate != other.variant.rate
+
     @property
     def state_hash(self) -> str:
         """Hash of fingerprint and kind of processor, since checkpoints are not resumed on another kind."""

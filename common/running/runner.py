@@ -184,20 +184,29 @@ class Runner:
                     rows.append(self._without_training(trial, kind, event["reason"]))
                 else:
                     self._keep_log(trial, worker)
-                    rows += self._finish(trial, worker.beside)
+                    rows += self._finish(trial, worker.beside, waiting)
         return rows
 
-    def _finish(self, trial: Planned, beside: int | str) -> list[dict]:
-        """Write the row of a trained trial and delete its checkpoints. Returns the row in a list."""
+    def _finish(self, trial: Planned, beside: int | str, waiting: list[Planned]) -> list[dict]:
+        """Write the row of a trained trial, and those of waiting trials that would repeat it. Returns the rows."""
         outcome = pending_outcome(self.plan, trial)
         if outcome is None:
             return [self._without_training(trial, "failed", "its outcome cannot be read: the disk may be full or failing")]
         outcome.row["beside"] = beside
+        rows = [self._write(trial, outcome)]
+        for other in [] if self.options.keep else list(filter(trial.is_repeated_by, waiting)):
+            if self.locks.take(other) and not self.locks.done_elsewhere(other):
+                waiting.remove(other)
+                rows.append(self._write(other, _named(outcome, other)))
+        return rows
+
+    def _write(self, trial: Planned, outcome: Outcome) -> dict:
+        """Write and print the row of a trained trial and delete its checkpoints. Returns the row."""
         store.store(self.plan.files, outcome, list(self.plan.experiment.arms))
         shutil.rmtree(self.plan.files.state / trial.folder_name, ignore_errors=True)
         self.locks.release(trial)
         self.display.finished(outcome.row, self.plan.experiment.task.metric)
-        return [outcome.row]
+        return outcome.row
 
     def _fail(self, trial: Planned, reason: str, worker: Worker) -> dict:
         """Write a `failed` row with the path of the log. Checkpoints stay, and the next run resumes from them."""
@@ -257,6 +266,14 @@ def without_training(plan: Plan, trial: Planned, status: str, reason: str, besid
     row |= {"status": status, "reason": reason, "beside": beside}
     store.store(plan.files, Outcome(row=row), list(plan.experiment.arms))
     return row
+
+
+def _named(outcome: Outcome, trial: Planned) -> Outcome:
+    """The outcome of a trial as that of another, which differs from it in the name of its learning rate alone."""
+    rate, known = {"rate": trial.variant.rate}, known_columns(trial, "", {})
+    row = outcome.row | {name: known[name] for name in ("rate", "fingerprint", "search", "tuning")}
+    tables = {part: [line | rate for line in outcome.table(part)] for part in ("epochs", "measures")}
+    return dataclasses.replace(outcome, row=row, **tables)
 
 
 def _remove_empty(folder: pathlib.Path) -> None:

@@ -156,6 +156,14 @@ def test_the_estimate_of_small_batches_is_larger_by_their_updates(tmp_path, digi
     assert 30 < small - estimate.START_SECONDS < 40
 
 
+def test_the_estimate_counts_a_rate_that_is_own_and_common_once(experiment, tmp_path, digits):
+    variants = [plan.Variant("baseline", rate, {"l2": 0.5}) for rate in (schema.OWN, schema.COMMON)]
+    a_plan = plan.Planner(experiment, experiment.select(), tmp_path).plan([(variant, 0) for variant in variants])
+    assert a_plan.trials[0].is_repeated_by(a_plan.trials[1])
+    once, twice = (estimate.estimate(a_plan, trials, 1)[0] for trials in (a_plan.trials[:1], a_plan.trials))
+    assert once == twice
+
+
 def test_without_rows_of_an_experiment_those_of_others_in_its_setting_serve(experiment, tmp_path, digits):
     other, a_plan = make(experiment, tmp_path), make(experiment, tmp_path)
     store.write_declaration(other.files, other.planner.declaration())

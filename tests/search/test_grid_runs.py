@@ -7,6 +7,7 @@ import pytest
 from processes import run_here
 from searches import NAME, SCRIPT, files_in, rates_of, write
 
+from common.files import read_arrays
 from common.rows import store
 
 ANNOUNCED = "12 search trials to run, up to 18 more (not counting wider ranges), then at most 10 with the chosen values"
@@ -14,9 +15,11 @@ ANNOUNCED = "12 search trials to run, up to 18 more (not counting wider ranges),
 
 @pytest.fixture(scope="module")
 def tuned_by_grid(tmp_path_factory):
-    """A run of all arms: its folder and its output."""
+    """A run of all arms: its folder and its output. `trained` in the folder has a line for each call of `train`."""
     folder = tmp_path_factory.mktemp("grid")
-    done = run_here(write(folder), ["--results", folder / "out", "--jobs", "1"])
+    noted = '    with open("TRAINED", "a") as file:\n        print(trial.seed, momentum, learning_rate, file=file)\n'
+    text = SCRIPT.replace('    """One arm."""\n', '    """One arm."""\n' + noted.replace("TRAINED", str(folder / "trained")))
+    done = run_here(write(folder, text), ["--results", folder / "out", "--jobs", "1"])
     assert (done.returncode, done.stderr) == (0, "")
     return folder, done.stdout
 
@@ -54,6 +57,29 @@ def test_each_arm_is_trained_at_its_best_rate_and_at_the_common_one(tuned_by_gri
     assert {row["tuning"] for row in rows if (row["arm"], row["rate"]) == ("momentum", "own")} == {
         f"grid of {len(rates)} points, 2 seeds; {contending} of them with 3 more"
     }
+
+
+def test_a_common_rate_that_is_an_arms_own_is_not_trained_again(tuned_by_grid):
+    """Both rows are there, with the same scores, measures and predictions."""
+    folder, _ = tuned_by_grid
+    files = files_in(folder / "out")
+    trained = [line for line in (folder / "trained").read_text().splitlines() if line.split()[0] in ("0", "1")]
+    assert len(trained) == len(set(trained))
+    rows, rates = store.read_rows(files), rates_of(files)
+    equal = [arm for arm in ("baseline", "momentum") if rates[arm, "own"] == rates[arm, "common"]]
+    assert equal
+    assert len(trained) == len(rows) - 2 * len(equal)
+    measures, predictions = store.read_measures(files), read_arrays(files.predictions)
+    named = ("rate", "fingerprint", "tuning")
+    for arm in equal:
+        own, common = ([row for row in rows if (row["arm"], row["rate"]) == (arm, rate)] for rate in ("own", "common"))
+        assert [row["fingerprint"] for row in own] != [row["fingerprint"] for row in common]
+        own, common = ([{k: v for k, v in row.items() if k not in named} for row in same] for same in (own, common))
+        assert own == common
+        own, common = (measures[(measures["arm"] == arm) & (measures["rate"] == rate)] for rate in ("own", "common"))
+        assert list(own["value"]) == list(common["value"]) == 2 * [rates[arm, "own"]]
+        for seed in (0, 1):
+            assert (predictions[f"{arm}/{seed}"] == predictions[f"{arm}, common rate/{seed}"]).all()
 
 
 def test_the_choice_and_its_variance_are_written(tuned_by_grid):
