@@ -53,7 +53,7 @@ class Claim:
             accuracy), "worst_class_accuracy", "survival", "seconds" (of training, of trials that ran alone),
             "epochs_to_target" or "steps_to_target", both measured at the end of epochs.
         lower_is_better: whether smaller values of the metric are better.
-        datasets: the datasets that the claim is about; by default those of the experiment's small and full settings.
+        datasets: the datasets that the claim is about; by default those of the experiment.
         within: of "flatness", in the metric's unit; of "overfits less", in the primary metric's.
         target: of "epochs_to_target" and "steps_to_target", where fewer are better: the score to reach on val, as a share of
             the baseline's final score (without a baseline, of the first arm), mean over seeds; of an error, 1 / target times it.

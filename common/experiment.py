@@ -35,6 +35,7 @@ class Experiment:
         small: the setting whose verdicts are published, real images on two cores; by default the full one, reduced
             to `common.setting.SMALL`.
         claims: see `Claim`.
+        datasets: the datasets that the claims are about, by default those of the small and the full setting.
         seeds: number of seeds trained by default.
         baseline: name of the first arm, with which the others are compared; None if the arms are not compared.
         search: arguments of `train` to search for each arm: name -> range (see `common.space`), arm -> such a dict, or a
@@ -67,6 +68,7 @@ class Experiment:
         quick: Setting | None = None,
         small: Setting | None = None,
         claims: Sequence[Claim] = (),
+        datasets: Sequence[str] = (),
         seeds: int = 5,
         baseline: str | None = "baseline",
         search: dict | Callable | space.Shared | None = None,
@@ -93,7 +95,8 @@ class Experiment:
         self.settings = dict(zip(NAMES, (quick or setting, small_of(setting, small), setting), strict=True))
         """Setting by its name, one of `NAMES`."""
         self.seeds, self.baseline, self.figures = seeds, baseline, tuple(figures)
-        self.claims = tuple(self._completed(claim) for claim in claims)
+        claimed = tuple(datasets) or tuple(dict.fromkeys(self.settings[name].dataset for name in ("small", "full")))
+        self.claims = tuple(self._completed(claim, claimed) for claim in claims)
         self.about = tuple(about) or tuple(claim.metric for claim in self.claims[:1])
         self._check_names()
         self.shared = search.space if isinstance(search, space.Shared) else {}
@@ -115,14 +118,13 @@ class Experiment:
         self.points, self.search_per_seed = points, search_per_seed
         self._check_fit()
 
-    def _completed(self, claim: Claim) -> Claim:
-        """The claim with its defaults: the task's primary metric, and the dataset of its arms or those of small and full."""
+    def _completed(self, claim: Claim, datasets: tuple[str, ...]) -> Claim:
+        """The claim with its defaults: the task's primary metric, and the datasets of its arms or else the given ones."""
         if claim.metric is None:
             primary = {"metric": f"test_{self.task.metric}", "lower_is_better": self.task.lower_is_better}
             claim = dataclasses.replace(claim, **primary)
         of_arms = [self.arms[arm]["dataset"] for arm in claim.arms if "dataset" in self.arms.get(arm, {})]
-        datasets = dict.fromkeys(of_arms or (self.settings[name].dataset for name in ("small", "full")))
-        return claim if claim.datasets else dataclasses.replace(claim, datasets=tuple(datasets))
+        return claim if claim.datasets else dataclasses.replace(claim, datasets=tuple(dict.fromkeys(of_arms)) or datasets)
 
     @property
     def all_arms(self) -> dict[str, dict]:

@@ -65,6 +65,7 @@ experiment = Experiment(
     quick=Setting("digits", epochs=40, batch_size=32, train_size=300, image_size=14),
     figures=("mistakes", "profiles"),
     baseline="cross-entropy",
+    datasets=("cifar10", "mnist"),
     claims=[
         Claim("cross-entropy beats MSE on softmax", "cross-entropy", "MSE on softmax", 0.015, id="ce-beats-mse"),
         Claim("cross-entropy beats MSE on logits", "cross-entropy", "MSE on logits", 0.015, id="ce-beats-mse-on-logits"),

@@ -46,6 +46,7 @@ experiment = Experiment(
     setting=Setting("cifar10", epochs=60, batch_size=128),
     small=Setting("cifar10", epochs=30, train_size=5000),
     quick=Setting("digits", epochs=80, batch_size=32, train_size=200, image_size=14),
+    datasets=("cifar10", "mnist"),
     claims=[
         overfits_less(MEDIUM, "baseline", id="stopping"),
         Claim("early stopping improves accuracy", MEDIUM, "baseline", 0.015, id="stopping-helps"),

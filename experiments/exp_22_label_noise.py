@@ -53,6 +53,7 @@ experiment = Experiment(
     small=Setting("cifar10", epochs=24, train_size=2500),
     quick=Setting("digits", epochs=40, batch_size=32, train_size=200, image_size=14),
     baseline="CE, 0 %",
+    datasets=("cifar10", "mnist"),
     claims=[
         Claim(
             "with 40 % wrong labels, a robust loss (MAE, generalized or symmetric CE) beats cross-entropy",

@@ -313,8 +313,9 @@ def test_the_default_small_setting_is_the_full_one_reduced():
 def test_a_claims_default_kind_and_datasets():
     assert Claim("x", id="x", better="a", worse="b", margin=0.1).kind == "superiority"
     assert Claim("x", id="x", better=["a", "c"], worse="b", margin=0.1).kind == "best of family"
-    (claim,) = experiment(claims=[Claim("x", id="x", better="b", worse="baseline", margin=0.1)]).claims
-    assert claim.datasets == ("cifar10",)
+    about = Claim("x", id="x", better="b", worse="baseline", margin=0.1)
+    assert experiment(claims=[about]).claims[0].datasets == ("cifar10",)
+    assert experiment(claims=[about], datasets=["cifar10", "mnist"]).claims[0].datasets == ("cifar10", "mnist")
     for wrong in ({"margin": 0}, {"kind": "better"}, {"kind": "interaction"}, {"kind": "same", "better": ["a", "c"]}):
         with pytest.raises(Misuse):
             Claim(**{"text": "x", "id": "x", "better": "a", "worse": "b", "margin": 0.1, **wrong})
