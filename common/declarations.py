@@ -58,6 +58,12 @@ def require_settings(experiment: str, **given: object) -> None:
             raise Misuse(f'{experiment}: {name} must be a Setting: Setting("digits", epochs=20). Received: {value!r}')
 
 
+def require_list_of_datasets(experiment: str, datasets: object) -> None:
+    """Datasets are a list of names."""
+    if not isinstance(datasets, list | tuple) or not all(isinstance(name, str) for name in datasets):
+        raise Misuse(f"{experiment}: datasets must be a list of names. Received: {datasets!r}")
+
+
 def require_list_of_claims(experiment: str, claims: object) -> None:
     """Claims are a list of `Claim`."""
     if not isinstance(claims, list | tuple) or not all(isinstance(claim, Claim) for claim in claims):

@@ -92,6 +92,7 @@ class Experiment:
             atexit.register(_refuse_to_end, self.name)
             return
         self._check_types(setting, quick, small, claims)
+        declarations.require_list_of_datasets(self.name, datasets)
         self.settings = dict(zip(NAMES, (quick or setting, small_of(setting, small), setting), strict=True))
         """Setting by its name, one of `NAMES`."""
         self.seeds, self.baseline, self.figures = seeds, baseline, tuple(figures)

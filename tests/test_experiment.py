@@ -316,6 +316,8 @@ def test_a_claims_default_kind_and_datasets():
     about = Claim("x", id="x", better="b", worse="baseline", margin=0.1)
     assert experiment(claims=[about]).claims[0].datasets == ("cifar10",)
     assert experiment(claims=[about], datasets=["cifar10", "mnist"]).claims[0].datasets == ("cifar10", "mnist")
+    with pytest.raises(Misuse, match="datasets must be a list of names. Received: 'mnist'"):
+        experiment(claims=[about], datasets="mnist")
     for wrong in ({"margin": 0}, {"kind": "better"}, {"kind": "interaction"}, {"kind": "same", "better": ["a", "c"]}):
         with pytest.raises(Misuse):
             Claim(**{"text": "x", "id": "x", "better": "a", "worse": "b", "margin": 0.1, **wrong})

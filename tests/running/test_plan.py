@@ -9,7 +9,7 @@ from conftest import PROJECT
 
 from common.data.dataset import Dataset
 from common.rows import schema, store
-from common.running import estimate, fingerprint, plan, resolve, scripts
+from common.running import estimate, fingerprint, plan, resolve, runner, scripts
 from common.running.locks import TrialLocks
 
 
@@ -162,6 +162,17 @@ def test_the_estimate_counts_a_rate_that_is_own_and_common_once(experiment, tmp_
     assert a_plan.trials[0].is_repeated_by(a_plan.trials[1])
     once, twice = (estimate.estimate(a_plan, trials, 1)[0] for trials in (a_plan.trials[:1], a_plan.trials))
     assert once == twice
+
+
+def test_the_tables_of_a_rate_that_is_own_and_common_have_both_names(experiment, tmp_path, digits):
+    variants = [plan.Variant("baseline", rate, {"l2": 0.5}) for rate in (schema.OWN, schema.COMMON)]
+    own, common = plan.Planner(experiment, experiment.select(), tmp_path).plan([(variant, 0) for variant in variants]).trials
+    line = {"rate": schema.OWN, "value": 1.0}
+    outcome = store.Outcome(row={"rate": schema.OWN, "fingerprint": own.fingerprint}, epochs=[line], measures=[line])
+    named = runner._named(outcome, common)
+    assert named.epochs == named.measures == [{"rate": schema.COMMON, "value": 1.0}]
+    assert (named.row["rate"], named.row["fingerprint"]) == (schema.COMMON, common.fingerprint)
+    assert outcome.epochs == [line]
 
 
 def test_without_rows_of_an_experiment_those_of_others_in_its_setting_serve(experiment, tmp_path, digits):
