@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from common.errors import Misuse
 from common.text import Unit, did_you_mean, to_id
 
+OF_TWO_ARMS = ("superiority", "not worse", "same", "best of family")
+"""Kinds about the difference between two arms."""
 KINDS = {
     "superiority": lambda better, worse: better == worse == 1,
     "not worse": lambda better, worse: better == worse == 1,
@@ -27,7 +29,8 @@ OF_TARGETS = ("epochs_to_target", "steps_to_target")
 MARGINS = {"not worse": "up to {}", "same": "within {}"}
 """Kind -> how a claim's words go on with its margin; of the others it is "by at least {}"."""
 DEFINING = ("better", "worse", "margin", "kind", "metric", "lower_is_better", "within", "target")
-"""Fields that define a claim: with other values of these it is another claim, even under the same id. The text may change."""
+"""Fields that define a claim, beside whether it is about the dataset at hand: with other values it is another claim, also under
+the same id. The text may change."""
 SAMENESS = 0.02
 """Margin of accuracy within which arms count as the same: the smallest that 5,000 training images of CIFAR-10 resolve."""
 LONGEST_ID = 24
@@ -93,6 +96,16 @@ class Claim:
             raise Misuse(
                 f"a claim of kind {self.kind!r} does not take {counts[0]} better and {counts[1]} worse arms: {self.text!r}"
             )
+        sides = [self.better_arms, self.worse_arms]
+        compared = [*sides, sides] if self.kind == "interaction" else [self.arms]
+        if any(one in group[:i] for group in compared for i, one in enumerate(group)):
+            raise Misuse(f"a claim must compare different arms: {self.text!r}. Received: {self.arms}")
+        if self.metric == "survival" and self.kind not in OF_TWO_ARMS:
+            raise Misuse(f"a claim about survival compares two arms: {self.text!r}. Received: kind {self.kind!r}")
+        if self.datasets is not None and not (
+            isinstance(self.datasets, list | tuple) and all(isinstance(name, str) for name in self.datasets)
+        ):
+            raise Misuse(f"a claim's datasets must be a list of names: {self.text!r}. Received: {self.datasets!r}")
         if (self.kind in WITHIN) != (self.within is not None):
             kinds = " or ".join(map(repr, WITHIN))
             raise Misuse(f"a claim of {kinds} needs `within`, and no other takes it: {self.text!r}. Received: {self.within!r}")

@@ -177,11 +177,11 @@ def _is_number(text: str) -> bool:
 # --- numbers, figures and searches -----------------------------------------------------------------------------------
 
 
-def require_at_least_one(experiment: str, **given: int) -> None:
-    """Each argument is at least 1."""
+def require_at_least_one(experiment: str, **given: object) -> None:
+    """Each argument is a whole number, at least 1."""
     for name, value in given.items():
-        if value < 1:
-            raise Misuse(f"{experiment}: {name} must be at least 1. Received: {value}")
+        if type(value) is not int or value < 1:
+            raise Misuse(f"{experiment}: {name} must be a whole number, at least 1. Received: {value!r}")
 
 
 def require_known_figures(experiment: str, figures: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ import inspect
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from common import declarations, searches, space, tasks
 from common.claims import Claim
@@ -154,6 +154,11 @@ class Experiment:
         without = {arm: {n: entry for n, entry in one.items() if n != "learning_rate"} for arm, one in searched.items()}
         return {arm: one for arm, one in without.items() if one}
 
+    def search_hash(self, arm: str, names: Iterable[str]) -> str:
+        """Hash of the spaces of some searched arguments of an arm, the column `search` of its rows."""
+        searched = self.searched_by(arm)
+        return space.space_hash({name: searched[name] for name in names})
+
     def searched_by(self, arm: str) -> space.Space:
         """The space of all searched arguments of an arm, shared or separate."""
         return self.shared_by(arm) | self.search.get(arm, {})
@@ -178,8 +183,11 @@ class Experiment:
 
     def datasets(self, selected: Selected) -> list[str]:
         """The datasets of all arms, in the order of the arms."""
-        chosen = [self.fields(arm, selected).get("dataset", selected.setting.dataset) for arm in self.arms]
-        return list(dict.fromkeys(chosen))
+        return list(dict.fromkeys(self._dataset(arm, selected) for arm in self.arms))
+
+    def _dataset(self, arm: str, selected: Selected) -> str:
+        """The dataset of an arm."""
+        return self.fields(arm, selected).get("dataset", selected.setting.dataset)
 
     def select(
         self,
@@ -262,7 +270,8 @@ class Experiment:
     def declare(self, selected: Selected) -> dict:
         """The declaration as plain values, which is written beside the rows."""
         task = {} if self.task is tasks.classification else {"task": self.task.declare()}
-        claims = [claim.with_margins_up_to(LARGEST_MARGINS.get(selected.setting.dataset)) for claim in self.claims]
+        datasets = {arm: self._dataset(arm, selected) for arm in self.arms}
+        claims = [claim.with_margins_up_to(LARGEST_MARGINS.get(datasets[claim.arms[0]])) for claim in self.claims]
         return task | {
             "experiment": self.name,
             "doc": self.doc,

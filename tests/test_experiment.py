@@ -84,7 +84,7 @@ def test_an_impossible_setting_is_refused(changes, message):
         ({"search": {"l2": 0.1}}, "a search takes log_range, linear_range or choice. Received: 0.1"),
         ({"search": SEARCH, "tuner": "randm"}, r"tuner must be one of .* 'randm'\} \(did you mean 'random'\?\)"),
         ({"search": SEARCH, "tuner": {"b": "grid"}}, r"or a dict with one for each searched arm. Received: \{'b': 'grid'\}"),
-        ({"search": SEARCH, "points": 0}, "points must be at least 1. Received: 0"),
+        ({"search": SEARCH, "points": 0}, "points must be a whole number, at least 1. Received: 0"),
         ({"search": shared(**SEARCH, arms={"baseline": SEARCH})}, "put another arm first. Received: 'baseline'"),
         ({"search": shared(**SEARCH), "arms": {"baseline": {"l2": 0.0}}}, "put another arm first. Received: 'baseline'"),
         ({"search": shared(**SEARCH), "tuner": "random"}, "a shared search uses the grid: .* Received: tuner='random'"),
@@ -105,7 +105,8 @@ def test_an_impossible_setting_is_refused(changes, message):
         ({"arms": {"baseline": {}, "a b": {}, "a_b": {}}}, "differ in more than punctuation"),
         ({"arms": {"baseline": {}, "None": {}}}, "read them as missing"),
         ({"arms": {"baseline": {}, "16": {}}}, "must not be a number"),
-        ({"seeds": 0}, "seeds must be at least 1"),
+        ({"seeds": 0}, "seeds must be a whole number, at least 1"),
+        ({"seeds": 2.5}, "seeds must be a whole number, at least 1. Received: 2.5"),
         (
             {"claims": [Claim("x", id="x", better="c", worse="baseline", margin=0.1)]},
             "a claim must name arms .*: 'x'. Received: 'c'",
@@ -318,9 +319,29 @@ def test_a_claims_default_kind_and_datasets():
     assert experiment(claims=[about], datasets=["cifar10", "mnist"]).claims[0].datasets == ("cifar10", "mnist")
     with pytest.raises(Misuse, match="datasets must be a list of names. Received: 'mnist'"):
         experiment(claims=[about], datasets="mnist")
-    for wrong in ({"margin": 0}, {"kind": "better"}, {"kind": "interaction"}, {"kind": "same", "better": ["a", "c"]}):
-        with pytest.raises(Misuse):
-            Claim(**{"text": "x", "id": "x", "better": "a", "worse": "b", "margin": 0.1, **wrong})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"margin": 0}, "margin must be above 0"),
+        ({"kind": "better"}, "kind must be one of"),
+        ({"kind": "interaction"}, "does not take 1 better and 1 worse arms"),
+        ({"kind": "same", "better": ["a", "c"]}, "does not take 2 better and 1 worse arms"),
+        ({"kind": "same", "better": "b"}, r"must compare different arms: 'x'\. Received: \['b', 'b'\]"),
+        ({"better": ["a", "b"]}, r"Received: \['a', 'b', 'b'\]"),
+        ({"kind": "interaction", "better": ["a", "a"], "worse": ["b", "c"]}, "must compare different arms"),
+        ({"kind": "interaction", "better": ["a", "b"], "worse": ["a", "b"]}, "must compare different arms"),
+        (
+            {"kind": "interaction", "better": ["a", "b"], "worse": ["a", "c"], "metric": "survival"},
+            "about survival compares two arms: 'x'. Received: kind 'interaction'",
+        ),
+        ({"datasets": "cifar100"}, "datasets must be a list of names: 'x'. Received: 'cifar100'"),
+    ],
+)
+def test_an_impossible_claim_is_refused(wrong, message):
+    with pytest.raises(Misuse, match=message):
+        Claim(**{"text": "x", "id": "x", "better": "a", "worse": "b", "margin": 0.1, **wrong})
 
 
 @pytest.mark.parametrize("wrong", ["", "L2-helps", "l2_helps", "l2 helps", "-l2", "l2-", "l2--helps", "x" * 25, None, 3])
@@ -374,6 +395,9 @@ def test_margins_of_accuracy_are_finer_on_mnist():
     margins = {name: [claim["margin"] for claim in one.declare(one.select(name))["claims"]] for name in ("small", "full")}
     assert margins == {"small": [0.015, 0.02, 0.015, 0.1], "full": [0.005, 0.005, 0.005, 0.1]}
     assert one.declare(one.select("full"))["claims"][2]["within"] == 0.005
+    arms = {"baseline": {}, "b": {}, "c": {"dataset": "mnist"}, "d": {"dataset": "mnist"}}
+    there = experiment(arms=arms, setting=cifar10, claims=[*claims, same("c is d", "c", "d", id="same-there")])
+    assert [claim["margin"] for claim in there.declare(there.select("full"))["claims"]] == [0.015, 0.02, 0.015, 0.1, 0.005]
 
 
 def test_each_makes_a_claim_per_name():

@@ -22,7 +22,7 @@ from common.verdicts.verdict import REFUTED, Verdict
 BEGIN, END = "<!-- generated: {} -->", "<!-- end of generated -->"
 PART = re.compile(r"<!-- generated: (?P<name>.+?) -->\n(?P<content>.*?)<!-- end of generated -->", re.DOTALL)
 MARKER = re.compile(r"<!-- (?:generated: |end of generated)")
-CITATION = re.compile(r'\[[^\]]*\]\((?P<page>[^()\s]*REPORT\.md)#(?P<section>[\w-]+) "(?P<of>[^"]+)"\)')
+CITATION = re.compile(r'\[[^\]]*\]\((?P<page>[^()\s]*REPORT\.md)#(?P<section>[\w-]+)\s+"(?P<of>[^"]+)"\s*\)')
 """As in `[refuted, +0.001 (-0.007 to +0.009)](results/reference/REPORT.md#exp_03_l2-small-cifar10 "l2-helps")`."""
 
 EXPLAINED = (
@@ -222,7 +222,7 @@ def _cited(section: Section, of: str) -> str | None:
         if verdict.id == of:
             several = len(verdict.changes) > 1
             changes = (f"{change.unit.quantity if several else ''} {change.briefly()}".strip() for change in verdict.changes)
-            return ", ".join([verdict.status, *changes])
+            return ", ".join([verdict.status + verdict.marks, *changes])
     for row in section.summary.itertuples():
         if row.arm == of:
             return f"{row.score:.3f}"

@@ -303,20 +303,29 @@ def _damage(declaration: dict) -> str:
 
 
 def _changed_claims(earlier: dict, declaration: dict) -> list[str]:
-    """Ids of the claims that differ from the earlier declaration in a field of `DEFINING`, or are marked as changed there.
+    """Ids of the claims that differ from the earlier declaration, or are marked as changed there.
+
+    A claim differs if a field of `DEFINING` does, or whether it is about the dataset of its arms. It may also be easier to
+    decide: the first one, if it was not the first before, and the others, which share a level, if a claim is no longer there.
 
     With another protocol there are none, since all rows will be written anew.
     """
     if earlier["protocol"] != declaration["protocol"]:
         return []
-    claims = json.loads(json.dumps(declaration["claims"]))
+    claims, before = json.loads(json.dumps(declaration["claims"])), earlier["claims"]
 
-    def defining(claim):
-        return [claim.get(name) for name in DEFINING]
+    def defining(claim: dict) -> list:
+        arm = claim["better"] if isinstance(claim["better"], str) else claim["better"][0]
+        dataset = declaration.get("datasets", {}).get(arm, declaration["setting"]["dataset"])
+        return [*(claim.get(name) for name in DEFINING), dataset in (claim.get("datasets") or [dataset])]
 
-    known = {claim["id"]: defining(claim) for claim in earlier["claims"]}
-    marked = earlier.get("changed_claims", ())
-    return [claim["id"] for claim in claims if claim["id"] in marked or known.get(claim["id"]) != defining(claim)]
+    known = {claim["id"]: defining(claim) for claim in before}
+    ids, ids_before = [claim["id"] for claim in claims], [claim["id"] for claim in before]
+    changed = {claim["id"] for claim in claims if known.get(claim["id"]) != defining(claim)}
+    changed.update(earlier.get("changed_claims", ()))
+    changed.update(ids[:1] if ids[:1] != ids_before[:1] else ())
+    changed.update(() if set(ids_before) <= set(ids) else ids[1:])
+    return [one for one in ids if one in changed]
 
 
 def read_declaration(files: Files) -> dict:

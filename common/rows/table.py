@@ -6,7 +6,7 @@ compared: `Table.parts` separates those on other datasets or other classes.
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -66,6 +66,14 @@ class Table:
     def dataset_of(self, arm: str | None) -> str:
         """Name of an arm's dataset, as in the declaration."""
         return self.declaration.get("datasets", {}).get(arm, self.declaration["setting"]["dataset"])
+
+    def have_one_common_rate(self, entries: Collection[str]) -> bool:
+        """Whether entries are at the common learning rate, all that were searched, and all rows at the same one."""
+        rows = self.rows[self.rows["entry"].isin(entries)]
+        common = rows["rate"] == schema.COMMON
+        searched = rows["search"].map(_text) != ""
+        rates = {json.loads(arguments).get("learning_rate") for arguments in rows.loc[common, "arguments"]}
+        return bool(common[searched].all()) and len(rates) == 1
 
     @property
     def place(self) -> str:
@@ -251,6 +259,8 @@ class Table:
         if name in DERIVED:
             return DERIVED[name]
         if name in self.rows:
+            if not pd.api.types.is_numeric_dtype(self.rows[name]):
+                raise NoData(f"the column {name!r} holds no numbers")
             return of_column(name, self.primary)
         rows = self.measures[self.measures["name"] == name]
         if not len(rows):

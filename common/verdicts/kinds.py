@@ -72,11 +72,11 @@ class Kind:
         return self.table.unit(self.metric_name)
 
     def at_common_rate(self) -> "Kind | None":
-        """The same claim about the arms at the common rate; None if they have no such rows."""
+        """The same claim about the arms at the common rate; None if not all that were searched have rows at one such rate."""
         names = {arm: entry_name(arm, COMMON) for arm in self.claim.arms}
-        if not self.table.at_common_rate.intersection(names.values()):
-            return None
         there = {arm: name if name in self.table.at_common_rate else arm for arm, name in names.items()}
+        if not self.table.have_one_common_rate(set(there.values())):
+            return None
         kind = type(self)(self.claim, self.table)
         kind.better, kind.worse = [there[arm] for arm in self.better], [there[arm] for arm in self.worse]
         return kind
@@ -134,8 +134,7 @@ class Kind:
             return "the reverse is true"
         if high >= self.margin:
             return "it trains less often"
-        by = f"by less than {self.unit.amount(self.margin)}"
-        return f"it does, {by}" if low > 0 else f"{by}, if at all"
+        return "it does, by less" if low > 0 else "by less, if at all"
 
     def _terms(self, better: Sequence[str]) -> list[tuple[float, str]]:
         """The arms of the difference, each with its sign."""
@@ -145,7 +144,7 @@ class Kind:
         """The contrast of a metric between arms. Raises `NoData`."""
         table, metric = self.table, self.table.metric(name)
         if name == "survival":
-            return self._survival(terms, seeds)
+            return self._survival(terms, seeds, lower_is_better)
         failed = {seed: [sign for sign, arm in terms if not table.trained(arm, seed)] for seed in seeds}
         counted = [seed for seed in seeds if not failed[seed]]
         # An arm with a negative sign that does not train is in favour of the better side.
@@ -170,15 +169,16 @@ class Kind:
         sample = Sample(estimated, only_better, only_worse, seen, overall)
         return Contrast(sample, how, unit, self.margin, sign, notes, words)
 
-    def _survival(self, terms: Terms, seeds: Sequence[int]) -> Contrast:
+    def _survival(self, terms: Terms, seeds: Sequence[int], lower_is_better: bool) -> Contrast:
         """The difference between the shares of seeds in which two arms train."""
         (_, first), (_, second) = terms
         trained = [[self.table.trained(arm, seed) for seed in seeds] for arm in (first, second)]
         pairs = list(zip(*trained, strict=True))
-        shares = Shares(pairs.count((True, False)), pairs.count((False, True)), len(seeds))
+        alone = [pairs.count((True, False)), pairs.count((False, True))]
+        shares = Shares(*(alone[::-1] if lower_is_better else alone), len(seeds))
         words = [f"{first!r} trained in {sum(trained[0])} of {len(seeds)}, {second!r} in {sum(trained[1])}"]
         sample, how = Sample(shares, 0, 0, shares.difference, shares.difference), "counts of seeds that trained"
-        return Contrast(sample, how, self.unit, self.margin, counts=words)
+        return Contrast(sample, how, self.unit, self.margin, -1.0 if lower_is_better else 1.0, counts=words)
 
 
 class Superiority(Kind):
@@ -328,9 +328,10 @@ class Flatness(Superiority):
         arguments = {arm: self.table.declaration["arms"][arm] for arm in arms}
         names = {name for values in arguments.values() for name in values}
         varying = [name for name in names if len({str(values.get(name)) for values in arguments.values()}) == len(arms)]
-        if len(varying) != 1:
-            raise NoData("its arms must differ in one number")
-        return sorted(((arm, arguments[arm][varying[0]]) for arm in arms), key=lambda pair: pair[1])
+        numbers = {arm: values.get(varying[0]) for arm, values in arguments.items()} if len(varying) == 1 else {}
+        if not numbers or not all(type(number) in (int, float) and number > 0 for number in numbers.values()):
+            raise NoData("its arms must differ in one number, above 0")
+        return sorted(numbers.items(), key=lambda pair: pair[1])
 
     def _decades(self, arms: Sequence[str], seed: int) -> float:
         """The decades within `within` of the best, of one side in one seed; see `stats.decades_within`."""

@@ -117,21 +117,23 @@ class Verdict:
         """The verdict with which its sentence begins."""
         return self.status.capitalize()
 
+    @property
+    def marks(self) -> str:
+        """What a reader must know wherever the verdict stands, in brackets after a blank; empty if there is nothing."""
+        marks = {"demonstration": self.demonstration, "claim changed after rows were written": self.changed}
+        about = "; ".join(mark for mark, there in marks.items() if there)
+        return f" ({about})" if about else ""
+
     def sentence(self) -> str:
         """Verdict, claim, what was measured with its interval, and over how many seeds; the same wherever it is printed.
 
         `Open: flips improve accuracy, by at least 0.015. Test accuracy +0.013 (99 % interval +0.002 to +0.023), 5 seeds.`
         """
-        marks = {
-            "demonstration": self.demonstration,
-            "claim changed after rows were written": self.changed,
-            self.instead: self.instead,
-        }
-        about = "; ".join(mark for mark, there in marks.items() if there)
+        claimed = self.text + (f" ({self.instead})" if self.instead else "")
         parts = [self.measured()] if self.changes else []
         parts.append(self.reason if self.status == NO_VERDICT and self.reason else seeds(self.seeds))
         seen = ", ".join(parts) + (f"; {self.counts}" if self.counts else "")
-        return f"{self.heading}{f' ({about})' if about else ''}: {self.text}. {seen[:1].upper()}{seen[1:]}."
+        return f"{self.heading}{self.marks}: {claimed}. {seen[:1].upper()}{seen[1:]}."
 
     def measured(self) -> str:
         """The differences with their intervals, in words."""

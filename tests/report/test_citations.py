@@ -1,5 +1,6 @@
 """Sentences that cite rows: a claim's verdict and difference, or an arm's mean score."""
 
+import dataclasses
 import re
 
 import pytest
@@ -38,6 +39,18 @@ def test_a_citation_says_what_the_rows_say(sections, of, words):
     assert re.fullmatch(words, said)
     assert written == PAGE.format(said, "", of)
     assert markdown.cited(written, sections, "page.md") == written
+
+
+def test_a_citation_may_be_wrapped(sections):
+    text = '[x](REPORT.md#exp_90_made-mnist\n  "a" )'
+    assert markdown.cited(text, sections, "page.md") == '[0.700](REPORT.md#exp_90_made-mnist "a")'
+
+
+def test_a_citation_of_a_demonstration_says_so(sections):
+    (section,) = sections
+    section.verdicts[0] = dataclasses.replace(section.verdicts[0], demonstration=True, changed=True)
+    said = markdown.cited(PAGE.format("", "", "a-beats-b"), sections, "page.md")
+    assert "[supported (demonstration; claim changed after rows were written), +0.100 (" in said
 
 
 @pytest.mark.parametrize(("place", "of"), [("", "c"), ("-other", "a")])

@@ -230,8 +230,26 @@ def declare(files):
     return declare
 
 
-def test_the_text_and_datasets_of_a_claim_may_change(declare):
+def test_the_text_and_other_datasets_of_a_claim_may_change(declare):
     assert declare(claim("a does better than b", id="a-beats-b", datasets=["mnist"], tomorrow=1), claim("b beats a")) == []
+    assert declare(claim(datasets=["mnist", "cifar10"]), claim("b beats a")) == []
+
+
+def test_a_claim_that_comes_to_be_about_the_dataset_is_marked(declare):
+    assert declare(claim(datasets=["cifar10"]), claim("b beats a")) == ["a-beats-b"]
+    in_own = {"datasets": {"a": "cifar10", "b": "cifar10"}, "protocol": 4}
+    assert declare(claim(datasets=["mnist"]), **in_own) == []
+    assert declare(claim(datasets=["mnist", "cifar10"]), **in_own) == ["a-beats-b"]
+
+
+def test_claims_that_are_judged_at_an_easier_level_are_marked(declare):
+    first, *others = claim(), claim("b beats a"), claim("c beats a")
+    assert declare(first, *others, claim("c beats b"), protocol=4) == []
+    assert declare(first, *others[::-1], claim("c beats b"), protocol=4) == []
+    assert declare(first, *others, protocol=4) == ["b-beats-a", "c-beats-a"]  # which share the level with one claim less
+    assert declare(first, *others, claim("c beats b"), protocol=5) == []
+    assert declare(others[0], first, others[1], claim("c beats b"), protocol=5) == ["b-beats-a"]
+    assert declare(others[1], protocol=5) == ["c-beats-a"]
 
 
 OTHERS = {
@@ -244,7 +262,7 @@ OTHERS = {
 def test_a_claim_whose_definition_changes_is_marked_and_stays_so(declare, field):
     assert declare(claim(**{field: OTHERS[field]}), claim("b beats a")) == ["a-beats-b"]
     assert declare(claim("in other words", id="a-beats-b"), claim("b beats a")) == ["a-beats-b"]
-    assert declare(claim("b beats a")) == []  # without the marked one
+    assert declare(claim(), claim("b beats a"), claim("c beats a", margin=1)) == ["a-beats-b", "c-beats-a"]
 
 
 def test_a_claim_with_a_new_id_is_marked(declare):

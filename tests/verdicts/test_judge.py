@@ -186,6 +186,9 @@ def test_survival_is_judged_by_counts(made):
     assert (often.status, often.seeds) == (SUPPORTED, 10)  # all ten differ: p = 2 / 2**10
     assert (once.status, once.seeds) == (OPEN, 20)
     assert once.counts == "'a' trained in 20 of 20, 'c' in 19"
+    (seldom,) = made.judge(claim("b survives less often", "b", "a", metric="survival", margin=0.1, lower_is_better=True))
+    assert (seldom.status, seldom.difference, seldom.instead) == (SUPPORTED, 1.0, "")
+    assert seldom.changes[0].difference == -1.0
 
 
 def test_a_target_uses_only_compared_seeds_that_have_trained(made):
@@ -266,6 +269,23 @@ def test_flatness_counts_decades(made):
     (verdict,) = made.judge(claim("flat is flatter", flat, steep, kind="flatness", margin=0.5, within=0.02))
     assert verdict.difference == pytest.approx(2 - 2 * 0.02 / 0.4, abs=0.01)
     assert verdict.status == SUPPORTED
+
+
+@pytest.mark.parametrize("numbers", [(0.0, 0.1, 1.0), ("a", "b", "c"), (False, True, 2)])
+def test_flatness_needs_numbers_above_0(made, numbers):
+    arms = {side: [f"{side} {number}" for number in numbers] for side in ("flat", "steep")}
+    for side in arms.values():
+        for arm, number in zip(side, numbers, strict=True):
+            made.add(arm, around(0.9), arguments={"l2": number})
+    (verdict,) = made.judge(claim("x", arms["flat"], arms["steep"], kind="flatness", margin=0.5, within=0.02))
+    assert (verdict.status, verdict.reason) == (NO_VERDICT, "its arms must differ in one number, above 0")
+
+
+def test_a_column_of_texts_has_no_verdict(made):
+    for arm in "ab":
+        made.add(arm, around(0.9), device=["cpu"] * 5)
+    (verdict,) = made.judge(claim(metric="device"))
+    assert (verdict.status, verdict.reason) == (NO_VERDICT, "the column 'device' holds no numbers")
 
 
 def test_missing_arms_and_seeds_are_no_data(made):
@@ -414,6 +434,18 @@ def test_a_verdict_stands_where_rows_beside_it_lack_the_metric(made):
     assert verdict.reason.split("; ")[-2:] == [f"all 10 seeds: {reason}", f"at the common rate no verdict: {reason}"]
 
 
+def test_a_searched_arm_is_compared_at_the_common_rate_only_if_it_was_trained_there(made):
+    """Otherwise its own rate would be compared with the other's common one; an arm that was not searched has no other rate."""
+    searched, rates = ["b97e1f"] * 5, {"a": 0.38, "b": 0.0079, "c": 0.0079}
+    for arm, accuracy in (("a", 0.95), ("b", 0.85), ("c", 0.85)):
+        made.add(arm, around(accuracy), arguments={"learning_rate": rates[arm]}, search=searched)
+    made.add("fixed", around(0.85))
+    made.add("a", around(0.70), arguments={"learning_rate": 0.0208}, rate=["common"] * 5, search=searched)
+    made.add("c", around(0.75), arguments={"learning_rate": 0.0548}, rate=["common"] * 5, search=searched)
+    verdicts = made.judge(claim(), claim("a beats c", worse="c"), claim("a beats fixed", worse="fixed"))
+    assert ["common rate" in verdict.reason for verdict in verdicts] == [False, False, True]
+
+
 def test_arms_at_the_common_rate_without_a_seed_in_common_are_passed_over(made):
     made.add("a", around(0.95))
     made.add("b", around(0.85))
@@ -426,7 +458,7 @@ def test_an_improvement_by_less_than_the_margin_is_said_to_be_one(made):
     made.add("a", around(0.86))
     made.add("b", around(0.85))
     (verdict,) = made.judge(claim(margin=0.05))
-    assert (verdict.status, verdict.instead) == (REFUTED, "it does, by less than 0.05")
+    assert (verdict.status, verdict.instead) == (REFUTED, "it does, by less")
 
 
 def test_the_ledger_prints_every_claim_and_names_damaged_files(made, call, tmp_path):
@@ -443,7 +475,7 @@ def test_the_ledger_prints_every_claim_and_names_damaged_files(made, call, tmp_p
     assert out.splitlines()[0] == "exp_90_made, mnist"
     assert "  Supported: a beats b, by at least 0.02. Test accuracy +0.100 (99 % interval" in out
     assert "    supported on mnist alone\n" in out
-    assert "  Refuted (the reverse is true): b beats a, by at least 0.02." in out
+    assert "  Refuted: b beats a, by at least 0.02 (the reverse is true)." in out
 
 
 def test_the_ledger_of_one_setting(made, call, tmp_path):

@@ -32,7 +32,7 @@ def test_an_accuracy_is_written_with_its_interval():
     claimed = "flips improve accuracy, by at least 0.015"
     assert sentence() == f"Open: {claimed}. Test accuracy +0.013 (99 % interval +0.002 to +0.023), 5 seeds."
     assert sentence(status=SUPPORTED, demonstration=True).startswith(f"Supported (demonstration): {claimed}. Test")
-    assert sentence(status=REFUTED, instead="the reverse is true").startswith(f"Refuted (the reverse is true): {claimed}. Test")
+    assert sentence(status=REFUTED, instead="the reverse is true").startswith(f"Refuted: {claimed} (the reverse is true). Test")
     assert sentence(changed=True).startswith(f"Open (claim changed after rows were written): {claimed}.")
     assert sentence(about="with 'flip', one of 3 arms").endswith(
         "0.015. With 'flip', one of 3 arms: test accuracy +0.013 (99 % interval +0.002 to +0.023), 5 seeds."
