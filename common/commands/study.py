@@ -46,7 +46,7 @@ class Study:
         try:
             with self.session:
                 chosen = self.search.choose(self.session, first)
-                plan = self._plan(chosen)
+                plan = self._plan(chosen, without_common=self.search.has_common_rate and not chosen.common)
                 trials = self._with_models(plan, self.session.prepare(plan))
                 self.session.announce(plan, trials, notes=self.search.describe(chosen))
                 self._describe(plan)
@@ -55,6 +55,7 @@ class Study:
                     trials = self.session.prepare(plan)
                     self.session.announce(plan, trials)
                     self.session.train(plan, trials)
+                self.session.check_rows(plan)
         except DryRunEnds:
             return 0
         outcome.show(plan.files, self.experiment.task.metric, svg=self.svg)
@@ -104,14 +105,18 @@ class Study:
             return 0
         store.write_declaration(files, self.planner.declaration())
         for sweep in done:
-            tuned.write_swept(files, sweep, self.search.bases(sweep.fixed))
+            tuned.write_swept(files, sweep, self.search.bases(sweep.fixed), self.search.cost(sweep.spaces))
         outcome.show_sweep(files, [line for sweep in done for line in sweep.summary()], svg=self.svg)
         return 0
 
-    def _plan(self, chosen: Chosen) -> Plan:
-        """The plan of all trials with the chosen values."""
+    def _plan(self, chosen: Chosen, *, without_common: bool = False) -> Plan:
+        """The plan of all trials with the chosen values.
+
+        Args:
+            without_common: see `Plan`.
+        """
         shared = chosen.shared.values if chosen.shared else {}
-        return self.planner.plan(self.search.trials(chosen), shared=shared)
+        return self.planner.plan(self.search.trials(chosen), shared=shared, without_common=without_common)
 
     def _with_models(self, plan: Plan, missing: list[Planned]) -> list[Planned]:
         """The trials to train: the missing ones and, with KEEP=1, finished ones without a saved model.

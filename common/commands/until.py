@@ -42,7 +42,7 @@ def train(planner: Planner, options: RunOptions, workers: Workers, *, svg: bool)
         if options.dry:
             break
         verdict = judge(Table.read(planner.files))[0]
-        why = _end(verdict)
+        why = _end(verdict, look)
         print(*(verdict.sentence(), *verdict.notes()), sep="\n  ")
         print(
             f"UNTIL=decided stops: {why}" if why else f"UNTIL=decided goes on to {LOOKS[LOOKS.index(look) + 1]} seeds", flush=True
@@ -52,12 +52,18 @@ def train(planner: Planner, options: RunOptions, workers: Workers, *, svg: bool)
     return status
 
 
-def _end(verdict: Verdict) -> str:
-    """Why no further seeds are trained, in words; empty if they are."""
+def _end(verdict: Verdict, look: int) -> str:
+    """Why no further seeds are trained, in words; empty if they are.
+
+    Args:
+        look: number of seeds of the runs so far.
+    """
     if verdict.decided:
         return f"it is {verdict.status}"
     if verdict.status == NO_VERDICT:
         return "it has no verdict here"
     if verdict.seeds == LOOKS[-1]:
         return f"verdicts are read up to {LOOKS[-1]} seeds"
+    if verdict.seeds < look:
+        return f"not all arms of the claim have {look} seeds"
     return f"the chance of a verdict by {LOOKS[-1]} seeds is below {FUTILE:.0%}, whatever the truth" if verdict.futile else ""

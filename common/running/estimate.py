@@ -20,15 +20,16 @@ GUESSED_COMPILE_SECONDS = 1.5
 LOGIT_BYTES = 4
 
 
-def estimate(plan: Plan, trials: Sequence[Planned], jobs: int) -> tuple[float, float, str]:
+def estimate(plan: Plan, trials: Sequence[Planned], jobs: int, *, once: bool = False) -> tuple[float, float, str]:
     """Estimated seconds and bytes of disk for trials of a plan, and the source of the estimate as text.
 
     Args:
         jobs: number of trials at a time.
+        once: whether a common learning rate that is an arm's own is trained once for both.
     """
     speeds, basis = _seconds_per_image(plan.planner)
     seconds = 0.0
-    for trial in (one for i, one in enumerate(trials) if not any(map(one.is_repeated_by, trials[:i]))):
+    for trial in {trial.training: trial for trial in trials}.values() if once else trials:
         known = speeds.get(trial.variant.arm) or speeds.get(None)
         images = _with_updates(trial.images, trial.setting.batch_size)
         guess = GUESSED_COMPILE_SECONDS + images * math.prod(trial.dataset.shape) * GUESSED_SECONDS_PER_PIXEL

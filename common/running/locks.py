@@ -1,4 +1,4 @@
-"""File locks for several runs on one results folder: each trial is trained by one of them, all on one kind of processor."""
+"""File locks for several runs on one results folder: each trial is trained by one, all by one code on one kind of processor."""
 
 import contextlib
 import fcntl
@@ -15,27 +15,36 @@ from common.running.plan import Plan, Planned
 
 
 @contextlib.contextmanager
-def one_kind(files: Files, kind: str) -> Iterator[None]:
-    """Lock an experiment's rows for one kind of processor, which runs on that kind share.
+def runs_alike(files: Files, basis: str, kind: str, *, one_kind: bool = True) -> Iterator[None]:
+    """Lock an experiment's rows for runs of one code on one kind of processor, which share it.
+
+    Runs of other code would replace the rows of each other.
+
+    Args:
+        basis: hash of code, settings and data.
+        one_kind: whether to refuse rows that another run trains on another kind.
 
     Raises:
-        Failure: a run on another kind holds the lock.
+        Failure: a run of other code, settings or data, or on another kind, holds the lock.
     """
-    path = files.state.with_suffix(".kind")
+    path = files.state.with_suffix(".runs")
     with locked(files.folder):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a+", encoding="utf-8")
         if _lock_exclusively(file):
             file.truncate(0)
-            file.write(kind)
+            file.write(f"{basis}\n{kind}")
             file.flush()
         file.seek(0)
-        other = file.read()
-        if other != kind:
+        other_basis, other_kind = file.read().split("\n")
+        other = f"on another kind of processor ({other_kind}; this one: {kind})" if one_kind and other_kind != kind else ""
+        if other_basis != basis:
+            other = "with other code, settings or data"
+        if other:
             file.close()
             raise Failure(
-                f"another run trains {files.experiment} in {files.folder} on another kind of processor ({other}; this one: "
-                f"{kind}): wait until it has ended, or set RESULTS to another folder"
+                f"another run trains {files.experiment} in {files.folder} {other}: wait until it has ended, or set RESULTS to "
+                "another folder"
             )
         lock(file, fcntl.LOCK_SH)
     try:

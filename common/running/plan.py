@@ -96,10 +96,14 @@ class Planned:
         """The columns that identify its row, as in `schema.identity`."""
         return *self.variant.key, self.seed
 
+    @property
+    def training(self) -> tuple:
+        """What it trains: equal for an arm at its own learning rate and at a common one that is the same."""
+        return self.variant.arm, self.variant.point, self.seed, self.setting, json.dumps(self.arguments)
+
     def is_repeated_by(self, other: "Planned") -> bool:
         """Whether another trial would train the same: its arm at a common learning rate that is the arm's own, or the reverse."""
-        trains, other_trains = ((one.variant.arm, one.seed, one.setting, one.arguments) for one in (self, other))
-        return trains == other_trains and self.variant.rate != other.variant.rate
+        return self.training == other.training and self.variant.rate != other.variant.rate
 
     @property
     def state_hash(self) -> str:
@@ -163,6 +167,11 @@ class Planner:
         """Kind of processor or GPU that trains; see `machine.kind`."""
         return self.origin["kind"]
 
+    @property
+    def basis(self) -> str:
+        """Hash of code, settings and data of all arms."""
+        return hashlib.sha256(json.dumps(self.bases, sort_keys=True).encode()).hexdigest()[:12]
+
     def live_rows(self, files: schema.Files) -> LiveRows:
         """The rows in some files, of which later calls only read what is new."""
         return self.live.setdefault(files, LiveRows(files))
@@ -179,12 +188,19 @@ class Planner:
         several = {"datasets": datasets} if len(set(datasets.values())) > 1 else {}
         return {**self.experiment.declare(self.selected), **about, **several}
 
-    def plan(self, trials: Sequence[tuple[Variant, int]], *, searching: bool = False, shared: dict | None = None) -> "Plan":
+    def plan(
+        self,
+        trials: Sequence[tuple[Variant, int]],
+        *,
+        searching: bool = False,
+        shared: dict | None = None,
+        without_common: bool = False,
+    ) -> "Plan":
         """The plan of the given trials.
 
         Args:
             trials: variant and seed of each, in the order in which they run.
-            searching, shared: see `Plan`.
+            searching, shared, without_common: see `Plan`.
 
         Raises:
             Misuse: see `check`; or names of arms that give the same file name.
@@ -202,7 +218,7 @@ class Planner:
         planned = [self.planned(variant, seed) for variant, seed in trials]
         files = self.files.trials if searching else self.files
         fixed = {key: variant for key, variant in variants.items() if not (searching or variant.one_seed)}
-        return Plan(self, files, planned, fixed, searching, shared or {})
+        return Plan(self, files, planned, fixed, searching, shared or {}, without_common)
 
     def planned(self, variant: Variant, seed: int | None) -> Planned:
         """A trial with the present code, setting and data; without a seed its fingerprint is that of all seeds together."""
@@ -238,6 +254,8 @@ class Plan:
     """Whether these are trials of a search, which are not scored on test."""
     shared: dict = field(default_factory=dict)
     """Values of the shared search: rows with other values are stale."""
+    without_common: bool = False
+    """Whether no common learning rate was chosen though all arms were searched: rows of an earlier one are stale."""
 
     @property
     def experiment(self) -> Experiment:
@@ -279,25 +297,30 @@ class Plan:
         return [row for row in others if len(kinds.get(int(row["seed"]), ())) > 1]
 
     def stale(self) -> list[dict]:
-        """Rows of earlier code, settings or data, or of arms that no longer exist, also of trials that are not in the plan."""
+        """Rows of earlier code, settings, data or searches, or of arms that no longer exist; also of trials not in the plan."""
         planned = {} if self.searching else {trial.identity: trial.fingerprint for trial in self.trials}
 
         def is_stale(row: dict) -> bool:
-            return row["arm"] not in self.experiment.all_arms or row["fingerprint"] != (
-                planned.get(schema.identity(row)) or self._current(row)
-            )
+            if row["arm"] not in self.experiment.all_arms or (self.without_common and row["rate"] == schema.COMMON):
+                return True
+            return row["fingerprint"] != (planned.get(schema.identity(row)) or self._current(row))
 
         return [row for row in self.live.all() if is_stale(row)]
 
     def _current(self, row: dict) -> str:
         """The fingerprint of a row's trial with the present code, setting and data.
 
-        Searched arguments have the values of the plan or of the shared search, else those of the row.
+        Searched arguments have the values of the plan or of the shared search, else those of the row; if these were searched in
+        another space than the present one, the fingerprint is empty.
         """
         variant = self.variants.get((row["arm"], row["rate"], row["point"]))
         if variant is None:
             arm, known = row["arm"], json.loads(row["setting"]) | json.loads(row["arguments"])
             values = {name: known[name] for name in self.experiment.searched_by(arm) if name in known}
+            searched = self.experiment.search.get(arm, {}) if row["rate"] == schema.COMMON else values
+            names = [name for name in searched if name != "learning_rate" or self.planner.selected.rate is None]
+            if row["search"] not in ("", self.experiment.search_hash(arm, names)):
+                return ""
             values |= {name: self.shared[name] for name in self.experiment.shared_by(arm) if name in self.shared}
             variant = Variant(arm, row["rate"], values, int(row["epochs"]) if self.searching else None, row["point"])
         return self.planner.planned(variant, int(row["seed"])).fingerprint

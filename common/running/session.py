@@ -9,7 +9,7 @@ from common.rows import schema, store
 from common.running.debugger import Debugger
 from common.running.environment import reported_variables
 from common.running.estimate import estimate
-from common.running.locks import one_kind
+from common.running.locks import runs_alike
 from common.running.plan import Plan, Planned, Planner
 from common.running.progress import Display
 from common.running.runner import Runner, RunOptions, collect_pending
@@ -36,9 +36,9 @@ class Session:
         self.announcements = self.failed = self.attempted = 0
 
     def __enter__(self) -> "Session":
+        planner = self.planner
         if not self.options.dry:
-            if self.planner.one_kind:
-                self.stack.enter_context(one_kind(self.planner.files, self.planner.kind))
+            self.stack.enter_context(runs_alike(planner.files, planner.basis, planner.kind, one_kind=planner.one_kind))
             self.stack.push(self._fold)
         return self
 
@@ -92,7 +92,7 @@ class Session:
         self.announcements += 1
         for note in notes:
             print(note)
-        seconds, disk, basis = estimate(plan, trials, self.workers.jobs)
+        seconds, disk, basis = estimate(plan, trials, self.workers.jobs, once=not self.options.keep)
         if not trials:
             count = f"all {len(plan.trials)} trials are done"
         elif then is None or self.announcements > 1:
@@ -149,6 +149,16 @@ class Session:
         if reasons:
             raise Failure(f"{len(reasons)} search trials cannot run on this machine: {reasons[0]}")
 
+    def check_rows(self, plan: Plan) -> None:
+        """Raises `Failure` if rows of a plan are no longer there, since another run trains with other searched values."""
+        there = {row["fingerprint"] for row in plan.live.all()}
+        gone = sum(trial.fingerprint not in there for trial in plan.trials)
+        if gone:
+            raise Failure(
+                f"another run, with other searched values, has replaced {gone} of {len(plan.trials)} rows of {plan.files.rows}: "
+                "when it has ended, the same command trains them again"
+            )
+
     def check(self) -> None:
         """Raises `Failure` if any trial has failed."""
         if self.failed:
@@ -197,5 +207,5 @@ def _set_aside_stale(plan: Plan) -> None:
     stale = plan.stale()
     if stale:
         path = store.supersede(plan.files, stale)
-        print(f"{len(stale)} rows of earlier code, settings or data moved to {path}")
+        print(f"{len(stale)} rows of earlier code, settings, data or searches moved to {path}")
     plan.clear_stale_state()

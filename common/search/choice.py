@@ -63,10 +63,15 @@ class Search:
         """Whether there is anything to search."""
         return bool(self.shared or self.spaces)
 
+    @property
+    def has_common_rate(self) -> bool:
+        """Whether a grid of the arms of this run gives a common learning rate."""
+        return self._has_common_rate(self.spaces)
+
     def untuned(self) -> Chosen:
         """The default values of all spaces."""
         values = {arm: SearchResult(space.defaults(entries), "") for arm, entries in self.spaces.items()}
-        common = next(iter(values.values())).values if self._has_common_rate(self.spaces) else None
+        common = next(iter(values.values())).values if self.has_common_rate else None
         return Chosen(SearchResult(space.defaults(self.shared), "") if self.shared else None, values, common=common)
 
     def choose(self, session: Session, then: Plan) -> Chosen:
@@ -180,12 +185,12 @@ class Search:
             names = [name for name in {**fixed, **separate.values} if name not in self._by_hand(arm)]
             how = [chosen.shared.tuning] if chosen.shared and set(fixed) & set(names) else []
             how += [separate.tuning] if separate.values else []
-            spaces = {name: self.experiment.searched_by(arm)[name] for name in names}
-            searched = {"search": space.space_hash(spaces), "tuning": "; then ".join(filter(None, how))} if names else {}
+            hashed = self.experiment.search_hash(arm, names)
+            searched = {"search": hashed, "tuning": "; then ".join(filter(None, how))} if names else {}
             variants.append(Variant(arm, values=fixed | separate.values, one_seed=arm in of_seed, **searched))
         for arm in chosen.values if chosen.common else ():
             how = f"best on average over {len(chosen.values)} arms"
-            hashed = space.space_hash(self.spaces[arm])
+            hashed = self.experiment.search_hash(arm, self.spaces[arm])
             values = self._fixed(arm, chosen.shared) | chosen.common
             variants.append(Variant(arm, COMMON, values, search=hashed, tuning=how))
         return variants
@@ -277,23 +282,32 @@ class Search:
                 continue
             more = sweep.tell(plan)
             if not session.options.dry:
-                sweep.write_table(self.planner.files)
+                sweep.write_table(self.planner.files, {row["fingerprint"] for row in plan.live.all()})
 
     def _earlier(self) -> dict[str, SearchResult]:
-        """Arm -> result of an earlier sweep that trained more than this search would; empty if there is none for all arms."""
+        """Arm -> result of an earlier sweep that trained more than this search would.
+
+        Empty if there is none for all arms that a run of the experiment searches, whatever the arms of this run: with more points
+        than the others an arm would look better.
+        """
         shared = self._earlier_results({self.first: self.shared}, None) if self.shared else {}
         if self.experiment.search_per_seed or (self.shared and not shared):
             return {}
-        separate = self._earlier_results(self.spaces, shared.get(self.first)) if self.spaces else {}
-        return shared | separate if bool(separate) == bool(self.spaces) else {}
+        others = [arm for arm in self.known if arm in self.experiment.search and arm not in self.experiment.swept]
+        spaces = {arm: self.known[arm] for arm in others if not self.planner.resolved[arm].unavailable} | self.spaces
+        separate = self._earlier_results(spaces, shared.get(self.first)) if self.spaces else {}
+        return shared | {arm: separate[arm] for arm in self.spaces} if bool(separate) == bool(self.spaces) else {}
 
     def _earlier_results(self, spaces: dict[str, space.Space], shared: SearchResult | None) -> dict[str, SearchResult]:
         """Arm -> result of an earlier sweep of these spaces, see `tuned.swept`."""
+        bases = self.bases({arm: self._fixed(arm, shared) for arm in spaces})
+        return tuned.swept(self.planner.files, spaces, bases, self.cost(spaces))
+
+    def cost(self, spaces: dict[str, space.Space]) -> dict[str, int]:
+        """Arm -> epochs that the search of a run trains in its space."""
         grids, setting = Grids(spaces, self.experiment.task), self.planner.resolved
         gridded = {arm: self.experiment.tuner.get(arm, "grid") == "grid" for arm in spaces}
-        cost = {arm: (grids.budget(arm) if gridded[arm] else self.points) * setting[arm].setting.epochs for arm in spaces}
-        bases = self.bases({arm: self._fixed(arm, shared) for arm in spaces})
-        return tuned.swept(self.planner.files, spaces, bases, cost)
+        return {arm: (grids.budget(arm) if gridded[arm] else self.points) * setting[arm].setting.epochs for arm in spaces}
 
     def _race(
         self, session: Session, spaces: dict[str, space.Space], shared: SearchResult | None, then: Plan, later: int = 0

@@ -8,6 +8,7 @@ import csv
 import io
 import json
 import pathlib
+from collections.abc import Collection
 
 import numpy as np
 
@@ -176,10 +177,13 @@ class Sweep:
         """Arm -> epochs of all its points but the default values."""
         return {arm: sum(p.epochs for s in self.searchers if s.arm == arm for p in s.points[1:]) for arm in self.tuner}
 
-    def write_table(self, files: schema.Files) -> pathlib.Path:
+    def write_table(self, files: schema.Files, trained: Collection[str]) -> pathlib.Path:
         """Write `sweep_NN_….csv`, a row per trained point. Returns its path.
 
-        Rows of other arms and tuners stay if their space is unchanged.
+        Rows of other arms and tuners stay if their space is unchanged, and their trials are among those with the present code.
+
+        Args:
+            trained: the fingerprints of the trials of searches with the present code, settings and data.
         """
         path = files.points
         names = list(dict.fromkeys(name for searcher in self.searchers for name in searcher.space))
@@ -187,7 +191,9 @@ class Sweep:
         earlier = [
             row
             for row in read_table(path)
-            if self.tuner.get(row["arm"]) != row["tuner"] and hashes.get(row["arm"]) == row["search"]
+            if self.tuner.get(row["arm"]) != row["tuner"]
+            and hashes.get(row["arm"]) == row["search"]
+            and row["fingerprint"] in trained
         ]
         names += [name for row in earlier for name in row if name not in (*names, *FIRST, *LAST)]
         rows = [*earlier, *(self._row(s, p) for s in self.searchers for p in s.points if p.row is not None)]

@@ -30,27 +30,30 @@ def write_chosen(files: schema.Files, results: dict[str, SearchResult], searched
     _write(files, {**known, "arms": {arm: arms[arm] for arm in searched if arm in arms}})
 
 
-def write_swept(files: schema.Files, sweep: Sweep, bases: dict[str, str]) -> None:
+def write_swept(files: schema.Files, sweep: Sweep, bases: dict[str, str], cost: dict[str, int]) -> None:
     """Write the results of a sweep.
 
-    Arms that were not in this sweep stay, as do better values from an earlier sweep of the same space, code and data.
+    Arms that were not in this sweep stay, as do values from an earlier sweep of the same space, code and data: if it alone
+    trained longer than the search that it replaces, or has the better score, or the same and trained longer.
 
     Args:
         bases: arm -> hash of code, setting and data, see `Search.bases`.
+        cost: arm -> epochs that its search would train without a sweep.
     """
     known = _read_for_update(files)
     swept = dict(known["swept"])
     for arm, result in sweep.results().items():
-        score, entries = sweep.score(arm), sweep.spaces[arm]
-        if _is_better(swept.get(arm), score, [space.space_hash(entries), bases[arm]]):
+        score, entries, epochs = sweep.score(arm), sweep.spaces[arm], sweep.trained_epochs[arm]
+        hashes, rank = [space.space_hash(entries), bases[arm]], (epochs > cost[arm], score.rank, epochs)
+        if _known_rank(swept.get(arm), hashes, cost[arm]) > rank:
             continue
         swept[arm] = asdict(result) | {
             "score": score.value,
             "nll": score.nll,
-            "epochs": sweep.trained_epochs[arm],
-            "search": space.space_hash(entries),
+            "epochs": epochs,
+            "search": hashes[0],
             "under_searched": space.at_edges(entries, result.values),
-            "basis": bases[arm],
+            "basis": hashes[1],
         }
     _write(files, {**known, "swept": swept})
 
@@ -61,8 +64,7 @@ def swept(
     """Arm -> result of an earlier sweep; empty unless it has all arms, with these spaces and bases, and trained longer.
 
     Args:
-        bases: see `write_swept`.
-        cost: arm -> epochs that the search would train without the earlier sweep.
+        bases, cost: see `write_swept`.
 
     Raises:
         Failure: the file is damaged.
@@ -81,12 +83,16 @@ def swept(
         return {}
 
 
-def _is_better(known: dict | None, score: Score, hashes: list[str]) -> bool:
-    """Whether the entry of an earlier sweep has the same hashes of space and basis, and a better score."""
+def _known_rank(known: dict | None, hashes: list[str], cost: int) -> tuple:
+    """The rank of an entry: whether it can replace a search that trains `cost` epochs, its score, its epochs.
+
+    Empty, which is the lowest, for another space or basis than the hashes, and for a missing or damaged entry.
+    """
     try:
-        return [known["search"], known["basis"]] == hashes and Score(known["score"], known["nll"]).rank > score.rank
-    except (KeyError, TypeError):  # missing or damaged
-        return False
+        rank = known["epochs"] > cost, Score(known["score"], known["nll"]).rank, known["epochs"]
+        return rank if [known["search"], known["basis"]] == hashes else ()
+    except (KeyError, TypeError):
+        return ()
 
 
 def _read_for_update(files: schema.Files) -> dict:

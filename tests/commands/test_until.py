@@ -19,7 +19,7 @@ NOISY = {"a": [0.97, 0.81] * 10, "b": [0.85] * 20}
 def trained(tmp_path, monkeypatch):
     """trained(accuracies of each arm, claims) makes up rows with UNTIL=decided. Returns the numbers of seeds of each training."""
 
-    def train(accuracies, claims, *, images=None, dry=False, **columns):
+    def train(accuracies, claims, *, images=None, dry=False, statuses=None, **columns):
         made, calls = Made(tmp_path), []
 
         class Study:
@@ -30,7 +30,7 @@ def trained(tmp_path, monkeypatch):
                 calls.append(len(self.seeds))
                 for i, arm in enumerate(self.arms if not dry else ()):
                     given = {name: values[: len(self.seeds)] for name, values in columns.items()}
-                    made.add(arm, accuracies[arm][: len(self.seeds)], images=images and i, **given)
+                    made.add(arm, accuracies[arm][: len(self.seeds)], images=images and i, statuses=statuses, **given)
                 store.write_declaration(made.files, declared(arms=made.arms, claims=claims))
                 return 0
 
@@ -65,6 +65,11 @@ def test_a_claim_that_seeds_hardly_decide_ends_the_run(trained, capsys):
     same = {"a": [0.9] * 20, "b": [0.9] * 20}
     assert trained(same, [claim(margin=0.005)], images=True) == [5]  # each arm is wrong on other images
     assert capsys.readouterr().out.endswith("the chance of a verdict by 20 seeds is below 10%, whatever the truth\n")
+
+
+def test_seeds_that_cannot_run_here_end_the_run(trained, capsys):
+    assert trained(NOISY, [claim()], statuses=dict.fromkeys(range(7, 20), "unavailable")) == [5, 10]
+    assert capsys.readouterr().out.endswith("UNTIL=decided stops: not all arms of the claim have 10 seeds\n")
 
 
 def test_an_arm_that_cannot_run_here_ends_the_run(trained):

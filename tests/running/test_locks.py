@@ -13,13 +13,13 @@ from conftest import PROJECT
 from common.errors import Failure
 from common.files import locked
 from common.rows.schema import Files
-from common.running.locks import TrialLocks, one_kind
+from common.running.locks import TrialLocks, runs_alike
 
 HOLD = """
 import pathlib, sys
 from common.rows.schema import Files
-from common.running.locks import TrialLocks, one_kind
-with one_kind(Files(pathlib.Path(sys.argv[1]), "exp_90_x"), sys.argv[2]):
+from common.running.locks import TrialLocks, runs_alike
+with runs_alike(Files(pathlib.Path(sys.argv[1]), "exp_90_x"), "3f2a", sys.argv[2]):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -35,16 +35,20 @@ def held_elsewhere(folder, kind):
         process.stdin.close()
 
 
-def test_runs_on_one_kind_of_processor_share_the_rows_and_one_on_another_is_refused(tmp_path):
+def test_runs_alike_share_the_rows_and_one_of_other_code_or_on_another_kind_is_refused(tmp_path):
     files = Files(tmp_path / "quick-digits", "exp_90_x")
     with held_elsewhere(files.folder, "AVX2, oneDNN off"):
-        with one_kind(files, "AVX2, oneDNN off"):
-            pass
+        for kind, one_kind in (("AVX2, oneDNN off", True), ("AVX-512, oneDNN on", False)):
+            with runs_alike(files, "3f2a", kind, one_kind=one_kind):
+                pass
         with pytest.raises(Failure, match=r"on another kind of processor \(AVX2, oneDNN off; this one: AVX-512, oneDNN on\)"):
-            one_kind(files, "AVX-512, oneDNN on").__enter__()
-        with one_kind(files._replace(experiment="exp_91_y"), "AVX-512, oneDNN on"):
+            runs_alike(files, "3f2a", "AVX-512, oneDNN on").__enter__()
+        for one_kind in (True, False):
+            with pytest.raises(Failure, match="trains exp_90_x in .* with other code, settings or data: wait until it has ended"):
+                runs_alike(files, "9c01", "AVX2, oneDNN off", one_kind=one_kind).__enter__()
+        with runs_alike(files._replace(experiment="exp_91_y"), "9c01", "AVX-512, oneDNN on"):
             pass  # another experiment's rows are not locked
-    with one_kind(files, "AVX-512, oneDNN on"):
+    with runs_alike(files, "9c01", "AVX-512, oneDNN on"):
         pass
     assert not (files.folder / ".state").exists()
 
@@ -58,7 +62,8 @@ def test_a_file_system_without_locks_is_reported(tmp_path, monkeypatch, number):
     files = Files(tmp_path / "quick-digits", "exp_90_x")
     trial = SimpleNamespace(fingerprint="f", folder_name="baseline-0-f")
     locks = TrialLocks(SimpleNamespace(files=files, missing=lambda: [trial]))
-    for take in (lambda: one_kind(files, "AVX2").__enter__(), lambda: locks.take(trial), lambda: locked(tmp_path).__enter__()):
+    held = runs_alike(files, "3f2a", "AVX2"), locked(tmp_path)
+    for take in (*(one.__enter__ for one in held), lambda: locks.take(trial)):
         with pytest.raises(Failure, match=r"cannot lock files \(.*\): give RESULTS a folder on a local disk. Received: \S+$"):
             take()
 
@@ -68,5 +73,5 @@ def test_a_killed_run_holds_no_locks(tmp_path):
     with held_elsewhere(files.folder, "AVX2, oneDNN off") as process:
         process.kill()
         process.wait()
-        with one_kind(files, "AVX-512, oneDNN on"):
+        with runs_alike(files, "3f2a", "AVX-512, oneDNN on"):
             pass

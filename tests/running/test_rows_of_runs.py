@@ -83,7 +83,7 @@ def test_failing_trials_get_rows_and_the_others_continue(tmp_path):
     script.write_text(script.read_text().replace('raise ZeroDivisionError("on purpose\\nand more")', "pass"))
     done = run_here(script, ["--results", tmp_path / "out", "--jobs", "1", "--arms", "raises"])
     assert done.returncode == 0
-    assert "5 rows of earlier code, settings or data moved to" in done.stdout
+    assert "5 rows of earlier code, settings, data or searches moved to" in done.stdout
     assert (tmp_path / "out" / "quick-digits" / "superseded" / "exp_90_survive.1.csv").exists()
 
 

@@ -104,6 +104,9 @@ def test_the_number_of_further_trials_is_never_exceeded(tuner):
 
 # --- the file ---
 
+COST = {"a": 4}
+"""Epochs of the search that a sweep replaces."""
+
 
 def entries_of(files, part="swept"):
     return json.loads(files.tuned.read_text())[part]
@@ -113,22 +116,32 @@ def test_a_later_sweep_with_a_worse_score_does_not_replace_values(tmp_path):
     files, scores = schema.Files(tmp_path, NAME), {}
     for score in (0.5, 0.9, 0.7):
         one, _ = played(lambda values, seed, score=score: score, count=2)
-        tuned.write_swept(files, one, {"a": "code"})
+        tuned.write_swept(files, one, {"a": "code"}, COST)
         scores[score] = entries_of(files)["a"]["score"]
     assert scores == pytest.approx({0.5: 0.5, 0.9: 0.9, 0.7: 0.9})
-    tuned.write_swept(files, one, {"a": "other code"})
+    tuned.write_swept(files, one, {"a": "other code"}, COST)
     assert entries_of(files)["a"]["score"] == pytest.approx(0.7)
     files.tuned.write_text(files.tuned.read_text()[:50])
     with pytest.raises(Failure, match=r"tuned_92_search.json is empty or damaged: run the sweep again.*; or remove it"):
         tuned.swept(files, {"a": SPACE}, {"a": "code"}, {"a": 0})
-    tuned.write_swept(files, one, {"a": "code"})
+    tuned.write_swept(files, one, {"a": "code"}, COST)
     assert entries_of(files)["a"]["score"] == pytest.approx(0.7)
+
+
+def test_a_short_sweep_replaces_neither_one_that_is_long_enough_nor_an_equally_good_one(tmp_path):
+    files, epochs = schema.Files(tmp_path, NAME), []
+    for score, count in ((0.5, 2), (0.5, 1), (0.4, 3), (0.9, 1), (0.9, 2)):
+        one, _ = played(lambda values, seed, score=score: score, count=count)
+        tuned.write_swept(files, one, {"a": "code"}, {"a": 17})
+        epochs.append(entries_of(files)["a"]["epochs"] // 9)
+    assert epochs == [2, 2, 2, 2, 2]
+    assert entries_of(files)["a"]["score"] == pytest.approx(0.9)
 
 
 def test_chosen_values_stand_beside_those_of_sweeps(tmp_path):
     files = schema.Files(tmp_path, NAME)
     one, _ = played(by_rate)
-    tuned.write_swept(files, one, {"a": "code"})
+    tuned.write_swept(files, one, {"a": "code"}, COST)
     tuned.write_chosen(files, {"b": SearchResult({"learning_rate": 0.1}, "grid", 1e-5)}, ["a", "b"])
     tuned.write_chosen(files, {"a": SearchResult({"learning_rate": 0.3}, "grid", 2e-5, trained=False)}, ["a", "b"])
     assert list(entries_of(files, "arms").items()) == [

@@ -12,9 +12,11 @@ from processes import run_here, run_script, wait_until_gone, workers_of
 from searches import NAME, SCRIPT, SHARED, files_in, points, rates_of, table, write
 
 from common import machine
-from common.rows import store
+from common.rows import schema, store
 from common.running import scripts
+from common.running.plan import Planner, Variant
 from common.search import tuned
+from common.space import space_hash
 
 OF_ARMS = {"baseline": "halton", "random": "random", "bayesian": "bayesian", "hyperband": "hyperband"}
 TUNERS = SCRIPT
@@ -151,6 +153,56 @@ def test_a_smaller_sweep_or_one_of_another_space_or_code_is_not_used(swept, tmp_
     assert tuned.swept(files, spaces, dict.fromkeys(bases, "other code"), dict.fromkeys(known, 3)) == {}
     other = scripts.read_script(write(tmp_path, SCRIPT.replace("log_range(0.001, 0.1", "log_range(0.001, 0.2"))).search
     assert tuned.swept(files, other, bases, dict.fromkeys(known, 3)) == {}
+
+
+def test_a_run_of_some_arms_uses_sweeps_of_all_or_of_none(swept, tmp_path):
+    """With more points than the others, the arms of the run would look better."""
+    script, out = write(tmp_path), tmp_path / "out"
+    shutil.copytree(swept[0], out)
+    options = ["--results", out, "--arms", "momentum", "--dry"]
+    done = run_here(script, options)
+    assert "values from a larger search: halton, 16 points" in done.stdout
+    assert "all 2 trials are done" in done.stdout
+    tuned_path = files_in(out).tuned
+    known = json.loads(tuned_path.read_text())
+    del known["swept"]["baseline"]
+    tuned_path.write_text(json.dumps(known))
+    done = run_here(script, options)
+    assert "values from a larger search" not in done.stdout
+    assert "6 search trials to run" in done.stdout
+
+
+def test_rows_at_an_earlier_common_rate_are_moved_when_sweeps_replace_the_grid(swept, tmp_path):
+    script, out = write(tmp_path), tmp_path / "out"
+    shutil.copytree(swept[0], out)
+    experiment, files = scripts.read_script(script), files_in(out)
+    planner = Planner(experiment, experiment.select(), out)
+    own = {row["arm"]: row for row in store.read_rows(files) if row["seed"] == "0"}
+    for arm in ("baseline", "momentum"):
+        searched = {"values": {"learning_rate": 0.05}, "search": space_hash(experiment.search[arm])}
+        trial = planner.planned(Variant(arm, schema.COMMON, **searched), 0)
+        row = own[arm] | {"rate": schema.COMMON, "fingerprint": trial.fingerprint, "arguments": json.dumps(trial.arguments)}
+        store.store(files, store.Outcome(row=row), list(experiment.arms))
+    done = run_here(script, ["--results", out, "--arms", "momentum"])
+    assert "all 2 trials are done" in done.stdout
+    assert "moved to" not in done.stdout
+    done = run_here(script, ["--results", out])
+    assert "2 rows of earlier code, settings, data or searches moved to" in done.stdout
+    assert {row["rate"] for row in store.read_rows(files)} == {schema.OWN}
+
+
+def test_points_of_earlier_code_leave_the_table(swept, tmp_path):
+    script, out = write(tmp_path), tmp_path / "out"
+    shutil.copytree(swept[0], out)
+    files, options = files_in(out), ["--results", out, "--sweep", "--trials", "16", "--tuner", "halton", "--arms", "momentum"]
+    before = table(out)
+    assert run_here(script, options).returncode == 0
+    assert sorted(map(str, table(out))) == sorted(map(str, before))
+    for row in before:
+        if row["arm"] == "baseline":
+            files.points.write_text(files.points.read_text().replace(row["fingerprint"], "0" * 32))
+    assert run_here(script, options).returncode == 0
+    assert [row for row in before if row["arm"] == "momentum"] == table(out)
 
 
 def test_a_sweep_of_a_shared_rate_is_used_by_all_arms(tmp_path):
