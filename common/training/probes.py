@@ -209,12 +209,12 @@ def _outputs_probabilities(model: keras.Model, images: np.ndarray, outputs: np.n
 
     A kernel of zeros makes the logits depend on the biases only.
     """
-    if not are_probabilities(outputs) and not _in_unit_interval(outputs):
+    if not are_probabilities(outputs) and not in_unit_interval(outputs):
         return False
     others = [other for other in _scaled_outputs(model, images, outputs.shape[1:]) if np.isfinite(other).all()]
     summed = are_probabilities(outputs) and all(map(are_probabilities, others))
     return summed or (
-        _in_unit_interval(outputs) and bool(((outputs > 0) & (outputs < 1)).any()) and all(map(_in_unit_interval, others))
+        in_unit_interval(outputs) and bool(((outputs > 0) & (outputs < 1)).any()) and all(map(in_unit_interval, others))
     )
 
 
@@ -234,7 +234,8 @@ def _scaled_outputs(model: keras.Model, images: np.ndarray, shape: tuple[int, ..
                 variable.assign(value)
 
 
-def _in_unit_interval(outputs: np.ndarray) -> bool:
+def in_unit_interval(outputs: np.ndarray) -> bool:
+    """Whether all outputs are between 0 and 1."""
     return bool(((outputs >= 0) & (outputs <= 1)).all())
 
 

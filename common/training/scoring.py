@@ -79,12 +79,15 @@ def _refuse_probabilities(trial: Trial, predictor, call, outputs: np.ndarray) ->
     A model trained to emit one-hot vectors, and that gives all images nearly the same outputs, emits logits with sum 1. So of a
     Keras model the head decides, and outputs of other predictors must depend on the images.
     """
-    if not probes.are_probabilities(outputs):
+    summed = probes.are_probabilities(outputs)
+    if not summed and not probes.in_unit_interval(outputs):
         return
     if isinstance(predictor, keras.Model):
         probes.check_head(predictor, probes.examples(trial.train)[0], call)
     elif not np.allclose(outputs, outputs[0], atol=probes.SUM_TOLERANCE):
-        raise Misuse("predictions must be logits: return the logarithm of probabilities. Received: probabilities, which sum to 1")
+        remedy = "the logarithm of probabilities" if summed else "log p/(1-p) of separate probabilities p"
+        what = f"probabilities, which {'sum to 1' if summed else 'are all between 0 and 1'}"
+        raise Misuse(f"predictions must be logits: return {remedy}. Received: {what}")
 
 
 def _class_scores(logits: np.ndarray, labels: np.ndarray, classes: int) -> dict[str, float]:

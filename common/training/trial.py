@@ -133,7 +133,13 @@ class Trial:
         return folds(len(self.train), count, self.streams, repeat)
 
     def record(self, name: str, value: float, unit: str = "") -> None:
-        """Record a number that is not a column of the rows; it is written to `…_measures.csv`."""
+        """Record a number that is not a column of the rows; it is written to `…_measures.csv`.
+
+        Raises:
+            Misuse: a number of this name was recorded before.
+        """
+        if any(name == known for known, _, _ in self.measures):
+            raise Misuse(f"a trial records one number of a name: call the second one otherwise. Received twice: {name!r}")
         self.measures.append((name, float(value), unit))
 
     def fit(

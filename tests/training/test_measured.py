@@ -301,9 +301,10 @@ def test_finite_outputs_do_not_set_the_status(make_trial):
     model = network(trial)
     row, _ = score(trial, model, fit(trial, model), test=None)
     assert "status" not in row
-    predictor = type("Shares", (), {"predict": lambda self, images: metrics_of(trial, model, images)})()
-    with pytest.raises(Misuse, match="return the logarithm of probabilities"):
-        score(trial, predictor, None, test=None)
+    for predict, remedy in ((shares_of, "the logarithm of probabilities"), (odds_of, r"log p/\(1-p\) of separate probabilities")):
+        predictor = type("Shares", (), {"predict": lambda self, images, of=predict: of(trial, model, images)})()
+        with pytest.raises(Misuse, match=f"return {remedy}"):
+            score(trial, predictor, None, test=None)
 
 
 def test_logits_with_sum_1_are_scored(make_trial):
@@ -323,12 +324,24 @@ def test_logits_with_sum_1_are_scored(make_trial):
 def test_a_model_that_was_not_fitted_is_refused_if_it_emits_probabilities(make_trial):
     trial = make_trial(train_size=32, epochs=1)
     logits = network(trial)
-    with pytest.raises(Misuse, match="models must emit logits.*ends in softmax"):
-        score(trial, keras.Model(logits.input, layers.Softmax()(logits.output)), None, test=None)
+    for head, name in ((layers.Softmax(), "softmax"), (layers.Activation("sigmoid"), "sigmoid"), (keras.ops.sigmoid, "sigmoid")):
+        with pytest.raises(Misuse, match=f"models must emit logits.*ends in {name}"):
+            score(trial, keras.Model(logits.input, head(logits.output)), None, test=None)
 
 
-def metrics_of(trial, model, images):
+def shares_of(trial, model, images):
     return np.exp(metrics.log_softmax(trial.predict(model, images)))
+
+
+def odds_of(trial, model, images):
+    return 1 / (1 + np.exp(-trial.predict(model, images)))
+
+
+def test_a_number_is_recorded_once(make_trial):
+    trial = make_trial()
+    trial.record("steepness", 1)
+    with pytest.raises(Misuse, match="records one number of a name.*Received twice: 'steepness'"):
+        trial.record("steepness", 2)
 
 
 def test_a_nan_score_never_wins_a_search():
