@@ -12,6 +12,7 @@ import pytest
 from conftest import PROJECT
 
 from common import optimizers
+from common.data.dataset import NAMES
 from common.files import experiment_scripts
 from common.running import scripts
 from common.setting import FIELDS
@@ -73,6 +74,14 @@ def test_ids_of_claims_are_unique_and_well_formed(path):
     ids = [claim.id for claim in load_script(str(path)).claims]
     assert len(set(ids)) == len(ids)
     assert all(len(one) <= 24 and re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", one) for one in ids)
+
+
+@EACH
+def test_settings_and_claims_are_about_known_datasets(path):
+    """A misspelt name is taken for a folder of images, and a claim about it would never count."""
+    experiment = load_script(str(path))
+    of_claims = [name for claim in experiment.claims for name in claim.datasets]
+    assert {*(setting.dataset for setting in experiment.settings.values()), *of_claims} <= set(NAMES)
 
 
 @EACH
