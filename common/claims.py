@@ -100,8 +100,8 @@ class Claim:
         compared = [*sides, sides] if self.kind == "interaction" else [self.arms]
         if any(one in group[:i] for group in compared for i, one in enumerate(group)):
             raise Misuse(f"a claim must compare different arms: {self.text!r}. Received: {self.arms}")
-        if self.metric == "survival" and self.kind not in OF_TWO_ARMS:
-            raise Misuse(f"a claim about survival compares two arms: {self.text!r}. Received: kind {self.kind!r}")
+        if self.metric in ("survival", *OF_TARGETS) and self.kind not in OF_TWO_ARMS:
+            raise Misuse(f"a claim about {self.metric} compares two arms: {self.text!r}. Received: kind {self.kind!r}")
         if self.datasets is not None and not (
             isinstance(self.datasets, list | tuple) and all(isinstance(name, str) for name in self.datasets)
         ):

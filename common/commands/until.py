@@ -65,5 +65,5 @@ def _end(verdict: Verdict, look: int) -> str:
     if verdict.seeds == LOOKS[-1]:
         return f"verdicts are read up to {LOOKS[-1]} seeds"
     if verdict.seeds < look:
-        return f"not all arms of the claim have {look} seeds"
+        return f"not all arms of the claim have values in {look} seeds"
     return f"the chance of a verdict by {LOOKS[-1]} seeds is below {FUTILE:.0%}, whatever the truth" if verdict.futile else ""

@@ -151,12 +151,14 @@ def _weighted_error(table, entry, seed, weights) -> np.ndarray | None:
 
 
 def _recall_by_image(table, entry, seed) -> np.ndarray | None:
-    """1 for a right image, divided by its class's frequency times the number of classes, else 0: its mean is macro recall."""
+    """1 for a right image, divided by its class's frequency times the number of classes, else 0: its mean is macro recall.
+
+    A class without a test image counts as one of which none is recognised, as in the column.
+    """
     right, labels = table.correct(entry, seed), table.labels(entry, seed)
     if right is None:
         return None
-    counts = np.bincount(labels)
-    return right * len(labels) / ((counts > 0).sum() * counts[labels])
+    return right * len(labels) / (table.count_classes(entry, seed) * np.bincount(labels)[labels])
 
 
 def _stored_by_image(name: str) -> Callable[..., np.ndarray | None]:

@@ -14,6 +14,8 @@ FINAL = ("done", "diverged")
 """Statuses of trials that are not run again."""
 OWN, COMMON = "own", "common"
 """Values of the column `rate`."""
+EACH_SEED = "for each seed"
+"""Part of the column `tuning` where each seed has values from a search of its own."""
 
 
 class Column(NamedTuple):

@@ -175,8 +175,9 @@ class Table:
         return row["status"] == "done" and str(row.get("trained")) != "False"
 
     def searched(self, arm: str) -> bool:
-        """Whether an argument of an arm was searched, for the arm alone or for all."""
-        return any(row["arm"] == arm and isinstance(row.get("search"), str) for row in self.by_trial.values())
+        """Whether an argument of an arm was searched, for the arm alone or for all, once for all seeds."""
+        rows = [row for row in self.by_trial.values() if row["arm"] == arm and isinstance(row.get("search"), str)]
+        return any(schema.EACH_SEED not in str(row.get("tuning")) for row in rows)
 
     def seeds_of(self, entries: list[str]) -> list[int]:
         """The seeds 0, 1, … that all the entries have, up to the first missing one."""
@@ -239,8 +240,13 @@ class Table:
             return None, None
         if predicted.ndim == 2:
             return predicted > 0, targets > 0
-        classes = np.arange(1 + int(max(predicted.max(), targets.max())))
+        classes = np.arange(self.count_classes(entry, seed))
         return predicted[:, None] == classes, targets[:, None] == classes
+
+    def count_classes(self, entry: str, seed: int) -> int:
+        """Number of classes of a trial, also of those without a test image."""
+        predicted, labels = self.arrays[f"{entry}/{seed}"], self._targets(entry, seed)
+        return max(len(self.class_names(entry, seed)), 1 + int(max(predicted.max(), labels.max())))
 
     def stored(self, name: str, entry: str, seed: int) -> np.ndarray | None:
         """Numbers stored for each of a trial's test images, one of `schema.OF_IMAGES`: float [m]; None if they are not."""
@@ -252,7 +258,7 @@ class Table:
         predicted, labels = self.predicted(entry, seed), self.labels(entry, seed)
         if predicted is None:
             return None
-        return metrics.confusion(predicted.astype(int), labels.astype(int), 1 + int(max(labels.max(), predicted.max())))
+        return metrics.confusion(predicted.astype(int), labels.astype(int), self.count_classes(entry, seed))
 
     def metric(self, name: str) -> Metric:
         """A metric by its name: a key of `metric.DERIVED`, a column of the rows or a measure. Raises `NoData`."""
@@ -265,7 +271,8 @@ class Table:
         rows = self.measures[self.measures["name"] == name]
         if not len(rows):
             raise NoData(f"no column and no measure is called {name!r}")
-        return of_measure(name, set(rows["unit"].dropna()), bool((rows["value"] % 1 == 0).all()))
+        whole = bool((rows["value"] % 1 == 0).all()) and bool((rows["value"].abs() > 1).any())  # of 0 and 1 it may be a share
+        return of_measure(name, set(rows["unit"].dropna()), whole)
 
     def unit(self, name: str) -> Unit:
         """How numbers of a metric are written in sentences."""

@@ -141,7 +141,7 @@ class Sweep:
     def results_of(self, sweep: int) -> dict[str, SearchResult]:
         """Arm -> the best values of one of its sweeps."""
         of_sweep = {searcher.arm: searcher for searcher in self.searchers if searcher.sweep == sweep}
-        how = {arm: f"{self.tuner[arm]}, {self.count} points for each seed" for arm in of_sweep}
+        how = {arm: f"{self.tuner[arm]}, {self.count} points {schema.EACH_SEED}" for arm in of_sweep}
         return {arm: SearchResult(searcher.best().values, how[arm]) for arm, searcher in of_sweep.items()}
 
     def _contending(self, arm: str) -> np.ndarray:

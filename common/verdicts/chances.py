@@ -68,7 +68,7 @@ def of_sample(
         half = Estimate(seen, ((single / (count + more), count + more - 1), *others)).half_width(level)
         mean = (count * mean + more * centre) / (count + more)
         deviation = np.sqrt(single * more) / (count + more)
-        ranges = decides(margin, half)
+        ranges = [[_reached(low, high, sample.lost) for low, high in one] for one in decides(margin, half)]
         if look == max(alphas):
             for i in range(2):
                 chances[i] = chances[i] + undecided * sum(_between(low, high, mean, deviation) for low, high in ranges[i])
@@ -78,11 +78,22 @@ def of_sample(
         chances = [chance + undecided * within for chance, within in zip(chances, inside, strict=True)]
         undecided = undecided * ~(inside[0] | inside[1])
         count = count + more
-    blocked = sample.lost > MOST_LOST, -sample.lost > MOST_LOST
-    supported, refuted = (
-        np.where(never, 0.0, chance.mean(axis=(-2, -1)))[()] for never, chance in zip(blocked, chances, strict=True)
-    )
+    supported, refuted = (chance.mean(axis=(-2, -1))[()] for chance in chances)
     return (supported, refuted) if apart else supported + refuted
+
+
+def _reached(low: np.ndarray, high: np.ndarray, lost: int | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A range in which the difference decides, as the counts of trained seeds allow; an empty one where they do not.
+
+    A side that lost more seeds than the other does not win. In a range without −∞ and ∞ the two are the same: neither may.
+
+    Args:
+        lost: see `Sample.lost`.
+    """
+    first_wins, second_wins = np.ndim(high) == 0 and high == math.inf, np.ndim(low) == 0 and low == -math.inf
+    lost = np.asarray(lost)[..., None, None]
+    never = (lost > MOST_LOST) & (not second_wins) | (-lost > MOST_LOST) & (not first_wins)
+    return np.where(never, math.inf, low), np.where(never, math.inf, high)
 
 
 def _between(low: np.ndarray, high: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:

@@ -1,6 +1,5 @@
 """Differences of metrics between arms, with the interval that the rows allow."""
 
-import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -12,13 +11,12 @@ from common.verdicts.intervals import Estimate, Ranked, image_weights, paired, r
 
 Terms = Sequence[tuple[float, str]]
 """The arms of a difference, each with its sign."""
+OVER_SEEDS = "interval over seeds alone: outcomes of the test images are not stored, or not finite"
 
 
 def difference(metric: Metric, table: Table, terms: Terms, seed: int, target: float | None) -> float:
-    """The signed sum of the arms' values in one seed. Where neither of two arms reaches a target, they are equal."""
-    values = [sign * metric.value(table, arm, seed, target) for sign, arm in terms]
-    both = math.inf in values and -math.inf in values
-    return 0.0 if both else float(sum(values))
+    """The signed sum of the arms' values in one seed; NaN, which is unknown, where neither of two arms reaches a target."""
+    return float(sum(sign * metric.value(table, arm, seed, target) for sign, arm in terms))
 
 
 def estimate(
@@ -34,23 +32,31 @@ def estimate(
     """
     if metric.ranked:
         return Ranked(tuple(differences)), "ranks", []
-    step, searched = metric.step(table), tuning.variance(table, terms) if metric.tuned else None
+    step = metric.step(table)
+    searched, notes = tuning.variance(table, terms) if metric.tuned else (None, [])
     if metric.by_image:
         images = _summed(terms, seeds, lambda arm, seed: metric.by_image(table, arm, seed))
         if images is not None:
-            return two_way(sign * images).with_tuning(searched), "means over seeds and test images", []
+            return two_way(sign * images).with_tuning(searched), "means over seeds and test images", notes
     if metric.weighted:
         again = _summed(terms, seeds, lambda arm, seed: metric.weighted(table, arm, seed, image_weights))
         if again is not None:
             both = resampled(np.array(differences), sign * again, step).with_tuning(searched)
-            return both, "means over seeds and resampled test images", []
-    of_images = metric.by_image or metric.weighted
-    notes = ["interval over seeds alone: outcomes of the test images are not stored"] if of_images else []
+            return both, "means over seeds and resampled test images", notes
+    notes = [*notes, OVER_SEEDS] if metric.by_image or metric.weighted else notes
     return paired(differences, step).with_tuning(searched), "means over seeds", notes
 
 
+def values_on_resamples(metric: Metric, table: Table, arm: str, seed: int) -> np.ndarray | None:
+    """The values of a metric on resamples of the test images, [resamples]; None for another metric, or without outcomes."""
+    if metric.by_image:
+        values = metric.by_image(table, arm, seed)
+        return None if values is None else values @ image_weights(len(values)) / len(values)
+    return metric.weighted(table, arm, seed, image_weights) if metric.weighted else None
+
+
 def _summed(terms: Terms, seeds: Sequence[int], values: Callable[[str, int], np.ndarray | None]) -> np.ndarray | None:
-    """The signed sum of the arms' values in each seed, [seeds, …]; None if some are missing or differ in length.
+    """The signed sum of the arms' values in each seed, [seeds, …]; None if some are missing, infinite or differ in length.
 
     Args:
         values: f(arm, seed) -> array, or None.
@@ -58,7 +64,9 @@ def _summed(terms: Terms, seeds: Sequence[int], values: Callable[[str, int], np.
     lines = []
     for seed in seeds:
         of_arms = [(sign, values(arm, seed)) for sign, arm in terms]
-        if any(value is None for _, value in of_arms) or len({len(value) for _, value in of_arms}) > 1:
+        if any(value is None or not np.isfinite(value).all() for _, value in of_arms):
+            return None
+        if len({len(value) for _, value in of_arms}) > 1:
             return None
         lines.append(sum(sign * value for sign, value in of_arms))
     return np.array(lines) if len({len(line) for line in lines}) == 1 else None

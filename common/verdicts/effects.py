@@ -40,7 +40,9 @@ class Effect:
     """Bounds of the interval; NaN with one seed, or where no interval can be computed."""
     diverged: int = 0
     untrained: int = 0
-    """Numbers of the arm's trials that diverged, and that ended at chance."""
+    """Numbers of the arm's compared trials that diverged, and that ended at chance; without a difference, of all its trials."""
+    reference_untrained: int = 0
+    """Number of the reference's compared trials that diverged or ended at chance."""
     reason: str = ""
     """Why there is no difference."""
 
@@ -55,6 +57,8 @@ class Effect:
         bounds = interval(self.low, self.high, form) if self.seeds > 1 else "1 seed"
         marks = {"diverged": self.diverged, "did not train": self.untrained}
         counts = "".join(f", {count} {mark}" for mark, count in marks.items() if count)
+        if self.reference_untrained:
+            counts += f", {self.reference} did not train in {self.reference_untrained} of {self.seeds}"
         return f"{signed(self.difference, form)} ({bounds}){counts}"
 
 
@@ -215,12 +219,12 @@ def _effect(table: Table, metric: str, reference: str, entry: str) -> Effect:
     rate = schema.COMMON if at_common else schema.OWN
     if at_common and schema.entry_name(reference, rate) in table.at_common_rate:
         reference = schema.entry_name(reference, rate)
-    rows = [row for (name, _), row in table.by_trial.items() if name == entry]
-    counts = {
-        "diverged": sum(row["status"] == "diverged" for row in rows),
-        "untrained": sum(row["status"] == "done" and str(row.get("trained")) == "False" for row in rows),
-    }
     seeds = table.seeds_of([entry, reference])
+    rows = [row for (name, seed), row in table.by_trial.items() if name == entry and (seed in seeds or not seeds)]
+    diverged = sum(row["status"] == "diverged" for row in rows)
+    untrained = sum(row["status"] == "done" and str(row.get("trained")) == "False" for row in rows)
+    of_reference = sum(not table.trained(reference, seed) for seed in seeds)
+    counts = {"diverged": diverged, "untrained": untrained, "reference_untrained": of_reference}
     estimate = summary.against(table, entry, reference, metric)
     if estimate is None:
         return Effect(arm, rate, reference, len(seeds), **counts, reason=_reason(table, metric, entry, seeds))

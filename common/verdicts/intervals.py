@@ -29,10 +29,12 @@ class Estimate:
     Attributes:
         difference: the estimate, [...].
         sources: (variance of the estimate [...], degrees of freedom) of each source of noise, that over seeds first.
+        searched: whether the last source is the choice of learning rates.
     """
 
     difference: float | np.ndarray
     sources: tuple[tuple[float | np.ndarray, float], ...]
+    searched: bool = False
 
     def half_width(self, alpha: float | np.ndarray) -> float | np.ndarray:
         """Half the width of the interval of level 1 − α, [...]."""
@@ -42,7 +44,7 @@ class Estimate:
         tail = 1 - np.asarray(alpha) / 2
         with np.errstate(invalid="ignore", divide="ignore"):
             weighted = sum(variance * special.stdtrit(freedom, tail) for variance, freedom in self.sources)
-            return np.where(total > 0, np.where(np.isinf(total), math.inf, weighted / np.sqrt(total)), 0.0)[()]
+            return np.where(total == 0, 0.0, np.where(np.isfinite(total), weighted / np.sqrt(total), math.inf))[()]
 
     def bounds(self, alpha: float | np.ndarray) -> tuple[float | np.ndarray, float | np.ndarray]:
         """Lower and upper bound of the interval of level 1 − α, [...]."""
@@ -53,7 +55,7 @@ class Estimate:
         """The estimate with the variance that the choice of learning rates adds; unchanged for None."""
         if variance is None:
             return self
-        return Estimate(self.difference, (*self.sources, (variance, TUNING_FREEDOM)))
+        return Estimate(self.difference, (*self.sources, (variance, TUNING_FREEDOM)), searched=True)
 
 
 def paired(differences: np.ndarray | Sequence[float], resolution: float | None = None) -> Estimate:
@@ -148,8 +150,8 @@ class Ranked:
     """A difference judged by Wilcoxon's exact signed-rank test over seeds, for metrics that may be infinite.
 
     The estimate is the median of the Walsh averages, the interval lies between order statistics of them (Hodges & Lehmann 1963).
-    It is infinite where there are too few seeds for the level. The average of +∞ and −∞ counts as the lower one for the lower
-    bound, and as the higher one for the upper bound.
+    It is infinite where there are too few seeds for the level. A difference that is not known, as neither arm has reached the
+    target, is NaN; its averages, and that of +∞ and −∞, count as −∞ for the lower bound and as +∞ for the upper bound.
     """
 
     differences: tuple[float, ...]
@@ -165,10 +167,11 @@ class Ranked:
 
     @property
     def difference(self) -> float:
-        """The Hodges-Lehmann estimate."""
+        """The Hodges-Lehmann estimate; where the bounds do not agree on it the median of the known differences, or else NaN."""
         with np.errstate(invalid="ignore"):
             medians = [float(np.median(averages)) for averages in self._walsh]
-        return medians[0] if medians[0] == medians[1] else float(np.median(self.differences))
+        known = [d for d in self.differences if not math.isnan(d)]
+        return medians[0] if medians[0] == medians[1] else float(np.median(known)) if known else math.nan
 
     def bounds(self, alpha: float) -> tuple[float, float]:
         """Lower and upper bound of the interval of level at least 1 − α."""

@@ -54,7 +54,7 @@ def judge(table: Table) -> list[Verdict]:
                 if look == LOOKS[0] or len(kind.seeds()) >= look:
                     now[i] = _read(kind, look)
             except NoData as error:
-                reasons[i] = str(error)
+                reasons.setdefault(i, f"at {look} seeds: {error}" if i in last else str(error))
         _decide(now, {i for i, reading in last.items() if not reading.is_open}, len(kinds), look)
         last |= now
     return [_verdict(kind, last.get(i), reasons.get(i, "")) for i, kind in enumerate(kinds)]
@@ -103,7 +103,8 @@ def _verdict(kind: Kind, reading: _Reading | None, reason: str) -> Verdict:
     """The verdict on a claim.
 
     Args:
-        reading: at the look that decides, or the last one; None without data, for the given reason.
+        reading: at the look that decides, or the last one; None without data.
+        reason: why there is no reading, or none at a later look; empty if there is.
     """
     claim, table = kind.claim, kind.table
     dataset = table.dataset_of(claim.arms[0])
@@ -123,12 +124,12 @@ def _verdict(kind: Kind, reading: _Reading | None, reason: str) -> Verdict:
     low, high = shown.sample.bounds(of_shown)
     status = STATUSES[reading.status] if reading.look else NO_VERDICT
     early = [] if reading.look else [f"{reading.seeds} of the {LOOKS[0]} seeds at which a verdict is first read"]
-    notes = [*early, *shown.notes, *_beside(kind, reading)]
-    chances = _chances(kind, reading) if status == OPEN else {}
+    notes = [*early, *shown.notes, *_beside(kind, reading), *filter(None, [reason])]
+    chances = _chances(kind, reading) if status == OPEN and not reason else {}
     return Verdict(
         **about,
         status=status,
-        instead=kind.instead(low, high) if status == REFUTED else "",
+        instead=kind.instead(contrasts, level) if status == REFUTED else "",
         reason="; ".join(notes),
         seeds=reading.seeds,
         difference=None if math.isnan(shown.sample.difference) else float(shown.sample.difference),
@@ -209,12 +210,12 @@ def _limit(kind: Kind, reading: _Reading) -> str:
     estimate = kind.shown(reading.contrasts, reading.level)[0].sample.estimate
     if not isinstance(estimate, Estimate) or len(estimate.sources) == 1:
         return ""
-    (_, freedom), (images, of_images), *searched = estimate.sources
+    (_, freedom), *others = estimate.sources
     level = LEVELS[LOOKS[-1]] * reading.level / LEVELS[reading.look]
-    common = Estimate(0.0, ((0.0, freedom), (images, of_images), *searched)).half_width(level)
-    if common <= kind.margin:
+    if Estimate(0.0, ((0.0, freedom), *others)).half_width(level) <= kind.margin:
         return ""
-    search = sum(variance for variance, _ in searched)
+    search = others.pop()[0] if estimate.searched else 0.0
+    images = sum(variance for variance, _ in others)
     return f"more seeds do not help: that takes {'more test images' if images >= search else 'a search with more seeds'}"
 
 

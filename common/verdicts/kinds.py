@@ -11,8 +11,8 @@ from common.rows.schema import COMMON, entry_name
 from common.rows.table import NoData, Table
 from common.text import Unit
 from common.verdicts import chances, counts, rules, stats
-from common.verdicts.contrasts import Terms, difference, estimate
-from common.verdicts.intervals import Shares, paired
+from common.verdicts.contrasts import OVER_SEEDS, Terms, difference, estimate, values_on_resamples
+from common.verdicts.intervals import Shares, paired, resampled
 from common.verdicts.levels import ALPHA
 from common.verdicts.rules import LEAST_SEEDS, Sample
 from common.verdicts.verdict import OPEN, REFUTED, SUPPORTED, Change
@@ -38,6 +38,8 @@ class Contrast:
     """How many seeds did not train, or did not reach a target."""
     arm: str = ""
     """The arm that the contrast is about, of a family."""
+    marks: tuple[int, ...] = (1,)
+    """See `Change`."""
 
     def change(self, alpha: float, status: str = "") -> Change:
         """The difference as it was measured, with its interval at a claim's level α.
@@ -47,7 +49,8 @@ class Contrast:
         """
         low, high = sorted(self.sign * float(bound) for bound in self.sample.bounds(alpha))
         level = float(self.sample.level(alpha))
-        return Change(self.unit, self.margin, self.sign * float(self.sample.difference), low, high, level, status, self.sign)
+        difference = self.sign * float(self.sample.difference)
+        return Change(self.unit, self.margin, difference, low, high, level, status, self.sign, self.marks)
 
 
 class Kind:
@@ -56,6 +59,8 @@ class Kind:
     rule = staticmethod(rules.superiority)
     decides = staticmethod(chances.superiority)
     """The differences that decide, see `common.verdicts.chances`."""
+    marks: tuple[int, ...] = (1,)
+    """See `Change`."""
 
     def __init__(self, claim: Claim, table: Table):
         self.claim, self.table, self.margin = claim, table, claim.margin
@@ -124,12 +129,10 @@ class Kind:
         sample = self.shown(contrasts, alphas[min(alphas)])[0].sample
         return chances.of_sample(sample, seeds, alphas, truth, self.decides, self.margin)
 
-    def instead(self, low: float, high: float) -> str:
-        """What the rows show instead of a refuted claim, in words.
-
-        Args:
-            low, high: bounds of the interval.
-        """
+    def instead(self, contrasts: Sequence[Contrast], alpha: float) -> str:
+        """What the rows show instead of a refuted claim, in words."""
+        shown, level = self.shown(contrasts, alpha)
+        low, high = shown.sample.bounds(level)
         if high < 0:
             return "the reverse is true"
         if high >= self.margin:
@@ -153,8 +156,10 @@ class Kind:
         sign = -1.0 if lower_is_better or metric.lower_is_better else 1.0
         target = None if self.claim.target is None else table.target(self.claim.target, seeds)
         differences = {seed: sign * difference(metric, table, terms, seed, target) for seed in seeds}
-        if any(math.isnan(differences[seed]) for seed in counted):
-            raise NoData(f"{name}: {'only trials that ran alone count' if metric.timed else 'some rows lack it'}")
+        if not metric.ranked and not all(math.isfinite(differences[seed]) for seed in counted):
+            infinite = any(math.isinf(differences[seed]) for seed in counted)
+            lacking = "some rows have an infinite one" if infinite else "some rows lack it"
+            raise NoData(f"{name}: {'only trials that ran alone count' if metric.timed else lacking}")
         estimated, how, notes, words = None, "", [], []
         if len(counted) >= min(LEAST_SEEDS, len(seeds)) and counted:
             estimated, how, notes = estimate(table, metric, terms, counted, [differences[seed] for seed in counted], sign)
@@ -167,7 +172,7 @@ class Kind:
             all_seeds = "" if math.isnan(overall) else f"{unit.change(sign * overall, self.margin)} {unit.name}".rstrip()
             words.append(counts.untrained(table, arms, seeds, all_seeds))
         sample = Sample(estimated, only_better, only_worse, seen, overall)
-        return Contrast(sample, how, unit, self.margin, sign, notes, words)
+        return Contrast(sample, how, unit, self.margin, sign, notes, words, marks=self.marks)
 
     def _survival(self, terms: Terms, seeds: Sequence[int], lower_is_better: bool) -> Contrast:
         """The difference between the shares of seeds in which two arms train."""
@@ -178,7 +183,8 @@ class Kind:
         shares = Shares(*(alone[::-1] if lower_is_better else alone), len(seeds))
         words = [f"{first!r} trained in {sum(trained[0])} of {len(seeds)}, {second!r} in {sum(trained[1])}"]
         sample, how = Sample(shares, 0, 0, shares.difference, shares.difference), "counts of seeds that trained"
-        return Contrast(sample, how, self.unit, self.margin, -1.0 if lower_is_better else 1.0, counts=words)
+        sign = -1.0 if lower_is_better else 1.0
+        return Contrast(sample, how, self.unit, self.margin, sign, counts=words, marks=self.marks)
 
 
 class Superiority(Kind):
@@ -190,8 +196,10 @@ class NotWorse(Kind):
 
     rule = staticmethod(rules.not_worse)
     decides = staticmethod(chances.not_worse)
+    marks = (-1,)
 
-    def instead(self, low, high):
+    def instead(self, contrasts, alpha):
+        _, high = contrasts[0].sample.bounds(alpha)
         return f"it is worse by more than {self.unit.amount(self.margin)}" if high < -self.margin else "it trains less often"
 
 
@@ -200,8 +208,10 @@ class Same(Kind):
 
     rule = staticmethod(rules.same)
     decides = staticmethod(chances.same)
+    marks = (-1, 1)
 
-    def instead(self, low, high):
+    def instead(self, contrasts, alpha):
+        low, high = contrasts[0].sample.bounds(alpha)
         apart = low > self.margin or high < -self.margin
         return f"they differ by more than {self.unit.amount(self.margin)}" if apart else "one of them trains more often"
 
@@ -266,7 +276,7 @@ class OverfitsLess(Superiority):
         terms, primary = self._terms(self.better), self.table.primary
         gap = self._contrast("gap", terms, seeds, lower_is_better=True)
         score = self._contrast(primary.column, terms, seeds)
-        score.margin = self.claim.within
+        score.margin, score.marks = self.claim.within, NotWorse.marks
         return [gap, score]
 
     def _statuses(self, contrasts: Sequence[Contrast], alpha: float) -> list[int]:
@@ -292,10 +302,13 @@ class OverfitsLess(Superiority):
         (supported, refuted), (not_worse, worse) = halves
         return supported * not_worse + 1 - (1 - refuted) * (1 - worse)
 
-    def instead(self, low, high):
-        if high < self.margin:
-            return f"the gap is smaller by less than {self.unit.amount(self.margin)}, if at all"
-        return "the gap is smaller, but the score is worse"
+    def instead(self, contrasts, alpha):
+        gap, score = self._statuses(contrasts, alpha)
+        parts = [f"the gap is smaller by less than {self.unit.amount(self.margin)}, if at all"] if gap == -1 else []
+        if score == -1:
+            worse = f"the score is worse by more than {contrasts[1].unit.amount(self.claim.within)}"
+            parts.append(f"the gap is smaller, but {worse}" if gap == 1 else worse)
+        return ", and ".join(parts)
 
 
 class Flatness(Superiority):
@@ -317,11 +330,17 @@ class Flatness(Superiority):
         return None  # the arms set their rates
 
     def contrasts(self, seeds):
-        differences = [self._decades(self.better, seed) - self._decades(self.worse, seed) for seed in seeds]
-        step = min(np.diff(np.log10(np.sort([number for _, number in self._numbers(self.better)]))))
-        estimate = paired(differences, float(step))
+        notes: list[str] = []
+        (better, better_again), (worse, worse_again) = (self._decades(arms, seeds, notes) for arms in (self.better, self.worse))
+        step = float(min(np.diff(np.log10([number for _, number in self._numbers(self.better)]))))
+        if better_again is None or worse_again is None:
+            estimate, how = paired(better - worse, step), "means of decades over seeds"
+            notes.append(OVER_SEEDS)
+        else:
+            estimate = resampled(better - worse, better_again - worse_again, step)
+            how = "means of decades over seeds and resampled test images"
         sample = Sample(estimate, 0, 0, estimate.difference, estimate.difference)
-        return [Contrast(sample, "means of decades over seeds", self.unit, self.margin)]
+        return [Contrast(sample, how, self.unit, self.margin, notes=notes)]
 
     def _numbers(self, arms: Sequence[str]) -> list[tuple[str, float]]:
         """Each arm with the one number in which the arms differ, in ascending order. Raises `NoData`."""
@@ -333,13 +352,31 @@ class Flatness(Superiority):
             raise NoData("its arms must differ in one number, above 0")
         return sorted(numbers.items(), key=lambda pair: pair[1])
 
-    def _decades(self, arms: Sequence[str], seed: int) -> float:
-        """The decades within `within` of the best, of one side in one seed; see `stats.decades_within`."""
-        order = self._numbers(arms)
-        metric = self.table.metric(self.claim.metric or self.table.primary.column)
+    def _decades(self, arms: Sequence[str], seeds: Sequence[int], notes: list[str]) -> tuple[np.ndarray, np.ndarray | None]:
+        """The decades within `within` of the best, of one side; see `stats.decades_within`. Raises `NoData`.
+
+        Args:
+            notes: where a note goes if the range may go on beyond the numbers of the arms.
+
+        Returns:
+            For each seed [seeds], and on each resample of the test images [seeds, resamples]; None if their outcomes are missing.
+        """
+        names, numbers = zip(*self._numbers(arms), strict=True)
+        within, metric = self.claim.within, self.table.metric(self.claim.metric or self.table.primary.column)
         sign = -1.0 if self.claim.lower_is_better or metric.lower_is_better else 1.0
-        scores = [sign * metric.value(self.table, arm, seed, None) for arm, _ in order]
-        return stats.decades_within([number for _, number in order], scores, self.claim.within)
+        scores = sign * np.array([[metric.value(self.table, arm, seed, None) for seed in seeds] for arm in names])
+        if not np.isfinite(scores).all():
+            raise NoData(f"{self.claim.metric}: some rows lack it")
+        means = scores.mean(axis=1)
+        notes += [
+            f"the range of {name!r} may go on beyond the numbers of its side, as this is within {within:g} of the best"
+            for name, mean in ((names[0], means[0]), (names[-1], means[-1]))
+            if mean >= means.max() - within
+        ]
+        again = [[values_on_resamples(metric, self.table, arm, seed) for seed in seeds] for arm in names]
+        there = all(values is not None for of_arm in again for values in of_arm)
+        on_resamples = stats.decades_within(numbers, sign * np.array(again), within) if there else None
+        return stats.decades_within(numbers, scores, within), on_resamples
 
 
 KINDS = {

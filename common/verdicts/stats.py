@@ -1,6 +1,5 @@
 """Statistics of searches: the best of a random subset of points, and the range over which a score stays near its best."""
 
-import itertools
 import math
 from collections.abc import Sequence
 
@@ -50,20 +49,17 @@ def chance_of_best(scores: dict[str, Sequence[float]], size: int) -> dict[str, f
     return chances
 
 
-def decades_within(values: Sequence[float], scores: Sequence[float], within: float) -> float:
-    """Decades of a positive number over which a score is at most `within` below its best.
+def decades_within(values: Sequence[float], scores: np.ndarray | Sequence, within: float) -> np.ndarray | float:
+    """Decades [...] of a positive number over which a score is at most `within` below its best.
 
     The score is interpolated linearly in the logarithm of the number.
 
     Args:
-        values: of the number, ascending; scores: one for each value.
+        values: n of the number, ascending; scores: one for each value, [n, ...].
     """
     x, y = np.log10(np.asarray(values, float)), np.asarray(scores, float)
-    floor = y.max() - within
-    total = 0.0
-    for (x0, x1), (y0, y1) in zip(itertools.pairwise(x), itertools.pairwise(y), strict=True):
-        if min(y0, y1) >= floor:
-            total += x1 - x0
-        elif max(y0, y1) >= floor:
-            total += (x1 - x0) * (max(y0, y1) - floor) / abs(y1 - y0)
-    return float(total)
+    floor = y.max(axis=0) - within
+    low, high = np.minimum(y[:-1], y[1:]), np.maximum(y[:-1], y[1:])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shares = np.where(low >= floor, 1.0, np.clip((high - floor) / (high - low), 0.0, 1.0))
+    return np.tensordot(np.diff(x), shares, axes=1)[()]

@@ -27,8 +27,10 @@ def of_arms(files: schema.Files) -> dict[str, float]:
         raise Failure(f"{files.tuned} is empty or damaged: run the experiment again to write it") from error
 
 
-def variance(table: Table, terms: Sequence[tuple[float, str]]) -> float | None:
-    """The variance that the choice of rates adds to a signed sum of arms; None where it adds none, or it is not known.
+def variance(table: Table, terms: Sequence[tuple[float, str]]) -> tuple[float | None, list[str]]:
+    """The variance that the choice of rates adds to a signed sum of arms, and a note where that of an arm is not known.
+
+    The variance is None where it is not known, or the choice adds none.
 
     Each search counts with the larger of its τ² and the mean τ² of the setting's searched arms. Arms that share the values of
     one search do so with their signs added: a difference between them has no such variance. Neither have arms that are searched
@@ -37,14 +39,15 @@ def variance(table: Table, terms: Sequence[tuple[float, str]]) -> float | None:
     Args:
         terms: sign and arm.
     """
-    known = of_arms(table.files)
-    if not known:
-        return None
-    separate, first, mean = table.declaration.get("search", {}), table.arms[0], float(np.mean(list(known.values())))
+    known, separate, first = of_arms(table.files), table.declaration.get("search", {}), table.arms[0]
+    mean = float(np.mean(list(known.values()))) if known else 0.0
     signs: dict[str, float] = {}
     for sign, arm in terms:
         search = arm if arm in separate else first
-        if search in known and table.searched(arm):
+        if table.searched(arm):
             signs[search] = signs.get(search, 0.0) + sign
-    total = sum(sign**2 * max(known[search], mean) for search, sign in signs.items())
-    return total or None
+    unknown = [search for search, sign in signs.items() if sign and search not in known]
+    total = sum(sign**2 * max(known[search], mean) for search, sign in signs.items() if search in known)
+    names = ", ".join(map(repr, unknown))
+    notes = [f"interval without the variance of the choice of a rate: {table.files.tuned.name} has none of {names}"]
+    return total or None, notes if unknown else []

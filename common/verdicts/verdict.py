@@ -27,6 +27,8 @@ class Change(NamedTuple):
     """Verdict on this half of a claim of two."""
     sign: float = 1.0
     """1 if a positive difference is in favour of the claim, else −1."""
+    marks: tuple[int, ...] = (1,)
+    """At which multiples of the margin the claim is decided, differences in favour of it being positive."""
 
     @property
     def in_margins(self) -> tuple[float, float, float]:

@@ -82,6 +82,20 @@ def test_without_exp_the_first_claims_are_compared_with_their_verdicts(folder, c
     assert lines[0]["verdict"] == verdict.status == "supported"
     numbers = [float(lines[0][name]) for name in ("difference", "low", "high")]
     assert numbers == pytest.approx([verdict.difference, verdict.low, verdict.high], rel=1e-4)
+    assert lines[0]["quantity"] == "test accuracy"
+
+
+def test_differences_of_a_claim_of_two_halves_are_as_measured(tmp_path, call):
+    half = claim("a overfits less", "a", "b", kind="overfits less", metric="gap", lower_is_better=True, within=0.02)
+    made = Made(tmp_path)
+    for arm, train in (("a", 0.90), ("b", 0.99)):
+        made.add(arm, around(0.85), train_accuracy=[train] * 5)
+    made.judge(half)
+    call(compare.run, f"--results={tmp_path}")
+    lines = list(csv.DictReader((tmp_path / "mnist" / "compare.csv").read_text().splitlines()))
+    assert [line["quantity"] for line in lines] == ["gap between training and test accuracy", "test accuracy"]
+    assert [float(line["difference"]) for line in lines] == pytest.approx([-0.09, 0.0], abs=1e-9)
+    assert [float(line["margin"]) for line in lines] == [0.02, 0.02]
 
 
 def test_a_metric_may_be_chosen(folder, call):

@@ -69,7 +69,7 @@ def test_a_claim_that_seeds_hardly_decide_ends_the_run(trained, capsys):
 
 def test_seeds_that_cannot_run_here_end_the_run(trained, capsys):
     assert trained(NOISY, [claim()], statuses=dict.fromkeys(range(7, 20), "unavailable")) == [5, 10]
-    assert capsys.readouterr().out.endswith("UNTIL=decided stops: not all arms of the claim have 10 seeds\n")
+    assert capsys.readouterr().out.endswith("UNTIL=decided stops: not all arms of the claim have values in 10 seeds\n")
 
 
 def test_an_arm_that_cannot_run_here_ends_the_run(trained):

@@ -39,6 +39,15 @@ def test_effects_are_the_differences_of_the_summary_and_the_best_arm_is_first(tm
     assert first.words("+.4f").startswith("+0.1000 (+0.0")
 
 
+def test_seeds_in_which_the_reference_did_not_train_are_told_and_only_compared_ones(tmp_path):
+    made = Made(tmp_path)
+    made.add("b", around(0.5), statuses=dict.fromkeys((0, 3), "diverged"))
+    made.add("a", around(0.9, 10), statuses=dict.fromkeys(range(5, 10), "diverged"))
+    (effect,) = effects.of_arms(table_of(made)).effects
+    assert (effect.seeds, effect.diverged, effect.reference_untrained) == (5, 0, 2)
+    assert effect.words("+.4f").endswith("), b did not train in 2 of 5")
+
+
 def test_what_arms_lack_is_told(tmp_path):
     made = Made(tmp_path)
     made.add("b", around(0.85, 3))

@@ -15,7 +15,8 @@ from common.rows import reading, store
 from common.rows.table import NoData, Table
 from common.text import interval, signed
 from common.verdicts import kinds, ledger
-from common.verdicts.intervals import two_way
+from common.verdicts.contrasts import OVER_SEEDS
+from common.verdicts.intervals import paired, two_way
 from common.verdicts.judge import judge
 from common.verdicts.verdict import NO_VERDICT, OPEN, REFUTED, SUPPORTED, Verdict
 
@@ -288,6 +289,60 @@ def test_a_column_of_texts_has_no_verdict(made):
     assert (verdict.status, verdict.reason) == (NO_VERDICT, "the column 'device' holds no numbers")
 
 
+def test_flatness_covers_the_test_images_and_needs_every_score(made):
+    """If all seeds are wrong on the same images, other images would give other decades."""
+    rates, scores = (0.001, 0.01, 0.1), {"flat": (0.85, 0.9, 0.87), "steep": (0.6, 0.9, 0.6)}
+    arms = {side: [f"{side} {rate:g}" for rate in rates] for side in scores}
+    about = claim("flat is flatter", arms["flat"], arms["steep"], kind="flatness", margin=0.1, within=0.04)
+    for side, accuracies in scores.items():
+        for i, (arm, rate, accuracy) in enumerate(zip(arms[side], rates, accuracies, strict=True)):
+            made.add(arm, around(accuracy), arguments={"learning_rate": rate}, images=i)
+    (verdict,) = made.judge(about)
+    seeds_alone = paired([verdict.difference] * 5, 1.0)
+    assert verdict.high - verdict.low > 2 * seeds_alone.half_width(verdict.level)
+    assert verdict.judged == "means of decades over seeds and resampled test images"
+    assert (
+        verdict.reason == "the range of 'flat 0.1' may go on beyond the numbers of its side, as this is within 0.04 of the best"
+    )
+    made.add("flat 0.1", around(0.87), arguments={"learning_rate": 0.1}, test_nll=[1.0] * 5)
+    (verdict,) = made.judge(about | {"metric": "test_nll", "lower_is_better": True})
+    assert (verdict.status, verdict.reason) == (NO_VERDICT, "test_nll: some rows lack it")
+
+
+def test_a_target_that_neither_arm_reaches_tells_nothing(made):
+    for arm in "cab":
+        made.add(arm, around(0.9 if arm == "c" else 0.5, 10))
+    about = {"metric": "epochs_to_target", "margin": 1.0, "target": 0.9, "lower_is_better": True}
+    same, sooner, reached = made.judge(
+        claim("a is as fast as b", "a", "b", kind="same", **about),
+        claim("a is sooner than b", "a", "b", **about),
+        claim("c is sooner than a", "c", "a", **about),
+    )
+    assert (same.status, sooner.status) == (OPEN, OPEN)
+    assert same.difference is None
+    assert sooner.counts.endswith("reached: 'a' 0 of 10, 'b' 0 of 10")
+    assert reached.status == SUPPORTED
+
+
+def test_values_that_a_later_look_lacks_are_named(made):
+    """The rows of ten seeds are there, so their chance of a verdict cannot be said, and UNTIL=decided ends for this reason."""
+    for arm, seconds in (("a", 9.0), ("b", 9.5)):
+        times = [seconds + (seed * 7 % 5) for seed in range(10)]
+        made.add(arm, around(0.9, 10), train_seconds=times, beside=[0] * 5 + [1] * 5)
+    (verdict,) = made.judge(claim("a is faster", metric="seconds", lower_is_better=True, margin=1.0))
+    assert (verdict.status, verdict.seeds, verdict.chances) == (OPEN, 5, ())
+    assert "at 10 seeds: seconds: only trials that ran alone count" in verdict.reason
+
+
+@pytest.mark.parametrize("infinite", [math.inf, math.nan])
+def test_values_that_are_not_finite_are_no_data(made, infinite):
+    made.add("a", around(0.9), test_nll=[1.0, infinite, 1.0, 1.0, 1.0])
+    made.add("b", around(0.9), test_nll=[2.0] * 5)
+    (verdict,) = made.judge(claim(metric="test_nll", lower_is_better=True))
+    lacking = "some rows have an infinite one" if math.isinf(infinite) else "some rows lack it"
+    assert (verdict.status, verdict.reason) == (NO_VERDICT, f"test_nll: {lacking}")
+
+
 def test_missing_arms_and_seeds_are_no_data(made):
     made.add("a", around(0.95))
     verdict, other = made.judge(claim(), claim("x", "x", "y"))
@@ -351,6 +406,27 @@ def test_the_chance_of_a_verdict_is_named_and_more_images_only_where_they_are_wh
     assert images.missing.endswith("more seeds do not help: that takes more test images")
 
 
+def test_the_chances_of_sameness_do_not_depend_on_the_order_of_the_arms(made):
+    """Two seeds more were lost by b, so neither order can be supported by the next look."""
+    made.add("a", around(0.9, 10))
+    made.add("b", around(0.9, 10)[::-1], statuses=dict.fromkeys((3, 7), "diverged"))
+    first, second = made.judge(claim("same", kind="same", margin=0.05), claim("as well", "b", "a", kind="same", margin=0.05))
+    assert first.status == second.status == OPEN
+    assert first.chances[0] == pytest.approx(second.chances[0], abs=1e-6)
+    assert first.chances[0] < 0.01
+
+
+def test_more_images_are_asked_for_only_where_the_images_widen_the_interval(made):
+    """τ² is what widens this one, which has no outcomes of images."""
+    for arm in "ab":
+        made.add(arm, around(0.9), search=["e" * 12] * 5, best_test_accuracy=around(0.9))
+    arms = {arm: {"values": {}, "tau2": 1e-3} for arm in "ab"}
+    made.files.tuned.write_text(json.dumps({"experiment": made.files.experiment, "arms": arms}))
+    (verdict,) = made.judge(claim(metric="best_test_accuracy"), search={"a": {}, "b": {}})
+    assert OVER_SEEDS in verdict.reason
+    assert verdict.missing.endswith("more seeds do not help: that takes a search with more seeds")
+
+
 def test_a_gap_is_judged_over_seeds_and_test_images(made):
     made.add("a", around(0.95), train_accuracy=[0.99, 0.98, 0.97, 0.98, 0.99])
     made.add("b", around(0.85), train_accuracy=[0.99] * 5)
@@ -366,16 +442,20 @@ def test_overfitting_less_is_one_claim_of_two_halves(made):
     made.add("a", around(0.85), train_accuracy=[0.87] * 5)
     made.add("b", around(0.85), train_accuracy=[0.99] * 5)
     made.add("worse", around(0.70), train_accuracy=[0.72] * 5)
-    both, one, neither = made.judge(
+    made.add("unclear", around(0.70), train_accuracy=[0.79, 0.89, 0.76, 0.87, 0.79])
+    both, one, neither, unclear = made.judge(
         claim("a overfits less than b", "a", "b", **overfits),
         claim("worse overfits less than b", "worse", "b", **overfits),
         claim("b overfits less than a", "b", "a", **overfits),
+        claim("unclear overfits less than b", "unclear", "b", **overfits),
     )
     assert (both.status, one.status, neither.status) == (SUPPORTED, REFUTED, REFUTED)
     assert both.difference == pytest.approx(0.12)
     assert [change.status for change in one.changes] == [SUPPORTED, REFUTED]
     assert [change.difference for change in one.changes] == pytest.approx([-0.12, -0.15])
-    assert one.instead == "the gap is smaller, but the score is worse"
+    assert one.instead == "the gap is smaller, but the score is worse by more than 0.02"
+    assert [change.status for change in unclear.changes] == [OPEN, REFUTED]
+    assert unclear.instead == "the score is worse by more than 0.02"
     assert neither.instead == "the gap is smaller by less than 0.02, if at all"
 
 
