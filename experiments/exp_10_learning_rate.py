@@ -5,7 +5,7 @@ Fixed    architecture, epochs, batch size; the rate is constant.
 Expect   Adam and RMSprop at their best near 1e-3, SGD near 0.1, momentum a tenth of that; the adaptive ones do well over more
          decades around their best rate.
 Found    small-cifar10: Open: Adam stays near its best accuracy over more decades of the learning rate than SGD, by at least 0.25
-         decades. Range within 0.02 of the best test accuracy +0.36 decades (99 % interval -0.18 to +0.89), 5 seeds.
+         decades. Range within 0.02 of the best test accuracy +0.36 decades (99 % interval -0.18 to +0.90), 5 seeds.
 """
 
 from common.experiment import Claim, Experiment, Setting

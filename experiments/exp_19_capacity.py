@@ -5,6 +5,8 @@ Fixed    everything else; SGD with momentum; the learning rate is searched for e
 Expect   accuracy grows with width and depth, with diminishing returns; a wider network that fits the training images no better
          does not overfit more (Neyshabur et al. 2015). The narrowest has the smallest gap because it fits less, not because
          it is better on unseen images.
+Found    small-cifar10: Refuted: three convolutions per block beat one, by at least 0.015 (the reverse is true). Test accuracy
+         -0.055 (99 % interval -0.072 to -0.037), 5 seeds.
 """
 
 from common.claims import overfits_less

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from common.figures.style import STYLE, finished, log_ticks, look, new_figure
+from common.figures.style import BAND, STYLE, finished, log_ticks, look, new_figure
 from common.rows.metric import ACCURACY, Primary
 from common.rows.table import NoData, Table
 
@@ -19,6 +19,9 @@ OF_BASELINE = 0.95
 
 def learning_curves(epochs: pd.DataFrame, arms: list[str], title: str, caption: str, primary: Primary = ACCURACY) -> Figure:
     """Training loss and validation score over epochs: mean over seeds, band of ± one standard deviation within the seeds' range.
+
+    Where some seeds have ended, by early stopping or divergence, the others go on as thin lines: their mean would be of other
+    seeds.
 
     Args:
         epochs: rows of `…_epochs.csv`.
@@ -32,16 +35,23 @@ def learning_curves(epochs: pd.DataFrame, arms: list[str], title: str, caption: 
         axes = figure.subplots(1, len(panels), squeeze=False)[0]
         at = epochs.groupby(["arm", "seed"]).cumcount() + 1  # counts on over the stages of a trial
         shown = [arm for arm in arms if arm in set(epochs["arm"].unique())]
+        has_ended = False
         for axis, (column, label) in zip(axes, panels.items(), strict=True):
             firsts = []
-            by = epochs[column].replace([np.inf, -np.inf], np.nan).groupby([epochs["arm"], at])
-            means, spreads, lowest, highest = by.mean(), by.std().fillna(0.0), by.min(), by.max()
+            values = epochs[column].replace([np.inf, -np.inf], np.nan)
+            by = values.groupby([epochs["arm"], at])
+            means, spreads, lowest, highest, counts = by.mean(), by.std().fillna(0.0), by.min(), by.max(), by.count()
             for arm in shown:
-                mean, spread = means[arm], spreads[arm]
+                last = counts[arm][counts[arm] == counts[arm].max()].index.max()
+                mean, spread = means[arm][:last], spreads[arm][:last]
                 firsts += mean.dropna().tolist()[:1]
                 style = look(arms, arm)
                 axis.plot(mean.index, mean, label=arm, markevery=max(1, len(mean) // 6), markersize=4, **style)
-                low, high = np.maximum(mean - spread, lowest[arm]), np.minimum(mean + spread, highest[arm])
+                for _, rest in values[(epochs["arm"] == arm) & (at >= last)].dropna().groupby(epochs["seed"]):
+                    if len(rest) > 1:
+                        axis.plot(at[rest.index], rest, color=style["color"], linewidth=0.6, alpha=0.6)
+                        has_ended = True
+                low, high = np.maximum(mean - spread, lowest[arm][:last]), np.minimum(mean + spread, highest[arm][:last])
                 axis.fill_between(mean.index, low, high, color=style["color"], alpha=0.12, linewidth=0)
             axis.set_xlabel("epoch")
             axis.set_ylabel(label)
@@ -53,6 +63,7 @@ def learning_curves(epochs: pd.DataFrame, arms: list[str], title: str, caption: 
                 axis.set_ylim(0, most)
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside right center")
+        caption += f"; line: mean over seeds, {BAND}" + ("; thin: single seeds, after others have ended" if has_ended else "")
         return finished(figure, title, caption)
 
 

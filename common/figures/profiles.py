@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
-from common.figures.style import STYLE, finished, look, new_figure, wrapped
+from common.figures.style import BAND, STYLE, finished, look, new_figure, wrapped
 
 NUMBERED = re.compile(r"(?P<what>.+?) (?:of|at) (?P<axis>\D+) (?P<at>\d+(?:\.\d+)?)(?P<when>, .+)?")
 """Names of measures that are drawn, such as `gradient norm of layer 3, untrained`."""
@@ -42,6 +42,7 @@ def profiles(values: pd.DataFrame, arms: list[str], title: str, caption: str) ->
     with matplotlib.rc_context(STYLE):
         figure = new_figure(3.2 + 3.4 * len(panels), max(3.8, 1.2 + 0.19 * len(shown)))
         axes = figure.subplots(1, len(panels), squeeze=False)[0]
+        has_zeros = False
         for axis, panel in zip(axes, panels, strict=True):
             rows = values[values["panel"] == panel]
             means = []
@@ -51,9 +52,12 @@ def profiles(values: pd.DataFrame, arms: list[str], title: str, caption: str) ->
                 axis.plot(mean.index, mean, label=arm, markersize=4, **style)
                 low, high = np.maximum(mean - spread, by.min()), np.minimum(mean + spread, by.max())
                 axis.fill_between(mean.index, low, high, color=style["color"], alpha=0.12, linewidth=0)
-                means += mean[mean > 0].tolist()
-            if means and max(means) > WIDE * min(means):
+                means += mean.tolist()
+            positive = [mean for mean in means if mean > 0]
+            if positive and min(means) >= 0 and max(means) > WIDE * min(positive):
+                means = positive
                 axis.set_yscale("log")
+                has_zeros = _mark_zeros(axis, min(means)) or has_zeros
                 axis.yaxis.set_major_locator(LogLocator(subs=(1, 3) if max(means) < FEW_DECADES * min(means) else (1,)))
                 axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
                 axis.yaxis.set_minor_formatter(NullFormatter())
@@ -63,4 +67,21 @@ def profiles(values: pd.DataFrame, arms: list[str], title: str, caption: str) ->
             axis.set_ylabel(wrapped(panel, 40))
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside right center")
-        return finished(figure, title, caption)
+        return finished(figure, title, f"{caption}; line: mean over seeds, {BAND}" + ("; ▽: 0" if has_zeros else ""))
+
+
+def _mark_zeros(axis, least: float) -> bool:
+    """Draw the zeros of a logarithmic panel as triangles at its lower edge. Returns whether there are any.
+
+    Args:
+        least: the smallest positive mean.
+    """
+    edge, has_zeros = least / 3, False
+    for line in axis.get_lines():
+        zeros = line.get_xdata()[line.get_ydata() == 0]
+        if len(zeros):
+            axis.set_ylim(bottom=edge)
+            marks = {"marker": "v", "markerfacecolor": "none", "markersize": 5, "linestyle": "", "clip_on": False}
+            axis.plot(zeros, np.full(len(zeros), edge), color=line.get_color(), **marks)
+            has_zeros = True
+    return has_zeros

@@ -38,6 +38,7 @@ def final_scores(
         axis = figure.subplots()
         floor = rows.loc[rows["entry"] == baseline, primary.column]
         if len(floor) > 1:
+            caption += f"; band: mean ± one standard deviation of {baseline}"
             axis.axvspan(floor.mean() - floor.std(), floor.mean() + floor.std(), color="#888888", alpha=0.15, linewidth=0)
         low, high = rows[primary.column].min(), rows[primary.column].max()
         for y, entry in enumerate(shown):
@@ -105,8 +106,8 @@ def measured(values: pd.DataFrame, arms: list[str], title: str, caption: str) ->
 def survival(rows: pd.DataFrame, entries: list[str], title: str, caption: str) -> Figure:
     """Which trials diverged: a row per arm, those at the common rate last, a column per seed."""
     shown = [entry for entry in entries if entry in set(rows["entry"])]
-    table = rows.assign(diverged=rows["status"] == "diverged").pivot_table(index="entry", columns="seed", values="diverged")
-    table = table.reindex(shown).to_numpy(float)
+    by_seed = rows.assign(diverged=rows["status"] == "diverged").pivot_table(index="entry", columns="seed", values="diverged")
+    table = by_seed.reindex(shown).to_numpy(float)
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
         figure = new_figure(max(5.0, 2.5 + 0.3 * table.shape[1]), 1.3 + 0.28 * len(shown))
         axis = figure.subplots()
@@ -114,8 +115,8 @@ def survival(rows: pd.DataFrame, entries: list[str], title: str, caption: str) -
         for y, x in np.argwhere(table == 1):
             axis.text(x, y, "×", ha="center", va="center", color="white")
         axis.set_yticks(range(len(shown)), shown)
-        axis.set_xticks(range(table.shape[1]))
-        axis.set_xlabel("seed (×: diverged)")
+        axis.set_xticks(range(table.shape[1]), [f"{seed}" for seed in by_seed.columns])
+        axis.set_xlabel(f"seed (×: diverged{'; white: no row' if np.isnan(table).any() else ''})")
         return finished(figure, title, caption)
 
 
@@ -149,4 +150,6 @@ def cost(
         axis.set_xlabel(label)
         axis.set_ylabel(primary.label())
         figure.legend(loc="outside right center")
-        return finished(figure, title, caption)
+        return finished(
+            figure, title, f"{caption}; bars: ± one standard deviation over seeds; dashed: the best score up to a cost"
+        )

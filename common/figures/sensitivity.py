@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from common.figures.style import STYLE, finished, log_ticks, look, new_figure
+from common.figures.style import BAND, STYLE, finished, log_ticks, look, new_figure
 from common.rows.metric import ACCURACY, Primary
 from common.verdicts import stats
 
@@ -48,7 +48,7 @@ def sensitivity(
         axis.set_ylabel(primary.label())
         if len(axis.get_legend_handles_labels()[1]) > 1:
             figure.legend(loc="outside right center")
-        return finished(figure, title, caption)
+        return finished(figure, title, f"{caption}; line: mean over seeds, {BAND}")
 
 
 def crossed(

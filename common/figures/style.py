@@ -20,6 +20,8 @@ COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#5
 """Okabe & Ito's palette for all kinds of colour vision, its yellow (unreadable on white) replaced by brown."""
 LINES = ("-", "--", "-.", ":")
 MARKERS = "osD^vP*X"
+BAND = "band: ± one standard deviation over seeds"
+"""Part of the caption of a figure with bands."""
 UNDATED = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
 """Format -> metadata without what would differ between two days."""
 FILLER = "\ue000"

@@ -29,6 +29,8 @@ class _Line(NamedTuple):
     low: float
     high: float
     status: str
+    marks: tuple[int, ...]
+    """Where the margin is."""
 
     @property
     def height(self) -> float:
@@ -38,8 +40,8 @@ class _Line(NamedTuple):
 def forest(verdicts: Sequence[Verdict], title: str, caption: str, names: Sequence[str] | None = None) -> Figure:
     """Forest plot: each claim's difference with its interval, in units of the claim's margin, and its verdict.
 
-    Of a claim of two halves each has a line. The axis is linear within ± 1 and logarithmic beyond; intervals that leave it end in
-    an arrow.
+    Of a claim of two halves each has a line. The margin is at 1; of a claim that an arm is not worse at −1, of sameness at both.
+    The axis is linear within ± 1 and logarithmic beyond; intervals that leave it end in an arrow.
 
     Args:
         names: of the claims, by default their texts.
@@ -62,9 +64,10 @@ def forest(verdicts: Sequence[Verdict], title: str, caption: str, names: Sequenc
                 if beyond:
                     axis.plot(end, y, marker=marker, color=colour, markersize=5, clip_on=False)
             axis.plot(np.clip(line.at, -reach, reach), y, "o", color=colour, markersize=6)
+            for mark in line.marks:
+                axis.vlines(mark, y - line.height / 2, y + line.height / 2, color="#000000", linewidth=1, linestyles=":")
             axis.annotate(line.status, (1.02, y), xycoords=("axes fraction", "data"), va="center", color=colour)
         axis.axvline(0, color="#000000", linewidth=1)
-        axis.axvline(1, color="#000000", linewidth=1, linestyle=":")
         axis.set_xscale("symlog", linthresh=1, linscale=0.7)
         right = [10**decade for decade in range(MOST_DECADES + 1) if 10**decade <= reach]
         ticks = [*(-tick for tick in right[::-1]), 0, *right]
@@ -84,7 +87,10 @@ def _lines(verdict: Verdict, name: str) -> list[_Line]:
         return []
     if len(verdict.changes) < 2:
         at, low, high = (value / verdict.margin for value in (verdict.difference, verdict.low, verdict.high))
-        return [_Line(wrapped(name, WIDTH), at, low, high, verdict.status)]
-    halves = [_Line(wrapped(change.unit.quantity, WIDTH), *change.in_margins, change.status) for change in verdict.changes]
+        marks = verdict.changes[0].marks if verdict.changes else (1,)
+        return [_Line(wrapped(name, WIDTH), at, low, high, verdict.status, marks)]
+    halves = [
+        _Line(wrapped(change.unit.quantity, WIDTH), *change.in_margins, change.status, change.marks) for change in verdict.changes
+    ]
     first = halves[0]._replace(label=f"{wrapped(f'{name} ({verdict.status})', WIDTH)}:\n{halves[0].label}")
     return [first, *halves[1:]]

@@ -104,17 +104,20 @@ def effects_frame(comparisons: Sequence[Comparison]) -> pd.DataFrame:
         for effect in one.effects:
             numbers = {name: getattr(effect, name) for name in ("mean", "reference_mean", "difference", "low", "high")}
             line = {**about, "arm": effect.arm, "rate": effect.rate, "reference": effect.reference, "margin": one.margin}
-            counts = {"seeds": effect.seeds, "diverged": effect.diverged, "untrained": effect.untrained}
+            counts = {name: getattr(effect, name) for name in ("seeds", "diverged", "untrained", "reference_untrained")}
             lines.append({**line, **numbers, **counts, "reason": effect.reason})
     return pd.DataFrame(lines)
 
 
 def claims_frame(verdicts: Sequence[tuple[str, Verdict]]) -> pd.DataFrame:
-    """A row per experiment and verdict on its first claim."""
-    names = ("text", "metric", "margin", "status", "difference", "low", "high", "level", "seeds", "reason")
-    return pd.DataFrame(
-        [{"experiment": experiment, **{name: getattr(verdict, name) for name in names}} for experiment, verdict in verdicts]
-    ).rename(columns={"text": "claim", "status": "verdict"})
+    """A row per experiment and difference of its first claim, as it was measured: below 0 for a lower error."""
+    lines = []
+    for experiment, verdict in verdicts:
+        about = {"experiment": experiment, "claim": verdict.text, "verdict": verdict.status}
+        for change in verdict.changes:
+            numbers = {name: getattr(change, name) for name in ("margin", "difference", "low", "high", "level")}
+            lines.append({**about, "quantity": change.unit.quantity, **numbers, "seeds": verdict.seeds, "reason": verdict.reason})
+    return pd.DataFrame(lines)
 
 
 def to_csv(frame: pd.DataFrame) -> str:

@@ -126,7 +126,8 @@ def _earlier(section: Section, newest: int) -> list[str]:
 
 def arms(section: Section) -> list[str]:
     """A table of a section's arms."""
-    lines = [f"| arm | seeds | {section.primary.label()} | difference to the baseline |", "|---|---|---|---|"]
+    heading = f"{section.primary.label()}, mean ± standard deviation"
+    lines = [f"| arm | seeds | {heading} | difference to the baseline (95 % interval) |", "|---|---|---|---|"]
     for row in section.summary.itertuples():
         spread = f" ± {row.deviation:.4f}" if row.seeds > 1 else ""
         difference = ""

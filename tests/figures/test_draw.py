@@ -252,14 +252,14 @@ def test_texts_of_claims_are_apart_however_long():
 def test_both_halves_of_a_claim_are_drawn():
     """The gap alone was: far beyond its margin, and yet the claim was open."""
     gap = Change(Unit("gap"), 0.01, -0.05, -0.07, -0.03, 0.01, SUPPORTED, -1.0)
-    score = Change(Unit("test accuracy"), 0.02, -0.03, -0.05, -0.01, 0.01, OPEN)
+    score = Change(Unit("test accuracy"), 0.02, -0.03, -0.05, -0.01, 0.01, OPEN, marks=(-1,))
     about = {"metric": "gap", "margin": 0.01, "seeds": 5, "level": 0.01, "p": 0.5, "changes": (gap, score)}
     claim = Verdict(id="c", text="it overfits less", status=OPEN, difference=0.05, low=0.03, high=0.07, **about)
     (axis,) = verdicts.forest([claim], "title", "caption").axes
     assert [label.get_text() for label in axis.get_yticklabels()] == ["it overfits less (open):\ngap", "test accuracy"]
     assert [note.get_text() for note in axis.texts] == [SUPPORTED, OPEN]
     spans = [collection.get_segments()[0][:, 0] for collection in axis.collections if isinstance(collection, LineCollection)]
-    np.testing.assert_allclose(spans, [(3, 7), (-2.5, -0.5)])
+    np.testing.assert_allclose(spans, [(3, 7), (1, 1), (-2.5, -0.5), (-1, -1)])  # with the margin of each
 
 
 def test_the_accuracy_figure_shows_every_seed_and_the_mean(files):
@@ -408,6 +408,47 @@ def test_without_logits_or_images_there_are_no_mistakes(logits, tmp_path):
     assert predictions.surest_mistakes(Table.read(logits), ["baseline"]) == {}
     shutil.rmtree(logits.folder / "logits")
     assert predictions.surest_mistakes(Table.read(logits), ["baseline"]) == {}
+
+
+def test_a_mean_over_seeds_ends_where_the_first_of_them_does(files):
+    """The mean of those that go on would be of other seeds."""
+    epochs = store.read_epochs(files)
+    axis = curves.learning_curves(epochs, list(ARMS), "title", "caption").axes[0]
+    lines = [line.get_xydata() for line in axis.get_lines() if line.get_color() == style.look(list(ARMS), "diverging")["color"]]
+    assert [line[:, 0].tolist() for line in lines] == [[1], [1, 2, 3, 4, 5], [1, 2, 3, 4, 5]]
+    assert lines[0][0, 1] == 2.0
+    baseline = [line for line in axis.get_lines() if line.get_label() == "baseline"]
+    assert len(baseline[0].get_xdata()) == 5
+
+
+def test_zeros_of_a_logarithmic_profile_are_at_its_lower_edge(files):
+    values = {1: 1.0, 2: 1e-3, 3: 0.0}
+    measures = [
+        {
+            "experiment": files.experiment,
+            "arm": "baseline",
+            "seed": seed,
+            "name": f"norm of layer {at}",
+            "value": value,
+            "unit": "",
+        }
+        for seed in range(2)
+        for at, value in values.items()
+    ]
+    figure = profiles.profiles(profiles.numbered(pd.DataFrame(measures)), list(ARMS), "title", "caption")
+    (axis,) = figure.axes
+    assert axis.get_yscale() == "log"
+    marked = axis.get_lines()[-1]
+    assert (marked.get_marker(), marked.get_xydata().tolist()) == ("v", [[3.0, pytest.approx(axis.get_ylim()[0])]])
+    assert any("▽: 0" in text.get_text() for text in figure.findobj(Text))
+
+
+def test_survival_names_seeds_by_their_numbers(files):
+    rows = Table.read(files).rows
+    (axis,) = scores.survival(rows[rows["seed"] != 0], list(ARMS), "title", "caption").axes
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["1", "2"]
+    (axis,) = scores.survival(rows.drop(rows.index[0]), list(ARMS), "title", "caption").axes
+    assert axis.get_xlabel() == "seed (×: diverged; white: no row)"
 
 
 def test_a_diverging_arm_does_not_flatten_the_others(files):

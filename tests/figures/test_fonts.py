@@ -100,7 +100,8 @@ def test_without_such_a_font_names_are_escaped_and_the_caption_explains(machine,
         assert "exp_90_x: \\u98de\\u673a?" in texts
         assert all(fonts.families(text) == ("sans-serif",) for text in texts)
         (caption,) = [text for text in texts if "no installed font" in " ".join(text.split())]
-        assert caption.startswith(("\\u98de\\u673a: 2 seeds", "caption; \\u"))
+        assert caption.startswith(("\\u98de\\u673a: 2 seeds", "caption; "))
+        assert "\\u…" in caption
         if i < 2:
             assert {"baseline", "\\u98de\\u673a", "\\u98de\\u673a, longer", "\\u98de", "\\U0001f408 \\u732b", ARMS[-1]} <= texts
 

@@ -206,7 +206,7 @@ def test_a_task_with_a_metric_of_its_own_is_judged_drawn_and_told_by_it(angles, 
     drawn = {path.stem.removeprefix("exp_91_angles_") for path in (angles / "digits").glob("exp_*.png")}
     assert drawn == {"accuracy", "curves", "verdicts", "parameters", "seconds", "steps"}
     assert "test error (degrees)" in (angles / "index.html").read_text()
-    assert "| arm | seeds | test error (degrees) |" in (angles / "REPORT.md").read_text()
+    assert "| arm | seeds | test error (degrees), mean ± standard deviation |" in (angles / "REPORT.md").read_text()
     assert (angles / "digits" / "exp_91_angles_summary.csv").read_text().startswith("arm,seeds,diverged,test_error,")
 
 
