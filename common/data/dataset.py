@@ -151,7 +151,7 @@ def load(name: str, image_size: int | None = None, colour: str | None = None) ->
         raise Misuse(f"image_size must be between 1 and 1024 pixels. Received: {image_size}")
     path = image_folder(name)
     image_files = folders.scan(path) if path else None
-    source = image_files.digest() if image_files else name
+    source = image_files.digest() if image_files else _source(name)
     key = f"{slug(name)}-{image_size or 'native'}-{colour or 'native'}-{CACHE_FORMAT}"  # two versions may share CACHE_DIR
     folder = cache_dir() / key
     meta = valid_meta(folder, source)
@@ -163,6 +163,7 @@ def load(name: str, image_size: int | None = None, colour: str | None = None) ->
             _write_cache(folder, source, name, sources.image_folder(image_files, image_size, colour, listing))
         else:
             _prepare_from_tfds(folder, name, image_size, colour)
+            source = _source(name)  # which may have been downloaded
         meta = valid_meta(folder, source)
         if meta is None:
             raise Failure(f"the data cache {folder} changed while it was written: run again")
@@ -237,11 +238,20 @@ def _sha256(path: pathlib.Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _source(name: str) -> str:
+    """What a cache is made from: the name of a dataset, for TFDS also a hash of the prepared copy's description if there is one."""
+    copy = prepared.prepared_copy(name) if name != "digits" else None
+    return name if copy is None else f"{name} {_sha256(copy / 'dataset_info.json')}"
+
+
 def valid_meta(folder: pathlib.Path, source: str) -> dict | None:
-    """The content of a cache's meta.json; None if a file is missing or damaged, or the source has changed."""
+    """The content of a cache's meta.json; None if a file is missing or damaged, or the source has changed.
+
+    A cache stands for a prepared copy that is no longer there.
+    """
     try:
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-        if meta["format"] != CACHE_FORMAT or meta["source"] != source:
+        if meta["format"] != CACHE_FORMAT or source not in (meta["source"], meta["source"].partition(" ")[0]):
             return None
         if any(_sha256(folder / name) != meta["files"][name] for name in FILES):
             return None
@@ -374,7 +384,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         arrays = prepared.tfds_dataset(arguments.name, int(arguments.image_size) or None, arguments.colour or None)
-        _write_cache(pathlib.Path(arguments.folder), arguments.name, arguments.name, arrays)
+        _write_cache(pathlib.Path(arguments.folder), _source(arguments.name), arguments.name, arrays)
     except (Misuse, Failure) as error:
         print(printable(str(error)), file=sys.stderr)
         sys.exit(error.status)

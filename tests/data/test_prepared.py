@@ -95,7 +95,7 @@ def tfds_folder(tmp_path, monkeypatch):
     """A folder for prepared datasets, with a separate cache; datasets are read in this process, which has TensorFlow loaded."""
 
     def read(folder, name, *form):
-        dataset_module._write_cache(folder, name, name, tfds_dataset(name, *form))
+        dataset_module._write_cache(folder, dataset_module._source(name), name, tfds_dataset(name, *form))
 
     monkeypatch.setattr(dataset_module, "_prepare_from_tfds", read)
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
@@ -110,6 +110,21 @@ def test_a_prepared_tfds_dataset_is_read_by_name(prepared, monkeypatch):
     images, labels = dataset.test().images, dataset.test().labels
     assert sorted(images[:, 0, 0, 0]) == list(range(8))
     assert np.array_equal(images[:, 0, 0, 0] % 2, labels)
+
+
+def test_a_cache_is_of_the_copy_that_is_prepared_now(tfds_folder, tmp_path, monkeypatch):
+    """Not of an earlier version, or of another folder; without any prepared copy the cache stands for it."""
+    _prepare(tfds_folder, {"train": _rows(20, 60), "test": _rows(0, 8)}, shape=(28, 28, 1))
+    assert load("shapes").train_size == 40
+    _prepare(tfds_folder, {"train": _rows(20, 90), "test": _rows(0, 8)}, version="2.0.0", shape=(28, 28, 1))
+    assert load("shapes").train_size == 70
+    other = _prepare(tmp_path / "other", {"train": _rows(20, 80), "test": _rows(0, 8)}, shape=(28, 28, 1))
+    monkeypatch.setenv("TFDS_DATA_DIR", str(other))
+    assert load("shapes").train_size == 60
+    monkeypatch.setattr(dataset_module, "_prepare_from_tfds", lambda *_: pytest.fail("the cache was made again"))
+    assert load("shapes").train_size == 60
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "none"))
+    assert load("shapes").train_size == 60
 
 
 def test_a_corrupt_tfds_file_is_reported(prepared, tmp_path, monkeypatch):
