@@ -41,7 +41,10 @@ def falling(trial, learning_rate: float, *, epochs: int | None = None, on: Split
         epochs, on: the arguments of that call; by default `trial.epochs` and `trial.train`.
     """
     examples = len(trial.train if on is None else on)
-    return warm_up_cosine(learning_rate, -(-examples // trial.batch_size) * (epochs or trial.epochs))
+    updates = -(-examples // trial.batch_size) * (epochs or trial.epochs)
+    schedule = warm_up_cosine(learning_rate, updates)
+    schedule.updates = updates  # so that `Trial.fit` can refuse another number
+    return schedule
 
 
 def sgd(

@@ -51,6 +51,16 @@ def test_sgd_has_momentum_and_a_rate_that_ends_with_the_fit(make_trial):
     assert ours.sgd(trial, 0.5, momentum=0.0, clipnorm=1.0).clipnorm == 1.0
 
 
+def test_a_falling_rate_of_another_length_than_its_stage_is_refused(make_trial):
+    """It would be 0 for the rest of the stage, or end above 0."""
+    trial = make_trial(epochs=2)
+    few = trial.train.take(np.arange(32))
+    for made, fitted in (({}, {"epochs": 3}), ({}, {"on": few}), ({"epochs": 1}, {})):
+        with pytest.raises(Misuse, match="must fall over all updates of its stage: .* Received: a schedule of"):
+            trial.fit(models.small_cnn(trial, widths=(4,)), optimizer=ours.sgd(trial, 0.1, **made), **fitted)
+    trial.fit(models.small_cnn(trial, widths=(4,)), optimizer=ours.sgd(trial, 0.1, epochs=1, on=few), epochs=1, on=few)
+
+
 def test_an_optimizer_has_the_options_of_its_name():
     made = {name: ours.named(name, 0.5) for name in ours.NAMED}
     assert {name: type(one).__name__ for name, one in made.items() if type(one).__name__ != name} == {

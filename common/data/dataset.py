@@ -239,7 +239,7 @@ def _sha256(path: pathlib.Path) -> str:
 
 
 def _source(name: str) -> str:
-    """What a cache is made from: the name of a dataset, for TFDS also a hash of the prepared copy's description if there is one."""
+    """What a cache is made from: a dataset's name; for TFDS with a hash of the prepared copy's description, if there is one."""
     copy = prepared.prepared_copy(name) if name != "digits" else None
     return name if copy is None else f"{name} {_sha256(copy / 'dataset_info.json')}"
 

@@ -5,7 +5,7 @@ Checks that need a test run on a few examples are in `probes`.
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from numbers import Integral
 
 import keras
@@ -239,6 +239,21 @@ def check_callbacks(callbacks: Sequence, players: int) -> None:
             raise Misuse(
                 "a callback can change the learning rate of only one optimizer of several: give each a "
                 f"keras.optimizers.schedules.LearningRateSchedule. Received: {name} and {players} optimizers"
+            )
+
+
+def check_schedules(optimizers: Iterable[keras.optimizers.Optimizer], updates: int) -> None:
+    """Raise `Misuse` for a schedule of `common.optimizers.falling` that ends before or after the stage.
+
+    Args:
+        updates: number of updates of the stage.
+    """
+    for optimizer in optimizers:
+        made_for = getattr(getattr(optimizer, "_learning_rate", None), "updates", updates)
+        if made_for != updates:
+            raise Misuse(
+                "the learning rate must fall over all updates of its stage: give falling(trial, …) or sgd(trial, …) the epochs= "
+                f"and on= of trial.fit. Received: a schedule of {made_for} updates for a stage of {updates}"
             )
 
 

@@ -55,6 +55,8 @@ class Loop:
         self.is_predictor = takes_images and self.output_shape == (None, stage.outputs)  # False for a generator, for example
         self.classifies = self.is_predictor and bool(stage.train.classes)
         arguments.check_output_shape(stage, self.output_shape)
+        wrapped = [one for optimizer in stage.optimizers.values() for one in adapters.optimizers_in(optimizer)]
+        arguments.check_schedules(wrapped, stage.epochs * self.steps_per_epoch)
         arguments.check_monitors(stage.callbacks, self._log_names() if stage.callbacks else ())
         self.callbacks = adapters.callback_list(stage.callbacks, trial.task)
         self.broadcast = adapters.broadcast_from_chief(trial.strategy, trial.workers)
