@@ -4,6 +4,7 @@ A checkpoint is one `.npz` file (its CRC detects damage) with the variables of m
 callbacks, the history, the clocks and the position. The last two are kept, in case the newer one is damaged.
 """
 
+import glob
 import importlib
 import inspect
 import json
@@ -186,8 +187,8 @@ def _path(folder: pathlib.Path, stage: str, position: int) -> pathlib.Path:
 
 
 def _generations(folder: pathlib.Path, stage: str) -> list[pathlib.Path]:
-    """Paths of the checkpoints of a stage, newest first."""
-    return sorted(folder.glob(f"{stage}-[0-9]*.npz"), reverse=True)
+    """Paths of the checkpoints of a stage, newest first; those of a stage "fit-1" are not among those of "fit"."""
+    return sorted(folder.glob(f"{glob.escape(stage)}-{'[0-9]' * 9}.npz"), reverse=True)
 
 
 def _arrays_for(variables: list, named: dict, name: str) -> list[np.ndarray]:

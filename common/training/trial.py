@@ -192,6 +192,8 @@ class Trial:
         """
         if stage in self.fits:
             raise Misuse(f"each call of trial.fit needs a different stage name: stage=…. Received: stage={stage!r} twice")
+        if stage.endswith("-finished"):
+            raise Misuse(f"checkpoints of finished stages are named -finished: choose another stage name. Received: {stage!r}")
         if loss is None and step is None and self.task is not classification:
             raise Misuse(f"the task {self.task.name} needs a loss: loss=…. Received: loss=None")
         train, val = arguments.splits(self, on, validate)

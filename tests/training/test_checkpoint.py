@@ -78,6 +78,15 @@ def test_the_newest_of_two_generations_is_restored(tmp_path, variable):
     assert np.array_equal(variable.numpy(), np.full(4, 3.0))
 
 
+def test_a_stage_whose_name_continues_anothers_is_not_its_checkpoint(tmp_path, variable):
+    """Nor do characters of a pattern in a name match other names."""
+    for stage in ("fit-1", "fit-1-finished", "fold [1]"):
+        checkpoint.save(tmp_path, stage, 16, {"value": stage}, {"model": [variable]})
+    assert restore(tmp_path, variable) == (None, [])
+    for stage in ("fit-1", "fold [1]"):
+        assert checkpoint.restore(tmp_path, stage, {"model": [variable]}, print) == {"value": stage}
+
+
 @pytest.mark.parametrize("damage", ["flip", "cut", "other model"])
 def test_the_previous_checkpoint_replaces_a_damaged_one(tmp_path, variable, damage):
     save(tmp_path, variable, 1.0, 1)

@@ -254,6 +254,8 @@ def test_stages_need_different_names(make_trial):
     assert [trial.fits[name].epoch for name in ("first", "second")] == [1, 2]
     with pytest.raises(Misuse, match="stage='second' twice"):
         fit(trial, model, stage="second")
+    with pytest.raises(Misuse, match="Received: 'first-finished'"):
+        fit(trial, model, stage="first-finished")
 
 
 def test_a_finished_stage_is_loaded_not_repeated(make_trial, tmp_path):
