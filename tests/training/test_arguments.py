@@ -202,6 +202,19 @@ def test_callbacks_without_effect_are_refused(make_trial):
     refused(trial, "one optimizer of several", two_players, optimizer=players, step=against, callbacks=[rates], loss=None)
 
 
+def test_callbacks_that_write_models_to_files_are_refused(make_trial, tmp_path):
+    """Trials would start from the weights of others, and two jobs would write to one file."""
+    trial = make_trial(train_size=32, epochs=1)
+    files = (
+        callbacks.BackupAndRestore(str(tmp_path)),
+        callbacks.ModelCheckpoint(str(tmp_path / "best.keras"), monitor="val_accuracy"),
+    )
+    for one in files:
+        message = rf"restore_best_weights=True.*KEEP=1.* Received: {type(one).__name__}"
+        refused(trial, message, callbacks=[one])
+        refused(trial, message, callbacks=[trial.unsaved(one)])
+
+
 def test_images_and_labels_of_a_user_are_checked():
     images, labels = np.zeros((4, 8, 8, 1), np.uint8), np.arange(4)
     assert Split.of(images, labels.astype(np.int32), 4).labels.dtype == np.int64
