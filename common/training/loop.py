@@ -58,7 +58,7 @@ class Loop:
         arguments.check_monitors(stage.callbacks, self._log_names() if stage.callbacks else ())
         self.callbacks = adapters.callback_list(stage.callbacks, trial.task)
         self.broadcast = adapters.broadcast_from_chief(trial.strategy, trial.workers)
-        self.captured: list[graphs.CapturedVariable] = []  # variables that the update writes besides those of Keras
+        self.captured: list[graphs.CapturedVariable] = []  # other variables of the update, which it or a callback writes
         # With a step, the update does not call the loss, so `captured` lacks the variables that the loss writes.
         self.validation_loss = graphs.without_side_effects(stage.loss) if stage.step else stage.loss
         size = trial.val_per_epoch
@@ -164,7 +164,8 @@ class Loop:
             self.update = update.compiled(self.trial, self.stage, self.players)
             graphs.refuse_unseeded_randomness(self.update)
         known = [variable for group in self._variables().values() for variable in group]
-        self.captured = graphs.written_variables(self.update, known)
+        earlier = [variable for model in self.trial.models.values() for variable in model.variables]
+        self.captured = graphs.captured_variables(self.update, known, constant=earlier)
 
     def samples(self) -> np.ndarray:
         """A sample of training images, augmented as in the first epoch: uint8 [n, height, width, channels]."""
