@@ -121,12 +121,12 @@ def captured_variables(
     Raises:
         Misuse: it writes to another resource, such as a lookup table.
     """
-    known, constant = _handles(known), _handles(constant)
+    known, constant = handles(known), handles(constant)
     captures = [(variable, id(variable.handle), written) for variable, written in _captures(call)]
     return [variable for variable, handle, written in captures if handle not in known and (written or handle not in constant)]
 
 
-def _handles(variables: Sequence) -> set[int]:
+def handles(variables: Sequence) -> set[int]:
     """Ids of the handles of variables, of all replicas."""
     natives = [v.value if isinstance(v, keras.Variable) else v for v in variables]
     return {id(part.handle) for native in natives for part in getattr(native, "values", (native,))}

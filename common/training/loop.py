@@ -80,11 +80,10 @@ class Loop:
         if self._load(f"{self.stage.name}-finished"):
             return
         self.callbacks.on_train_begin()
-        for callback in self.callbacks.callbacks:
-            checkpoint.callback_state(callback)  # raises for callbacks that cannot be saved, before training starts
         if self.is_predictor:
             self._compile_forward()
         self._compile()
+        self._callback_states()  # raises for callbacks that cannot be saved, before training starts
         self._load(self.stage.name)
         adapters.set_initial_epoch(self.model, state.epoch)
         self._check_rates()
@@ -360,11 +359,15 @@ class Loop:
         saved = {name: [part for v in group for part in adapters.replica_variables(v)] for name, group in variables.items()}
         return {**saved, "outside": self.captured}
 
+    def _callback_states(self):
+        saved = graphs.handles([variable for group in self._variables().values() for variable in group])
+        return [checkpoint.callback_state(callback, saved) for callback in self.callbacks.callbacks]
+
     def _save(self):
         host = self.trial.host
         state = {
             "fit": {**vars(self.state)},
-            "callbacks": [checkpoint.callback_state(c) for c in self.callbacks.callbacks],
+            "callbacks": self._callback_states(),
             "trial": self.trial.state(),
             "generators": draws.generator_states(),
             "outside": len(self.captured),

@@ -171,7 +171,7 @@ def test_callbacks_work_as_in_keras(make_trial, tmp_path):
         model,
         callbacks=[
             keras.callbacks.LearningRateScheduler(lambda epoch: 0.1 / 2**epoch),
-            Watch(),
+            trial.unsaved(Watch()),
             stop,
             keras.callbacks.TensorBoard(tmp_path / "board"),
         ],

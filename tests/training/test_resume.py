@@ -305,8 +305,12 @@ def test_variables_that_a_callback_writes_and_the_update_reads_are_resumed(make_
         return softmax_regression(trial)
 
     class Rise(keras.callbacks.Callback):
+        def __init__(self, weight):
+            super().__init__()
+            self.weight = weight
+
         def on_epoch_end(self, epoch, logs=None):
-            build.weight.assign(epoch + 1.0)
+            self.weight.assign(epoch + 1.0)
 
     def penalised():
         weight, teacher = build.weight, build.teacher
@@ -318,7 +322,7 @@ def test_variables_that_a_callback_writes_and_the_update_reads_are_resumed(make_
 
         return step
 
-    assert same_ends(make_trial, build, step=penalised, callbacks=lambda: [Rise()])
+    assert same_ends(make_trial, build, step=penalised, callbacks=lambda: [Rise(build.weight)])
     assert build.weight.numpy() == 2.0
 
 
