@@ -49,8 +49,8 @@ def score(
             _refuse_probabilities(trial, predictor, call, outputs["train"])
     if keep and isinstance(predictor, keras.Model):
         keep.parent.mkdir(parents=True, exist_ok=True)
-        seeding.use_plain_names(predictor)
-        predictor.save(keep)
+        with seeding.plain_names_in_files():
+            predictor.save(keep)
     # A trial that diverged has no generalisation gap, hence no train scores.
     scored = [name for name in splits if predictor is not None or name != "train"]
     row = {f"{name}_{score}": value for name in scored for score, value in task.scores(outputs[name], labels[name]).items()}
