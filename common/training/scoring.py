@@ -197,6 +197,9 @@ def _outputs(trial: Trial, predictor, call, splits: dict[str, Split]) -> dict[st
 
     Args:
         call: the predictor as a function, see `_call`.
+
+    Raises:
+        Misuse: the outputs have another number of columns than there are classes.
     """
     models = [predictor] if isinstance(predictor, keras.Model) else trial.models.values()
     for model in models:
@@ -206,6 +209,12 @@ def _outputs(trial: Trial, predictor, call, splits: dict[str, Split]) -> dict[st
     for name, split in splits.items():
         known = prediction.known_outputs(trial.validated, predictor, split)
         outputs[name] = prediction.predict(call, split) if known is None else known
+        columns = outputs[name].shape[1]
+        if columns != trial.classes:
+            raise Misuse(
+                f"a predictor must return scores of shape (images, {trial.classes}), a column for each of trial.classes. "
+                f"Received: {columns} columns"
+            )
     return outputs
 
 
