@@ -23,6 +23,13 @@ KERAS_TRAINING_METHODS = (
     *("fit", "evaluate", "make_train_function", "make_test_function"),
 )
 """Methods of a `keras.Model` that Keras' `fit` calls, but `Trial.fit` does not."""
+NEVER_CALLED = (
+    *("on_test_batch_begin", "on_test_batch_end", "on_predict_begin", "on_predict_end"),
+    *("on_predict_batch_begin", "on_predict_batch_end"),
+)
+"""Methods of callbacks that Keras' `evaluate` and `predict` call, but `Trial.fit` does not."""
+MODEL_FILES = (keras.callbacks.BackupAndRestore, keras.callbacks.ModelCheckpoint, keras.callbacks.OrbaxCheckpoint)
+"""Callbacks that write models to files, or read them."""
 INPUTS = "inputs = keras.Input(trial.input_shape)"
 CUSTOM_LOOP = (
     "model.fit and custom loops with a GradientTape are neither shuffled by the seed nor saved: move a custom loss into "
@@ -234,6 +241,17 @@ def check_callbacks(callbacks: Sequence, players: int) -> None:
                 "with use_ema=True epochs are validated with the averages, which become the weights at the end: leave "
                 f"SwapEMAWeights out. Received: {name}"
             )
+        if isinstance(callback, MODEL_FILES):
+            raise Misuse(
+                "trials resume by themselves, and files of models would be shared by trials: leave it out; "
+                f"EarlyStopping(restore_best_weights=True) returns the best epoch, and KEEP=1 keeps models. Received: {name}"
+            )
+        ignored = [one for one in NEVER_CALLED if not (getattr(callback, one).__module__ or "").startswith("keras.")]
+        if ignored:
+            raise Misuse(
+                "images are validated at once, and predicted outside of trial.fit: move what these methods do to on_test_begin, "
+                f"on_test_end or on_epoch_end. Received: {', '.join(ignored)} of {name}"
+            )
         rates = keras.callbacks.LearningRateScheduler | keras.callbacks.ReduceLROnPlateau
         if players > 1 and isinstance(callback, rates):
             raise Misuse(
@@ -265,7 +283,7 @@ def check_monitors(callbacks: Sequence[keras.callbacks.Callback], measured: Sequ
     """
     for callback in callbacks:
         monitor = getattr(callback, "monitor", None)
-        if isinstance(monitor, str) and monitor not in measured and getattr(callback, "save_best_only", True):
+        if isinstance(monitor, str) and monitor not in measured:
             raise Misuse(
                 f"{type(callback).__name__} must monitor one of {', '.join(measured)}. "
                 f"Received: monitor={monitor!r}{did_you_mean(monitor, measured)}"

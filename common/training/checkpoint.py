@@ -4,17 +4,22 @@ A checkpoint is one `.npz` file (its CRC detects damage) with the variables of m
 callbacks, the history, the clocks and the position. The last two are kept, in case the newer one is damaged.
 """
 
+import dis
+import glob
 import importlib
 import inspect
 import json
 import pathlib
-from collections.abc import Callable, Iterable
+import types
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from common.errors import Failure, Misuse
 from common.files import read_arrays, write_atomic
+from common.training import graphs
 
 GENERATIONS = 2
 """Checkpoints of a stage that are kept."""
@@ -22,6 +27,15 @@ OBSERVERS = (keras.callbacks.TensorBoard, keras.callbacks.CSVLogger)
 """Callbacks that only write logs: their state has no effect on the weights, and is not saved."""
 NOT_STATE = ("_model", "params", "_unsaved")
 """Attributes of callbacks that are not part of their state."""
+HOLDERS = (keras.Layer, keras.Optimizer, keras.Metric, keras.Variable, tf.Variable)
+"""Types of values whose state is in variables."""
+CONSTANT = (
+    *(bool, int, float, complex, str, bytes, type(None), np.generic, np.ufunc, tf.Tensor, pathlib.PurePath, type),
+    *(types.ModuleType, keras.optimizers.schedules.LearningRateSchedule, keras.losses.Loss),
+)
+"""Types of values that do not change during training."""
+REFERRED = ("__func__", "__self__", "fget", "fset", "python_function")
+"""Attributes of bound methods, properties and compiled functions that are what they refer to."""
 
 
 def unsaved(callback: keras.callbacks.Callback) -> keras.callbacks.Callback:
@@ -85,24 +99,66 @@ def unpack(value, arrays: list[np.ndarray]):
 # --- callbacks -------------------------------------------------------------------------------------------------------
 
 
-def _constant(value) -> bool:
-    """Whether an attribute cannot change during training: a schedule, or a function that closes over constants only."""
-    if isinstance(value, keras.optimizers.schedules.LearningRateSchedule):
-        return True
-    if not inspect.isfunction(value):
-        return False
-    cells = [cell.cell_contents for cell in value.__closure__ or ()]
-    return all(callable(c) or isinstance(c, bool | int | float | str | tuple | type(None)) for c in cells)
+def _unsaved_state(value, where: str, saved: Collection[int], seen: tuple = ()) -> str | None:
+    """Where a value refers to state that may change in training and is not among the saved variables, in words; None if nowhere.
+
+    Args:
+        where: the value's place; seen: the values that refer to it.
+    """
+    if isinstance(value, CONSTANT) or type(value).__module__.startswith("common.") or any(value is one for one in seen):
+        return None
+    if isinstance(value, HOLDERS):
+        variables = [value] if isinstance(value, keras.Variable | tf.Variable) else value.variables
+        return None if graphs.handles(variables).issubset(saved) else f"{where}, whose variables this stage does not save"
+    if inspect.isfunction(value):
+        if assigned := _assigned(value.__code__, value.__code__.co_freevars):
+            return f"`{assigned}`, which {value.__qualname__} assigns"
+        cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
+        inside = [(f"`{name}` in {value.__qualname__}", cell.cell_contents) for name, cell in cells if cell != types.CellType()]
+    elif isinstance(value, tuple):
+        inside = [(where, one) for one in value]
+    else:  # a bound method, a property or a compiled function
+        inside = [(where, getattr(value, name)) for name in REFERRED if hasattr(value, name)]
+        if not inside:
+            return f"{where}, of type {type(value).__name__}"
+    found = (_unsaved_state(one, place, saved, (*seen, value)) for place, one in inside)
+    return next((place for place in found if place), None)
 
 
-def callback_state(callback: keras.callbacks.Callback) -> dict | None:
+def _assigned(code: types.CodeType, free: Sequence[str]) -> str | None:
+    """A global variable, or one of the `free` variables of a closure, that a function or one within it assigns; else None."""
+    for one in dis.get_instructions(code):
+        if one.opname == "STORE_GLOBAL" or (one.opname == "STORE_DEREF" and one.argval in free):
+            return one.argval
+    return next((name for one in code.co_consts if isinstance(one, types.CodeType) and (name := _assigned(one, free))), None)
+
+
+def _check_class(callback: keras.callbacks.Callback, saved: Collection[int]) -> None:
+    """Raise `Misuse` if the class of a user's callback, or a closure of its methods, has state that is not saved."""
+    for kind in type(callback).__mro__:
+        own = {} if kind.__module__.split(".")[0] in ("builtins", "keras") else vars(kind)
+        for name, value in own.items():
+            state = None if name.startswith("__") else _unsaved_state(value, f"`{name}` of the class {kind.__name__}", saved)
+            if state:
+                raise Misuse(
+                    "state of callbacks must be in attributes of self, which checkpoints save, not in a closure or a class: make "
+                    "it an attribute (of constants a tuple), or wrap the callback in trial.unsaved(…) if it has no effect on "
+                    f"training. Received: {state}"
+                )
+
+
+def callback_state(callback: keras.callbacks.Callback, saved: Collection[int] = ()) -> dict | None:
     """Attributes of a callback that may change during training; None if it needs no saving.
 
+    Args:
+        saved: `graphs.handles` of the variables that checkpoints save.
+
     Raises:
-        Misuse: an attribute cannot be saved exactly, and the callback is not declared `unsaved`.
+        Misuse: the callback has other state, or an attribute cannot be saved exactly, and it is not declared `unsaved`.
     """
     if isinstance(callback, OBSERVERS) or getattr(callback, "_unsaved", False):
         return None
+    _check_class(callback, saved)
     state = {}
     for name, value in vars(callback).items():
         if name in NOT_STATE:
@@ -110,7 +166,8 @@ def callback_state(callback: keras.callbacks.Callback) -> dict | None:
         try:
             pack(value, [])
         except TypeError as error:
-            if _constant(value):
+            lasting = isinstance(value, (*HOLDERS, keras.optimizers.schedules.LearningRateSchedule, types.FunctionType))
+            if lasting and _unsaved_state(value, name, saved) is None:
                 continue
             raise Misuse(
                 "attributes of callbacks must be plain values or arrays, which checkpoints can save: change it, or wrap the "
@@ -186,8 +243,8 @@ def _path(folder: pathlib.Path, stage: str, position: int) -> pathlib.Path:
 
 
 def _generations(folder: pathlib.Path, stage: str) -> list[pathlib.Path]:
-    """Paths of the checkpoints of a stage, newest first."""
-    return sorted(folder.glob(f"{stage}-[0-9]*.npz"), reverse=True)
+    """Paths of the checkpoints of a stage, newest first; those of a stage "fit-1" are not among those of "fit"."""
+    return sorted(folder.glob(f"{glob.escape(stage)}-{'[0-9]' * 9}.npz"), reverse=True)
 
 
 def _arrays_for(variables: list, named: dict, name: str) -> list[np.ndarray]:

@@ -28,6 +28,9 @@ from common.training.loop import Diverged
 from common.training.scoring import calibration_of_images, score
 from common.training.trial import Examples, Host, Trial
 
+CONFIGURATION = {name: getattr(keras.config, name)() for name in ("image_data_format", "floatx", "epsilon")}
+"""Keras' global configuration when the worker starts, which each trial starts with."""
+
 
 def load_script(path: str | pathlib.Path):
     """Import an experiment's script by its path. Returns its `experiment`."""
@@ -56,6 +59,9 @@ def _run_trial(job: Job, strategy: tf.distribute.Strategy, report) -> store.Outc
     keras.utils.clear_session(free_memory=True)
     gc.collect()
     setting = job.setting
+    for name, value in CONFIGURATION.items():
+        getattr(keras.config, f"set_{name}")(value)
+    tf.config.run_functions_eagerly(False)
     keras.config.set_dtype_policy(setting.precision)
     dataset = reopen(job.dataset)
     streams = Streams(job.seed + setting.seed_offset, setting.vary)

@@ -105,30 +105,49 @@ class CapturedVariable:
         tf.raw_ops.AssignVariableOp(resource=self.handle, value=tf.constant(value, self.dtype))
 
 
-def written_variables(call: tf.types.experimental.PolymorphicFunction, known: Sequence = ()) -> list[CapturedVariable]:
-    """The variables that a function writes to, other than the `known` ones, in the order of their capture.
+def written_variables(call: tf.types.experimental.PolymorphicFunction) -> list[CapturedVariable]:
+    """The variables that a function writes to, in the order of their capture. Raises `Misuse` as `captured_variables`."""
+    return [variable for variable, written in _captures(call) if written]
+
+
+def captured_variables(
+    call: tf.types.experimental.PolymorphicFunction, known: Sequence, constant: Sequence = ()
+) -> list[CapturedVariable]:
+    """The variables that a function reads or writes, in the order of their capture.
+
+    Args:
+        known: variables to leave out; constant: variables to leave out unless the function writes to them.
 
     Raises:
         Misuse: it writes to another resource, such as a lookup table.
     """
+    known, constant = handles(known), handles(constant)
+    captures = [(variable, id(variable.handle), written) for variable, written in _captures(call)]
+    return [variable for variable, handle, written in captures if handle not in known and (written or handle not in constant)]
+
+
+def handles(variables: Sequence) -> set[int]:
+    """Ids of the handles of variables, of all replicas."""
+    natives = [v.value if isinstance(v, keras.Variable) else v for v in variables]
+    return {id(part.handle) for native in natives for part in getattr(native, "values", (native,))}
+
+
+def _captures(call: tf.types.experimental.PolymorphicFunction) -> Iterator[tuple[CapturedVariable, bool]]:
+    """The variables that a function captures, and whether it writes to each."""
     graph = call.get_concrete_function().graph
-    natives = [v if isinstance(v, CapturedVariable) else v.value for v in known]
-    known_handles = {id(part.handle) for native in natives for part in getattr(native, "values", (native,))}
     read_only = set(auto_control_deps_utils.get_read_only_resource_input_indices_graph(graph))
     inputs = {id(tensor): i for i, tensor in enumerate(graph.inputs)}
-    written = []
     for handle, inner in graph.captures:
-        if handle.dtype != tf.resource or id(handle) in known_handles or inputs[id(inner)] in read_only:
-            continue
-        if all(user.type.startswith("Collective") for user in inner.consumers()):
-            continue  # resources by which TensorFlow orders collectives
-        if not (handle._handle_data and handle._handle_data.is_set):
+        if handle.dtype != tf.resource or all(user.type.startswith("Collective") for user in inner.consumers()):
+            continue  # no resource, or one by which TensorFlow orders collectives
+        written = inputs[id(inner)] not in read_only
+        if handle._handle_data and handle._handle_data.is_set:
+            yield CapturedVariable(handle), written
+        elif written:
             raise Misuse(
                 "an update may write to variables only, since checkpoints save nothing else: use tf.Variable. "
                 "Received: a lookup table or a queue"
             )
-        written.append(CapturedVariable(handle))
-    return written
 
 
 @contextlib.contextmanager

@@ -60,7 +60,7 @@ class Loop:
         arguments.check_monitors(stage.callbacks, self._log_names() if stage.callbacks else ())
         self.callbacks = adapters.callback_list(stage.callbacks, trial.task)
         self.broadcast = adapters.broadcast_from_chief(trial.strategy, trial.workers)
-        self.captured: list[graphs.CapturedVariable] = []  # variables that the update writes besides those of Keras
+        self.captured: list[graphs.CapturedVariable] = []  # other variables of the update, which it or a callback writes
         # With a step, the update does not call the loss, so `captured` lacks the variables that the loss writes.
         self.validation_loss = graphs.without_side_effects(stage.loss) if stage.step else stage.loss
         size = trial.val_per_epoch
@@ -82,11 +82,10 @@ class Loop:
         if self._load(f"{self.stage.name}-finished"):
             return
         self.callbacks.on_train_begin()
-        for callback in self.callbacks.callbacks:
-            checkpoint.callback_state(callback)  # raises for callbacks that cannot be saved, before training starts
         if self.is_predictor:
             self._compile_forward()
         self._compile()
+        self._callback_states()  # raises for callbacks that cannot be saved, before training starts
         self._load(self.stage.name)
         adapters.set_initial_epoch(self.model, state.epoch)
         self._check_rates()
@@ -166,7 +165,8 @@ class Loop:
             self.update = update.compiled(self.trial, self.stage, self.players)
             graphs.refuse_unseeded_randomness(self.update)
         known = [variable for group in self._variables().values() for variable in group]
-        self.captured = graphs.written_variables(self.update, known)
+        earlier = [variable for model in self.trial.models.values() for variable in model.variables]
+        self.captured = graphs.captured_variables(self.update, known, constant=earlier)
 
     def samples(self) -> np.ndarray:
         """A sample of training images, augmented as in the first epoch: uint8 [n, height, width, channels]."""
@@ -361,11 +361,15 @@ class Loop:
         saved = {name: [part for v in group for part in adapters.replica_variables(v)] for name, group in variables.items()}
         return {**saved, "outside": self.captured}
 
+    def _callback_states(self):
+        saved = graphs.handles([variable for group in self._variables().values() for variable in group])
+        return [checkpoint.callback_state(callback, saved) for callback in self.callbacks.callbacks]
+
     def _save(self):
         host = self.trial.host
         state = {
             "fit": {**vars(self.state)},
-            "callbacks": [checkpoint.callback_state(c) for c in self.callbacks.callbacks],
+            "callbacks": self._callback_states(),
             "trial": self.trial.state(),
             "generators": draws.generator_states(),
             "outside": len(self.captured),

@@ -49,8 +49,8 @@ def score(
             _refuse_probabilities(trial, predictor, call, outputs["train"])
     if keep and isinstance(predictor, keras.Model):
         keep.parent.mkdir(parents=True, exist_ok=True)
-        seeding.use_plain_names(predictor)
-        predictor.save(keep)
+        with seeding.plain_names_in_files():
+            predictor.save(keep)
     # A trial that diverged has no generalisation gap, hence no train scores.
     scored = [name for name in splits if predictor is not None or name != "train"]
     row = {f"{name}_{score}": value for name in scored for score, value in task.scores(outputs[name], labels[name]).items()}
@@ -197,6 +197,9 @@ def _outputs(trial: Trial, predictor, call, splits: dict[str, Split]) -> dict[st
 
     Args:
         call: the predictor as a function, see `_call`.
+
+    Raises:
+        Misuse: the outputs have another number of columns than there are classes.
     """
     models = [predictor] if isinstance(predictor, keras.Model) else trial.models.values()
     for model in models:
@@ -206,6 +209,12 @@ def _outputs(trial: Trial, predictor, call, splits: dict[str, Split]) -> dict[st
     for name, split in splits.items():
         known = prediction.known_outputs(trial.validated, predictor, split)
         outputs[name] = prediction.predict(call, split) if known is None else known
+        columns = outputs[name].shape[1]
+        if columns != trial.classes:
+            raise Misuse(
+                f"a predictor must return scores of shape (images, {trial.classes}), a column for each of trial.classes. "
+                f"Received: {columns} columns"
+            )
     return outputs
 
 

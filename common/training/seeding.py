@@ -20,6 +20,7 @@ from keras.src.backend.tensorflow import random as tensorflow_random
 from keras.src.initializers.random_initializers import RandomInitializer
 from keras.src.ops import operation as operations
 from keras.src.random import seed_generator
+from keras.src.saving.saving_lib import H5IOStore
 from keras.src.utils import naming
 from keras.src.utils.python_utils import is_default
 
@@ -134,7 +135,8 @@ def seeded_weights(streams: Streams) -> Iterator[None]:
     operations.auto_name = automatic_name
     RandomInitializer.seed = property(_seed_of, lambda initializer, seed: vars(initializer).update(seed=seed))
     try:
-        yield
+        with plain_names_in_files():
+            yield
     finally:
         del RandomInitializer.seed
         operations.auto_name = naming.auto_name
@@ -142,6 +144,21 @@ def seeded_weights(streams: Streams) -> Iterator[None]:
         keras.layers.Layer.add_weight, keras.layers.Layer.__new__ = original_add_weight, original_new
         Variable.__init__ = original_init
         set_global_attribute("object_name_uids", name_counts)
+
+
+@contextlib.contextmanager
+def plain_names_in_files() -> Iterator[None]:
+    """Context manager in which automatic names are saved as plain strings, since HDF5 does not accept subclasses of str."""
+    original = H5IOStore.make
+
+    def make(store, path, metadata=None):
+        return original(store, path, metadata and {name: str(value) for name, value in metadata.items()})
+
+    H5IOStore.make = make
+    try:
+        yield
+    finally:
+        H5IOStore.make = original
 
 
 def has_initial_values(variable: keras.Variable) -> bool:
@@ -323,12 +340,6 @@ def _depends_on_its_name(place: _PlacedLayer) -> bool:
         return True
     noisy = any(layer._seed_generators for layer in place.layer._flatten_layers())
     return noisy and isinstance(place.parent, keras.Model)
-
-
-def use_plain_names(model: keras.Model) -> None:
-    """Replace automatic names of a model and its layers by plain strings, since HDF5 does not accept subclasses of str."""
-    for layer in layers_of(model):
-        layer.name = str(layer.name)
 
 
 def layers_of(model: keras.Model) -> Iterator[keras.layers.Layer]:

@@ -169,7 +169,8 @@ class Trial:
             loss: a `keras.losses.Loss` on logits, or f(targets, logits) -> losses [batch]. Targets are one-hot [batch, classes];
                 `SparseCategoricalCrossentropy` gets integer labels. By default cross-entropy; other tasks than classification
                 have their labels as targets and need a loss.
-            callbacks: Keras callbacks; their attributes are plain values or arrays, or they are wrapped in `trial.unsaved(…)`.
+            callbacks: Keras callbacks; their state is in attributes that are plain values or arrays, or in variables of the
+                update, or they are wrapped in `trial.unsaved(…)`.
             class_weight: factor of the losses of each class: a list, or a dict in which missing classes have factor 1.
             sample_weight: factor of the loss of each example: numbers [n], finite and at least 0, in the order of the training
                 examples; or f(split) that returns them, which weights `val_loss` as well. The batch's loss is
@@ -192,6 +193,8 @@ class Trial:
         """
         if stage in self.fits:
             raise Misuse(f"each call of trial.fit needs a different stage name: stage=…. Received: stage={stage!r} twice")
+        if stage.endswith("-finished"):
+            raise Misuse(f"checkpoints of finished stages are named -finished: choose another stage name. Received: {stage!r}")
         if loss is None and step is None and self.task is not classification:
             raise Misuse(f"the task {self.task.name} needs a loss: loss=…. Received: loss=None")
         train, val = arguments.splits(self, on, validate)

@@ -13,6 +13,7 @@ from common import augment, tasks
 from common.data.split import Split
 from common.errors import Misuse
 from common.models import small_cnn
+from common.training import arguments
 
 
 class Net(keras.Model):
@@ -192,14 +193,40 @@ def test_optimizers_must_be_new_for_each_fit(make_trial):
         refused(trial, "epochs must be a whole number", epochs=count)
 
 
+class Predicting(callbacks.Callback):
+    def on_test_batch_end(self, batch, logs=None):
+        pass
+
+    def on_predict_begin(self, logs=None):
+        pass
+
+
 def test_callbacks_without_effect_are_refused(make_trial):
     trial = make_trial(train_size=32, epochs=1)
     refused(trial, "EarlyStopping must monitor one of .*val_accuracy.*'val_acc'", callbacks=[callbacks.EarlyStopping("val_acc")])
     averaged = optimizers.SGD(0.1, use_ema=True)
     refused(trial, "leave SwapEMAWeights out", optimizer=averaged, callbacks=[callbacks.SwapEMAWeights()])
     players = {name: optimizers.SGD(0.1) for name in ("up", "down")}
+    message = "move .* Received: on_test_batch_end, on_predict_begin of Predicting"
+    refused(trial, message, callbacks=[Predicting()])
+    called_by_none = callbacks.LambdaCallback(on_predict_batch_begin=print)
+    refused(trial, "Received: on_predict_batch_begin of LambdaCallback", callbacks=[called_by_none])
+    arguments.check_callbacks([callbacks.TensorBoard("logs"), callbacks.ProgbarLogger()], 1)  # which have such methods too
     rates = callbacks.LearningRateScheduler(lambda epoch: 0.1)
     refused(trial, "one optimizer of several", two_players, optimizer=players, step=against, callbacks=[rates], loss=None)
+
+
+def test_callbacks_that_write_models_to_files_are_refused(make_trial, tmp_path):
+    """Trials would start from the weights of others, and two jobs would write to one file."""
+    trial = make_trial(train_size=32, epochs=1)
+    files = (
+        callbacks.BackupAndRestore(str(tmp_path)),
+        callbacks.ModelCheckpoint(str(tmp_path / "best.keras"), monitor="val_accuracy"),
+    )
+    for one in files:
+        message = rf"restore_best_weights=True.*KEEP=1.* Received: {type(one).__name__}"
+        refused(trial, message, callbacks=[one])
+        refused(trial, message, callbacks=[trial.unsaved(one)])
 
 
 def test_images_and_labels_of_a_user_are_checked():

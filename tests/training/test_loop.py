@@ -171,7 +171,7 @@ def test_callbacks_work_as_in_keras(make_trial, tmp_path):
         model,
         callbacks=[
             keras.callbacks.LearningRateScheduler(lambda epoch: 0.1 / 2**epoch),
-            Watch(),
+            trial.unsaved(Watch()),
             stop,
             keras.callbacks.TensorBoard(tmp_path / "board"),
         ],
@@ -254,6 +254,8 @@ def test_stages_need_different_names(make_trial):
     assert [trial.fits[name].epoch for name in ("first", "second")] == [1, 2]
     with pytest.raises(Misuse, match="stage='second' twice"):
         fit(trial, model, stage="second")
+    with pytest.raises(Misuse, match="Received: 'first-finished'"):
+        fit(trial, model, stage="first-finished")
 
 
 def test_a_finished_stage_is_loaded_not_repeated(make_trial, tmp_path):

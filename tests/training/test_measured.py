@@ -307,6 +307,15 @@ def test_finite_outputs_do_not_set_the_status(make_trial):
             score(trial, predictor, None, test=None)
 
 
+@pytest.mark.parametrize("columns", [1, 9, 11, 12])
+def test_a_predictor_with_another_number_of_columns_than_classes_is_refused(make_trial, columns):
+    """It would be counted in a wrong class, or never be right for a class."""
+    predictor = type("Other", (), {"predict": lambda self, images: np.eye(columns)[np.arange(len(images)) % columns]})()
+    with pytest.raises(Misuse, match=rf"shape \(images, 10\).* Received: {columns} columns") as refused:
+        score(make_trial(train_size=32), predictor, None, test=None)
+    assert "\n" not in str(refused.value)
+
+
 def test_logits_with_sum_1_are_scored(make_trial):
     """As of a squared error that gives all images nearly the shares of the classes."""
     trial = make_trial(train_size=32, epochs=1)

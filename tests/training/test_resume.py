@@ -297,6 +297,36 @@ def test_variables_that_a_loss_or_an_augmentation_writes_are_resumed(make_trial)
 
 
 @pytest.mark.slow
+def test_variables_that_a_callback_writes_and_the_update_reads_are_resumed(make_trial):
+    """The weight of a penalty on the logits, which rises after each epoch; a teacher that no stage trained does not change."""
+
+    def build(trial):
+        build.weight, build.teacher = tf.Variable(0.0), softmax_regression(trial, layers.Dense(2, name="narrow"))
+        return softmax_regression(trial)
+
+    class Rise(keras.callbacks.Callback):
+        def __init__(self, weight):
+            super().__init__()
+            self.weight = weight
+
+        def on_epoch_end(self, epoch, logs=None):
+            self.weight.assign(epoch + 1.0)
+
+    def penalised():
+        weight, teacher = build.weight, build.teacher
+
+        def step(model, images, targets, seed):
+            logits = model(images, training=True)
+            penalty = tf.reduce_mean(tf.square(logits - teacher(images)), axis=-1)
+            return losses.categorical_crossentropy(targets, logits, from_logits=True) + weight * penalty, logits
+
+        return step
+
+    assert same_ends(make_trial, build, step=penalised, callbacks=lambda: [Rise(build.weight)])
+    assert build.weight.numpy() == 2.0
+
+
+@pytest.mark.slow
 def test_callbacks_may_draw_from_the_global_generators(make_trial):
     class Shake(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):

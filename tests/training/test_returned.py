@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import arrays_equal
 from keras import layers, losses, optimizers
 
 from common.errors import Misuse
@@ -155,7 +156,26 @@ def test_keras_fit_works_again_afterwards(make_trial):
     by_keras(make_trial())
 
 
-def test_a_model_with_automatic_names_can_be_saved(trial, tmp_path):
-    model = keras.Sequential([keras.Input(trial.input_shape), layers.Flatten(), layers.Dense(trial.classes)])
-    outputs = score(trial, fit(trial, model), None, test=None, keep=tmp_path / "kept.keras")[1]["val"]
+def automatic(trial):
+    return keras.Sequential([keras.Input(trial.input_shape), layers.Flatten(), layers.Dense(trial.classes)])
+
+
+def test_a_model_with_automatic_names_can_be_kept(make_trial, tmp_path):
+    """Outside of the contexts of `train`."""
+    trial = make_trial(epochs=1)
+    with seeded_weights(trial.streams):
+        model = fit(trial, automatic(trial))
+    outputs = score(trial, model, None, test=None, keep=tmp_path / "kept.keras")[1]["val"]
     assert np.array_equal(without_reestimation(trial, keras.saving.load_model(tmp_path / "kept.keras", compile=False)), outputs)
+
+
+def test_a_model_with_automatic_names_can_be_saved_in_train(trial, tmp_path):
+    model = automatic(trial)
+    model.save(tmp_path / "model.keras")
+    model.save_weights(tmp_path / "all.weights.h5")
+    model.save_weights(tmp_path / "parts.weights.json", max_shard_size=1)
+    other = keras.saving.load_model(tmp_path / "model.keras")
+    for name in ("all.weights.h5", "parts.weights.json"):
+        other.set_weights([np.zeros(weight.shape) for weight in other.get_weights()])
+        other.load_weights(tmp_path / name)
+        assert arrays_equal(model.get_weights(), other.get_weights())
