@@ -8,6 +8,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 from threadpoolctl import threadpool_limits
 
+from common.errors import Misuse
+
 CHUNK = 1000
 """Images per chunk, which bounds the memory for gradients."""
 STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)
@@ -31,7 +33,14 @@ def hog(images: np.ndarray, *, cell: int = 4, block: int = 2, bins: int = 9) -> 
         cell: pixels per side; rows and columns that do not fill a cell at the bottom and right are left out.
         block: cells per side.
         bins: number of orientations.
+
+    Raises:
+        Misuse: the images have fewer cells per side than a block.
     """
+    if min(images.shape[1:3]) < cell * block:
+        raise Misuse(
+            f"hog needs images of at least {cell * block} pixels per side. Received: {images.shape[1]}x{images.shape[2]}"
+        )
     return np.concatenate([_hog(images[first : first + CHUNK], cell, block, bins) for first in range(0, len(images), CHUNK)])
 
 

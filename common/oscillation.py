@@ -50,8 +50,9 @@ class Oscillation:
         count = float(self.count)
         if count:
             trial.record(COSINE, float(self.total) / count)
-        losses, per_epoch = trial.fits[stage].losses, trial.steps_per_epoch
-        if min(len(losses), per_epoch) > 1:
+        losses = trial.fits[stage].losses
+        per_epoch = len(losses) // max(trial.fits[stage].epoch, 1)
+        if per_epoch > 1:
             trial.record(UPS_AND_DOWNS, ups_and_downs(losses, per_epoch), "nats")
 
 

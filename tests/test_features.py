@@ -3,6 +3,7 @@ import pytest
 
 from common import features
 from common.data.corruptions import select_classes
+from common.errors import Misuse
 
 
 def image(pixels):
@@ -45,6 +46,11 @@ def test_a_diagonal_edge_votes_by_its_distance_to_the_two_nearest_bins():
     votes = inner.reshape(6, 6, 9)[2:4, 2:4].sum(axis=(0, 1))
     # 45° lies between 40° and 60°: three quarters and one quarter; clipping and normalising keep their order.
     assert np.argsort(votes)[-2:].tolist() == [3, 2]
+
+
+def test_images_smaller_than_a_block_are_refused():
+    with pytest.raises(Misuse, match="at least 8 pixels per side. Received: 6x9"):
+        features.hog(np.zeros((2, 6, 9, 1), np.uint8))
 
 
 def test_hog_of_constant_images_is_0_and_almost_invariant_to_contrast():

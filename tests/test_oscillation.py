@@ -16,9 +16,8 @@ from common.training.seeding import seeded_weights
 class Recorder:
     """A stand-in for a trial with the losses of a stage."""
 
-    def __init__(self, losses, steps_per_epoch):
-        self.fits, self.steps_per_epoch = {"fit": types.SimpleNamespace(losses=losses)}, steps_per_epoch
-        self.measures = {}
+    def __init__(self, losses, epochs):
+        self.fits, self.measures = {"fit": types.SimpleNamespace(losses=losses, epoch=epochs)}, {}
 
     def record(self, name, value, unit=""):
         self.measures[name] = value
@@ -31,7 +30,7 @@ def mean_cosine(optimizer, *gradients):
     optimizer.build(variables)
     for x, y, z in gradients:
         optimizer.apply([keras.ops.array([x, y]), keras.ops.array([z])], variables)
-    recorder = Recorder([], 2)
+    recorder = Recorder([], 0)
     oscillation.record(recorder)
     return None if COSINE not in recorder.measures else pytest.approx(recorder.measures[COSINE], abs=1e-5)
 
@@ -59,8 +58,18 @@ def test_ups_and_downs_are_changes_within_epochs():
     assert ups_and_downs([3.0, 2.0], 2) == 1
 
 
+def test_ups_and_downs_are_of_the_epochs_of_their_stage():
+    """Which may be on fewer images than the trial's."""
+    optimizer = optimizers.SGD(0.1)
+    oscillation = Oscillation(optimizer)
+    optimizer.build([keras.Variable([0.0])])
+    recorder = Recorder([1.0, 2.0, 0.5, 9.0, 9.0, 8.0], 2)
+    oscillation.record(recorder)
+    assert recorder.measures == {UPS_AND_DOWNS: pytest.approx((1 + 1.5 + 0 + 1) / 4)}
+
+
 def test_an_epoch_of_one_batch_has_no_ups_and_downs():
-    recorder = Recorder([3.0, 2.0, 1.0], 1)
+    recorder = Recorder([3.0, 2.0, 1.0], 3)
     optimizer = optimizers.SGD(0.1)
     oscillation = Oscillation(optimizer)
     optimizer.build([keras.Variable([0.0])])
