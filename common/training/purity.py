@@ -45,6 +45,18 @@ def check_purity(stage: Stage) -> Iterator[None]:
             )
 
 
+def model_state(model: keras.Model) -> dict[str, object]:
+    """Attributes of a model's layers, and the numbers that they refer to: what a compiled function of the model holds fixed."""
+    state: dict[str, object] = {}
+    seen: set[int] = set()
+    for i, layer in enumerate(seeding.layers_of(model)):
+        for name, value in {**_fields(layer), **adapters.custom_fields(layer), "trainable": layer.trainable}.items():
+            where = f"`{name}` of layer {i}"
+            state[where] = value if isinstance(value, str) else id(value)
+            _collect(value, where, state, seen)
+    return state
+
+
 def _python_state(stage: Stage) -> dict[str, object]:
     """Numbers and generator states that the user's layers, optimizers and functions refer to, by a description of their place."""
     state: dict[str, object] = {}

@@ -14,7 +14,7 @@ from common.data.split import Split, folds
 from common.data.streams import Streams
 from common.errors import Misuse
 from common.tasks import Task, classification
-from common.training import adapters, arguments, checkpoint, prediction, probes, seeding
+from common.training import adapters, arguments, checkpoint, prediction, probes, purity, seeding
 from common.training.adapters import per_example
 from common.training.augmentation import Augmentation
 from common.training.loop import Loop
@@ -119,7 +119,7 @@ class Trial:
         self.clocks = dict.fromkeys(("compile", "input", "train", "eval", "total"), 0.0)
         self.timed_images = 0
         self.resumes = 0
-        self._compiled: dict[int, tuple[Callable, keras.Model]] = {}
+        self._compiled: dict[tuple[Callable, int], tuple[keras.Model, dict, object]] = {}
         self._statistics_cache: dict[int, tuple[keras.Model, Split, str, list[np.ndarray]]] = {}
         self._since = time.perf_counter()
 
@@ -249,10 +249,17 @@ class Trial:
         """
         split = images if isinstance(images, Split) else Split.of(images, np.zeros(len(images), np.int64), None)
         arguments.check_images(model, split, self.input_shape)
-        if id(model) not in self._compiled:  # keeps the model too, so that no other model gets its id
-            self._compiled[id(model)] = prediction.forward(model, self.input_shape), model
+        call = self._traced(prediction.forward, model)
         with self.scoring_statistics(model):
-            return prediction.predict(self._compiled[id(model)][0], split)
+            return prediction.predict(call, split)
+
+    def _traced(self, make: Callable, model: keras.Model):
+        """`make(model, input_shape)`, which traces the model; made again if Python state of the model has changed."""
+        state = purity.model_state(model)
+        known = self._compiled.get((make, id(model)))
+        if known is None or known[1] != state:  # the model is kept too, so that no other model gets its id
+            known = self._compiled[make, id(model)] = model, state, make(model, self.input_shape)
+        return known[2]
 
     @contextlib.contextmanager
     def scoring_statistics(self, model: keras.Model) -> Iterator[None]:

@@ -183,6 +183,34 @@ def test_predictions_in_train_equal_those_of_scoring(make_trial):
     assert np.allclose(small.predict(trial.val.images), within, atol=1e-3)
 
 
+class Multiply(layers.Layer):
+    """Multiplies by attributes of Python."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.factor, self.others = 1.0, {"second": 1.0}
+
+    def call(self, inputs):
+        return self.factor * self.others["second"] * inputs
+
+
+def test_predictions_follow_python_state_of_layers(make_trial):
+    trial = make_trial(epochs=1)
+    before, after = Multiply(name="before"), Multiply(name="after")
+    inputs = keras.Input(trial.input_shape)
+    x = layers.BatchNormalization(name="norm")(before(layers.Flatten(name="flatten")(inputs)))
+    model = keras.Model(inputs, after(layers.Dense(trial.classes, name="logits")(x)))
+    fit(trial, model)
+    outputs = trial.predict(model, trial.val)
+    traced = dict(trial._compiled)
+    assert np.array_equal(trial.predict(model, trial.val), outputs)
+    assert all(trial._compiled[key] is one for key, one in traced.items())
+    after.factor = 0.5
+    assert np.array_equal(trial.predict(model, trial.val), 0.5 * outputs)
+    after.others["second"] = 0.5
+    assert np.array_equal(trial.predict(model, trial.val), 0.25 * outputs)
+
+
 @pytest.mark.slow
 def test_statistics_are_reestimated_once_for_the_same_weights(make_trial, monkeypatch):
     passes, estimate = [], prediction.reestimate_batch_norm
