@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import keras
@@ -120,39 +120,55 @@ def added_losses(model: keras.Model, split, batch_size: int) -> float:
     return summed / len(split)
 
 
-def batch_norm_statistics(model: keras.Model) -> list[keras.Variable]:
-    """Moving mean and variance of all batch-norm layers that are not frozen: the statistics that are re-estimated."""
-    return [variable for layer in _norms(model) for variable in (layer.moving_mean, layer.moving_variance)]
+def updated_norms(model: keras.Model, image_shape: tuple[int, ...]) -> list[keras.layers.BatchNormalization]:
+    """Batch-norm layers whose statistics a model updates in training: neither frozen, nor called with `training=False`.
+
+    Args:
+        image_shape: (height, width, channels), for a subclassed model without `input_shape`.
+    """
+    norms = [v for v in seeding.layers_of(model) if isinstance(v, keras.layers.BatchNormalization) and v.trainable and v.built]
+    if not norms:
+        return []
+
+    @tf.function(input_signature=[_images_spec(model, image_shape)], autograph=False)
+    def train(images):
+        model(tf.cast(images, tf.float32), training=True)
+
+    written = graphs.handles(graphs.written_variables(train))
+    return [layer for layer in norms if graphs.handles([layer.moving_mean]) & written]
 
 
-def _norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
-    return [v for v in seeding.layers_of(model) if isinstance(v, keras.layers.BatchNormalization) and v.trainable]
+def statistics_of(norms: Sequence[keras.layers.BatchNormalization]) -> list[keras.Variable]:
+    """Moving mean and variance of batch-norm layers: the statistics that are re-estimated."""
+    return [variable for layer in norms for variable in (layer.moving_mean, layer.moving_variance)]
 
 
-def statistics_key(model: keras.Model) -> str:
-    """Hash of all that re-estimated statistics depend on: the model's other variables, and which layers are frozen."""
-    statistics, digest = {id(variable) for variable in batch_norm_statistics(model)}, hashlib.blake2b()
+def statistics_key(model: keras.Model, norms: Sequence[keras.layers.BatchNormalization]) -> str:
+    """Hash of the variables that re-estimated statistics depend on, and of the layers that they are of."""
+    statistics, digest = {id(variable) for variable in statistics_of(norms)}, hashlib.blake2b()
     for variable in model.variables:
         digest.update(b"statistic" if id(variable) in statistics else keras.ops.convert_to_numpy(variable).tobytes())
     return digest.hexdigest()
 
 
-def reestimate_batch_norm(model: keras.Model, split, order: np.ndarray, batch_size: int) -> None:
+def reestimate_batch_norm(
+    model: keras.Model, norms: Sequence[keras.layers.BatchNormalization], split, order: np.ndarray, batch_size: int
+) -> None:
     """Replace the moving averages by mean and variance over the whole train split under the present weights.
 
     Precise batch norm (Wu & Johnson 2021, section 3): each batch is normalised by its own mean and variance, dropout is off,
-    and the variance over the split follows from those of the batches by the law of total variance. Frozen layers are unchanged.
+    and the variance over the split follows from those of the batches by the law of total variance.
 
     Args:
+        norms: layers to change, see `updated_norms`.
         order: int [n], order of the examples; a last batch of less than half the batch size is left out.
     """
-    norms = _norms(model)
     if not norms:
         return
-    originals = [(layer, layer.momentum, layer.call) for layer in norms]
-    for layer, _, call in originals:
+    originals = [{name: vars(layer)[name] for name in ("momentum", "call") if name in vars(layer)} for layer in norms]
+    for layer in norms:
         layer.momentum = 0.0  # the moving averages become the statistics of the last batch
-        layer.call = _always_training(call)
+        layer.call = _always_training(layer.call)
     try:
 
         @tf.function(input_signature=[_images_spec(model, split.batch(np.arange(1)).shape[1:])], autograph=False)
@@ -173,8 +189,9 @@ def reestimate_batch_norm(model: keras.Model, split, order: np.ndarray, batch_si
             layer.moving_mean.assign(first / seen)
             layer.moving_variance.assign(second / seen - (first / seen) ** 2)
     finally:
-        for layer, momentum, call in originals:
-            layer.momentum, layer.call = momentum, call
+        for layer, original in zip(norms, originals, strict=True):
+            del layer.call  # otherwise its Python state, by which traces are cached, would have changed
+            vars(layer).update(original)
 
 
 def _always_training(call: Callable) -> Callable:

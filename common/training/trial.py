@@ -120,7 +120,7 @@ class Trial:
         self.timed_images = 0
         self.resumes = 0
         self._compiled: dict[tuple[Callable, int], tuple[keras.Model, dict, object]] = {}
-        self._statistics_cache: dict[int, tuple[keras.Model, Split, str, list[np.ndarray]]] = {}
+        self._statistics_cache: dict[int, tuple[list[keras.layers.BatchNormalization], Split, str, list[np.ndarray]]] = {}
         self._since = time.perf_counter()
 
     @staticmethod
@@ -267,7 +267,7 @@ class Trial:
         if not self.reestimates_statistics(model):
             yield
             return
-        statistics = prediction.batch_norm_statistics(model)
+        statistics = prediction.statistics_of(self._traced(prediction.updated_norms, model))
         before = [np.array(variable) for variable in statistics]
         try:
             self.set_scoring_statistics(model)
@@ -277,23 +277,23 @@ class Trial:
                 variable.assign(value)
 
     def set_scoring_statistics(self, model: keras.Model) -> None:
-        """Re-estimate a model's batch-norm statistics on its train split; cached for the same weights.
+        """Re-estimate a model's batch-norm statistics on its train split; cached for the same weights and Python state.
 
         Raises:
             Misuse: the model does not take images of that shape.
         """
-        statistics, train = prediction.batch_norm_statistics(model), self.trained_on(model)
-        if not statistics:
+        norms, train = self._traced(prediction.updated_norms, model), self.trained_on(model)
+        if not norms:
             return
-        key = prediction.statistics_key(model)
+        statistics, key = prediction.statistics_of(norms), prediction.statistics_key(model, norms)
         cached = self._statistics_cache.get(id(model))
-        if cached and cached[1] is train and cached[2] == key:
+        if cached and cached[0] is norms and cached[1] is train and cached[2] == key:
             for variable, value in zip(statistics, cached[3], strict=True):
                 variable.assign(value)
             return
         arguments.check_model(model, train, images=True)
-        prediction.reestimate_batch_norm(model, train, self.scoring_order(train), self.batch_size)
-        self._statistics_cache[id(model)] = model, train, key, [np.array(variable) for variable in statistics]
+        prediction.reestimate_batch_norm(model, norms, train, self.scoring_order(train), self.batch_size)
+        self._statistics_cache[id(model)] = norms, train, key, [np.array(variable) for variable in statistics]
 
     def reestimates_statistics(self, model: keras.Model) -> bool:
         """Whether a model's batch-norm statistics are re-estimated for scoring.

@@ -497,11 +497,16 @@ def test_two_players_each_train_their_own_layers(make_trial):
     assert "val_accuracy" not in history[0]  # the model is not a predictor
 
 
+def reestimate(trial, model):
+    norms = prediction.updated_norms(model, trial.input_shape)
+    prediction.reestimate_batch_norm(model, norms, trial.train, np.arange(len(trial.train)), 16)
+
+
 def test_batch_norm_statistics_are_those_of_the_train_split(make_trial):
     trial = make_trial(epochs=1)
     model = seeded(trial, models.small_cnn, widths=(4,), normalization="batch", dropout=0.5)
     fit(trial, model)
-    prediction.reestimate_batch_norm(model, trial.train, np.arange(len(trial.train)), 16)
+    reestimate(trial, model)
     inner = keras.Model(model.inputs, model.get_layer("conv1_1").output)
     values = inner.predict(trial.train.images.astype("float32"), verbose=0)
     norm = model.get_layer("norm1_1")
@@ -515,8 +520,34 @@ def test_frozen_batch_norm_keeps_its_statistics(make_trial):
     model = seeded(trial, models.small_cnn, widths=(4,), normalization="batch")
     model.get_layer("norm1_1").trainable = False
     fit(trial, model)
-    prediction.reestimate_batch_norm(model, trial.train, np.arange(len(trial.train)), 16)
+    reestimate(trial, model)
     assert np.array_equal(model.get_layer("norm1_1").moving_mean, np.zeros(4))
+
+
+class InInference(keras.Model):
+    """A head on a network that is always called in inference mode."""
+
+    def __init__(self, network, classes):
+        super().__init__(name="in_inference")
+        self.network, self.head = network, layers.Dense(classes, name="logits")
+
+    def call(self, images, training=None):
+        return self.head(self.network(images, training=False))
+
+
+def test_batch_norm_that_a_model_calls_in_inference_mode_keeps_its_statistics(make_trial):
+    trial = make_trial(epochs=1)
+    inputs = keras.Input(trial.input_shape)
+    x = layers.BatchNormalization(name="norm")(layers.Flatten(name="flatten")(inputs))
+    network = keras.Model(inputs, layers.Dense(4, name="hidden")(x), name="network")
+    model = seeded(trial, lambda trial: InInference(network, trial.classes))
+    fit(trial, model, optimizer=optimizers.SGD(1e-4))
+    norm = network.get_layer("norm")
+    predicted = trial.predict(model, trial.val)
+    reestimate(trial, model)
+    assert np.array_equal(norm.moving_mean, np.zeros(784))
+    assert np.array_equal(norm.moving_variance, np.ones(784))
+    assert np.allclose(predicted, model(trial.val.images.astype("float32")), rtol=1e-4)
 
 
 def test_a_callback_that_changes_one_of_two_learning_rates_is_refused(make_trial):

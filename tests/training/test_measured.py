@@ -209,6 +209,11 @@ def test_predictions_follow_python_state_of_layers(make_trial):
     assert np.array_equal(trial.predict(model, trial.val), 0.5 * outputs)
     after.others["second"] = 0.5
     assert np.array_equal(trial.predict(model, trial.val), 0.25 * outputs)
+    means = []
+    for before.factor in (1.0, 2.0):
+        with trial.scoring_statistics(model):
+            means.append(np.array(model.get_layer("norm").moving_mean))
+    assert np.allclose(means[1], 2 * means[0])
 
 
 @pytest.mark.slow
@@ -222,7 +227,8 @@ def test_statistics_are_reestimated_once_for_the_same_weights(make_trial, monkey
     def by_hand():
         """Predictions without the cache."""
         kept = model.get_weights()
-        estimate(model, trial.trained_on(model), trial.scoring_order(trial.trained_on(model)), trial.batch_size)
+        norms, train = prediction.updated_norms(model, trial.input_shape), trial.trained_on(model)
+        estimate(model, norms, train, trial.scoring_order(train), trial.batch_size)
         outputs = prediction.predict(prediction.forward(model), trial.val)
         model.set_weights(kept)
         return outputs
