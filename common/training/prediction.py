@@ -157,7 +157,8 @@ def reestimate_batch_norm(
     """Replace the moving averages by mean and variance over the whole train split under the present weights.
 
     Precise batch norm (Wu & Johnson 2021, section 3): each batch is normalised by its own mean and variance, dropout is off,
-    and the variance over the split follows from those of the batches by the law of total variance.
+    and the variance over the split follows from those of the batches by the law of total variance. For a layer that is called
+    several times, such as a shared one, each call counts as a batch.
 
     Args:
         norms: layers to change, see `updated_norms`.
@@ -165,38 +166,41 @@ def reestimate_batch_norm(
     """
     if not norms:
         return
+    # For each layer over all calls: Σ n, Σ n · mean and Σ n · (variance + mean²), n the number of examples.
+    sums = [[tf.Variable(np.zeros(shape)) for shape in ((), *[layer.moving_mean.shape] * 2)] for layer in norms]
     originals = [{name: vars(layer)[name] for name in ("momentum", "call") if name in vars(layer)} for layer in norms]
-    for layer in norms:
-        layer.momentum = 0.0  # the moving averages become the statistics of the last batch
-        layer.call = _always_training(layer.call)
+    for layer, totals in zip(norms, sums, strict=True):
+        layer.momentum = 0.0  # the moving averages become the statistics of the last call
+        layer.call = _summing(layer, layer.call, totals)
     try:
 
         @tf.function(input_signature=[_images_spec(model, split.batch(np.arange(1)).shape[1:])], autograph=False)
         def pass_through(images):
             model(tf.cast(images, tf.float32), training=False)
 
-        sums = [[np.zeros(v.shape) for v in (layer.moving_mean, layer.moving_variance)] for layer in norms]
-        seen = 0
         for batch in _batches(order, batch_size):
             pass_through(split.batch(batch))
-            seen += len(batch)
-            for (first, second), layer in zip(sums, norms, strict=True):
-                moving = (layer.moving_mean, layer.moving_variance)
-                mean, variance = (keras.ops.convert_to_numpy(v).astype(np.float64) for v in moving)
-                first += len(batch) * mean
-                second += len(batch) * (variance + mean**2)
-        for (first, second), layer in zip(sums, norms, strict=True):
-            layer.moving_mean.assign(first / seen)
-            layer.moving_variance.assign(second / seen - (first / seen) ** 2)
     finally:
         for layer, original in zip(norms, originals, strict=True):
             del layer.call  # otherwise its Python state, by which traces are cached, would have changed
             vars(layer).update(original)
+    for layer, totals in zip(norms, sums, strict=True):
+        seen, first, second = (total.numpy() for total in totals)
+        if seen:
+            layer.moving_mean.assign(first / seen)
+            layer.moving_variance.assign(second / seen - (first / seen) ** 2)
 
 
-def _always_training(call: Callable) -> Callable:
+def _summing(layer: keras.layers.BatchNormalization, call: Callable, totals: Sequence[tf.Variable]) -> Callable:
+    """A layer's `call` in training mode, which adds the statistics of its inputs to totals."""
+
     def training_call(inputs, training=None, mask=None):
-        return call(inputs, training=True, mask=mask)
+        outputs = call(inputs, training=True, mask=mask)
+        n = tf.cast(tf.shape(inputs)[0], tf.float64)
+        mean, variance = (keras.ops.cast(v, "float64") for v in (layer.moving_mean, layer.moving_variance))
+        for total, value in zip(totals, (n, n * mean, n * (variance + mean * mean)), strict=True):
+            total.assign_add(value)
+        return outputs
 
     return training_call
 

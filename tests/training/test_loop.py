@@ -550,6 +550,18 @@ def test_batch_norm_that_a_model_calls_in_inference_mode_keeps_its_statistics(ma
     assert np.allclose(predicted, model(trial.val.images.astype("float32")), rtol=1e-4)
 
 
+def test_statistics_of_a_shared_batch_norm_are_those_of_all_its_inputs(make_trial):
+    trial = make_trial(train_size=50)  # the last batch of 2 is left out
+    inputs = keras.Input(trial.input_shape)
+    norm, x = layers.BatchNormalization(), layers.Flatten()(inputs)
+    model = keras.Model(inputs, layers.Dense(10)(norm(x) + norm(3 * x + 1)))
+    reestimate(trial, model)
+    images = trial.train.images[:48].reshape(48, -1).astype(np.float64)
+    both = np.concatenate([images, 3 * images + 1])
+    assert np.allclose(norm.moving_mean, both.mean(axis=0), rtol=1e-5)
+    assert np.allclose(norm.moving_variance, both.var(axis=0), rtol=1e-4, atol=1e-3)
+
+
 def test_a_callback_that_changes_one_of_two_learning_rates_is_refused(make_trial):
     class Halve(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
