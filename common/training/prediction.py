@@ -158,7 +158,7 @@ def reestimate_batch_norm(
 
     Precise batch norm (Wu & Johnson 2021, section 3): each batch is normalised by its own mean and variance, dropout is off,
     and the variance over the split follows from those of the batches by the law of total variance. For a layer that is called
-    several times, such as a shared one, each call counts as a batch.
+    several times, such as a shared one, each call counts as a batch. All other variables are unchanged.
 
     Args:
         norms: layers to change, see `updated_norms`.
@@ -178,14 +178,15 @@ def reestimate_batch_norm(
         def pass_through(images):
             model(tf.cast(images, tf.float32), training=False)
 
-        for batch in _batches(order, batch_size):
-            pass_through(split.batch(batch))
+        with graphs.preserved(graphs.written_variables(pass_through)):
+            for batch in _batches(order, batch_size):
+                pass_through(split.batch(batch))
+            pooled = [[total.numpy() for total in totals] for totals in sums]
     finally:
         for layer, original in zip(norms, originals, strict=True):
             del layer.call  # otherwise its Python state, by which traces are cached, would have changed
             vars(layer).update(original)
-    for layer, totals in zip(norms, sums, strict=True):
-        seen, first, second = (total.numpy() for total in totals)
+    for layer, (seen, first, second) in zip(norms, pooled, strict=True):
         if seen:
             layer.moving_mean.assign(first / seen)
             layer.moving_variance.assign(second / seen - (first / seen) ** 2)

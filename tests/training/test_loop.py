@@ -562,6 +562,20 @@ def test_statistics_of_a_shared_batch_norm_are_those_of_all_its_inputs(make_tria
     assert np.allclose(norm.moving_variance, both.var(axis=0), rtol=1e-4, atol=1e-3)
 
 
+def test_predictions_do_not_change_variables_of_renormalisation(make_trial):
+    trial = make_trial(epochs=1)
+    inputs = keras.Input(trial.input_shape)
+    x = layers.BatchNormalization(renorm=True, name="norm")(layers.Flatten(name="flatten")(inputs))
+    model = keras.Model(inputs, layers.Dense(10, name="logits")(x))
+    fit(trial, model)
+    before = model.get_weights()
+    trial.predict(model, trial.val)
+    assert arrays_equal(before, model.get_weights())
+    reestimate(trial, model)
+    changed = [v.name for v, old in zip(model.weights, before, strict=True) if not np.array_equal(old, v)]
+    assert changed == ["moving_mean", "moving_variance"]
+
+
 def test_a_callback_that_changes_one_of_two_learning_rates_is_refused(make_trial):
     class Halve(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
