@@ -137,8 +137,8 @@ def averaged_weights(optimizers: Sequence[keras.optimizers.Optimizer]) -> Iterat
     Raises:
         Misuse: a callback changed the weights within, which would be lost.
     """
-    inner = [getattr(optimizer, "inner_optimizer", optimizer) for optimizer in optimizers]
-    averaged = [optimizer for optimizer in inner if optimizer.use_ema]
+    every = [inner for outer in optimizers for inner in optimizers_in(outer)]
+    averaged = [one for one in every if one.use_ema and one.built]  # a part of `MultiOptimizer` without variables is not built
     pairs = [
         (variable, average)
         for optimizer in averaged

@@ -1,5 +1,7 @@
 """Curves, best epochs, losses and learning rates agree with other computations from the returned models."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -45,13 +47,20 @@ def test_with_moving_averages_curves_and_best_weights_use_the_averages(make_tria
     assert of_val(trial, model)[0] == done.contenders[0]["val_accuracy"]
 
 
-def test_the_last_validation_is_that_of_the_returned_weights_and_averages_do_not_change_updates(make_trial, tmp_path):
+def parted(**options):
+    """An optimizer for biases, one for other weights, and one without weights."""
+    others, biases, unused = (optimizers.SGD(0.1, **options) for _ in range(3))
+    return optimizers.MultiOptimizer(optimizers.OptimizerMap(others, {".*bias": biases, "nothing": unused}))
+
+
+@pytest.mark.parametrize("optimizer", [functools.partial(optimizers.SGD, 0.1), parted])
+def test_the_last_validation_is_that_of_the_returned_weights_and_averages_do_not_change_updates(make_trial, tmp_path, optimizer):
     ends = []
     for average in (True, False):
         trial = make_trial(folder=tmp_path / str(average), epochs=2)
         with seeded_weights(trial.streams):
             model = network(trial)
-        done = fit(trial, model, optimizer=optimizers.SGD(0.1, use_ema=average, ema_momentum=0.9))
+        done = fit(trial, model, optimizer=optimizer(use_ema=average, ema_momentum=0.9))
         assert of_val(trial, model) == pytest.approx([done.history[-1][f"val_{name}"] for name in ("accuracy", "nll")])
         ends.append([row["train_loss"] for row in done.history])
     assert ends[0] == ends[1]  # the updates are the same
