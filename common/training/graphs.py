@@ -19,6 +19,8 @@ UNSEEDED_OPERATIONS = (
     *("StatefulStandardNormalV2", "StatefulTruncatedNormal", "StatefulUniform", "StatefulUniformFullInt", "StatefulUniformInt"),
 )
 """Random operations without a seed attribute; the others are recognised by it."""
+SEED_OPERATIONS = ("StatelessRandomGetKeyCounter", "StatelessRandomUniformFullInt")
+"""Beginnings of the names of operations that make seeds or keys of a seed."""
 PYTHON_OPERATIONS = ("PyFunc", "PyFuncStateless", "EagerPyFunc")
 WITHOUT_CONTROL_FLOW = ("common.", "keras.")
 """Beginnings of the names of modules that have no Python control flow on tensors."""
@@ -26,7 +28,11 @@ LIBRARIES = tuple(f"{pathlib.Path(module.__file__).parent}/" for module in (tf, 
 
 
 def refuse_unseeded_randomness(call: tf.types.experimental.PolymorphicFunction) -> None:
-    """Trace a function of one signature. Raises `Misuse` if it draws from unsaved random generators, or calls Python."""
+    """Trace a function of one signature.
+
+    Raises:
+        Misuse: it draws from random generators that are not saved, or with a constant seed, or it calls Python.
+    """
     for operation in _operations(call.get_concrete_function().graph):
         if operation.type in PYTHON_OPERATIONS:
             raise Misuse(
@@ -40,6 +46,31 @@ def refuse_unseeded_randomness(call: tf.types.experimental.PolymorphicFunction) 
                 "augmentation's uniforms, or in a layer by keras.random with the layer's keras.random.SeedGenerator. "
                 f"Received: {operation.type}{_source_line(operation)}"
             )
+        if _draws_from_constant(operation):
+            raise Misuse(
+                "a draw with a constant seed gives the same numbers in all updates: draw from the step's seed or an "
+                "augmentation's uniforms, in a layer by keras.random with the layer's keras.random.SeedGenerator, and numbers "
+                f"that are meant to stay the same before trial.fit. Received: {operation.type}{_source_line(operation)}"
+            )
+
+
+def _draws_from_constant(operation: tf.Operation) -> bool:
+    """Whether an operation draws random numbers from a seed, or from a key made of a seed, that is a constant of the graph.
+
+    Numbers that only make further seeds, as in `tf.random.fold_in`, do not count.
+    """
+    if not operation.type.startswith("Stateless") or operation.type.startswith(SEED_OPERATIONS):
+        return False
+    arguments = zip(operation.op_def.input_arg, operation.inputs, strict=False)
+    return any(argument.name in ("seed", "key") and _is_constant(tensor) for argument, tensor in arguments)
+
+
+def _is_constant(tensor: tf.Tensor) -> bool:
+    """Whether a tensor depends on constants of its graph alone."""
+    operation = tensor.op
+    if operation.type == "Const" or not operation.inputs:
+        return operation.type == "Const"
+    return not operation.op_def.is_stateful and all(map(_is_constant, operation.inputs))
 
 
 def _ignores_seed(operation: tf.Operation) -> bool:

@@ -180,8 +180,8 @@ class Trial:
             stage: name of this call, different for each call. After a kill a finished stage is loaded, not repeated.
             epochs: number of epochs; by default the setting's.
             step: f(model, images, targets, seed) -> (losses [batch], outputs or None), replaces loss(targets, model(images)).
-                `seed`, int32 [2], is for `tf.random.stateless_*` and `keras.random`, and different in each update. Models of
-                earlier stages that share no weights with `model`, such as a teacher, have re-estimated batch-norm statistics.
+                `seed`, int32 [2], is for `tf.random.stateless_*`, and different in each update. Models of earlier stages
+                that share no weights with `model`, such as a teacher, have re-estimated batch-norm statistics.
                 If `optimizer` is a dict, losses are a dict with the same names, each for the layer of that name. `val_loss` is
                 computed from `loss`.
             on, validate: splits to train and validate on instead of `train` and `val`.

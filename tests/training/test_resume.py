@@ -416,6 +416,11 @@ RANDOM = {
     "RandomShuffle at": lambda _, x: tf.function(lambda a: tf.random.shuffle(a))(x),
     "Multinomial at": lambda _, x: tf.cast(tf.random.categorical(x[:, :3], 1), tf.float32),
     "RandomGamma at": lambda _, x: tf.random.gamma((), 1.0),
+    "constant seed.* Received: StatelessRandomNormalV2 at": lambda _, x: x + keras.random.normal((1,), seed=7),
+    "Received: StatelessRandomUniformV2 at": lambda _, x: tf.image.stateless_random_brightness(x, 80.0, seed=(1, 2)),
+    "Received: StatelessTruncatedNormalV2 at": lambda _, x: tf.random.stateless_truncated_normal((), tf.constant([1, 2]) + 1),
+    "Received: StatelessMultinomial at": lambda _, x: tf.cast(tf.random.stateless_categorical(x[:, :3], 1, (1, 2)), tf.float32),
+    "Received: StatelessRandomGamma": lambda _, x: tf.random.stateless_gamma((), tf.random.split((1, 2))[1], 1.0),
     "PyFunc at": lambda _, x: x + tf.ensure_shape(tf.numpy_function(lambda: np.float32(0), [], tf.float32), ()),
     "EagerPyFunc at": lambda _, x: x + tf.ensure_shape(tf.py_function(lambda: 1.0, [], tf.float32), ()),
     "a draw from numpy.random": lambda _, x: np.random.normal(),
@@ -452,6 +457,7 @@ def test_random_operations_with_unsaved_state_are_refused(make_trial, message):
     ("message", "draw"),
     [
         ("RandomStandardNormal at", lambda: tf.random.normal(())),
+        ("Received: StatelessRandomNormalV2 at", lambda: keras.random.normal((), seed=3)),
         ("a draw from numpy.random", lambda: np.random.normal()),
         ("`generator` in", lambda: generator.normal()),
     ],
@@ -459,6 +465,18 @@ def test_random_operations_with_unsaved_state_are_refused(make_trial, message):
 def test_random_operations_are_found_in_losses_augmentations_and_steps(make_trial, message, draw, where):
     with pytest.raises(Misuse, match=message):
         ends(make_trial, softmax_regression, **{where: drawing(draw)[where]})
+
+
+def test_draws_from_a_step_s_seed_and_numbers_made_of_it_are_accepted(make_trial):
+    fixed = tf.random.stateless_normal((784,), (1, 2))
+
+    def step(model, images, targets, seed):
+        seeds = [seed, *tf.unstack(tf.random.split(seed)), tf.random.fold_in((1, 2), seed[1]), seed + tf.constant([1, 2])]
+        noise = tf.add_n([tf.random.stateless_normal((784,), one) for one in seeds])
+        logits = model(images + tf.reshape(fixed + noise, (28, 28, 1)), training=True)
+        return losses.categorical_crossentropy(targets, logits, from_logits=True), logits
+
+    ends(make_trial, softmax_regression, step=lambda: step)
 
 
 def test_a_random_operation_in_inference_mode_is_found(make_trial):
