@@ -21,6 +21,8 @@ PROBE = 32
 """Number of examples in a probe."""
 SUM_TOLERANCE = 5e-3
 """Difference from 1 up to which a sum of outputs, in any precision, may be that of probabilities."""
+SMALLER = 100
+"""Factor by which no augmentation may reduce the largest pixel: images / 255 are of another range."""
 HARD_LABELS = (
     *(keras.losses.Hinge, keras.losses.SquaredHinge, keras.losses.CategoricalHinge, keras.losses.BinaryFocalCrossentropy),
     *(keras.losses.SparseCategoricalCrossentropy, keras.losses.Circle),
@@ -70,12 +72,17 @@ def _augmented(stage: Stage, images, hard, orientation: bool) -> tuple[tf.Tensor
     uniforms = augmentation.draws(Streams(0), 0, stage.augment, PROBE)[: len(images)]
     prepared, mixes = hard, False
     for i, one in enumerate(stage.augment):
-        before = prepared
+        before, largest = prepared, _largest(images)
         images, prepared = augmentation.for_probing(one)(images, prepared, uniforms[:, i])
         if images.shape[0] != hard.shape[0] or prepared.shape != hard.shape:
             raise Misuse(
                 f"an augmentation must keep the shapes of images and targets. "
                 f"Received: {images.shape}, {prepared.shape} of {_name(one)}"
+            )
+        if largest > SMALLER * _largest(images):
+            raise Misuse(
+                "an augmentation must return images of 0 … 255, as models are scored with: scale them in the model. "
+                f"Received: {_name(one)}, which returns pixels of at most {_largest(images):.3g} for those of {largest:.3g}"
             )
         changes = getattr(one, "changes", None)
         moved = "targets" in (changes or ()) or not np.array_equal(before, prepared)
@@ -91,6 +98,10 @@ def _augmented(stage: Stage, images, hard, orientation: bool) -> tuple[tf.Tensor
                 f"{_name(one)}, which changes {', '.join(sorted(changes))}"
             )
     return prepared, mixes
+
+
+def _largest(images) -> float:
+    return float(np.abs(np.asarray(images, np.float32)).max())
 
 
 def _is_soft(targets: tf.Tensor) -> bool:

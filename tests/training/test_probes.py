@@ -94,6 +94,18 @@ def test_an_augmentation_for_angles_must_change_both_image_and_label_or_neither(
         augment.changes("labels")
 
 
+@pytest.mark.parametrize("scaled", [lambda images: images / 255, lambda images: images / 127.5 - 1])
+def test_an_augmentation_to_another_range_is_refused(make_trial, scaled):
+    @augment.changes("pixels")
+    def unit(images, targets, uniforms):
+        return scaled(images), targets
+
+    trial = make_trial(train_size=32, epochs=1)
+    refused(trial, "images of 0 … 255.* Received: unit, which returns pixels of at most 1 for those of 255", augment=[unit])
+    dark = augment.changes("pixels")(lambda images, targets, uniforms: (0.02 * images, targets))
+    trial.fit(network(trial), optimizer=optimizers.SGD(0.01), augment=[dark])
+
+
 @pytest.mark.slow
 def test_outputs_that_are_probabilities_are_refused(make_trial):
     trial = make_trial(train_size=32, epochs=1)
