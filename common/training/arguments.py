@@ -36,6 +36,12 @@ CUSTOM_LOOP = (
     "trial.fit(model, step=…)"
 )
 """Part of error messages: why only `Trial.fit` may train, and the remedy."""
+MIXING_LAYERS = (keras.layers.MixUp, keras.layers.CutMix)
+TURNING_LAYERS = (
+    *(keras.layers.RandomFlip, keras.layers.RandomRotation, keras.layers.RandomShear, keras.layers.RandomPerspective),
+    *(keras.layers.RandAugment, keras.layers.AugMix),
+)
+"""Layers of Keras that change the orientation of images."""
 
 
 # --- examples and their weights --------------------------------------------------------------------------------------
@@ -138,6 +144,29 @@ def check_model(model: keras.Model, split: Split, *, images: bool) -> None:
     shape, images_shape = tuple(model.inputs[0].shape[1:]), split.batch([0]).shape[1:]
     if len(shape) != len(images_shape) or any(a not in (None, b) for a, b in zip(shape, images_shape, strict=True)):
         raise Misuse(f"the model's input shape must be that of the images, {images_shape}: {INPUTS}. Received: {shape}")
+
+
+def check_layers(model: keras.Model, orientation: bool) -> None:
+    """Raise `Misuse` for a layer that changes images, but not their labels, which depend on the change.
+
+    Args:
+        orientation: whether the labels depend on the orientation of an image.
+    """
+    for layer in seeding.layers_of(model):
+        _refuse_mixing(layer)
+        if orientation and isinstance(layer, TURNING_LAYERS):
+            raise Misuse(
+                "labels of this task depend on the image's orientation, which no layer may change: leave it out, or change "
+                f"images and labels by augment=[…]. Received: {_shown(layer)}"
+            )
+
+
+def _refuse_mixing(layer: keras.Layer) -> None:
+    if isinstance(layer, MIXING_LAYERS):
+        raise Misuse(
+            "a layer mixes images but not their labels: use augment=[mixup()] or augment=[cutmix()] from common.augment. "
+            f"Received: {_shown(layer)}"
+        )
 
 
 def check_images(model: keras.Model, split: Split, shape: tuple) -> None:
@@ -296,6 +325,7 @@ def check_augmentations(augment: Sequence) -> None:
         raise Misuse(f"augment must be a list: augment=[flip()] from common.augment. Received: {_shown(augment)}")
     for augmentation in augment:
         if isinstance(augmentation, keras.Layer):
+            _refuse_mixing(augmentation)
             raise Misuse(
                 "augment takes functions of (images, targets, uniforms), such as those of common.augment. A Keras layer cannot "
                 f"be seeded for each example: put it into the model instead. Received: {_shown(augmentation)}"

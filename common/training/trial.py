@@ -199,6 +199,8 @@ class Trial:
             raise Misuse(f"the task {self.task.name} needs a loss: loss=…. Received: loss=None")
         train, val = arguments.splits(self, on, validate)
         arguments.check_model(model, train, images=step is None)
+        if step is None:  # a step may change labels too
+            arguments.check_layers(model, self.task.orientation)
         arguments.check_keras_training(model, list(self.models.values()))
         players = arguments.optimizers(optimizer, step)
         arguments.check_callbacks(callbacks, len(players))

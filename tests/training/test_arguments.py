@@ -65,6 +65,14 @@ WRONG = {
         lambda _: {"augment": [layers.RandomFlip(name="flip")]},
         "put it into the model instead. Received: RandomFlip 'flip'",
     ),
+    "a Keras layer that mixes": (
+        lambda _: {"augment": [layers.MixUp(name="mix")]},
+        r"mixes images but not their labels: use augment=\[mixup\(\)\] .* common.augment. Received: MixUp 'mix'",
+    ),
+    "a model that mixes": (
+        lambda trial: {"model": keras.Sequential([keras.Input(trial.input_shape), layers.CutMix(name="mix"), Net()])},
+        "mixes images but not their labels.* Received: CutMix 'mix'",
+    ),
     "an augmentation alone": (lambda _: {"augment": augment.flip()}, r"augment=\[flip\(\)\] .* Received: function flip"),
     "no augmentation": (lambda _: {"augment": None}, "augment must be a list: .* Received: None"),
     "one not called": (lambda _: {"augment": [augment.flip]}, r"augment=\[flip\(\)\]. Received: flip itself"),

@@ -94,6 +94,18 @@ def test_an_augmentation_for_angles_must_change_both_image_and_label_or_neither(
         augment.changes("labels")
 
 
+def test_a_layer_that_changes_orientation_is_refused_where_labels_depend_on_it(make_trial):
+    def turning(trial):
+        inputs = keras.Input(trial.input_shape)
+        return keras.Model(inputs, network(trial)(layers.RandomRotation(0.1, name="turn")(inputs)))
+
+    trial = make_trial(train_size=32, epochs=1)
+    trial.fit(turning(trial), optimizer=optimizers.SGD(0.01))
+    angles = as_task(make_trial(train_size=32, epochs=1, folder="angles"), tasks.rotated)
+    message = "depend on the image's orientation, which no layer may change.* Received: RandomRotation 'turn'"
+    refused(angles, message, turning, loss=losses.MeanSquaredError())
+
+
 @pytest.mark.parametrize("scaled", [lambda images: images / 255, lambda images: images / 127.5 - 1])
 def test_an_augmentation_to_another_range_is_refused(make_trial, scaled):
     @augment.changes("pixels")
