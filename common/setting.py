@@ -45,7 +45,8 @@ class Setting:
         classes: the class numbers to keep; by default all.
         imbalance: frequency of the first class divided by that of the last in the train split, which gets a long tail.
         label_noise: fraction of the labels of train and val that are replaced by wrong ones.
-        shifted: whether to score corrupted test images too: brighter, rotated, noisy, … (see `common.data.corruptions`).
+        shifted: whether to score corrupted test images too: brighter, rotated, noisy, … (see `common.data.corruptions`);
+            not rotated ones where labels depend on the orientation.
         deterministic: whether TensorFlow uses deterministic operations.
         xla: whether to compile updates with XLA; needs deterministic=False.
     """

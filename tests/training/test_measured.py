@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import arrays_equal
-from fits import Subclass, against, network, two_players
+from fits import Subclass, against, as_task, network, two_players
 from keras import callbacks, initializers, layers, losses, optimizers
 
 from common import augment, calibration, inference, metrics, models, tasks
@@ -315,6 +315,17 @@ def test_int8_of_a_sorted_folder_is_calibrated_on_all_classes(make_trial):
     model = keras.Model(inputs, layers.Dense(2, kernel_initializer="ones")(x))
     outputs = inference.Converted(inference.convert(model, "int8", images)).predict(images)
     assert outputs[-1, 0] == pytest.approx(64, rel=0.05)
+
+
+def test_test_images_are_not_rotated_where_labels_are_angles(make_trial):
+    trial = as_task(make_trial(train_size=32, epochs=1), tasks.rotated)
+    model = network(trial)
+    done = fit(trial, model, optimizer=optimizers.SGD(0.001), loss=losses.MeanAbsoluteError())
+    score(trial, model, done, test=trial.val, shifts=True)
+    errors = {name: value for name, value, _ in trial.measures if " " not in name}
+    assert errors.keys() == {f"{shift}_error" for shift in ("brightness", "contrast", "scale", "noise", "blur", "shifted")}
+    mean = errors.pop("shifted_error")
+    assert mean == pytest.approx(np.mean(list(errors.values())))
 
 
 class Exploding(Subclass):
