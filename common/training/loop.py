@@ -85,6 +85,7 @@ class Loop:
         if self.is_predictor:
             self._compile_forward()
         self._compile()
+        self.compiled = purity.compiled_state(self.stage)
         self._callback_states()  # raises for callbacks that cannot be saved, before training starts
         self._load(self.stage.name)
         adapters.set_initial_epoch(self.model, state.epoch)
@@ -188,6 +189,7 @@ class Loop:
         if i == 0:
             self.callbacks.on_epoch_begin(state.epoch)
             self._check_rates()
+            purity.check_compiled_state(self.stage, self.compiled)
         while i < n:
             i += self._update(i, i + self._updates_at_once(n - i))
             self._progress()
@@ -197,6 +199,8 @@ class Loop:
                 state.epoch_seconds = trial.seconds() - start
                 self._save()
         state.epoch_seconds = trial.seconds() - start
+        if self.acts_on_batches:
+            purity.check_compiled_state(self.stage, self.compiled)
         self._end_epoch()
 
     def _updates_at_once(self, remaining: int) -> int:

@@ -18,6 +18,8 @@ from common.training.stage import Stage
 
 COUNTERS = (int, float, np.random.Generator, np.random.RandomState, random.Random)
 """Types of global variables, in the module of a user's function, that are compared."""
+FIXED = bool | int | float | str | None
+"""Types of attributes that are compared after each epoch."""
 LARGE = 1_000_000
 """Size in bytes above which arrays are not compared."""
 
@@ -42,6 +44,40 @@ def check_purity(stage: Stage) -> Iterator[None]:
             raise Misuse(
                 "an update is compiled once, so Python state that it changes would have the same value in all updates: use a "
                 f"variable (self.add_weight, in an optimizer self.add_variable). Received: {name}, which changed"
+            )
+
+
+def compiled_state(stage: Stage) -> dict[str, object]:
+    """Numbers and texts that a compiled update holds fixed, by a description of their place.
+
+    Those of layers, also whether they are trainable, of optimizers, whose schedules count as their ids, and of the user's
+    functions.
+    """
+    state = _python_state(stage)
+    optimizers = [inner for outer in stage.optimizers.values() for inner in adapters.optimizers_in(outer)]
+    fields = {
+        f"the layer {one.name}": {**adapters.custom_fields(one), "trainable": one.trainable}
+        for one in seeding.layers_of(stage.model)
+    }
+    fields |= {f"the optimizer {one.name}": {**vars(one), "learning_rate": id(one._learning_rate)} for one in optimizers}
+    for where, values in fields.items():
+        held = {name: value for name, value in values.items() if isinstance(value, FIXED) and name != "stop_training"}
+        state |= {f"`{name}` of {where}": repr(value) for name, value in held.items()}
+    return state
+
+
+def check_compiled_state(stage: Stage, compiled: dict[str, object]) -> None:
+    """Raise `Misuse` if a callback has changed what the compiled update holds fixed.
+
+    Args:
+        compiled: `compiled_state` at the time when it was compiled.
+    """
+    now = compiled_state(stage)
+    for name in compiled.keys() & now.keys():
+        if compiled[name] != now[name]:
+            raise Misuse(
+                "an update is compiled once, so what a callback changes in Python has no effect on training: use a variable "
+                f"that the update reads, or two stages. Received: {name}, which changed"
             )
 
 

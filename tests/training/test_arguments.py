@@ -209,6 +209,41 @@ class Predicting(callbacks.Callback):
         pass
 
 
+class Sets(callbacks.Callback):
+    """Calls f(model, epoch) at the start of each epoch but the first."""
+
+    def __init__(self, change):
+        super().__init__()
+        self.change = change
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch:
+            self.change(self.model, epoch)
+
+
+def schedule(model, epoch):
+    model.optimizer.learning_rate = optimizers.schedules.CosineDecay(10.0, 100)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("`rate` of the layer drop", lambda model, epoch: setattr(model.get_layer("drop"), "rate", 0.9)),
+        ("`trainable` of the layer logits", lambda model, epoch: setattr(model.get_layer("logits"), "trainable", False)),
+        ("`momentum` of the optimizer SGD", lambda model, epoch: setattr(model.optimizer, "momentum", 0.99)),
+        ("`learning_rate` of the optimizer SGD", schedule),
+    ],
+)
+def test_what_a_callback_changes_in_python_is_refused_as_it_has_no_effect(make_trial, name, change):
+    """The update is compiled once."""
+    trial = make_trial(train_size=32, epochs=3)
+    inputs = keras.Input(trial.input_shape)
+    x = layers.Dropout(0.1, name="drop")(layers.Flatten(name="flatten")(inputs))
+    model = keras.Model(inputs, layers.Dense(trial.classes, name="logits")(x))
+    with pytest.raises(Misuse, match=f"has no effect on training: .* Received: {name}, which changed"):
+        trial.fit(model, optimizer=optimizers.SGD(0.1, name="SGD"), callbacks=[Sets(change)])
+
+
 def test_callbacks_without_effect_are_refused(make_trial):
     trial = make_trial(train_size=32, epochs=1)
     refused(trial, "EarlyStopping must monitor one of .*val_accuracy.*'val_acc'", callbacks=[callbacks.EarlyStopping("val_acc")])

@@ -134,7 +134,7 @@ def test_a_callback_that_acts_on_batches_is_called_for_each(make_trial, monkeypa
     watch = type("Watch", (keras.callbacks.Callback,), {name: lambda self, batch, logs=None: seen.append(batch)})()
     trial = make_trial(epochs=2)
     with seeded_weights(trial.streams):
-        trial.fit(cnn(trial), optimizer=optimizers.SGD(0.1), callbacks=[watch])
+        trial.fit(cnn(trial), optimizer=optimizers.SGD(0.1), callbacks=[trial.unsaved(watch)])
     assert seen == [0, 1, 2, 3] * 2
 
 
