@@ -23,13 +23,6 @@ KERAS_TRAINING_METHODS = (
     *("fit", "evaluate", "make_train_function", "make_test_function"),
 )
 """Methods of a `keras.Model` that Keras' `fit` calls, but `Trial.fit` does not."""
-NEVER_CALLED = (
-    *("on_test_batch_begin", "on_test_batch_end", "on_predict_begin", "on_predict_end"),
-    *("on_predict_batch_begin", "on_predict_batch_end"),
-)
-"""Methods of callbacks that Keras' `evaluate` and `predict` call, but `Trial.fit` does not."""
-MODEL_FILES = (keras.callbacks.BackupAndRestore, keras.callbacks.ModelCheckpoint, keras.callbacks.OrbaxCheckpoint)
-"""Callbacks that write models to files, or read them."""
 INPUTS = "inputs = keras.Input(trial.input_shape)"
 CUSTOM_LOOP = (
     "model.fit and custom loops with a GradientTape are neither shuffled by the seed nor saved: move a custom loss into "
@@ -53,7 +46,7 @@ def splits(trial, on: Split | None, validate: Split | None) -> tuple[Split, Spli
         if split is not None and not isinstance(split, Split):
             raise Misuse(
                 f"{name} must be a Split, such as trial.train.take(positions) or trial.train.join(images, labels). "
-                f"Received: {_shown(split)}"
+                f"Received: {shown(split)}"
             )
     train, val = trial.train if on is None else on, trial.val if validate is None else validate
     for name, split in (("train", train), ("val", val)):
@@ -133,7 +126,7 @@ def check_model(model: keras.Model, split: Split, *, images: bool) -> None:
         images: whether the model is called on images; False if a step calls it.
     """
     if not isinstance(model, keras.Model):
-        raise Misuse(f"model must be a keras.Model. Received: {_shown(model)}")
+        raise Misuse(f"model must be a keras.Model. Received: {shown(model)}")
     if not images or not getattr(model, "inputs", None):  # a subclassed model has no inputs to compare
         return
     if len(model.inputs) != 1 or len(model.outputs) != 1:
@@ -157,7 +150,7 @@ def check_layers(model: keras.Model, orientation: bool) -> None:
         if orientation and isinstance(layer, TURNING_LAYERS):
             raise Misuse(
                 "labels of this task depend on the image's orientation, which no layer may change: leave it out, or change "
-                f"images and labels by augment=[…]. Received: {_shown(layer)}"
+                f"images and labels by augment=[…]. Received: {shown(layer)}"
             )
 
 
@@ -165,7 +158,7 @@ def _refuse_mixing(layer: keras.Layer) -> None:
     if isinstance(layer, MIXING_LAYERS):
         raise Misuse(
             "a layer mixes images but not their labels: use augment=[mixup()] or augment=[cutmix()] from common.augment. "
-            f"Received: {_shown(layer)}"
+            f"Received: {shown(layer)}"
         )
 
 
@@ -250,45 +243,6 @@ def epochs(given) -> int:
     return int(given)
 
 
-def check_callbacks(callbacks: Sequence, players: int) -> None:
-    """Raise `Misuse` for a value that is not a list of Keras callbacks, or for callbacks that would have no effect.
-
-    Args:
-        players: number of optimizers.
-    """
-    if not isinstance(callbacks, list | tuple):
-        raise Misuse(f"callbacks must be a list: callbacks=[EarlyStopping()]. Received: {_shown(callbacks)}")
-    for callback in callbacks:
-        if not isinstance(callback, keras.callbacks.Callback):
-            raise Misuse(
-                "a callback must be an instance of keras.callbacks.Callback: wrap a function in "
-                f"LambdaCallback(on_epoch_end=function). Received: {_shown(callback)}"
-            )
-        name = type(callback).__name__
-        if isinstance(callback, keras.callbacks.SwapEMAWeights):
-            raise Misuse(
-                "with use_ema=True epochs are validated with the averages, which become the weights at the end: leave "
-                f"SwapEMAWeights out. Received: {name}"
-            )
-        if isinstance(callback, MODEL_FILES):
-            raise Misuse(
-                "trials resume by themselves, and files of models would be shared by trials: leave it out; "
-                f"EarlyStopping(restore_best_weights=True) returns the best epoch, and KEEP=1 keeps models. Received: {name}"
-            )
-        ignored = [one for one in NEVER_CALLED if not (getattr(callback, one).__module__ or "").startswith("keras.")]
-        if ignored:
-            raise Misuse(
-                "images are validated at once, and predicted outside of trial.fit: move what these methods do to on_test_begin, "
-                f"on_test_end or on_epoch_end. Received: {', '.join(ignored)} of {name}"
-            )
-        rates = keras.callbacks.LearningRateScheduler | keras.callbacks.ReduceLROnPlateau
-        if players > 1 and isinstance(callback, rates):
-            raise Misuse(
-                "a callback can change the learning rate of only one optimizer of several: give each a "
-                f"keras.optimizers.schedules.LearningRateSchedule. Received: {name} and {players} optimizers"
-            )
-
-
 def check_schedules(optimizers: Iterable[keras.optimizers.Optimizer], updates: int) -> None:
     """Raise `Misuse` for a schedule of `common.optimizers.falling` that ends before or after the stage.
 
@@ -304,31 +258,16 @@ def check_schedules(optimizers: Iterable[keras.optimizers.Optimizer], updates: i
             )
 
 
-def check_monitors(callbacks: Sequence[keras.callbacks.Callback], measured: Sequence[str]) -> None:
-    """Raise `Misuse` for a callback whose `monitor` is not a metric of an epoch.
-
-    Args:
-        measured: names of the metrics.
-    """
-    for callback in callbacks:
-        monitor = getattr(callback, "monitor", None)
-        if isinstance(monitor, str) and monitor not in measured:
-            raise Misuse(
-                f"{type(callback).__name__} must monitor one of {', '.join(measured)}. "
-                f"Received: monitor={monitor!r}{did_you_mean(monitor, measured)}"
-            )
-
-
 def check_augmentations(augment: Sequence) -> None:
     """Raise `Misuse` for a value that is not a list of augmentations."""
     if not isinstance(augment, list | tuple):
-        raise Misuse(f"augment must be a list: augment=[flip()] from common.augment. Received: {_shown(augment)}")
+        raise Misuse(f"augment must be a list: augment=[flip()] from common.augment. Received: {shown(augment)}")
     for augmentation in augment:
         if isinstance(augmentation, keras.Layer):
             _refuse_mixing(augmentation)
             raise Misuse(
                 "augment takes functions of (images, targets, uniforms), such as those of common.augment. A Keras layer cannot "
-                f"be seeded for each example: put it into the model instead. Received: {_shown(augmentation)}"
+                f"be seeded for each example: put it into the model instead. Received: {shown(augmentation)}"
             )
         if getattr(augmentation, "__module__", "") == "common.augment" and "<locals>" not in augmentation.__qualname__:
             name = augmentation.__name__
@@ -336,7 +275,7 @@ def check_augmentations(augment: Sequence) -> None:
         if not hasattr(augmentation, "__name__") or not _takes_three(augmentation):
             raise Misuse(
                 "an augmentation must be a named function of (images, targets, uniforms) that returns images and targets, such "
-                f"as those of common.augment. Received: {_shown(augmentation)}"
+                f"as those of common.augment. Received: {shown(augmentation)}"
             )
 
 
@@ -361,7 +300,7 @@ def forbid_custom_loops() -> Iterator[None]:
     gradient = tf.GradientTape.gradient
 
     def refuse(model, *args, **kwargs):
-        raise Misuse(f"a model is trained by trial.fit alone; {CUSTOM_LOOP}. Received: fit of {_shown(model)}")
+        raise Misuse(f"a model is trained by trial.fit alone; {CUSTOM_LOOP}. Received: fit of {shown(model)}")
 
     def mark(tape, target, sources, *args, **kwargs):
         for source in tf.nest.flatten(sources):
@@ -392,7 +331,7 @@ def check_predictor(trial, predictor) -> None:
         if isinstance(predictor, type) or not callable(getattr(predictor, "predict", None)):
             raise Misuse(
                 "train must return the trained model, or an object with predict(images) -> scores: return trial.fit(…). "
-                f"Received: {_shown(predictor)}"
+                f"Received: {shown(predictor)}"
             )
         return
     trained = {id(variable) for model in trial.models.values() for variable in model.variables}
@@ -400,11 +339,11 @@ def check_predictor(trial, predictor) -> None:
         if id(variable) in trained:
             continue
         if getattr(variable.value, "_differentiated", False):
-            raise Misuse(f"train must return a model that trial.fit has trained; {CUSTOM_LOOP}. Received: {_shown(predictor)}")
+            raise Misuse(f"train must return a model that trial.fit has trained; {CUSTOM_LOOP}. Received: {shown(predictor)}")
         if seeding.has_initial_values(variable):
             raise Misuse(
                 "train must return a model whose weights were trained by trial.fit, loaded or set (set_weights). "
-                f"Received: {_shown(predictor)}, whose {variable.path} has its random initial values"
+                f"Received: {shown(predictor)}, whose {variable.path} has its random initial values"
             )
     outputs = getattr(predictor, "outputs", None) or [None]
     if len(outputs) != 1:
@@ -417,7 +356,7 @@ def check_predictor(trial, predictor) -> None:
         raise Misuse(f"train must return a model with output shape {(None, trial.classes)}. Received: {shape}")
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """A short description of a value for error messages: its type, and its name if it has one."""
     if isinstance(value, keras.Model | keras.Layer):
         return f"{type(value).__name__} {value.name!r}"

@@ -15,6 +15,7 @@ from common.training import (
     adapters,
     arguments,
     augmentation,
+    callback_checks,
     checkpoint,
     draws,
     graphs,
@@ -57,7 +58,7 @@ class Loop:
         arguments.check_output_shape(stage, self.output_shape)
         wrapped = [one for optimizer in stage.optimizers.values() for one in adapters.optimizers_in(optimizer)]
         arguments.check_schedules(wrapped, stage.epochs * self.steps_per_epoch)
-        arguments.check_monitors(stage.callbacks, self._log_names() if stage.callbacks else ())
+        callback_checks.check_monitors(stage.callbacks, self._log_names() if stage.callbacks else ())
         self.callbacks = adapters.callback_list(stage.callbacks, trial.task)
         self.broadcast = adapters.broadcast_from_chief(trial.strategy, trial.workers)
         self.captured: list[graphs.CapturedVariable] = []  # other variables of the update, which it or a callback writes

@@ -14,7 +14,7 @@ from common.data.split import Split, folds
 from common.data.streams import Streams
 from common.errors import Misuse
 from common.tasks import Task, classification
-from common.training import adapters, arguments, checkpoint, prediction, probes, purity, seeding
+from common.training import adapters, arguments, callback_checks, checkpoint, prediction, probes, purity, seeding
 from common.training.adapters import per_example
 from common.training.augmentation import Augmentation
 from common.training.loop import Loop
@@ -203,7 +203,7 @@ class Trial:
             arguments.check_layers(model, self.task.orientation)
         arguments.check_keras_training(model, list(self.models.values()))
         players = arguments.optimizers(optimizer, step)
-        arguments.check_callbacks(callbacks, len(players))
+        callback_checks.check_callbacks(callbacks, len(players))
         arguments.check_augmentations(augment)
         outputs = self.task.outputs(train.classes) if train.classes else self.classes
         checked = Stage(

@@ -13,7 +13,7 @@ from common import augment, tasks
 from common.data.split import Split
 from common.errors import Misuse
 from common.models import small_cnn
-from common.training import arguments
+from common.training import callback_checks
 
 
 class Net(keras.Model):
@@ -254,7 +254,7 @@ def test_callbacks_without_effect_are_refused(make_trial):
     refused(trial, message, callbacks=[Predicting()])
     called_by_none = callbacks.LambdaCallback(on_predict_batch_begin=print)
     refused(trial, "Received: on_predict_batch_begin of LambdaCallback", callbacks=[called_by_none])
-    arguments.check_callbacks([callbacks.TensorBoard("logs"), callbacks.ProgbarLogger()], 1)  # which have such methods too
+    callback_checks.check_callbacks([callbacks.TensorBoard("logs"), callbacks.ProgbarLogger()], 1)  # which have such methods too
     rates = callbacks.LearningRateScheduler(lambda epoch: 0.1)
     refused(trial, "one optimizer of several", two_players, optimizer=players, step=against, callbacks=[rates], loss=None)
 
