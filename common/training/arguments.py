@@ -292,12 +292,25 @@ def _takes_three(function: Callable) -> bool:
 
 @contextlib.contextmanager
 def forbid_custom_loops() -> Iterator[None]:
-    """Context manager that raises `Misuse` for Keras' `fit` and for optimizers that are applied outside of `trial.fit`.
+    """Context manager that raises `Misuse` for Keras' `fit`, and for optimizers that are applied outside of `trial.fit`.
 
-    The latter is an error of TensorFlow's distribution strategies. Variables that a `GradientTape` differentiates with respect
+    So it does for Keras' `predict` of a model with batch normalisation, whose statistics would be others than those of scoring.
+    The second is an error of TensorFlow's distribution strategies. Variables that a `GradientTape` differentiates with respect
     to are marked for `check_predictor`.
     """
     gradient = tf.GradientTape.gradient
+    methods = {name: getattr(keras.Model, name) for name in ("predict", "predict_on_batch")}
+
+    def predicting(name):
+        def predict(model, *args, **kwargs):
+            if any(isinstance(one, keras.layers.BatchNormalization) and one.trainable for one in seeding.layers_of(model)):
+                raise Misuse(
+                    "scoring re-estimates the statistics of batch normalisation: use trial.predict(model, images), which does so "
+                    f"too. Received: {name} of {shown(model)}"
+                )
+            return methods[name](model, *args, **kwargs)
+
+        return predict
 
     def refuse(model, *args, **kwargs):
         raise Misuse(f"a model is trained by trial.fit alone; {CUSTOM_LOOP}. Received: fit of {shown(model)}")
@@ -309,6 +322,8 @@ def forbid_custom_loops() -> Iterator[None]:
         return gradient(tape, target, sources, *args, **kwargs)
 
     keras.Model.fit = keras.Model.train_on_batch = refuse
+    for name in methods:
+        setattr(keras.Model, name, predicting(name))
     tf.GradientTape.gradient = mark
     try:
         yield
@@ -318,7 +333,8 @@ def forbid_custom_loops() -> Iterator[None]:
         message = f"an optimizer is applied by trial.fit alone; {CUSTOM_LOOP}. Received: an optimizer applied in train"
         raise Misuse(message).with_traceback(error.__traceback__) from None
     finally:
-        del keras.Model.fit, keras.Model.train_on_batch  # restores the methods of the base class
+        for name in ("fit", "train_on_batch", *methods):
+            delattr(keras.Model, name)  # restores the method of the base class
         tf.GradientTape.gradient = gradient
 
 

@@ -8,6 +8,7 @@ from conftest import arrays_equal
 from keras import layers, losses, optimizers
 
 from common.errors import Misuse
+from common.models import small_cnn
 from common.training.arguments import check_predictor, forbid_custom_loops
 from common.training.scoring import score
 from common.training.seeding import seeded_weights
@@ -154,6 +155,22 @@ def test_keras_fit_works_again_afterwards(make_trial):
     with forbid_custom_loops():
         pass
     by_keras(make_trial())
+
+
+@pytest.mark.parametrize("method", ["predict", "predict_on_batch"])
+def test_predictions_of_keras_are_refused_where_scoring_has_other_statistics(make_trial, method):
+    """An ensemble's weights or a temperature would be fitted to outputs other than those that are scored."""
+    trial = make_trial()
+    images = trial.val.images[:4]
+    for normalization in ("batch", "layer"):
+        model = small_cnn(trial, widths=(4,), normalization=normalization)
+        with forbid_custom_loops():
+            if normalization == "batch":
+                with pytest.raises(Misuse, match=rf"use trial.predict\(model, images\).* Received: {method} of"):
+                    getattr(model, method)(images)
+            else:
+                assert getattr(model, method)(images).shape == (4, trial.classes)
+        assert getattr(model, method)(images).shape == (4, trial.classes)
 
 
 def automatic(trial):
