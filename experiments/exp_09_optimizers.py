@@ -6,6 +6,8 @@ Expect   momentum, Nesterov and the Adam family within a point of each other onc
          far behind at an equal number of epochs; the defaults of AdaDelta and SGD too slow for a short run. Momentum averages
          gradients, so that its updates turn little from one to the next, while those of SGD turn with each batch.
 Measure  the mean cosine between successive updates, and the mean change of the loss from one batch of an epoch to the next.
+Found    small-cifar10: Open: momentum beats plain SGD, by at least 0.015. Test accuracy +0.003 (99 % interval -0.044 to +0.049),
+         5 seeds.
 """
 
 from common.claims import each, less, not_worse, sooner

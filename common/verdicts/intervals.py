@@ -156,6 +156,11 @@ class Ranked:
 
     differences: tuple[float, ...]
 
+    @property
+    def least_p(self) -> float:
+        """The smallest p-value that so many differences can have: all on one side of 0."""
+        return 2.0 ** (1 - len(self.differences))
+
     @functools.cached_property
     def _walsh(self) -> tuple[np.ndarray, np.ndarray]:
         """The Walsh averages (dᵢ + dⱼ) / 2, i ≤ j, in ascending order, for the lower and for the upper bound."""

@@ -15,7 +15,7 @@ from common.errors import Failure, Misuse
 from common.rows.table import NoData, Table
 from common.text import duration
 from common.verdicts import levels
-from common.verdicts.intervals import Estimate
+from common.verdicts.intervals import Estimate, Ranked
 from common.verdicts.kinds import KINDS, STATUSES, Contrast, Kind
 from common.verdicts.levels import LEVELS, LOOKS
 from common.verdicts.verdict import FUTILE, NO_VERDICT, OPEN, REFUTED, Verdict
@@ -193,6 +193,9 @@ def _chances(kind: Kind, reading: _Reading) -> dict[int, tuple[float, ...]]:
 
 def _missing(kind: Kind, reading: _Reading, chances: dict[int, tuple[float, ...]]) -> str:
     """What would decide an undecided claim, in words: the chances with more seeds and their time, or what seeds cannot do."""
+    estimate = kind.shown(reading.contrasts, reading.level)[0].sample.estimate
+    if reading.look and reading.is_open and isinstance(estimate, Ranked) and estimate.least_p > reading.level:
+        return f"{len(estimate.differences)} seeds are too few for ranks: their p-value is at least {estimate.least_p:.2g}"
     if not chances:
         return _limit(kind, reading) if reading.look == LOOKS[-1] and reading.is_open else ""
     parts = []

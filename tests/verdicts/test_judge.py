@@ -324,6 +324,15 @@ def test_a_target_that_neither_arm_reaches_tells_nothing(made):
     assert reached.status == SUPPORTED
 
 
+def test_five_seeds_are_said_to_be_too_few_for_ranks(made):
+    made.add("slow", around(0.84))
+    made.add("fast", around(0.95))
+    about = {"metric": "epochs_to_target", "margin": 1.0, "target": 0.95, "lower_is_better": True}
+    (verdict,) = made.judge(claim("fast is sooner", "fast", "slow", **about))
+    assert (verdict.status, verdict.low, verdict.high) == (OPEN, -math.inf, math.inf)
+    assert verdict.missing == "5 seeds are too few for ranks: their p-value is at least 0.062"
+
+
 def test_values_that_a_later_look_lacks_are_named(made):
     """The rows of ten seeds are there, so their chance of a verdict cannot be said, and UNTIL=decided ends for this reason."""
     for arm, seconds in (("a", 9.0), ("b", 9.5)):
