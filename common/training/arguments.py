@@ -5,7 +5,7 @@ Checks that need a test run on a few examples are in `probes`.
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from numbers import Integral
 
 import keras
@@ -15,7 +15,7 @@ import tensorflow as tf
 from common.data.split import Split
 from common.errors import Misuse
 from common.text import did_you_mean
-from common.training import prediction, seeding
+from common.training import adapters, prediction, seeding
 from common.training.stage import Stage
 
 KERAS_TRAINING_METHODS = (
@@ -243,13 +243,13 @@ def epochs(given) -> int:
     return int(given)
 
 
-def check_schedules(optimizers: Iterable[keras.optimizers.Optimizer], updates: int) -> None:
+def check_schedules(stage: Stage, updates: int) -> None:
     """Raise `Misuse` for a schedule of `common.optimizers.falling` that ends before or after the stage.
 
     Args:
         updates: number of updates of the stage.
     """
-    for optimizer in optimizers:
+    for optimizer in (inner for outer in stage.optimizers.values() for inner in adapters.optimizers_in(outer)):
         made_for = getattr(getattr(optimizer, "_learning_rate", None), "updates", updates)
         if made_for != updates:
             raise Misuse(

@@ -56,8 +56,7 @@ class Loop:
         self.is_predictor = takes_images and self.output_shape == (None, stage.outputs)  # False for a generator, for example
         self.classifies = self.is_predictor and bool(stage.train.classes)
         arguments.check_output_shape(stage, self.output_shape)
-        wrapped = [one for optimizer in stage.optimizers.values() for one in adapters.optimizers_in(optimizer)]
-        arguments.check_schedules(wrapped, stage.epochs * self.steps_per_epoch)
+        arguments.check_schedules(stage, stage.epochs * self.steps_per_epoch)
         callback_checks.check_monitors(stage.callbacks, self._log_names() if stage.callbacks else ())
         self.callbacks = adapters.callback_list(stage.callbacks, trial.task)
         self.broadcast = adapters.broadcast_from_chief(trial.strategy, trial.workers)
@@ -86,7 +85,7 @@ class Loop:
         if self.is_predictor:
             self._compile_forward()
         self._compile()
-        self.compiled = purity.compiled_state(self.stage)
+        self.compiled = purity.compiled_state(self.stage) if self.stage.callbacks else None
         self._callback_states()  # raises for callbacks that cannot be saved, before training starts
         self._load(self.stage.name)
         adapters.set_initial_epoch(self.model, state.epoch)
@@ -190,7 +189,8 @@ class Loop:
         if i == 0:
             self.callbacks.on_epoch_begin(state.epoch)
             self._check_rates()
-            purity.check_compiled_state(self.stage, self.compiled)
+            if self.stage.callbacks:
+                purity.check_compiled_state(self.stage, self.compiled)
         while i < n:
             i += self._update(i, i + self._updates_at_once(n - i))
             self._progress()

@@ -38,13 +38,16 @@ def check_purity(stage: Stage) -> Iterator[None]:
                 "tf.random.stateless_* from the step's seed or an augmentation's uniforms, or in a layer by keras.random with "
                 f"the layer's keras.random.SeedGenerator. Received: a draw from {name}"
             )
-    after = _python_state(stage)
-    for name in before.keys() & after.keys():
-        if before[name] != after[name]:
-            raise Misuse(
-                "an update is compiled once, so Python state that it changes would have the same value in all updates: use a "
-                f"variable (self.add_weight, in an optimizer self.add_variable). Received: {name}, which changed"
-            )
+    if changed := _changed(before, _python_state(stage)):
+        raise Misuse(
+            "an update is compiled once, so Python state that it changes would have the same value in all updates: use a "
+            f"variable (self.add_weight, in an optimizer self.add_variable). Received: {changed}, which changed"
+        )
+
+
+def _changed(before: dict[str, object], after: dict[str, object]) -> str | None:
+    """The place of a value that differs between two states; None if none does."""
+    return next((name for name in before if name in after and before[name] != after[name]), None)
 
 
 def compiled_state(stage: Stage) -> dict[str, object]:
@@ -72,13 +75,11 @@ def check_compiled_state(stage: Stage, compiled: dict[str, object]) -> None:
     Args:
         compiled: `compiled_state` at the time when it was compiled.
     """
-    now = compiled_state(stage)
-    for name in compiled.keys() & now.keys():
-        if compiled[name] != now[name]:
-            raise Misuse(
-                "an update is compiled once, so what a callback changes in Python has no effect on training: use a variable "
-                f"that the update reads, or two stages. Received: {name}, which changed"
-            )
+    if changed := _changed(compiled, compiled_state(stage)):
+        raise Misuse(
+            "an update is compiled once, so what a callback changes in Python has no effect on training: use a variable "
+            f"that the update reads, or two stages. Received: {changed}, which changed"
+        )
 
 
 def model_state(model: keras.Model) -> dict[str, object]:

@@ -10,7 +10,7 @@ from common.data.corruptions import LEVELS, SHIFTS, shifted
 from common.data.split import Split
 from common.errors import Misuse
 from common.rows.schema import SHIFTED
-from common.training import prediction, probes, seeding
+from common.training import prediction, probes, saving
 from common.training.stage import StageState
 from common.training.trial import Trial
 
@@ -49,7 +49,7 @@ def score(
             _refuse_probabilities(trial, predictor, call, outputs["train"])
     if keep and isinstance(predictor, keras.Model):
         keep.parent.mkdir(parents=True, exist_ok=True)
-        with seeding.plain_names_in_files():
+        with saving.plain_names_in_files():
             predictor.save(keep)
     # A trial that diverged has no generalisation gap, hence no train scores.
     scored = [name for name in splits if predictor is not None or name != "train"]

@@ -20,13 +20,13 @@ from keras.src.backend.tensorflow import random as tensorflow_random
 from keras.src.initializers.random_initializers import RandomInitializer
 from keras.src.ops import operation as operations
 from keras.src.random import seed_generator
-from keras.src.saving.saving_lib import H5IOStore
 from keras.src.utils import naming
 from keras.src.utils.python_utils import is_default
 
 from common.data.streams import Streams
 from common.errors import Misuse
 from common.training import draws
+from common.training.saving import plain_names_in_files
 
 
 class _AutomaticSeed(int):
@@ -144,21 +144,6 @@ def seeded_weights(streams: Streams) -> Iterator[None]:
         keras.layers.Layer.add_weight, keras.layers.Layer.__new__ = original_add_weight, original_new
         Variable.__init__ = original_init
         set_global_attribute("object_name_uids", name_counts)
-
-
-@contextlib.contextmanager
-def plain_names_in_files() -> Iterator[None]:
-    """Context manager in which automatic names are saved as plain strings, since HDF5 does not accept subclasses of str."""
-    original = H5IOStore.make
-
-    def make(store, path, metadata=None):
-        return original(store, path, metadata and {name: str(value) for name, value in metadata.items()})
-
-    H5IOStore.make = make
-    try:
-        yield
-    finally:
-        H5IOStore.make = original
 
 
 def has_initial_values(variable: keras.Variable) -> bool:
