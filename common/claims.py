@@ -1,6 +1,7 @@
 """Claims: hypotheses about arms, each with a margin and written before running, which the rows support or refute."""
 
 import dataclasses
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -24,10 +25,17 @@ OF_ACCURACY = ("test_accuracy", "gap")
 """Metrics whose margins depend on the dataset."""
 WITHIN = ("flatness", "overfits less")
 """Kinds with a `within`."""
+UNDIRECTED = ("same", "overfits less")
+"""Kinds that do not depend on `lower_is_better`."""
 OF_TARGETS = ("epochs_to_target", "steps_to_target")
 """Metrics that count epochs or updates until a target is reached."""
 MARGINS = {"not worse": "up to {}", "same": "within {}"}
 """Kind -> how a claim's words go on with its margin; of the others it is "by at least {}"."""
+HIGHER = ("accuracy", "f1", "precision", "recall", "survival", "images_per_second")
+LOWER = ("nll", "ece", "error", "gap", "seconds")
+"""Ends of names of metrics of which higher or lower values are better, where neither task nor claim says so."""
+FRACTIONS = re.compile("(best_)?(train|val|test)_(accuracy|f1|precision|recall|ece)|survival|worst_class_accuracy")
+"""Names of metrics that lie between 0 and 1."""
 DEFINING = ("better", "worse", "margin", "kind", "metric", "lower_is_better", "within", "target")
 """Fields that define a claim, beside whether it is about the dataset at hand: with other values it is another claim, also under
 the same id. The text may change."""
@@ -55,7 +63,7 @@ class Claim:
         metric: by default the task's primary one. A column of the rows, the name of a measure, or "gap" (train minus test
             accuracy), "worst_class_accuracy", "survival", "seconds" (of training, of trials that ran alone),
             "epochs_to_target" or "steps_to_target", both measured at the end of epochs.
-        lower_is_better: whether smaller values of the metric are better.
+        lower_is_better: whether `better` is claimed to have the smaller values. It must be said of a metric in `LOWER`.
         datasets: the datasets that the claim is about; by default those of the experiment.
         within: of "flatness", in the metric's unit; of "overfits less", in the primary metric's.
         target: of "epochs_to_target" and "steps_to_target", where fewer are better: the score to reach on val, as a share of
@@ -72,7 +80,7 @@ class Claim:
     margin: float
     kind: str | None = None
     metric: str | None = None
-    lower_is_better: bool = False
+    lower_is_better: bool | None = None
     datasets: tuple[str, ...] | None = None
     within: float | None = None
     target: float | None = None
@@ -89,17 +97,15 @@ class Claim:
             raise Misuse(
                 f"a claim's kind must be one of {', '.join(KINDS)}. Received: {self.kind!r}{did_you_mean(self.kind, KINDS)}"
             )
-        if not self.margin > 0:
-            raise Misuse(f"a claim's margin must be above 0. Received: {self.margin!r}")
-        counts = len(self.better_arms), len(self.worse_arms)
-        if not KINDS[self.kind](*counts):
-            raise Misuse(
-                f"a claim of kind {self.kind!r} does not take {counts[0]} better and {counts[1]} worse arms: {self.text!r}"
-            )
-        sides = [self.better_arms, self.worse_arms]
-        compared = [*sides, sides] if self.kind == "interaction" else [self.arms]
-        if any(one in group[:i] for group in compared for i, one in enumerate(group)):
-            raise Misuse(f"a claim must compare different arms: {self.text!r}. Received: {self.arms}")
+        self._check_sides()
+        self._check_numbers()
+        if self.lower_is_better is None:
+            if (self.metric or "").endswith(LOWER) and self.kind not in UNDIRECTED:
+                raise Misuse(
+                    f"a claim about {self.metric} must say lower_is_better=True if `better` is claimed to have the lower values, "
+                    f"or False: {self.text!r}. Received: neither"
+                )
+            object.__setattr__(self, "lower_is_better", False)
         if self.metric in ("survival", *OF_TARGETS) and self.kind not in OF_TWO_ARMS:
             raise Misuse(f"a claim about {self.metric} compares two arms: {self.text!r}. Received: kind {self.kind!r}")
         if self.datasets is not None and not (
@@ -109,14 +115,40 @@ class Claim:
         if (self.kind in WITHIN) != (self.within is not None):
             kinds = " or ".join(map(repr, WITHIN))
             raise Misuse(f"a claim of {kinds} needs `within`, and no other takes it: {self.text!r}. Received: {self.within!r}")
-        if self.target is not None and not 0 < self.target <= 1:
-            raise Misuse(
-                f"a claim's target must be a share of the baseline's final score, above 0, at most 1. Received: {self.target!r}"
-            )
         if (self.metric in OF_TARGETS) != (self.target is not None):
             raise Misuse(
                 f"a claim about {' or '.join(OF_TARGETS)} needs a target, and no other takes one: {self.text!r}. "
                 f"Received: {self.target!r}"
+            )
+
+    def _check_sides(self) -> None:
+        """Raise `Misuse` unless both sides are names of different arms, as many as the kind takes."""
+        for side in (self.better, self.worse):
+            if not isinstance(side, str | list | tuple) or not all(isinstance(arm, str) for arm in side):
+                raise Misuse(f"a claim compares an arm or a list of arms: {self.text!r}. Received: {side!r}")
+        counts = len(self.better_arms), len(self.worse_arms)
+        if not KINDS[self.kind](*counts):
+            raise Misuse(
+                f"a claim of kind {self.kind!r} does not take {counts[0]} better and {counts[1]} worse arms: {self.text!r}"
+            )
+        sides = [self.better_arms, self.worse_arms]
+        compared = [*sides, sides] if self.kind == "interaction" else [self.arms]
+        if any(one in group[:i] for group in compared for i, one in enumerate(group)):
+            raise Misuse(f"a claim must compare different arms: {self.text!r}. Received: {self.arms}")
+
+    def _check_numbers(self) -> None:
+        """Raise `Misuse` for a margin, a `within` or a target that no difference could have."""
+        fraction = FRACTIONS.fullmatch(self.metric or "")
+        for name, value in (("margin", self.margin), ("within", self.within)):
+            if value is None and name == "within":
+                continue
+            largest = 1 if fraction and (name == "within" or self.kind != "flatness") else math.inf  # a flatness is in decades
+            if not isinstance(value, int | float) or not 0 < value < largest:
+                below = f" and below 1, as {self.metric} is a fraction (0.015 for 1.5 %)" if largest == 1 else ""
+                raise Misuse(f"a claim's {name} must be above 0{below or ', and finite'}: {self.text!r}. Received: {value!r}")
+        if self.target is not None and not 0 < self.target <= 1:
+            raise Misuse(
+                f"a claim's target must be a share of the baseline's final score, above 0, at most 1. Received: {self.target!r}"
             )
 
     @classmethod

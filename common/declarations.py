@@ -22,8 +22,13 @@ FIGURES = ("steps", "mistakes", "profiles")
 names (`gradient norm of layer 3`)."""
 LISTED = ("vary", "classes")
 """Fields of `Setting` that hold tuples, and in arms and rows lists."""
-READ_AS_MISSING = ("NA", "N/A", "NULL", "NaN", "None", "n/a", "nan", "null", "")
+READ_AS_MISSING = (
+    *("NA", "N/A", "NULL", "NaN", "None", "n/a", "nan", "null", "", "<NA>", "#N/A", "#NA", "#N/A N/A", "-NaN", "-nan"),
+    *("1.#IND", "1.#QNAN", "-1.#IND", "-1.#QNAN"),
+)
 """Names that pandas reads as a missing value, and arms therefore must not have."""
+RESERVED = "labels"
+"""A name that arms must not have, since it begins the keys of test labels in the file of predictions."""
 
 
 # --- types -----------------------------------------------------------------------------------------------------------
@@ -49,6 +54,9 @@ def require_dict_of_arms(experiment: str, arms: object) -> None:
     """Arms are a dict of dicts."""
     if not isinstance(arms, dict) or not all(isinstance(arm, dict) for arm in arms.values()):
         raise Misuse(f'{experiment}: arms must be a dict of dicts: {{"baseline": {{}}, "b": {{"l2": 1e-4}}}}. Received: {arms!r}')
+    wrong = [name for name in arms if not isinstance(name, str)]
+    if wrong or not arms:
+        raise Misuse(f"{experiment}: an experiment needs arms, with texts as names. Received: {wrong[0] if wrong else arms!r}")
 
 
 def require_settings(experiment: str, **given: object) -> None:
@@ -72,8 +80,8 @@ def require_list_of_claims(experiment: str, claims: object) -> None:
 
 def require_task(experiment: str, task: object) -> None:
     """The task is one of `common.tasks`."""
-    if not isinstance(task, tasks.Task):
-        names = [name for name, known in vars(tasks).items() if isinstance(known, tasks.Task)]
+    names = [name for name, known in vars(tasks).items() if isinstance(known, tasks.Task)]
+    if not any(task is getattr(tasks, name) for name in names):
         raise Misuse(f"{experiment}: task must be one of common.tasks. Received: {task!r}{did_you_mean(task, names)}")
 
 
@@ -161,6 +169,8 @@ def require_distinct_names(experiment: str, arms: dict[str, dict]) -> None:
             f"{experiment}: arm names must differ in more than punctuation, and pandas must not read them as missing. "
             f"Received: {list(arms)}"
         )
+    if RESERVED in arms:
+        raise Misuse(f"{experiment}: an arm must not have a name that files of rows use otherwise. Received: {RESERVED!r}")
     numbers = [arm for arm in arms if _is_number(arm)]
     if numbers:
         raise Misuse(f"{experiment}: an arm's name must not be a number. Received: {numbers[0]!r}")
@@ -314,6 +324,16 @@ def require_claims_on_one_dataset(experiment: str, claims: Sequence[Claim], arms
                     f"{experiment}: a claim must compare arms on the same {name}: {claim.text!r}. "
                     f"Received: {first!r} and {other!r}"
                 )
+
+
+def require_gaps_of_fractions(experiment: str, claims: Sequence[Claim], task: tasks.Task) -> None:
+    """A gap between scores that are fractions has a margin below 1."""
+    for claim in claims:
+        if claim.metric == "gap" and not task.lower_is_better and max(claim.margin, claim.within or 0) >= 1:
+            raise Misuse(
+                f"{experiment}: a claim's margin must be below 1, as the gap is one of fractions (0.015 for 1.5 %): "
+                f"{claim.text!r}. Received: {max(claim.margin, claim.within or 0)!r}"
+            )
 
 
 def require_claims_about_question(experiment: str, claims: Sequence[Claim], about: Sequence[str]) -> None:

@@ -250,6 +250,11 @@ class Experiment:
         elif "epochs" in declared:
             fields["epochs"] = self._epochs(declared["epochs"], setting.epochs, selected)
         share = declared.get("train_size")
+        if isinstance(share, float) and not 0 < share <= 1:
+            raise Misuse(
+                f"{self.name}: an arm's train_size must be a whole number, or as a float a share of the setting's, above 0 and "
+                f"at most 1. Received: {share!r}"
+            )
         if isinstance(share, float) and not selected.smoke:
             fields["train_size"] = max(round(share * setting.train_size), 1) if setting.train_size else share
         return setting.replace(**fields)
@@ -335,6 +340,7 @@ class Experiment:
         declarations.require_claims_about_arms(self.name, self.claims, self.arms)
         declarations.require_claims_on_one_dataset(self.name, self.claims, self.arms)
         declarations.require_claims_about_question(self.name, self.claims, self.about)
+        declarations.require_gaps_of_fractions(self.name, self.claims, self.task)
 
 
 def _docstring(path: pathlib.Path) -> str:

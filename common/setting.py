@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 
 from common.data.streams import STREAMS
 from common.errors import Misuse
@@ -96,8 +97,8 @@ class Setting:
             raise Misuse(f"imbalance must be at least 1. Received: {self.imbalance!r}")
         if not 0 <= self.label_noise < 1:
             raise Misuse(f"label_noise must lie between 0 and 1. Received: {self.label_noise!r}")
-        if self.classes is not None and (len(set(self.classes)) < len(self.classes) or len(self.classes) < 2):
-            raise Misuse(f"classes must be at least two different ones. Received: {self.classes!r}")
+        if self.classes is not None and not _are_classes(self.classes):
+            raise Misuse(f"classes must be at least two different ones, as whole numbers. Received: {self.classes!r}")
         if self.xla and self.deterministic:
             raise Misuse("xla needs deterministic=False: TensorFlow's determinism switches XLA off. Received: xla=True")
 
@@ -112,6 +113,12 @@ class Setting:
 
 
 FIELDS = tuple(field.name for field in dataclasses.fields(Setting))
+
+
+def _are_classes(given: object) -> bool:
+    """Whether these are numbers of at least two different classes."""
+    numbers = isinstance(given, tuple) and all(isinstance(one, Integral) and not isinstance(one, bool) for one in given)
+    return numbers and len(set(given)) == len(given) >= 2
 
 
 def small_of(full: Setting, declared: Setting | None) -> Setting:

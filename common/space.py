@@ -117,8 +117,8 @@ def _range(low, high, log, default, whole, points, limits) -> Range:
     if points is None:
         points = 1 + math.ceil(POINTS_PER_DECADE * math.log10(high / low) - 1e-9) if log and not whole else POINTS
         points = max(points, LEAST_POINTS)
-    if points < 2:
-        raise Misuse(f"a range needs at least 2 grid points. Received: {points!r}")
+    if type(points) is not int or points < 2:
+        raise Misuse(f"a range needs at least 2 grid points, as a whole number. Received: {points!r}")
     limits = limits or ((low / ROOM, high * ROOM) if log and not whole else (low, high))
     if default is None:
         default = math.sqrt(low * high) if log else (low + high) / 2

@@ -1,3 +1,5 @@
+import dataclasses
+import math
 import os
 import subprocess
 import sys
@@ -43,6 +45,9 @@ def experiment(**options):
         ({"imbalance": 0.5}, "imbalance must be at least 1. Received: 0.5"),
         ({"label_noise": 1.0}, "label_noise must lie between 0 and 1. Received: 1.0"),
         ({"classes": (3,)}, "at least two different ones"),
+        ({"classes": "01"}, "as whole numbers. Received: '01'"),
+        ({"classes": [0.5, 1]}, r"as whole numbers. Received: \(0.5, 1\)"),
+        ({"classes": [True, False]}, "as whole numbers"),
         ({"xla": True}, "xla needs deterministic=False"),
     ],
 )
@@ -104,6 +109,17 @@ def test_an_impossible_setting_is_refused(changes, message):
         ({"arms": {"baseline": {"epochs": 0}}}, "epochs must be"),
         ({"arms": {"baseline": {}, "a b": {}, "a_b": {}}}, "differ in more than punctuation"),
         ({"arms": {"baseline": {}, "None": {}}}, "read them as missing"),
+        ({"arms": {"baseline": {}, "<NA>": {}}}, "read them as missing"),
+        ({"arms": {"baseline": {}, "labels": {}}}, "files of rows use otherwise. Received: 'labels'"),
+        ({"arms": {"baseline": {}, 3: {}}}, "with texts as names. Received: 3"),
+        ({"arms": {}, "baseline": None}, "an experiment needs arms"),
+        ({"arms": {"baseline": {}, "b": {"train_size": -0.5}}}, "above 0 and at most 1. Received: -0.5"),
+        ({"arms": {"baseline": {}, "b": {"train_size": 1.5}}}, "above 0 and at most 1. Received: 1.5"),
+        ({"task": dataclasses.replace(tasks.classification)}, "must be one of common.tasks"),
+        (
+            {"claims": [Claim("x", "b", "baseline", 2, id="x", metric="gap", lower_is_better=True)]},
+            "the gap is one of fractions .*Received: 2",
+        ),
         ({"arms": {"baseline": {}, "16": {}}}, "must not be a number"),
         ({"seeds": 0}, "seeds must be a whole number, at least 1"),
         ({"seeds": 2.5}, "seeds must be a whole number, at least 1. Received: 2.5"),
@@ -311,6 +327,12 @@ def test_the_default_small_setting_is_the_full_one_reduced():
     assert experiment(setting=few).settings["small"] == few.replace(val_per_epoch=1000)
 
 
+def test_claims_without_a_direction_need_not_say_one():
+    assert not Claim("x", "a", "b", 0.1, id="x", kind="same", metric="test_nll").lower_is_better
+    assert not Claim("x", "a", "b", 0.1, id="x", metric="test_nll", lower_is_better=False).lower_is_better
+    assert Claim("x", ["a", "b", "c"], ["d", "e", "f"], 1.5, id="x", kind="flatness", metric="test_accuracy", within=0.02)
+
+
 def test_a_claims_default_kind_and_datasets():
     assert Claim("x", id="x", better="a", worse="b", margin=0.1).kind == "superiority"
     assert Claim("x", id="x", better=["a", "c"], worse="b", margin=0.1).kind == "best of family"
@@ -325,6 +347,13 @@ def test_a_claims_default_kind_and_datasets():
     ("wrong", "message"),
     [
         ({"margin": 0}, "margin must be above 0"),
+        ({"margin": math.inf}, "margin must be above 0, and finite: 'x'. Received: inf"),
+        ({"margin": 1.5, "metric": "test_accuracy"}, "below 1, as test_accuracy is a fraction .*Received: 1.5"),
+        ({"kind": "overfits less", "within": math.nan}, "within must be above 0"),
+        ({"kind": "overfits less", "within": -1.0}, "within must be above 0"),
+        ({"metric": "gap"}, "about gap must say lower_is_better=True .*or False: 'x'. Received: neither"),
+        ({"metric": "test_nll", "kind": "not worse"}, "about test_nll must say lower_is_better"),
+        ({"better": {"a", "c"}}, "compares an arm or a list of arms: 'x'. Received: {"),
         ({"kind": "better"}, "kind must be one of"),
         ({"kind": "interaction"}, "does not take 1 better and 1 worse arms"),
         ({"kind": "same", "better": ["a", "c"]}, "does not take 2 better and 1 worse arms"),
@@ -401,9 +430,9 @@ def test_margins_of_accuracy_are_finer_on_mnist():
 
 
 def test_each_makes_a_claim_per_name():
-    assert each(("flip", "All 4"), "{} helps", "{}, long", "none, long", 0.1, id="{} helps", metric="gap") == [
-        Claim("flip helps", "flip, long", "none, long", 0.1, id="flip-helps", metric="gap"),
-        Claim("All 4 helps", "All 4, long", "none, long", 0.1, id="all-4-helps", metric="gap"),
+    assert each(("flip", "All 4"), "{} helps", "{}, long", "none, long", 0.1, id="{} helps", metric="test_recall") == [
+        Claim("flip helps", "flip, long", "none, long", 0.1, id="flip-helps", metric="test_recall"),
+        Claim("All 4 helps", "All 4, long", "none, long", 0.1, id="all-4-helps", metric="test_recall"),
     ]
     (claim,) = each(["flip"], "{} helps more", ["{}, long", "{}"], ["none, long", "none"], 0.1, id="{}", kind="interaction")
     assert (claim.better, claim.worse) == (["flip, long", "flip"], ["none, long", "none"])
@@ -419,7 +448,7 @@ def test_an_experiment_may_ask_for_more_figures():
 
 
 def test_a_claim_is_about_the_tasks_primary_metric():
-    claim = Claim("b is better", id="b-better", better="b", worse="baseline", margin=1.0)
+    claim = Claim("b is better", id="b-better", better="b", worse="baseline", margin=0.5)
     (of_classes,), (of_angles,) = (experiment(claims=[claim], task=task).claims for task in (tasks.classification, tasks.rotated))
     assert (of_classes.metric, of_classes.lower_is_better) == ("test_accuracy", False)
     assert (of_angles.metric, of_angles.lower_is_better) == ("test_error", True)

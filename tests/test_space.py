@@ -95,7 +95,8 @@ def test_spaces_survive_json_and_differ_by_hash():
     [
         (lambda: log_range(0, 1), "0 < low < high. Received: 0, 1"),
         (lambda: linear_range(2, 1), "low < high. Received: 2, 1"),
-        (lambda: log_range(1, 2, points=1), "at least 2 grid points. Received: 1"),
+        (lambda: log_range(1, 2, points=1), "at least 2 grid points, as a whole number. Received: 1"),
+        (lambda: log_range(1, 2, points=3.5), "Received: 3.5"),
         (lambda: log_range(1, 2, default=1000.0), "default must lie within"),
         (lambda: choice("a", default="b"), "a default among them"),
         (choice, "a choice needs values"),

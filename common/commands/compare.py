@@ -20,9 +20,6 @@ from common.text import did_you_mean, file_name, number_of
 from common.verdicts import effects
 from common.verdicts.judge import judge_parts
 
-TIMES = [column.name for column in schema.COLUMNS if column.name.endswith(("_seconds", "images_per_second"))]
-"""Columns that depend on what else the machine did."""
-
 
 def run() -> int:
     """Run the command. Returns the exit status: 1 if some rows cannot be read. Raises `Misuse`."""
@@ -86,7 +83,7 @@ def _effects(folder: pathlib.Path, tables: Sequence[Table], by_arms: bool, metri
     left_out = comparison.left_out_line(reasons)
     if not compared:
         return None, left_out
-    if metric in TIMES and any((table.rows["beside"] > 0).any() for table in tables):
+    if metric in schema.TIMES and any((table.rows["beside"] > 0).any() for table in tables):
         notes.append("Some trials ran beside others, which makes their times longer.")
     numbers = spans(sorted({number_of(table.files.experiment) for table in tables}))
     stem = folder / "-".join(["compare", *(numbers if by_arms else []), *([file_name(metric)] if metric else [])])
@@ -109,10 +106,17 @@ def _comparisons(tables: Sequence[Table], by_arms: bool, metric: str | None) -> 
     return effects.ordered(compared), left_out
 
 
+def _about_intervals(compared: Sequence[effects.Comparison]) -> list[str]:
+    """What intervals leave out, in sentences, each with the experiments that it is true of."""
+    notes = dict.fromkeys(note for one in compared for note in one.notes)
+    numbers = {note: ", ".join(sorted({one.number for one in compared if note in one.notes})) for note in notes}
+    return [f"Of {which}: {note}." for note, which in numbers.items()]
+
+
 def _write_effects(stem: pathlib.Path, compared: Sequence[effects.Comparison], notes: list[str], what: str) -> None:
     metrics = list(dict.fromkeys(one.label for one in compared))
     title = f"{stem.parent.name}: {metrics[0] if len(metrics) == 1 else 'primary metric'}, difference {what}"
-    notes = [*filter(None, [effects.baselines(compared)]), *notes]
+    notes = [*filter(None, [effects.baselines(compared)]), *_about_intervals(compared), *notes]
     counts = sorted({effect.seeds for one in compared for effect in one.effects if not effect.reason})
     marks = {
         "; band: ± the margin of the experiment's claim": any(one.margin for one in compared),

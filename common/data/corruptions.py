@@ -40,31 +40,39 @@ def subset(train: Split, train_size: int | None, imbalance: float, streams: Stre
                 f"train_size must be between 1 and {len(train)}, the images not used for validation. Received: {train_size}"
             )
         return train.take(order[:train_size])
-    counts = _rounded(_shares(train, imbalance) * (train_size or len(train)))
-    if (counts > _class_counts(train)).any():
-        most = largest_long_tail(train, imbalance)
-        raise Misuse(
-            f"train_size must be at most {most} with an imbalance of {imbalance:g}, as a class has no more images: "
-            f"TRAIN={most}. Received: {train_size}"
-        )
+    counts = long_tail(np.bincount(train.labels, minlength=train.classes), train_size, imbalance)
     chosen = [order[train.labels[order] == c][:count] for c, count in enumerate(counts)]
     return train.take(np.concatenate(chosen))
 
 
-def largest_long_tail(train: Split, imbalance: float) -> int:
-    """The largest size of a long-tailed subset with the given imbalance."""
-    return int((_class_counts(train) / _shares(train, imbalance)).min())
+def long_tail(counts: np.ndarray, train_size: int | None, imbalance: float) -> np.ndarray:
+    """The number of examples of each class in a long-tailed subset: int [classes].
+
+    Args:
+        counts: of the examples that there are, int [classes]; train_size, imbalance: see `subset`.
+
+    Raises:
+        Misuse: more examples than a class has.
+    """
+    chosen = _rounded(_shares(len(counts), imbalance) * (train_size or counts.sum()))
+    if (chosen > counts).any():
+        most = largest_long_tail(counts, imbalance)
+        raise Misuse(
+            f"train_size must be at most {most} with an imbalance of {imbalance:g}, as a class has no more images: "
+            f"TRAIN={most}. Received: {train_size}"
+        )
+    return chosen
 
 
-def _shares(train: Split, imbalance: float) -> np.ndarray:
+def largest_long_tail(counts: np.ndarray, imbalance: float) -> int:
+    """The largest size of a long-tailed subset with the given imbalance, of int [classes] examples of each class."""
+    return int((counts / _shares(len(counts), imbalance)).min())
+
+
+def _shares(classes: int, imbalance: float) -> np.ndarray:
     """Share of each class in a long-tailed subset: float [classes]."""
-    shares = imbalance ** -(np.arange(train.classes) / max(train.classes - 1, 1))
+    shares = imbalance ** -(np.arange(classes) / max(classes - 1, 1))
     return shares / shares.sum()
-
-
-def _class_counts(train: Split) -> np.ndarray:
-    """Number of examples of each class: int [classes]."""
-    return np.bincount(train.labels, minlength=train.classes)
 
 
 def _rounded(shares: np.ndarray) -> np.ndarray:

@@ -26,7 +26,7 @@ from common.data import folders, prepared, sources
 from common.data.arrays import description
 from common.data.pixels import MODES
 from common.data.split import Split
-from common.data.streams import Streams, stratified_order
+from common.data.streams import Streams, least_counts, stratified_order
 from common.errors import Failure, Misuse
 from common.files import PROJECT, user_path
 from common.text import did_you_mean, printable
@@ -78,6 +78,16 @@ class Dataset:
         """Sizes of train and val."""
         val = self.val_size or max(round(self.train_size * self.val_fraction), min(self.classes, self.train_size // 2))
         return self.train_size - val, val
+
+    def least_train_counts(self) -> np.ndarray:
+        """The smallest number of train examples that each class has in the split of any seed: int [classes]."""
+        labels = self._open("train")[1]
+        if self.val_size:
+            return _counts(labels[: -self.val_size], self.classes)
+        counts = _counts(labels, self.classes)
+        least = np.zeros_like(counts)
+        least[: labels.max() + 1] = least_counts(labels, self.split_sizes()[0])
+        return np.where(counts > 1, np.minimum(least, counts - 1), least)  # see `_exchange`
 
     def split(self, streams: Streams) -> tuple[Split, Split]:
         """Train and val: the official validation split if there is one, else a stratified random split.

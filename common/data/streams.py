@@ -48,8 +48,22 @@ def stratified_order(labels: np.ndarray, generator: np.random.Generator) -> np.n
     """
     drawn = generator.permutation(len(labels))
     by_class = drawn[np.argsort(labels[drawn], kind="stable")]
-    counts = np.bincount(labels)
-    within = np.concatenate([(np.arange(n) + 0.5) / n for n in counts if n])
+    within = np.concatenate(_places(np.bincount(labels)))
     rank = np.empty(len(labels), np.int64)
     rank[drawn] = np.arange(len(labels))
     return by_class[np.lexsort((rank[by_class], within))]
+
+
+def least_counts(labels: np.ndarray, size: int) -> np.ndarray:
+    """The smallest number of examples of each class in the first `size` of any `stratified_order` of the labels: int [classes].
+
+    Examples of different classes at the same place of the order come in a random order.
+    """
+    places = _places(np.bincount(labels))
+    ordered = np.sort(np.concatenate(places))
+    return np.array([np.count_nonzero(of_class < ordered[size]) if size < len(ordered) else len(of_class) for of_class in places])
+
+
+def _places(counts: np.ndarray) -> list[np.ndarray]:
+    """The places of each class's examples in a stratified order of all, as fractions of it: (k + ½) / m for k = 0 … m − 1."""
+    return [(np.arange(count) + 0.5) / max(count, 1) for count in counts]

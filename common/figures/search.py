@@ -25,7 +25,7 @@ def draw_sweep(files: schema.Files, *, svg: bool = False) -> list[pathlib.Path]:
     if not read_table(files.points):  # also checks every line
         return []
     declaration = store.read_declaration(files)
-    points = pd.read_csv(files.points)
+    points = pd.read_csv(files.points, dtype={"arm": str, "search": str})  # a hash may consist of digits
     hashes = {arm: space.space_hash(searched) for arm, searched in _spaces(declaration).items()}
     points = points[points["status"].isin(schema.FINAL) & (points["search"] == points["arm"].map(hashes))]
     if not len(points):

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from common import metrics
+from common.claims import HIGHER, LOWER
 from common.rows.schema import SHIFTED
 from common.text import Unit
 
@@ -300,9 +301,6 @@ DERIVED = {
     "steps_to_target": _until_target(_steps),
 }
 """Metrics that are computed from several columns or arrays."""
-HIGHER = ("accuracy", "f1", "precision", "recall", "survival", "images_per_second")
-LOWER = ("nll", "ece", "error", "gap", "seconds")
-"""Ends of names of metrics of which higher or lower values are better, where neither task nor claim says so."""
 SIZES = {"test_accuracy": "test_size", "best_test_accuracy": "test_size", "val_accuracy": "val_size"}
 """Column with a mean over examples -> column with their number."""
 
@@ -354,11 +352,12 @@ def direction(name: str, claims: Iterable[dict], primary: Primary) -> int:
     """1 if higher values of a metric are better, −1 if lower ones are, 0 if that is unknown.
 
     Args:
-        claims: of the experiment, as in its declaration; those about the metric decide unless it is the primary one.
+        claims: of the experiment, as in its declaration; those about the metric decide unless it is the primary one, but not
+            those of kind "same", which have no direction.
     """
     if name == primary.column:
         return int(primary.sign)
     for claim in claims:
-        if claim.get("metric") == name:
+        if claim.get("metric") == name and claim.get("kind") != "same":
             return -1 if claim.get("lower_is_better") else 1
     return 1 if name.endswith(HIGHER) else -1 if name.endswith(LOWER) else 0

@@ -98,6 +98,8 @@ COLUMNS = (
     Column("finished", "measurement", "time at the end, UTC"),
 )
 NAMES = tuple(column.name for column in COLUMNS)
+TIMES = tuple(name for name in NAMES if name.endswith(("_seconds", "images_per_second")))
+"""Columns that depend on what else the machine did."""
 REMOVED = ("untrained",)
 """Columns of earlier versions, which are ignored."""
 KEY = ("experiment", "arm", "rate", "point", "seed")

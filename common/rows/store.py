@@ -24,7 +24,7 @@ from common.files import array_bytes, array_names, changed_archive, damaged, loc
 from common.rows import journal, merging, reading
 from common.rows.merging import Logged
 from common.rows.outcome import Outcome, from_bytes, to_bytes
-from common.rows.schema import NAMES, TABLES, Files, entry_of, identity
+from common.rows.schema import HASHES, NAMES, OBJECTS, TABLES, TEXTS, Files, entry_of, identity
 
 LAG_SECONDS, LAG_SECONDS_PER_MB = 2.0, 1.0
 """How long the files may lag behind the journal during a run: a constant, and per MB (10⁶ bytes) of files. Folding takes some 3 %
@@ -36,6 +36,8 @@ DECLARED = {
     **{"setting_name": str, "demonstration": bool, "setting": dict},
 }
 """Field of a declaration -> its type, for all versions."""
+AS_TEXT = (*TEXTS, *HASHES, *OBJECTS)
+"""Columns of a frame that are texts whatever they look like: an arm may be called "True", a hash consist of digits."""
 Content = TypeVar("Content")
 
 
@@ -238,7 +240,10 @@ def _frame(files: Files, part: str, read: reading.Read, content: bytes | None):
         return pd.DataFrame(columns=TABLES[part])
     if read.edited:
         content = merging.table_bytes(part, (merging.to_line(row.values()) for row in read.rows))
-    frame = pd.read_csv(files.table(part) if content is None else io.BytesIO(content), dtype={"point": str})
+    texts = [name for name in TABLES[part] if name in AS_TEXT]
+    missing = {name: [""] if name in texts else ["", "nan"] for name in TABLES[part]}
+    source = files.table(part) if content is None else io.BytesIO(content)
+    frame = pd.read_csv(source, dtype=dict.fromkeys(texts, str), keep_default_na=False, na_values=missing)
     for name, value in reading.DEFAULTS.items():
         frame[name] = frame[name].fillna(value) if name in frame else value
     return frame

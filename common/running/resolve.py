@@ -3,10 +3,10 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from common.data.corruptions import largest_long_tail, select_classes, subset
+import numpy as np
+
+from common.data.corruptions import largest_long_tail, long_tail
 from common.data.dataset import Dataset, load
-from common.data.split import Split
-from common.data.streams import Streams
 from common.errors import Misuse
 from common.experiment import Experiment
 from common.setting import Selected, Setting
@@ -22,7 +22,7 @@ class Resolved:
     setting: Setting
     dataset: Dataset
     available: int
-    """Number of examples of the setting's classes, without val."""
+    """Number of examples of the setting's classes, without val, in the split of any seed."""
     arm_fields: frozenset[str]
     """Fields of the setting that the arm sets."""
 
@@ -48,7 +48,7 @@ class _Data:
         self.loaded: dict[tuple, Dataset] = {}
 
     def of(self, setting: Setting) -> tuple[Dataset, int]:
-        """A setting's dataset, and the number of examples of its classes without val. Raises `Misuse` and like `load`."""
+        """A setting's dataset, and how many examples of its classes any seed has without val. Raises `Misuse` and like `load`."""
         key = (setting.dataset, setting.image_size, setting.colour)
         if key not in self.loaded:
             self.loaded[key] = load(*key)
@@ -60,7 +60,7 @@ class _Data:
                 f"Received: {', '.join(map(str, setting.classes))}"
             )
         if setting.classes:
-            return dataset, len(_train(dataset, setting))
+            return dataset, int(_least_counts(dataset, setting).sum())
         return dataset, dataset.split_sizes()[0]
 
 
@@ -77,7 +77,7 @@ def resolve(experiment: Experiment, selected: Selected) -> tuple[Setting, dict[s
     dataset, available = data.of(selected.setting)
     tails = {experiment.arm_setting(arm, selected.setting, selected).imbalance for arm in experiment.arms} - {1.0}
     if tails:
-        available = min(largest_long_tail(_train(dataset, selected.setting), imbalance) for imbalance in tails)
+        available = min(largest_long_tail(_least_counts(dataset, selected.setting), imbalance) for imbalance in tails)
     setting = _limited(selected.setting, dataset, available, selected.overrides)
     if tails and setting.train_size is None:
         setting = setting.replace(train_size=available)
@@ -91,9 +91,10 @@ def resolve(experiment: Experiment, selected: Selected) -> tuple[Setting, dict[s
     return setting, resolved
 
 
-def _train(dataset: Dataset, setting: Setting) -> Split:
-    """The train split, of the setting's classes alone."""
-    return select_classes(dataset.split(Streams(0))[0], setting.classes)
+def _least_counts(dataset: Dataset, setting: Setting) -> np.ndarray:
+    """The smallest number of train examples of each of the setting's classes in the split of any seed: int [classes]."""
+    counts = dataset.least_train_counts()
+    return counts if setting.classes is None else counts[list(setting.classes)]
 
 
 def _limited(setting: Setting, dataset: Dataset, available: int, fixed: Collection[str]) -> Setting:
@@ -131,4 +132,4 @@ def check(arm: Resolved) -> None:
     if setting.batch_size is not None and setting.batch_size > most:
         raise Misuse(f"batch_size must be at most the {most} training images: BATCH={most}. Received: {setting.batch_size}")
     if setting.imbalance != 1:
-        subset(_train(arm.dataset, setting), setting.train_size, setting.imbalance, Streams(0))
+        long_tail(_least_counts(arm.dataset, setting), setting.train_size, setting.imbalance)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from common.rows.metric import Metric
+from common.rows.schema import TIMES
 from common.rows.table import Table
 from common.verdicts import tuning
 from common.verdicts.intervals import Estimate, Ranked, image_weights, paired, resampled, two_way
@@ -17,6 +18,20 @@ OVER_SEEDS = "interval over seeds alone: outcomes of the test images are not sto
 def difference(metric: Metric, table: Table, terms: Terms, seed: int, target: float | None) -> float:
     """The signed sum of the arms' values in one seed; NaN, which is unknown, where neither of two arms reaches a target."""
     return float(sum(sign * metric.value(table, arm, seed, target) for sign, arm in terms))
+
+
+def fault(name: str, metric: Metric, table: Table, arms: Sequence[str], seeds: Sequence[int]) -> str:
+    """Why arms cannot be compared in a metric, in words; empty if they can."""
+    if metric.ranked:
+        return ""
+    trials = [(arm, seed) for arm in arms for seed in seeds]
+    values = [metric.value(table, arm, seed, None) for arm, seed in trials]
+    timed = (metric.timed and not np.isfinite(values).all()) or name in TIMES
+    if timed and any(table.of(arm, seed)["beside"] != 0 for arm, seed in trials):
+        return "only trials that ran alone count"
+    if np.isnan(values).any():
+        return "some rows lack it"
+    return "" if np.isfinite(values).all() else "some rows have an infinite one"
 
 
 def estimate(

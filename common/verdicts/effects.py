@@ -15,6 +15,7 @@ from common.rows.metric import direction
 from common.rows.table import NoData, Table
 from common.text import interval, number_of, signed
 from common.verdicts import summary
+from common.verdicts.contrasts import fault
 from common.verdicts.judge import claims_of
 from common.verdicts.kinds import KINDS
 
@@ -45,6 +46,8 @@ class Effect:
     """Number of the reference's compared trials that diverged or ended at chance."""
     reason: str = ""
     """Why there is no difference."""
+    notes: tuple[str, ...] = ()
+    """What the interval leaves out."""
 
     def words(self, form: str) -> str:
         """The difference with its interval, and how many trials did not train; the reason where there is none.
@@ -108,6 +111,11 @@ class Comparison:
         if math.isfinite(self.reference_mean):
             text += f"{' ' if same else ', '}{self.reference_mean:.4g}"
         return text + (f" ({self.training})" if self.training else "")
+
+    @property
+    def notes(self) -> list[str]:
+        """What the intervals of its effects leave out."""
+        return list(dict.fromkeys(note for effect in self.effects for note in effect.notes))
 
     @property
     def largest(self) -> float:
@@ -225,19 +233,19 @@ def _effect(table: Table, metric: str, reference: str, entry: str) -> Effect:
     untrained = sum(row["status"] == "done" and str(row.get("trained")) == "False" for row in rows)
     of_reference = sum(not table.trained(reference, seed) for seed in seeds)
     counts = {"diverged": diverged, "untrained": untrained, "reference_untrained": of_reference}
-    estimate = summary.against(table, entry, reference, metric)
-    if estimate is None:
-        return Effect(arm, rate, reference, len(seeds), **counts, reason=_reason(table, metric, entry, seeds))
-    compared = table.metric(metric)
+    found = summary.against(table, entry, reference, metric)
+    if found is None:
+        return Effect(arm, rate, reference, len(seeds), **counts, reason=_reason(table, metric, entry, reference, seeds))
+    (estimate, notes), compared = found, table.metric(metric)
     means = (float(np.mean([compared.value(table, one, seed, None) for seed in seeds])) for one in (entry, reference))
     low, high = (float(bound) if math.isfinite(bound) else math.nan for bound in estimate.bounds(summary.ALPHA))
-    return Effect(arm, rate, reference, len(seeds), *means, estimate.difference, low, high, **counts)
+    return Effect(arm, rate, reference, len(seeds), *means, estimate.difference, low, high, **counts, notes=tuple(notes))
 
 
-def _reason(table: Table, metric: str, entry: str, seeds: Sequence[int]) -> str:
+def _reason(table: Table, metric: str, entry: str, reference: str, seeds: Sequence[int]) -> str:
     """Why an entry has no difference to the reference."""
     if seeds:
-        return "only trials that ran alone count" if table.metric(metric).timed else f"some rows have no {metric}"
+        return f"{metric}: {fault(metric, table.metric(metric), table, [entry, reference], seeds)}"
     if entry in table.arm_of:
         return "it has no seed in common with the baseline"
     undone = [row for row in table.unfinished if schema.entry_of(row) == entry]

@@ -11,7 +11,7 @@ from common.rows.schema import COMMON, entry_name
 from common.rows.table import NoData, Table
 from common.text import Unit
 from common.verdicts import chances, counts, rules, stats
-from common.verdicts.contrasts import OVER_SEEDS, Terms, difference, estimate, values_on_resamples
+from common.verdicts.contrasts import OVER_SEEDS, Terms, difference, estimate, fault, values_on_resamples
 from common.verdicts.intervals import Shares, paired, resampled
 from common.verdicts.levels import ALPHA
 from common.verdicts.rules import LEAST_SEEDS, Sample
@@ -156,10 +156,8 @@ class Kind:
         sign = -1.0 if lower_is_better or metric.lower_is_better else 1.0
         target = None if self.claim.target is None else table.target(self.claim.target, seeds)
         differences = {seed: sign * difference(metric, table, terms, seed, target) for seed in seeds}
-        if not metric.ranked and not all(math.isfinite(differences[seed]) for seed in counted):
-            infinite = any(math.isinf(differences[seed]) for seed in counted)
-            lacking = "some rows have an infinite one" if infinite else "some rows lack it"
-            raise NoData(f"{name}: {'only trials that ran alone count' if metric.timed else lacking}")
+        if why := fault(name, metric, table, [arm for _, arm in terms], counted):
+            raise NoData(f"{name}: {why}")
         estimated, how, notes, words = None, "", [], []
         if len(counted) >= min(LEAST_SEEDS, len(seeds)) and counted:
             estimated, how, notes = estimate(table, metric, terms, counted, [differences[seed] for seed in counted], sign)

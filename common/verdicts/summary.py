@@ -22,6 +22,8 @@ ALPHA = 0.05
 MOST_COMPARED = 64
 """Number of arms up to which any two are compared; with more, each is compared with the baseline alone."""
 
+DIVERGED = "interval over seeds alone where a trial diverged"
+
 Differences = dict[tuple[str, str], tuple[float, float, float]]
 """(arm, reference) -> difference in the primary metric, lower and upper bound of its interval."""
 
@@ -74,16 +76,18 @@ def contrasts(table: Table) -> Differences:
         pairs = [pair for pair in pairs if table.declaration.get("baseline") in pair]
     differences = {}
     for reference, arm in pairs:
-        estimate = against(table, arm, reference) if len(table.seeds_of([arm, reference])) > 1 else None
-        if estimate is not None:
-            low, high = estimate.bounds(ALPHA)
-            differences[arm, reference] = (estimate.difference, low, high)
-            differences[reference, arm] = (-estimate.difference, -high, -low)
+        found = against(table, arm, reference) if len(table.seeds_of([arm, reference])) > 1 else None
+        if found is not None:
+            low, high = found[0].bounds(ALPHA)
+            differences[arm, reference] = (found[0].difference, low, high)
+            differences[reference, arm] = (-found[0].difference, -high, -low)
     return differences
 
 
-def against(table: Table, arm: str, reference: str, metric: str | None = None) -> Estimate | None:
-    """The difference in a metric between two arms, paired by seed; None without common seeds, or if a value is missing.
+def against(table: Table, arm: str, reference: str, metric: str | None = None) -> tuple[Estimate, list[str]] | None:
+    """The difference in a metric between two arms, paired by seed, and notes on what its interval leaves out.
+
+    None without common seeds, or if a value is missing.
 
     Over seeds and, for metrics of test images, the images (`contrasts.estimate`); over seeds alone if a trial diverged. With one
     seed the interval is infinite.
@@ -102,7 +106,10 @@ def against(table: Table, arm: str, reference: str, metric: str | None = None) -
     if not np.isfinite(d).all():
         return None
     diverged = any(table.of(one, seed)["status"] == "diverged" for one in (arm, reference) for seed in seeds)
-    return paired(d, compared.step(table)) if diverged else estimate(table, compared, terms, seeds, d)[0]
+    if diverged:
+        return paired(d, compared.step(table)), [DIVERGED] if compared.by_image or compared.weighted else []
+    of_difference, _, notes = estimate(table, compared, terms, seeds, d)
+    return of_difference, notes
 
 
 def answering(table: Table, verdicts: Sequence[Verdict]) -> list[Verdict]:

@@ -98,6 +98,16 @@ def test_differences_of_a_claim_of_two_halves_are_as_measured(tmp_path, call):
     assert [float(line["margin"]) for line in lines] == [0.02, 0.02]
 
 
+def test_what_intervals_leave_out_stands_below_figure_and_table(tmp_path, call):
+    made = Made(tmp_path)
+    for arm in ("baseline", "a"):
+        made.add(arm, around(0.85), test_nll=[1.0, 1.1, 1.2, 1.3, 1.4])
+    made.judge()
+    call(compare.run, f"--results={tmp_path}", "EXP=90", "METRIC=test_nll")
+    markdown = (tmp_path / "mnist" / "compare-90-test_nll.md").read_text()
+    assert "- Of 90: interval over seeds alone: outcomes of the test images are not stored" in markdown
+
+
 def test_a_metric_may_be_chosen(folder, call):
     status, out, _ = call(compare.run, f"--results={folder}", "EXP=03", "METRIC=seconds")
     assert (status, out.split("/")[-1].split(".")[0]) == (0, "compare-03-seconds")
@@ -135,7 +145,7 @@ def test_what_is_missing_beside_others_is_told(folder, call):
     assert "compare-03.png" in out
     status, out, err = call(compare.run, f"--results={folder}", "EXP=03", "METRIC=test_nll")
     assert (status, out) == (2, "")
-    assert err.splitlines()[0] == "full-mnist: left out are 03 (some rows have no test_nll)"
+    assert err.splitlines()[0] == "full-mnist: left out are 03 (test_nll: some rows lack it)"
 
 
 def test_damaged_and_copied_rows_are_told_and_the_others_compared(folder, call):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from common.data.streams import Streams, stratified_order
+from common.data.streams import Streams, least_counts, stratified_order
 
 
 def test_a_stream_depends_on_seed_name_and_parts_alone():
@@ -29,3 +29,11 @@ def test_every_prefix_of_a_stratified_order_is_stratified():
     for n in (10, 100, 550):
         counts = np.bincount(labels[order[:n]], minlength=3)
         assert np.all(np.abs(counts - n * np.array([0.6, 0.3, 0.1])) <= 1)
+
+
+@pytest.mark.parametrize(("sizes", "size"), [((30,) * 5, 135), ((7, 11, 13), 25), ((600, 300, 100), 1000), ((4, 0, 9), 5)])
+def test_the_least_counts_hold_for_every_order_and_are_reached(sizes, size):
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    orders = [stratified_order(labels, np.random.default_rng(seed))[:size] for seed in range(200)]
+    seen = np.min([np.bincount(labels[order], minlength=len(sizes)) for order in orders], axis=0)
+    assert np.array_equal(least_counts(labels, size), seen)

@@ -72,6 +72,21 @@ def test_pandas_reads_every_file_without_arguments(files):
     assert store.read(files.folder.parent)["test_accuracy"].tolist() == [0.5]
 
 
+def test_texts_that_look_like_numbers_or_truths_are_read_as_texts(files):
+    for arm in ("True", "False"):
+        one = outcome(arm, seed=1)
+        one.row |= {"search": "557313953628", "weights": "0000123e45678901", "reason": "n/a"}
+        store.store(files, one, ["True", "False"])
+    frame = store.read_frame(files)
+    assert frame["arm"].tolist() == ["True", "False"]
+    assert set(frame["search"]) == {"557313953628"}
+    assert set(frame["weights"]) == {"0000123e45678901"}
+    assert set(frame["reason"]) == {"n/a"}
+    assert frame["tuning"].isna().all()
+    assert frame["test_nll"].isna().all()
+    assert store.read_epochs(files)["arm"].tolist() == store.read_measures(files)["arm"].tolist() == ["True", "False"]
+
+
 def test_columns_have_unique_names_and_known_kinds():
     assert {column.kind for column in schema.COLUMNS} == {"outcome", "setting", "measurement"}
     assert len(set(schema.NAMES)) == len(schema.NAMES)

@@ -8,7 +8,7 @@ from made import Made, around, claim, declared
 from common.rows import schema, store
 from common.rows.table import NoData, Table
 from common.text import number_of
-from common.verdicts import effects, summary
+from common.verdicts import contrasts, effects, summary
 
 
 def table_of(made, **fields):
@@ -93,7 +93,10 @@ def test_of_an_error_the_lowest_is_first_and_of_an_unknown_direction_the_highest
     assert (found.direction, found.label) == (-1, "test error (degrees)")
     parameters = effects.of_arms(table, "parameters")
     assert parameters.direction == 0
-    assert parameters.effects[0].reason == "some rows have no parameters"
+    same = claim("alike", "better", "worse", kind="same", metric="test_nll")
+    assert effects.of_arms(table_of(made, claims=[same]), "test_nll").direction == -1
+    assert effects.of_arms(table_of(made, claims=[same | {"metric": "parameters"}]), "parameters").direction == 0
+    assert parameters.effects[0].reason == "parameters: some rows lack it"
 
 
 def test_without_a_baseline_the_first_arm_is_the_reference(tmp_path):
@@ -145,3 +148,30 @@ def test_experiments_are_ordered_by_their_largest_effect_and_their_baselines_com
     assert effects.baselines(compared[:2]) == "All experiments have the same baseline."
     assert effects.baselines(compared[:1]) == ""
     assert number_of("exp_3_x") == "03"
+
+
+def test_what_an_interval_leaves_out_is_said(tmp_path):
+    made = Made(tmp_path)
+    made.add("b", around(0.85), test_nll=[1.0, 1.1, 1.2, 1.3, 1.4])
+    made.add("a", around(0.95), test_nll=[0.9, 1.0, 1.1, 1.2, 1.3])
+    made.add("dead", around(0.1), statuses={0: "diverged"})
+    found = effects.of_arms(table_of(made), "test_nll")
+    assert {effect.arm: effect.notes for effect in found.effects if not effect.reason} == {"a": (contrasts.OVER_SEEDS,)}
+    assert found.notes == [contrasts.OVER_SEEDS]
+    assert effects.of_arms(table_of(made)).notes == [summary.DIVERGED]
+
+
+def test_why_there_is_no_difference_is_said(tmp_path):
+    made = Made(tmp_path)
+    made.add("b", around(0.85), images_per_second=[1.0] * 5)
+    made.add("a", around(0.95), images_per_second=[math.inf] * 5)
+    for arm in ("a", "b"):
+        for row in [row for row in store.read_rows(made.files) if row["arm"] == arm]:
+            identity = {"experiment": made.files.experiment, "arm": arm, "seed": int(row["seed"])}
+            value = math.inf if arm == "a" else 1.0
+            measures = [identity | {"name": "latency", "value": value, "unit": "ms"}]
+            store.store(made.files, store.Outcome(row=row, measures=measures), list(made.arms))
+    (latency,) = effects.of_arms(table_of(made), "latency").effects
+    assert latency.reason == "latency: some rows have an infinite one"
+    (seconds,) = effects.of_arms(table_of(made), "compile_seconds").effects
+    assert seconds.reason == "compile_seconds: some rows lack it"

@@ -218,12 +218,13 @@ def test_other_metrics(made):
     made.add("a", around(0.95, 10))
     made.add("b", around(0.85, 10))
     made.add("beside", around(0.85, 10), beside=[1] * 10)
-    gap, worst, epochs, late, seconds, missing = made.judge(
+    gap, worst, epochs, late, seconds, total, missing = made.judge(
         claim("a has the smaller gap", metric="gap", lower_is_better=True),
         claim("a's worst class is better", metric="worst_class_accuracy", margin=0.001),
         claim("a is faster to 85 %", metric="epochs_to_target", target=0.85, margin=0.5),
         claim("b is faster to 99.9 %", "b", "a", metric="epochs_to_target", target=0.999, margin=0.5),
         claim("a is faster than trials beside others", "a", "beside", metric="seconds", lower_is_better=True),
+        claim("its trials are shorter, too", "a", "beside", metric="total_seconds", lower_is_better=True),
         claim("a has more of an unknown metric", metric="nonsense"),
     )
     assert gap.difference == pytest.approx(0.1)
@@ -237,8 +238,9 @@ def test_other_metrics(made):
     assert (late.difference, late.high) == (-math.inf, -math.inf)  # b never reaches it
     assert late.status == REFUTED
     assert late.counts == "target 0.949 reached: 'b' 0 of 10, 'a' 10 of 10"
-    assert (seconds.status, missing.status) == (NO_VERDICT, NO_VERDICT)
+    assert (seconds.status, total.status, missing.status) == (NO_VERDICT,) * 3
     assert "only trials that ran alone count" in seconds.reason
+    assert total.reason == "total_seconds: only trials that ran alone count"
     assert "'nonsense'" in missing.reason
 
 
