@@ -9,13 +9,18 @@ import json
 
 IGNORED_FIELDS = ("ctx", "kind", "type_comment", "type_ignores")
 """Fields of syntax nodes that do not change what the code does."""
+EXPERIMENT = "experiment"
+"""Name by which a script declares its experiment, whose declaration is not part of the hash."""
+REACHING_ALL = ("globals", "locals", "vars", "eval", "exec")
+"""Functions by which code may use any name of the script."""
 
 
 def code_hash(source: str, train: str = "train") -> str:
     """SHA-256 of the statements of a script that its function `train` can reach, without comments, docstrings and layout.
 
-    Claims, settings and arms are not among them (a trial's fingerprint holds the arm's arguments). A statement that only calls
-    something is included, as it may change what `train` does.
+    Claims, settings and arms are not among them (a trial's fingerprint holds the arm's arguments). Included are statements that
+    may change what `train` does without defining a name that it uses: those that only call something, that assign to a part of
+    an object, or whose result nothing uses.
 
     Args:
         train: name of the function.
@@ -52,12 +57,14 @@ def _reached(tree: ast.Module, train: str) -> list[ast.stmt]:
     """The top-level statements that `train` can reach, in their order."""
     definitions: dict[str, list[ast.stmt]] = {}
     kept: list[ast.stmt] = []
+    read = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
     for statement in tree.body:
         names = _defined(statement)
         for name in names:
             definitions.setdefault(name, []).append(statement)
         is_docstring = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
-        if not names and not is_docstring and not _is_main_guard(statement):
+        acts = _changes_object(statement) or (_calls(statement) and not {*read, EXPERIMENT}.intersection(names))
+        if (not names or acts) and not is_docstring and not _is_main_guard(statement):
             kept.append(statement)
     wanted = [train, *(name for statement in kept for name in _used(statement))]
     seen: set[str] = set()
@@ -66,6 +73,7 @@ def _reached(tree: ast.Module, train: str) -> list[ast.stmt]:
         if name in seen:
             continue
         seen.add(name)
+        wanted += definitions if name in REACHING_ALL else ()
         for statement in definitions.get(name, ()):
             if statement not in kept:
                 kept.append(statement)
@@ -78,20 +86,35 @@ def _defined(statement: ast.stmt) -> list[str]:
     if isinstance(statement, ast.FunctionDef | ast.ClassDef):
         return [statement.name]
     if isinstance(statement, ast.Import | ast.ImportFrom):
-        return [(alias.asname or alias.name).split(".", maxsplit=1)[0] for alias in statement.names]
-    if isinstance(statement, ast.Assign | ast.AnnAssign | ast.AugAssign):
-        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-        return [node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)]
-    return []
+        names = [(alias.asname or alias.name).split(".", maxsplit=1)[0] for alias in statement.names]
+        return [] if "*" in names else names
+    return [node.id for target in _targets(statement) for node in ast.walk(target) if isinstance(node, ast.Name)]
 
 
-def _used(statement: ast.stmt) -> list[str]:
-    """Names that occur in a statement."""
-    return [node.id for node in ast.walk(statement) if isinstance(node, ast.Name)]
+def _targets(statement: ast.stmt) -> list[ast.expr]:
+    """What a statement assigns to."""
+    if isinstance(statement, ast.Assign):
+        return statement.targets
+    return [statement.target] if isinstance(statement, ast.AnnAssign | ast.AugAssign) else []
+
+
+def _changes_object(statement: ast.stmt) -> bool:
+    """Whether a statement assigns to a part of an object, which may have another name as well."""
+    return any(isinstance(node, ast.Subscript | ast.Attribute) for target in _targets(statement) for node in ast.walk(target))
+
+
+def _calls(statement: ast.stmt) -> bool:
+    """Whether a statement assigns the result of a call."""
+    return bool(_targets(statement)) and any(isinstance(node, ast.Call) for node in ast.walk(statement))
+
+
+def _used(node: ast.AST) -> list[str]:
+    """Names that occur in a statement or an expression."""
+    return [one.id for one in ast.walk(node) if isinstance(one, ast.Name)]
 
 
 def _is_main_guard(statement: ast.stmt) -> bool:
-    return isinstance(statement, ast.If) and "__name__" in _used(statement)
+    return isinstance(statement, ast.If) and "__name__" in _used(statement.test)
 
 
 def _plain(statement: ast.stmt) -> ast.stmt:

@@ -144,7 +144,15 @@ def read_script(path: pathlib.Path) -> Experiment:
         )
     if experiment.path != path.resolve():
         raise Misuse(f"{path.stem}: train must be defined in the script itself. Received: that of {experiment.path}")
-    _refuse_no_return(path, experiment.train.__name__)
+    tree, name = ast.parse(path.read_text(encoding="utf-8")), experiment.train.__name__
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name]
+    if not functions or vars(module).get(name) is not experiment.train:
+        raise Misuse(
+            f"{path.stem}: train must be a function, defined with def at the top of the script by the name under which it is given, "
+            f"since its code is part of a row's fingerprint. Received: {experiment.train!r}"
+        )
+    _refuse_no_return(path, functions)
+    _refuse_helpers(path, tree)
     return experiment
 
 
@@ -162,10 +170,27 @@ def refuse_shared_numbers(paths: Sequence[pathlib.Path], number: str | None = No
             raise Misuse(f"the numbers of experiments must be unique: rename all but one. Received: {', '.join(names)}")
 
 
-def _refuse_no_return(path: pathlib.Path, name: str) -> None:
+def _refuse_helpers(path: pathlib.Path, tree: ast.Module) -> None:
+    """Raises `Misuse` for a module of the project outside of `common`, whose code is not part of fingerprints."""
+    nodes = list(ast.walk(tree))
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
+    for name in names:
+        root = name.partition(".")[0]
+        with _paths_of_a_worker():
+            spec = importlib.util.find_spec(root) if root and root != "common" else None
+        places = [*(spec.submodule_search_locations or ()), spec.origin or ""] if spec else []
+        within = [place for place in map(pathlib.Path, places) if place.is_relative_to(PROJECT)]
+        if any("site-packages" not in place.parts for place in within):
+            raise Misuse(
+                f"{path.stem}: a script must not import modules beside it, since changes of them would not be noticed: move what it "
+                f"needs into the script, or into common/. Received: import {name}"
+            )
+
+
+def _refuse_no_return(path: pathlib.Path, functions: Sequence[ast.FunctionDef]) -> None:
     """Raises `Misuse` where no path through `train` returns anything."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for function in [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name]:
+    for function in functions:
         nodes = list(ast.walk(function))
         returns = any(isinstance(node, ast.Return) and node.value is not None for node in nodes)
         if not returns and not any(isinstance(node, ast.Raise) for node in nodes):

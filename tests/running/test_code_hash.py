@@ -84,6 +84,31 @@ def test_the_hash_covers_what_train_reaches_and_nothing_else():
 
 
 @pytest.mark.parametrize(
+    ("added", "changed"),
+    [
+        ("def a():\n    return 1\n\ndef helper(x):\n    return globals()['a']()\n", "return 2"),
+        ("if True:\n    logging.getLogger(__name__)\n    RATE = 1\n", "RATE = 2"),
+        ("from a1 import *\n", "a2"),
+        ("RATES = [0]\nALIAS = RATES\nALIAS[0] = 1\n", "= 2"),
+        ("def setup():\n    keras.x = 1\n\n_ = setup()\n", "keras.x = 2"),
+        ("losses.LIMIT = 1\n", "LIMIT = 2"),
+    ],
+    ids=[
+        "globals()",
+        "a branch with __name__",
+        "a star",
+        "another name",
+        "a result that nothing uses",
+        "an attribute of a module",
+    ],
+)
+def test_the_hash_covers_what_changes_names_in_other_ways(added, changed):
+    before = SOURCE.replace("def train", added + "\ndef train")
+    assert "1" in changed.replace("2", "1") and changed.replace("2", "1") in before
+    assert code_hash(before) != code_hash(before.replace(changed.replace("2", "1"), changed))
+
+
+@pytest.mark.parametrize(
     ("old", "new"),
     [
         ("y=None", "y=0"),

@@ -68,7 +68,7 @@ WRONG = {
     "no experiment": (made("study = Experiment"), "experiment = Experiment(train, …). Received: no such name"),
     "another experiment": (made("experiment = 3"), "Received: int"),
     "first arm": ((ARMS, 'arms={"none": {}}'), "call it 'baseline', or set Experiment(baseline=…) .* Received: 'none'"),
-    "no arms": ((ARMS, "arms={}"), "Received: 'no arm'"),
+    "no arms": ((ARMS, "arms={}"), "an experiment needs arms, .* Received: {}"),
     "a list of arms": ((ARMS, 'arms=["baseline"]'), "arms must be a dict of dicts: .* Received: ['baseline']"),
     "a name for a setting": (
         ('Setting("digits", epochs=1, train_size=32)', '"digits"'),
@@ -82,6 +82,20 @@ WRONG = {
     "an argument unset": (("rate=0.1)", "rate)"), "arm 'baseline' does not fit train(): missing a required .*argument: 'rate'"),
     "train is no function": (("Experiment(train", "Experiment(keras"), "train must be a function, defined with def"),
     "train of another file": (("# here", "from mended import train as other"), None),
+    "train as a lambda": (("Experiment(train", "Experiment(lambda trial: None"), "defined with def at the top of the script"),
+    "train decorated without wraps": (
+        ("def train", "@lambda of: lambda trial: of(trial)\ndef train"),
+        "defined with def at the top",
+    ),
+    "train made by a function": (
+        (
+            "experiment = Experiment(train",
+            "def make():\n    def train(trial): return 1\n    return train\nexperiment = Experiment(make()",
+        ),
+        "defined with def at the top of the script",
+    ),
+    "another module beside it": (("# here", "from experiments.exp_03_l2 import ARMS"), "Received: import experiments.exp_03_l2"),
+    "a test module": (("# here", "import tests.made"), "must not import modules beside it, .* Received: import tests.made"),
     "no return": ((TRAINED, "model = trial.fit(small_cnn(trial), optimizer=optimizers.SGD(rate))"), f"(exp_40_read.py:{TRAIN})"),
     "an unguarded main": (('if __name__ == "__main__":\n    ', ""), 'put it below if __name__ == "__main__":. Received: a call'),
 }
