@@ -120,7 +120,19 @@ class Dataset:
         return Split(images, labels[ids].astype(np.int64), ids, classes=self.classes)
 
     def _open(self, split: str) -> tuple[np.ndarray, np.ndarray]:
-        return tuple(np.load(self.folder / f"{split}_{what}.npy", mmap_mode="r") for what in ("images", "labels"))
+        """Images and labels. The main process has verified their hashes.
+
+        Raises:
+            Failure: the cache was deleted, or another command has written it anew, from changed images.
+        """
+        try:
+            images, labels = (np.load(self.folder / f"{split}_{what}.npy", mmap_mode="r") for what in ("images", "labels"))
+            there = json.loads((self.folder / "meta.json").read_text(encoding="utf-8"))["checksum"]
+        except (OSError, ValueError, KeyError) as error:
+            raise Failure(f"the data cache {self.folder} was deleted or is being written: run again") from error
+        if there != self.checksum:  # looked at last, so that the arrays opened before it are those of this dataset
+            raise Failure(f"the images of {self.name} have changed since this run began: run again")
+        return images, labels
 
 
 def _counts(labels: np.ndarray, classes: int) -> np.ndarray:
@@ -187,17 +199,6 @@ def load(name: str, image_size: int | None = None, colour: str | None = None) ->
         checksum=meta["checksum"],
         val_size=meta["val"],
     )
-
-
-def reopen(dataset: Dataset) -> Dataset:
-    """The dataset unchanged, in a worker. The main process has verified its hashes, so only its files' existence is checked.
-
-    Raises:
-        Failure: a file is missing.
-    """
-    if not all((dataset.folder / name).exists() for name in FILES):
-        raise Failure(f"the data cache {dataset.folder} was deleted: run again")
-    return dataset
 
 
 def cache_dir() -> pathlib.Path:

@@ -49,13 +49,17 @@ class Folder:
     ignored: Counter
 
     def digest(self) -> str:
-        """A hash of the files' names, sizes and times, which tells whether the cache is out of date. Raises `Misuse`."""
+        """A hash of the files' names, sizes and times, which tells whether the cache is out of date. Raises `Misuse`.
+
+        The time of the last change of its entry tells when files of equal size and age were exchanged.
+        """
         lines = [f"rules {FOLDER_RULES}", *self.names, repr(sorted(self.ignored.items()))]
         for part, classes in self.files.items():
             for number, paths in enumerate(classes):
                 for path in paths:
                     status = _readable(path.stat)
-                    lines.append(f"{part} {number} {path.relative_to(self.path)} {status.st_size} {status.st_mtime_ns}")
+                    times = f"{status.st_mtime_ns} {status.st_ctime_ns}"
+                    lines.append(f"{part} {number} {path.relative_to(self.path)} {status.st_size} {times}")
         return hashlib.sha256(os.fsencode("\n".join(lines))).hexdigest()
 
     def name_of(self, path: pathlib.Path) -> str:

@@ -7,6 +7,8 @@ ORIENTATION, PHOTOMETRIC = 0x0112, 0x0106
 """Tags of EXIF and TIFF."""
 WHITES = {"b": 1, "u1": 255, "u2": 65535}
 """NumPy type (kind, and bytes per value) -> value of white, for the types with a standard range."""
+GREYS = {"L;2": 3, "L;4": 15}
+"""Pillow's name of the pixels of a PNG -> value of white, for those that it scales to 8 bits."""
 BACKGROUND = "white"
 """Colour on which transparent images are composited, in messages."""
 
@@ -80,6 +82,7 @@ def decoded(picture) -> np.ndarray:
     """
     from PIL import ImageOps
 
+    _scale_key(picture)
     sixteen, inverted = is_deep(picture), _white_is_zero(picture)
     if inverted and picture.mode in ("I", "F"):
         raise ValueError("white is 0, in pixels without a standard range; save it with 8 or 16 bits")
@@ -95,6 +98,15 @@ def decoded(picture) -> np.ndarray:
     if picture.has_transparency_data:
         return np.asarray(picture.convert("LA" if picture.mode in ("1", "L", "LA", "La") else "RGBA"))
     return np.asarray(picture.convert("L" if picture.mode in ("1", "L") else "RGB"))
+
+
+def _scale_key(picture) -> None:
+    """Scale the transparent colour of a PNG with 2, 4 or (rgb) 16 bits to 8 bits, as Pillow does with its pixels alone."""
+    key, mode = picture.info.get("transparency"), picture.tile[0][3] if picture.format == "PNG" and picture.tile else ""
+    if isinstance(key, int) and mode in GREYS:
+        picture.info["transparency"] = key * 255 // GREYS[mode]
+    elif isinstance(key, tuple) and mode == "RGB;16B":
+        picture.info["transparency"] = tuple(value >> 8 for value in key)
 
 
 def _white_is_zero(picture) -> bool:

@@ -148,8 +148,8 @@ def read_script(path: pathlib.Path) -> Experiment:
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name]
     if not functions or vars(module).get(name) is not experiment.train:
         raise Misuse(
-            f"{path.stem}: train must be a function, defined with def at the top of the script by the name under which it is given, "
-            f"since its code is part of a row's fingerprint. Received: {experiment.train!r}"
+            f"{path.stem}: train must be a function, defined with def at the top of the script, and given by that name, since "
+            f"its code is part of a row's fingerprint. Received: {experiment.train!r}"
         )
     _refuse_no_return(path, functions)
     _refuse_helpers(path, tree)
@@ -183,8 +183,8 @@ def _refuse_helpers(path: pathlib.Path, tree: ast.Module) -> None:
         within = [place for place in map(pathlib.Path, places) if place.is_relative_to(PROJECT)]
         if any("site-packages" not in place.parts for place in within):
             raise Misuse(
-                f"{path.stem}: a script must not import modules beside it, since changes of them would not be noticed: move what it "
-                f"needs into the script, or into common/. Received: import {name}"
+                f"{path.stem}: a script must not import modules beside it, since changes of them would not be noticed: move what "
+                f"it needs into the script, or into common/. Received: import {name}"
             )
 
 

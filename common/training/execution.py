@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from common import tasks
-from common.data.dataset import Dataset, reopen
+from common.data.dataset import Dataset
 from common.data.streams import Streams
 from common.errors import Failure
 from common.machine import LIBRARIES
@@ -63,7 +63,7 @@ def _run_trial(job: Job, strategy: tf.distribute.Strategy, report) -> store.Outc
         getattr(keras.config, f"set_{name}")(value)
     tf.config.run_functions_eagerly(False)
     keras.config.set_dtype_policy(setting.precision)
-    dataset = reopen(job.dataset)
+    dataset = job.dataset
     streams = Streams(job.seed + setting.seed_offset, setting.vary)
     keras.utils.set_random_seed(streams.key("init", "global"))
     job.check_code()

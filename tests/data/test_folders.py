@@ -10,7 +10,7 @@ from PIL import Image
 from common.data import arrays
 from common.data.dataset import load
 from common.data.streams import Streams
-from common.errors import Misuse
+from common.errors import Failure, Misuse
 
 
 def _folder(tmp_path, classes=("cat", "dog"), count=10, parts=("",), size=(9, 7)):
@@ -414,3 +414,31 @@ def test_progress_of_reading_is_printed(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(arrays, "PROGRESS_EVERY", 0)
     load(str(_folder(tmp_path / "pets")))
     assert "pets: 7 of 20 images read" in capfd.readouterr().err
+
+
+def test_images_that_change_during_a_run_end_its_trials(tmp_path):
+    folder = _folder(tmp_path / "pets")
+    begun = load(str(folder))
+    Image.new("RGB", (9, 7), "red").save(folder / "cat" / "0.png")
+    now = load(str(folder))  # another command, which writes the same cache
+    assert now.checksum != begun.checksum
+    for opened in (begun.test, lambda: begun.split(Streams(0))):
+        with pytest.raises(Failure, match=r"the images of pets_[0-9a-f]{8} have changed since this run began: run again"):
+            opened()
+    shutil.rmtree(now.folder)
+    with pytest.raises(Failure, match="was deleted or is being written: run again"):
+        now.test()
+
+
+def test_exchanged_files_of_equal_size_and_time_are_noticed(tmp_path):
+    folder = _folder(tmp_path / "pets", count=0)
+    for name in ("cat", "dog"):
+        for i in range(10):
+            path = folder / name / f"{i}.bmp"
+            Image.new("RGB", (9, 7), (10 * i, 0, 255 * (name == "cat"))).save(path)
+            os.utime(path, (1.7e9, 1.7e9))
+    before = load(str(folder)).checksum
+    (folder / "cat" / "3.bmp").rename(folder / "between")
+    (folder / "dog" / "3.bmp").rename(folder / "cat" / "3.bmp")
+    (folder / "between").rename(folder / "dog" / "3.bmp")
+    assert load(str(folder)).checksum != before

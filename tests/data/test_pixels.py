@@ -1,5 +1,9 @@
 """Conversion of each pixel format, against values computed by hand."""
 
+import io
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -272,3 +276,25 @@ def test_images_of_a_single_colour_and_dark_datasets_are_reported(tmp_path):
     for path in folder.rglob("*.png"):
         _save(path, np.asarray(Image.open(path)) // 16)
     assert "; no pixel value is above 15 of 255" in load(str(folder)).about()
+
+
+def _png(width, depth, kind, row, key):
+    """A PNG of one row, with a transparent colour."""
+
+    def chunk(name, content):
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    head = struct.pack(">IIBBBBB", width, 1, depth, kind, 0, 0, 0)
+    parts = ((b"IHDR", head), (b"tRNS", key), (b"IDAT", zlib.compress(b"\0" + row)), (b"IEND", b""))
+    return Image.open(io.BytesIO(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)))
+
+
+def test_the_transparent_colour_of_a_png_is_that_of_its_depth():
+    two = _png(4, 2, 0, bytes([0b00011011]), struct.pack(">H", 2))  # 0, 1, 2, 3 of 3; 2 is transparent
+    assert pixels.eight_bits(pixels.decoded(two))[0, :, 0].tolist() == [0, 85, 255, 255]
+    four = _png(2, 4, 0, bytes([0x5A]), struct.pack(">H", 10))  # 5 and 10 of 15
+    assert pixels.eight_bits(pixels.decoded(four))[0, :, 0].tolist() == [85, 255]
+    deep = _png(
+        2, 16, 2, struct.pack(">6H", 0x1234, 0x5678, 0x9ABC, 0x4321, 0x8765, 0xCBA9), struct.pack(">3H", 0x1234, 0x5678, 0x9ABC)
+    )
+    assert pixels.eight_bits(pixels.decoded(deep))[0].tolist() == [[255, 255, 255], [0x43, 0x87, 0xCB]]
