@@ -178,7 +178,7 @@ def _refuse_helpers(path: pathlib.Path, tree: ast.Module) -> None:
     for name in names:
         root = name.partition(".")[0]
         with _paths_of_a_worker():
-            spec = importlib.util.find_spec(root) if root and root != "common" else None
+            spec = importlib.machinery.PathFinder.find_spec(root) if root and root != "common" else None
         places = [*(spec.submodule_search_locations or ()), spec.origin or ""] if spec else []
         within = [place for place in map(pathlib.Path, places) if place.is_relative_to(PROJECT)]
         if any("site-packages" not in place.parts for place in within):

@@ -435,7 +435,9 @@ def test_exchanged_files_of_equal_size_and_time_are_noticed(tmp_path):
     for name in ("cat", "dog"):
         for i in range(10):
             path = folder / name / f"{i}.bmp"
-            Image.new("RGB", (9, 7), (10 * i, 0, 255 * (name == "cat"))).save(path)
+            image = Image.new("RGB", (9, 7), (10 * i, 0, 255 * (name == "cat")))
+            image.putpixel((0, 0), (255, 255, 255))
+            image.save(path)
             os.utime(path, (1.7e9, 1.7e9))
     before = load(str(folder)).checksum
     (folder / "cat" / "3.bmp").rename(folder / "between")
