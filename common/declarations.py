@@ -103,6 +103,20 @@ def require_plain_settings(experiment: str, settings: dict[str, Setting]) -> Non
             _require_plain(experiment, "a setting", name, list(value) if name in LISTED and value is not None else value)
 
 
+def require_space(experiment: str, arm: str, searched: object) -> None:
+    """What is searched for an arm is a dict of arguments of `train`."""
+    if not isinstance(searched, dict):
+        raise Misuse(
+            f"{experiment}: an arm must not be called like a searched argument, and a search by arms holds a dict for each. "
+            f"Received: {arm!r}: {searched!r}"
+        )
+    if fields := [name for name in searched if name in FIELDS]:
+        raise Misuse(
+            f"{experiment}: a search is of arguments of train; a field of Setting is searched in an arm of sweep=, or varied by "
+            f"arms. Received: {fields[0]!r}"
+        )
+
+
 def require_plain_space(experiment: str, where: str, entries: Space) -> None:
     """A search space holds ranges and choices of plain values.
 

@@ -31,6 +31,7 @@ def of_arms(experiment: str, arms: dict[str, dict], search: dict | Callable | sp
     spaces = {}
     for arm, searched in searches.items():
         searched = space.of_build(searched) if callable(searched) else searched
+        declarations.require_space(experiment, arm, searched)
         declarations.require_plain_space(experiment, f"the search of arm {arm!r}", searched)
         free = {name: entry for name, entry in searched.items() if name not in arms[arm]}
         if free:

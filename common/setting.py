@@ -161,9 +161,9 @@ class Selected:
 
     @property
     def differences(self) -> list[str]:
-        """Names of the overridden fields, other than `dataset`, whose value differs from that of the setting."""
-        overrides = self.overrides.items()
-        return [name for name, value in overrides if name != "dataset" and value != getattr(self.declared, name)]
+        """Names of the overridden fields, other than `dataset`, whose value differs from that of the setting or smoke run."""
+        base = self.declared.replace(**SMOKE) if self.smoke else self.declared
+        return [name for name, value in self.overrides.items() if name != "dataset" and value != getattr(base, name)]
 
     def folder_name(self, dataset: str) -> str:
         """Name of the folder of the rows: setting, dataset, smoke or debug, and the overridden fields.

@@ -184,13 +184,19 @@ def shared(*, arms: dict[str, Space] | None = None, **entries: Range | Choice) -
 
 
 class _Recorder:
-    """Stands in for keras-tuner's `HyperParameters`: records the hyperparameters that `build(hp)` asks for, returns defaults."""
+    """Stands in for keras-tuner's `HyperParameters`: records the hyperparameters that `build(hp)` asks for, returns defaults.
 
-    def __init__(self):
+    Args:
+        values: name of a hyperparameter -> the value returned in place of its default.
+    """
+
+    def __init__(self, **values):
         self.space: Space = {}
+        self.values = values
 
     def _add(self, name: str, entry: Range | Choice):
-        return self.space.setdefault(name, entry).default
+        default = self.space.setdefault(name, entry).default
+        return self.values.get(name, default)
 
     def Float(self, name, min_value, max_value, step=None, sampling="linear", default=None):  # noqa: N802
         return self._number(name, min_value, max_value, step, sampling, default, whole=False)
@@ -224,11 +230,32 @@ class _Recorder:
 
 
 def of_build(build: Callable) -> Space:
-    """The space of the hyperparameters that a function `build(hp)`, written for keras-tuner, asks for. Raises `Misuse`.
+    """The space of the hyperparameters that a function `build(hp)`, written for keras-tuner, asks for.
 
     What `build` returns is ignored.
+
+    Raises:
+        Misuse: an unknown function of `hp`, or hyperparameters that `build` asks for only with some values of others.
     """
-    recorder = _Recorder()
+    space = _recorded(build)
+    for name, entry in space.items():
+        for value in (entry.low, entry.high) if isinstance(entry, Range) else entry.values:
+            try:
+                other = _recorded(build, **{name: value})
+            except Misuse:
+                raise
+            except Exception:  # whatever `build` does with a combination that it does not expect
+                continue
+            if different := sorted(set(space) ^ set(other)):
+                raise Misuse(
+                    "a space must ask for the same hyperparameters whatever their values, as all are arguments of train: ask for "
+                    f"each outside of conditions and loops. Received: {different[0]!r}, which depends on {name!r}"
+                )
+    return space
+
+
+def _recorded(build: Callable, **values) -> Space:
+    recorder = _Recorder(**values)
     build(recorder)
     return recorder.space
 

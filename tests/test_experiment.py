@@ -112,6 +112,8 @@ def test_an_impossible_setting_is_refused(changes, message):
         ({"arms": {"baseline": {}, "<NA>": {}}}, "read them as missing"),
         ({"arms": {"baseline": {}, "labels": {}}}, "files of rows use otherwise. Received: 'labels'"),
         ({"arms": {"baseline": {}, 3: {}}}, "with texts as names. Received: 3"),
+        ({"arms": {"baseline": {}, "l2": {}}, "search": SEARCH}, "not be called like a searched argument.*Received: 'l2': Range"),
+        ({"search": {"batch_size": log_range(8, 64, whole=True)}}, "a field of Setting is searched in an arm of sweep"),
         ({"arms": {}, "baseline": None}, "an experiment needs arms"),
         ({"arms": {"baseline": {}, "b": {"train_size": -0.5}}}, "above 0 and at most 1. Received: -0.5"),
         ({"arms": {"baseline": {}, "b": {"train_size": 1.5}}}, "above 0 and at most 1. Received: 1.5"),

@@ -76,6 +76,12 @@ def test_a_build_function_of_keras_tuner_is_a_space():
         "augment": choice(False, True),
         "activation": choice("relu", "gelu"),
     }
+    with pytest.raises(
+        Misuse, match="the same hyperparameters whatever their values.* Received: 'momentum', which depends on 'sgd'"
+    ):
+        space.of_build(lambda hp: hp.Boolean("sgd") and hp.Float("momentum", 0.0, 0.9))
+    with pytest.raises(Misuse, match="Received: 'units_1', which depends on 'layers'"):
+        space.of_build(lambda hp: [hp.Int(f"units_{i}", 8, 64) for i in range(hp.Int("layers", 1, 2))])
     with pytest.raises(Misuse, match="Received: hp.conditional_scope"):
         space.of_build(lambda hp: hp.conditional_scope("a", [1]))
     with pytest.raises(Misuse, match="Received: 'reverse_log'"):

@@ -12,6 +12,8 @@ from typing import NoReturn
 from common.commands.options import STUDY
 from common.commands.parsing import FIELD_OF, end, parse, positive, setting_name
 from common.commands.study import Study
+from common.data.dataset import NAMES as DATASETS
+from common.data.dataset import image_folder
 from common.declarations import TUNERS
 from common.errors import Misuse
 from common.experiment import Experiment
@@ -160,6 +162,15 @@ def _start_early(workers: Workers, files: schema.Files, setting: Setting, most: 
 def _select(experiment: Experiment, given: argparse.Namespace) -> Selected:
     """The setting with the user's overrides."""
     overrides = {field: getattr(given, name) for name, field in FIELD_OF.items() if getattr(given, name, None) is not None}
+    given_name = overrides.get("dataset", "")
+    if given_name in DATASETS and os.path.isdir(given_name):
+        print(
+            f"DATASET={given_name} is the dataset of that name, not the folder here: that is DATASET=./{given_name}",
+            file=sys.stderr,
+        )
+    folder = image_folder(given_name)
+    if folder is not None:
+        overrides["dataset"] = str(folder)  # absolute, so that its rows can be trained again from elsewhere
     if "workers" in overrides:
         overrides = {"replicas": overrides["workers"], **overrides}
     chosen = {"rate": positive(given, "rate"), "smoke": given.smoke, "debug": given.debug}

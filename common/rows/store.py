@@ -287,7 +287,8 @@ def write_declaration(files: Files, declaration: dict) -> None:
         changed = [] if _damage(earlier) else _changed_claims(earlier, declaration)
         if changed:
             declaration = {**declaration, "changed_claims": changed}
-    content = (json.dumps(declaration, indent=1, ensure_ascii=False) + "\n").encode()
+    text = json.dumps(declaration, indent=1, ensure_ascii=False) + "\n"
+    content = text.encode(errors="backslashreplace")  # of bytes of a path that are no characters, as JSON writes them
     if not files.declaration.exists() or files.declaration.read_bytes() != content:
         write_atomic(files.declaration, content)
 

@@ -182,6 +182,10 @@ class Session:
         print(f"{name}, {datasets}: {', '.join(listed)}; rows in {self.planner.files.rows}")
         for about in dict.fromkeys(arm.dataset.about() for arm in self.planner.resolved.values()):
             print(f"data: {about}")
+        for arm, resolved in self.planner.resolved.items():
+            classes = len(resolved.setting.classes or ()) or resolved.dataset.classes
+            if (resolved.setting.train_size or classes) < classes:
+                print(f"{arm}: {resolved.setting.train_size} training images of {classes} classes, so that some have none")
         if line := reported_variables():
             print(line)
         if has_unused_gpus():

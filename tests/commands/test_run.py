@@ -212,6 +212,22 @@ def test_an_image_folder_runs_in_the_small_setting_limited_to_its_images(experim
     assert "12 search trials to run, up to 9 more (not counting wider ranges), then at most 25 with the chosen values" in out
 
 
+def test_a_folder_given_by_a_relative_path_is_kept_by_its_whole_path(experiment, capsys, tmp_path, pets, monkeypatch):
+    monkeypatch.chdir(pets.parent)
+    status, out, err = run(experiment, capsys, "--dataset", pets.name, "--dry", "--results", tmp_path / "out")
+    assert (status, err) == (0, "")
+    assert f"small, {pets}: " in out
+    (pets.parent / "digits").mkdir()
+    _, _, err = run(experiment, capsys, "--dataset", "digits", "--dry", "--results", tmp_path / "out")
+    assert err == "DATASET=digits is the dataset of that name, not the folder here: that is DATASET=./digits\n"
+
+
+def test_classes_without_a_training_image_are_reported(experiment, capsys, tmp_path):
+    status, out, _ = run(experiment, capsys, "--train", 3, "--batch", 3, "--dry", "--results", tmp_path)
+    assert status == 0
+    assert "baseline: 3 training images of 10 classes, so that some have none\n" in out
+
+
 def test_the_users_sizes_must_not_exceed_the_images_of_a_folder(experiment, capsys, tmp_path, pets):
     options = ("--dataset", pets, "--dry", "--results", tmp_path / "out")
     status, out, _ = run(experiment, capsys, *options, "--train", 40)

@@ -1,4 +1,5 @@
 import multiprocessing
+import os
 
 import numpy as np
 import pandas as pd
@@ -70,6 +71,12 @@ def test_pandas_reads_every_file_without_arguments(files):
         assert tuple(pd.read_csv(path).columns) == names
     store.write_declaration(files, declared())
     assert store.read(files.folder.parent)["test_accuracy"].tolist() == [0.5]
+
+
+def test_a_path_that_is_no_text_is_kept_in_the_declaration(files):
+    path = os.fsdecode(b"/photos/ph\xf6tos")
+    store.write_declaration(files, declared(setting={"dataset": path}))
+    assert store.read_declaration(files)["setting"]["dataset"] == path
 
 
 def test_texts_that_look_like_numbers_or_truths_are_read_as_texts(files):

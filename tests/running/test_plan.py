@@ -73,6 +73,9 @@ def test_a_smoke_run_is_short_and_has_a_separate_folder(experiment, tmp_path, di
     longer = make(experiment, tmp_path, smoke=True, epochs=7)
     assert longer.files.folder.name == "quick-digits-smoke-epochs=7"
     assert longer.trials[0].setting.epochs == 7
+    declared = make(experiment, tmp_path, smoke=True, epochs=experiment.settings["quick"].epochs)
+    assert declared.files.folder.name == f"quick-digits-smoke-epochs={experiment.settings['quick'].epochs}"
+    assert make(experiment, tmp_path, smoke=True, epochs=1).files.folder.name == "quick-digits-smoke"
 
 
 def stored(a_plan, trial, status="done", **changes):
