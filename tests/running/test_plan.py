@@ -4,12 +4,16 @@ import dataclasses
 import hashlib
 import json
 
+import numpy as np
 import pytest
 import searches
 from conftest import PROJECT
+from PIL import Image
 from searches import SCRIPT as SEARCHED
 
+from common import tasks
 from common.data.dataset import Dataset
+from common.data.streams import Streams
 from common.errors import Failure
 from common.rows import schema, store
 from common.running import estimate, fingerprint, plan, resolve, runner, scripts
@@ -343,3 +347,24 @@ def test_an_arm_on_some_classes_cannot_run_with_more_images_than_they_have(tmp_p
         False: "",
         True: f"needs 400 training images, digits has {of_two[0].setting.train_size} without validation",
     }
+
+
+def test_a_long_tail_cut_to_a_folder_can_be_drawn_in_every_seed(tmp_path, monkeypatch):
+    """Numbers of training images of a class differ by one between the splits of seeds."""
+    generator = np.random.default_rng(0)
+    for name in "abcde":
+        (tmp_path / "five" / name).mkdir(parents=True)
+        for i in range(30):
+            Image.fromarray(generator.integers(0, 255, (8, 8), np.uint8)).save(tmp_path / "five" / name / f"{i}.png")
+    experiment = scripts.read_script(PROJECT / "experiments" / "exp_23_class_imbalance.py")
+    _, arms = resolve.resolve(experiment, experiment.select(None, {"dataset": str(tmp_path / "five")}))
+    counts = set()
+    for seed in range(8):
+        for arm in arms.values():
+            setting = arm.setting
+            train, _, _ = tasks.examples(
+                arm.dataset, experiment.task, Streams(seed), train_size=setting.train_size, imbalance=setting.imbalance
+            )
+            assert len(train) == setting.train_size
+        counts.add(tuple(np.bincount(arm.dataset.split(Streams(seed))[0].labels)))
+    assert len(counts) > 1
