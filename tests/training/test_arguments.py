@@ -225,6 +225,10 @@ def schedule(model, epoch):
     model.optimizer.learning_rate = optimizers.schedules.CosineDecay(10.0, 100)
 
 
+def kernel_of(model):
+    return model.get_layer("logits").kernel
+
+
 @pytest.mark.parametrize(
     ("name", "change"),
     [
@@ -232,6 +236,16 @@ def schedule(model, epoch):
         ("`trainable` of the layer logits", lambda model, epoch: setattr(model.get_layer("logits"), "trainable", False)),
         ("`momentum` of the optimizer SGD", lambda model, epoch: setattr(model.optimizer, "momentum", 0.99)),
         ("`learning_rate` of the optimizer SGD", schedule),
+        ("`activation` of the layer logits", lambda model, epoch: setattr(model.get_layer("logits"), "activation", tf.nn.relu)),
+        ("`trainable` of the variable logits/kernel", lambda model, epoch: setattr(kernel_of(model), "trainable", False)),
+        (
+            "`constraint` of the variable logits/kernel",
+            lambda model, epoch: setattr(kernel_of(model), "constraint", keras.constraints.MaxNorm(1e-3)),
+        ),
+        (
+            "`kernel_regularizer` of the layer logits",
+            lambda model, epoch: setattr(model.get_layer("logits").kernel_regularizer, "l2", 9.0),
+        ),
     ],
 )
 def test_what_a_callback_changes_in_python_is_refused_as_it_has_no_effect(make_trial, name, change):
@@ -239,9 +253,125 @@ def test_what_a_callback_changes_in_python_is_refused_as_it_has_no_effect(make_t
     trial = make_trial(train_size=32, epochs=3)
     inputs = keras.Input(trial.input_shape)
     x = layers.Dropout(0.1, name="drop")(layers.Flatten(name="flatten")(inputs))
-    model = keras.Model(inputs, layers.Dense(trial.classes, name="logits")(x))
+    model = keras.Model(inputs, layers.Dense(trial.classes, name="logits", kernel_regularizer=keras.regularizers.L2(0.0))(x))
     with pytest.raises(Misuse, match=f"has no effect on training: .* Received: {name}, which changed"):
         trial.fit(model, optimizer=optimizers.SGD(0.1, name="SGD"), callbacks=[Sets(change)])
+
+
+class Weight:
+    """An object that a step or an augmentation reads, and a loss that is no function."""
+
+    weight = 0.0
+
+    def __call__(self, targets, logits):
+        return self.scaled(tf.nn.softmax_cross_entropy_with_logits(targets, logits))
+
+    def scaled(self, losses):
+        return losses * (1 + self.weight)
+
+
+class Warm(callbacks.Callback):
+    """Sets the weight of an object in each epoch, by default its own."""
+
+    def __init__(self, changed=None):
+        super().__init__()
+        self.weight, self.changed = 0.0, changed
+
+    def on_epoch_begin(self, epoch, logs=None):
+        (self.changed or self).weight = float(epoch)
+
+
+class OneRate(optimizers.schedules.LearningRateSchedule):
+    weight = 0.1
+
+    def __init__(self):
+        self.weight = 0.1
+
+    def __call__(self, step):
+        return self.weight
+
+
+def function_with_weight(targets, logits):
+    return function_with_weight.weight * tf.nn.softmax_cross_entropy_with_logits(targets, logits)
+
+
+function_with_weight.weight = 1.0
+
+
+def reading(holder):
+    """A step that reads the weight of an object."""
+
+    def step(model, images, targets, seed):
+        logits = model(images, training=True)
+        return (1 + holder.weight) * tf.nn.softmax_cross_entropy_with_logits(targets, logits), logits
+
+    return step
+
+
+def brighter(holder):
+    @augment.changes("pixels")
+    def apply(images, targets, uniforms):
+        return images * (1 - 0.1 * holder.weight), targets
+
+    return apply
+
+
+def objects_that_change():
+    """Arguments of fit in which a callback changes what the compiled update reads."""
+    warm, loss, space, rate = Warm(), Weight(), types.SimpleNamespace(weight=0.0), OneRate()
+    return {
+        "the callback": {"step": reading(warm), "callbacks": [warm]},
+        "a loss object": {"loss": loss, "callbacks": [Warm(loss)]},
+        "a class": {"step": reading(Weight), "callbacks": [Warm(Weight)]},
+        "a namespace": {"augment": [brighter(space)], "callbacks": [Warm(space)]},
+        "a function's attribute": {"loss": function_with_weight, "callbacks": [Warm(function_with_weight)]},
+        "a schedule": {"optimizer": optimizers.SGD(rate), "callbacks": [Warm(rate)]},
+    }
+
+
+@pytest.mark.parametrize("name", objects_that_change())
+def test_objects_that_a_callback_changes_are_refused_as_they_have_no_effect(make_trial, name):
+    trial = make_trial(train_size=32, epochs=3)
+    arguments = {"optimizer": optimizers.SGD(0.1), **objects_that_change()[name]}
+    arguments["callbacks"] = [trial.unsaved(one) for one in arguments["callbacks"]]
+    with pytest.raises(Misuse, match="has no effect on training: .* Received: `weight` of .*, which changed"):
+        trial.fit(network(trial), **arguments)
+    Weight.weight = 0.0
+    function_with_weight.weight = 1.0
+
+
+def test_objects_may_hold_what_no_function_reads(make_trial):
+    """The update reads the variable of the callback, not its number."""
+
+    class Watch(callbacks.Callback):
+        def __init__(self):
+            super().__init__()
+            self.scale, self.seen_epochs = tf.Variable(1.0), 0
+
+        def on_epoch_begin(self, epoch, logs=None):
+            self.seen_epochs += 1
+            self.scale.assign(2.0)
+
+    watch = Watch()
+
+    def step(model, images, targets, seed):
+        logits = model(images, training=True)
+        return watch.scale * tf.nn.softmax_cross_entropy_with_logits(targets, logits), logits
+
+    trial = make_trial(train_size=32, epochs=2)
+    trial.fit(network(trial), optimizer=optimizers.SGD(0.1), step=step, callbacks=[watch])
+    assert watch.seen_epochs == 2
+
+
+def test_a_loss_object_that_counts_its_calls_is_refused(make_trial):
+    class Counting(Weight):
+        def __call__(self, targets, logits):
+            self.weight = self.weight + 1
+            return super().__call__(targets, logits)
+
+    trial = make_trial(train_size=32, epochs=1)
+    with pytest.raises(Misuse, match="Python state that it changes .* Received: `weight` of Counting"):
+        trial.fit(network(trial), optimizer=optimizers.SGD(0.1), loss=Counting())
 
 
 def test_callbacks_without_effect_are_refused(make_trial):
