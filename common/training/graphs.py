@@ -159,7 +159,7 @@ def captured_variables(
 
 def handles(variables: Sequence) -> set[int]:
     """Ids of the handles of variables, of all replicas."""
-    natives = [v.value if isinstance(v, keras.Variable) else v for v in variables]
+    natives = [v.value if isinstance(v, keras.Variable) else v for v in variables]  # a `CapturedVariable` has a handle, too
     return {id(part.handle) for native in natives for part in getattr(native, "values", (native,))}
 
 

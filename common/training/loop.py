@@ -168,6 +168,7 @@ class Loop:
         known = [variable for group in self._variables().values() for variable in group]
         earlier = [variable for model in self.trial.models.values() for variable in model.variables]
         self.captured = graphs.captured_variables(self.update, known, constant=earlier)
+        purity.refuse_untrained(self.stage, [*known, *earlier, *graphs.written_variables(self.update)])
 
     def samples(self) -> np.ndarray:
         """A sample of training images, augmented as in the first epoch: uint8 [n, height, width, channels]."""

@@ -4,29 +4,18 @@ An update is traced once, so such a draw or count would have the same value in a
 """
 
 import contextlib
-import functools
-import inspect
-import random
-import types
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
 
 import keras
 import numpy as np
 
 from common.errors import Misuse
-from common.training import adapters, draws, seeding
+from common.training import adapters, draws, graphs, seeding
+from common.training.references import Found, all_found, collect, fields
 from common.training.stage import Stage
 
 FIXED = bool | int | float | str | None
 """Types of attributes that are compared after each epoch."""
-LARGE = 1_000_000
-"""Size in bytes above which arrays are not compared."""
-LONG = 10_000
-"""Length above which lists and dicts are not compared."""
-WITH_FIELDS = keras.layers.Layer | keras.optimizers.Optimizer | keras.Variable | types.ModuleType
-"""Types whose objects are not searched for numbers where a function refers to them: a model's layers and optimizers are searched
-by themselves."""
 
 
 @contextlib.contextmanager
@@ -63,18 +52,18 @@ def compiled_state(stage: Stage) -> dict[str, object]:
     """
     state = _python_state(stage)
     optimizers = [inner for outer in stage.optimizers.values() for inner in adapters.optimizers_in(outer)]
-    fields = {}
+    held = {}
     for one in seeding.layers_of(stage.model):
-        fields[f"the layer {one.name}"] = {**adapters.custom_fields(one), "trainable": one.trainable}
+        held[f"the layer {one.name}"] = {**adapters.custom_fields(one), "trainable": one.trainable}
         for variable in [*one._trainable_variables, *one._non_trainable_variables]:
             parts = {name: getattr(variable, name) for name in ("trainable", "regularizer", "constraint")}
-            fields[f"the variable {variable.path}"] = parts
+            held[f"the variable {variable.path}"] = parts
     for one in optimizers:
         schedule = one._learning_rate
-        fields[f"the optimizer {one.name}"] = {**vars(one), "learning_rate": id(schedule)}
+        held[f"the optimizer {one.name}"] = {**vars(one), "learning_rate": id(schedule)}
         if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
-            fields[f"the schedule {type(schedule).__name__}"] = vars(schedule)
-    for where, values in fields.items():
+            held[f"the schedule {type(schedule).__name__}"] = vars(schedule)
+    for where, values in held.items():
         for name, value in values.items():
             if isinstance(value, FIXED) and name != "stop_training":
                 state[f"`{name}` of {where}"] = repr(value)
@@ -101,14 +90,38 @@ def check_compiled_state(stage: Stage, compiled: dict[str, object]) -> None:
 def model_state(model: keras.Model) -> dict[str, object]:
     """Attributes of a model's layers, and the numbers that they refer to: what a compiled function of the model holds fixed."""
 
-    def walk(found: _Found) -> None:
+    def walk(found: Found) -> None:
         for i, layer in enumerate(seeding.layers_of(model)):
-            for name, value in {**_fields(layer), **adapters.custom_fields(layer), "trainable": layer.trainable}.items():
+            for name, value in {**fields(layer), **adapters.custom_fields(layer), "trainable": layer.trainable}.items():
                 where = f"`{name}` of layer {i}"
                 found.state[where] = value if isinstance(value, str) else id(value)
-                _collect(value, where, found)
+                collect(value, where, found)
 
-    return _all_found(walk)
+    return all_found(walk).state
+
+
+def refuse_untrained(stage: Stage, trained: Sequence) -> None:
+    """Raise `Misuse` if the user's functions refer to weights that nothing trains.
+
+    These are trainable layers outside of the model that still have their random initial weights, and, where there is no callback
+    that might change them, trainable variables.
+
+    Args:
+        trained: variables that are trained, or written, in this stage or an earlier one.
+    """
+    known = graphs.handles(trained)
+    for where, one in _found_in(stage).outside.items():
+        if isinstance(one, keras.layers.Layer):
+            unknown = [variable for variable in one.trainable_variables if known.isdisjoint(graphs.handles([variable]))]
+            untrained = any(map(seeding.has_initial_values, unknown))
+        else:
+            untrained = not stage.callbacks and one.trainable and known.isdisjoint(graphs.handles([one]))
+        if untrained:
+            raise Misuse(
+                "weights outside of the model are not trained: make the layer a part of the model (its output may go unused), "
+                "give a variable to a layer by self.add_weight, or set trainable=False if it is meant to stay as it is. "
+                f"Received: {where}"
+            )
 
 
 def _python_state(stage: Stage) -> dict[str, object]:
@@ -116,113 +129,18 @@ def _python_state(stage: Stage) -> dict[str, object]:
 
     Of other objects that they refer to, those in attributes whose names occur in one of the user's functions.
     """
+    return _found_in(stage).state
 
-    def walk(found: _Found) -> None:
+
+def _found_in(stage: Stage) -> Found:
+    """What the user's layers, optimizers and functions refer to, see `_python_state`."""
+
+    def walk(found: Found) -> None:
         optimizers = (inner for outer in stage.optimizers.values() for inner in adapters.optimizers_in(outer))
         for kind, one in (*(("layer", v) for v in seeding.layers_of(stage.model)), *(("optimizer", v) for v in optimizers)):
-            for name, value in _fields(one).items():
-                _collect(value, f"`{name}` of the {kind} {one.name}", found)
+            for name, value in fields(one).items():
+                collect(value, f"`{name}` of the {kind} {one.name}", found)
         for function in (stage.step, stage.loss, *stage.augment):
-            _collect(function, getattr(function, "__name__", type(function).__name__), found)
+            collect(function, getattr(function, "__name__", type(function).__name__), found)
 
-    return _all_found(walk)
-
-
-class _Found(NamedTuple):
-    """What a walk through objects has found."""
-
-    state: dict[str, object]
-    """Place -> number or state of a generator."""
-    seen: set[int]
-    """Ids of the objects that it has been at."""
-    names: set[str]
-    """Names that occur in functions, such as those of attributes."""
-
-
-def _all_found(walk: Callable[[_Found], None]) -> dict[str, object]:
-    """The state that a walk finds, which is repeated until it meets no function with new names."""
-    names: set[str] = set()
-    while True:
-        known, found = len(names), _Found({}, set(), names)
-        walk(found)
-        if len(names) == known:
-            return found.state
-
-
-def _fields(one) -> dict:
-    """Attributes and methods of a layer or an optimizer that a user's class defines; empty for classes of Keras."""
-    kinds = [kind for kind in reversed(type(one).__mro__) if not _of_a_library(kind)]
-    return {name: value for kind in kinds for name, value in vars(kind).items()} | adapters.custom_fields(one) if kinds else {}
-
-
-def _of_a_library(kind: type | Callable) -> bool:
-    return (getattr(kind, "__module__", None) or "").split(".")[0] in ("builtins", "keras", "tensorflow", "numpy")
-
-
-def _of_user(value: object) -> bool:
-    """Whether a value is an object or a class of the user's, or a namespace, whose attributes a function may read."""
-    kind = value if isinstance(value, type) else type(value)
-    of_project = (kind.__module__ or "").startswith("common.")
-    return not (isinstance(value, WITH_FIELDS) or _of_a_library(kind) or of_project) and hasattr(value, "__dict__")
-
-
-def _collect(value, where: str, found: _Found) -> None:
-    """Add the numbers and generator states in a value, also those in containers, functions and objects."""
-    if isinstance(value, bool | int | float | complex | np.generic):
-        found.state[where] = repr(value)  # nan != nan, but their repr are equal
-        return
-    if id(value) in found.seen:
-        return
-    found.seen.add(id(value))
-    if isinstance(value, np.ndarray):
-        if value.nbytes <= LARGE:
-            found.state[where] = value.tobytes()
-    elif isinstance(value, np.random.Generator):
-        found.state[where] = repr(value.bit_generator.state)
-    elif isinstance(value, np.random.RandomState):
-        found.state[where] = repr(value.get_state(legacy=False)["state"]["key"].tolist()) + repr(value.get_state()[2:])
-    elif isinstance(value, random.Random):
-        found.state[where] = value.getstate()
-    elif isinstance(value, list | tuple | dict):
-        if len(value) <= LONG:
-            for key, one in value.items() if isinstance(value, dict) else enumerate(value):
-                _collect(one, f"{where}[{key!r}]", found)
-    elif isinstance(value, functools.partial):
-        for one in (value.func, value.args, value.keywords):
-            _collect(one, where, found)
-    elif inspect.ismethod(value):
-        if isinstance(value.__self__, keras.losses.Loss):
-            _collect(vars(value.__self__), f"the loss {value.__self__.name}", found)
-        else:
-            _collect(value.__self__, where, found)
-        _collect(value.__func__, where, found)
-    elif inspect.isfunction(value):
-        _collect_from_function(value, where, found)
-    elif _of_user(value):
-        _collect_from_object(value, where, found)
-
-
-def _collect_from_object(value: object, where: str, found: _Found) -> None:
-    """Add an object's attributes, and those of its class, whose names occur in functions, with the methods that these call."""
-    kind = value if isinstance(value, type) else type(value)
-    attributes = {name: one for base in reversed(kind.__mro__) if not _of_a_library(base) for name, one in vars(base).items()}
-    attributes |= {} if isinstance(value, type) else vars(value)
-    for name, one in attributes.items():
-        if name in found.names or name in ("call", "__call__"):
-            _collect(one.fget if isinstance(one, property) else one, f"`{name}` of {kind.__name__} in {where}", found)
-
-
-def _collect_from_function(function: Callable, where: str, found: _Found) -> None:
-    """Add a function's attributes, closure and defaults, and the values of its module that it uses."""
-    found.names.update(function.__code__.co_names)
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-        with contextlib.suppress(ValueError):  # an empty cell
-            _collect(cell.cell_contents, f"`{name}` in {function.__qualname__}", found)
-    _collect(function.__defaults__ or (), f"defaults of {function.__qualname__}", found)
-    for name in found.names & vars(function).keys():
-        _collect(vars(function)[name], f"`{name}` of {function.__qualname__}", found)
-    if _of_a_library(function) or (function.__module__ or "").startswith("common."):
-        return
-    for name in function.__code__.co_names:
-        if name in function.__globals__:
-            _collect(function.__globals__[name], f"`{name}` in {function.__module__}", found)
+    return all_found(walk)

@@ -13,7 +13,7 @@ from common import augment, tasks
 from common.data.split import Split
 from common.errors import Misuse
 from common.models import small_cnn
-from common.training import callback_checks
+from common.training import callback_checks, seeding
 
 
 class Net(keras.Model):
@@ -372,6 +372,58 @@ def test_a_loss_object_that_counts_its_calls_is_refused(make_trial):
     trial = make_trial(train_size=32, epochs=1)
     with pytest.raises(Misuse, match="Python state that it changes .* Received: `weight` of Counting"):
         trial.fit(network(trial), optimizer=optimizers.SGD(0.1), loss=Counting())
+
+
+class Uncertain(losses.Loss):
+    """A loss with a learned scale (Kendall & Gal 2017)."""
+
+    def __init__(self, trainable=True):
+        super().__init__()
+        self.log_sigma = keras.Variable(0.0, name="log_sigma", trainable=trainable)
+
+    def call(self, targets, logits):
+        entropy = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
+        return entropy * tf.exp(-self.log_sigma.value) + self.log_sigma.value
+
+
+class Hiding(layers.Layer):
+    """A layer that keeps another one where Keras does not find it."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.hidden = types.SimpleNamespace(dense=layers.Dense(10, name="inner"))
+
+    def call(self, images):
+        return self.hidden.dense(images)
+
+
+def test_weights_outside_of_the_model_are_refused_as_nothing_trains_them(make_trial):
+    trial = make_trial(train_size=32, epochs=1)
+
+    def beside(projector):
+        def step(model, images, targets, seed):
+            logits = model(images, training=True)
+            return tf.nn.softmax_cross_entropy_with_logits(targets, logits) + tf.reduce_mean(projector(logits) ** 2, -1), logits
+
+        return step
+
+    def fit(model=None, stage="fit", **options):
+        return trial.fit(model or network(trial), optimizer=optimizers.SGD(0.1), stage=stage, **options)
+
+    def hiding():
+        parts = [layers.Flatten(name="flat"), Hiding(name="hiding"), layers.Dense(trial.classes, name="logits")]
+        return keras.Sequential([keras.Input(trial.input_shape), *parts])
+
+    message = "weights outside of the model are not trained: .*Received: "
+    with seeding.seeded_weights(trial.streams), pytest.raises(Misuse, match=f"{message}`projector` in .*beside"):
+        fit(step=beside(layers.Dense(3, name="p")))
+    with pytest.raises(Misuse, match=f"{message}.*log_sigma"):
+        fit(loss=Uncertain(), stage="scale")
+    with seeding.seeded_weights(trial.streams), pytest.raises(Misuse, match=f"{message}`dense` of SimpleNamespace"):
+        fit(hiding(), stage="hiding")
+    with seeding.seeded_weights(trial.streams):
+        fit(step=beside(layers.Dense(3, name="p", trainable=False)), stage="fixed")
+    fit(loss=Uncertain(trainable=False), stage="constant")
 
 
 def test_callbacks_without_effect_are_refused(make_trial):
