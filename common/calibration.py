@@ -4,7 +4,6 @@ import numpy as np
 from scipy import optimize
 
 from common import metrics
-from common.training import prediction
 
 LOWEST, HIGHEST = 0.05, 20.0
 """Bounds of the temperature."""
@@ -31,8 +30,8 @@ class Tempered:
 
     def __init__(self, trial, model):
         self.temperature = best_temperature(trial.predict(model, trial.val), trial.val.labels)
-        self._forward = prediction.forward(model, trial.input_shape)
+        self._trial, self._model = trial, model
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Logits float32 [n, classes] for images uint8 [n, height, width, channels]."""
-        return self._forward(images) / np.float32(self.temperature)
+        return self._trial.predict(self._model, images) / np.float32(self.temperature)

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from common.data.streams import Streams
+from common.errors import Misuse
 from common.training.graphs import variables_as_constants
 
 PRECISIONS = ("float32", "float16", "int8")
@@ -123,16 +124,21 @@ class Mask(keras.constraints.Constraint):
 def prune(model: keras.Model, sparsity: float) -> None:
     """Magnitude pruning (Han et al. 2015): set the fraction `sparsity` of each kernel with the smallest magnitudes to zero.
 
-    Further training keeps these weights at zero. Biases and the last layer are not pruned.
+    Further training keeps these weights at zero. Biases and the last kernel are not pruned.
+
+    Raises:
+        Misuse: the model has no other kernel than that of its last layer.
     """
-    *layers, _ = [layer for layer in model.layers if hasattr(layer, "kernel")]
-    for layer in layers:
-        weights = keras.ops.convert_to_numpy(layer.kernel)
+    kernels = [variable for variable in model.weights if variable.name.endswith("kernel")][:-1]
+    if not kernels:
+        raise Misuse(f"pruning needs a kernel before the last layer's. Received: the model {model.name}")
+    for kernel in kernels:
+        weights = keras.ops.convert_to_numpy(kernel)
         mask = np.ones(weights.size, np.float32)
         mask[np.argsort(np.abs(weights), axis=None, kind="stable")[: round(sparsity * weights.size)]] = 0.0
         mask = mask.reshape(weights.shape)
-        layer.kernel.assign(weights * mask)
-        layer.kernel.constraint = Mask(mask)
+        kernel.assign(weights * mask)
+        kernel.constraint = Mask(mask)
 
 
 def sparsity_of(model: keras.Model) -> float:

@@ -2,9 +2,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from keras import optimizers
+from keras import layers, optimizers
 
 from common import inference, models
+from common.errors import Misuse
 from common.training.seeding import seeded_weights
 
 
@@ -60,6 +61,23 @@ def test_the_smallest_weights_are_pruned_by_hand():
 
 
 @pytest.mark.slow
+def test_kernels_of_nested_models_and_of_separable_convolutions_are_pruned():
+    body = keras.Sequential(
+        [keras.Input((8, 8, 1)), layers.SeparableConv2D(4, 3, name="c"), layers.Flatten(name="f")], name="body"
+    )
+    model = keras.Sequential([keras.Input((8, 8, 1)), body, layers.Dense(6, name="hidden"), layers.Dense(2, name="logits")])
+    inference.prune(model, 0.5)
+    shares = {weight.path.split("/", 1)[-1]: float(np.mean(np.array(weight) == 0)) for weight in model.weights}
+    assert {name.split("/")[-2:][0] + "/" + name.split("/")[-1]: share for name, share in shares.items() if "kernel" in name} == {
+        "c/depthwise_kernel": pytest.approx(0.5, abs=0.1),
+        "c/pointwise_kernel": 0.5,
+        "hidden/kernel": 0.5,
+        "logits/kernel": 0.0,
+    }
+    with pytest.raises(Misuse, match="pruning needs a kernel before the last layer's. Received: the model small"):
+        inference.prune(keras.Sequential([keras.Input((4,)), layers.Dense(2)], name="small"), 0.5)
+
+
 def test_pruned_weights_stay_zero_and_the_others_learn(trial):
     network = models.small_cnn(trial, activation="leaky_relu")  # without dead units
     model = trial.fit(network, optimizer=optimizers.Adam(0.01), stage="teacher")

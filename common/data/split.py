@@ -28,9 +28,9 @@ class Split:
     ):
         self._source = source
         self._rows = ids if rows is None else rows
-        self.labels = labels
-        self.clean_labels = labels if clean_labels is None else clean_labels
-        self.ids = ids
+        self.labels = _read_only(labels)
+        self.clean_labels = self.labels if clean_labels is None else _read_only(clean_labels)
+        self.ids = _read_only(ids)
         self.classes = classes
 
     @classmethod
@@ -103,6 +103,13 @@ class Split:
             raise Misuse(f"a split needs one label for each image. Received: {len(self)} images and {len(labels)} labels")
         clean_labels = labels if clean else self.clean_labels
         return Split(self._source, labels, self.ids, rows=self._rows, clean_labels=clean_labels, classes=classes or self.classes)
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    """A view of an array that cannot be written to: a change in place would be lost where a killed trial goes on."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def _checked_images(images: np.ndarray) -> np.ndarray:

@@ -54,6 +54,11 @@ def per_example(loss) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
             "models emit logits, so the loss must take logits: pass from_logits=True, or a function that applies softmax itself. "
             f"Received: {getattr(loss, '__name__', type(loss).__name__)}"
         )
+    if isinstance(loss, keras.losses.Loss) and not (type(loss).__call__.__module__ or "").startswith("keras."):
+        raise Misuse(
+            "of a keras.losses.Loss only `call` is used, with the losses of the examples: move what __call__ does there. "
+            f"Received: {type(loss).__name__}.__call__"
+        )
     config = loss.get_config() if isinstance(loss, keras.losses.Loss) else {}
     if config.get("reduction", "sum_over_batch_size") not in ("sum_over_batch_size", "mean"):
         raise Misuse(

@@ -107,7 +107,7 @@ def sample_weights(given, split: Split, name: str) -> np.ndarray | None:
 def _numbers(given, name: str) -> np.ndarray:
     """Weights as float32 array. Raises `Misuse` unless they are finite, at least 0 and not all 0."""
     try:
-        weights = np.asarray("nothing" if given is None else given, np.float32)  # NumPy would convert None to NaN
+        weights = np.array("nothing" if given is None else given, np.float32)  # NumPy would convert None to NaN
     except (TypeError, ValueError):
         raise Misuse(f"{name} must be numbers. Received: {given!r}") from None
     wrong = weights[~(np.isfinite(weights) & (weights >= 0))]
@@ -350,6 +350,11 @@ def check_predictor(trial, predictor) -> None:
                 f"Received: {shown(predictor)}"
             )
         return
+    if type(predictor).predict is not keras.Model.predict:
+        raise Misuse(
+            "a Keras model is scored by calling it, so that its predict would be ignored: return an object that is no Keras "
+            f"model, with predict(images) -> scores. Received: {type(predictor).__name__}.predict"
+        )
     trained = {id(variable) for model in trial.models.values() for variable in model.variables}
     for variable in predictor.variables:
         if id(variable) in trained:

@@ -6,6 +6,7 @@ import keras
 
 from common.errors import Misuse
 from common.text import did_you_mean
+from common.training import adapters
 from common.training.arguments import shown
 
 NEVER_CALLED = (
@@ -17,11 +18,11 @@ MODEL_FILES = (keras.callbacks.BackupAndRestore, keras.callbacks.ModelCheckpoint
 """Callbacks that write models to files, or read them."""
 
 
-def check_callbacks(callbacks: Sequence, players: int) -> None:
+def check_callbacks(callbacks: Sequence, optimizers: Sequence[keras.optimizers.Optimizer]) -> None:
     """Raise `Misuse` for a value that is not a list of Keras callbacks, or for callbacks that would have no effect.
 
     Args:
-        players: number of optimizers.
+        optimizers: of the stage; callbacks see the first one.
     """
     if not isinstance(callbacks, list | tuple):
         raise Misuse(f"callbacks must be a list: callbacks=[EarlyStopping()]. Received: {shown(callbacks)}")
@@ -49,10 +50,16 @@ def check_callbacks(callbacks: Sequence, players: int) -> None:
                 f"on_test_end or on_epoch_end. Received: {', '.join(ignored)} of {name}"
             )
         rates = keras.callbacks.LearningRateScheduler | keras.callbacks.ReduceLROnPlateau
-        if players > 1 and isinstance(callback, rates):
+        schedule = adapters.scheduled_rate(optimizers[0]) is not None
+        if schedule and isinstance(callback, rates):
+            raise Misuse(
+                "a callback cannot change a learning rate that follows a schedule, as those of sgd and falling do: give the "
+                f"optimizer a number, or leave the callback out. Received: {name} and a schedule"
+            )
+        if len(optimizers) > 1 and isinstance(callback, rates):
             raise Misuse(
                 "a callback can change the learning rate of only one optimizer of several: give each a "
-                f"keras.optimizers.schedules.LearningRateSchedule. Received: {name} and {players} optimizers"
+                f"keras.optimizers.schedules.LearningRateSchedule. Received: {name} and {len(optimizers)} optimizers"
             )
 
 

@@ -138,8 +138,7 @@ def _outcome(
     Args:
         predictor: None for a trial that diverged, for the given reason; claimed: the metrics of the experiment's claims.
     """
-    stages = [stage for stage, model in trial.models.items() if predictor in (model, None)]  # None if the trial diverged
-    last = stages[-1] if stages else None
+    last = next(reversed(trial.models), None) if predictor is None else _last_stage(trial, predictor)  # None if it diverged
     model = predictor if isinstance(predictor, keras.Model) else trial.models.get(last)
     row = {**job.row, "status": "diverged" if diverged else "done", "reason": diverged or "", "seed": job.seed}
     row |= _trained_columns(trial, model)
@@ -174,9 +173,16 @@ def _trained_columns(trial: Trial, model: keras.Model | None) -> dict:
     if trial.fits:
         columns["steps"] = sum(fit.steps for fit in trial.fits.values())
         columns["final_epoch"] = sum(fit.epoch for fit in trial.fits.values())
-        stages = [stage for stage, one in trial.models.items() if one is model]
-        columns["stage"] = (stages or list(trial.fits))[-1]  # the last one, for a predictor that is not a Keras model
+        columns["stage"] = _last_stage(trial, model) or list(trial.fits)[-1]  # for a predictor that is not a Keras model
     return columns
+
+
+def _last_stage(trial: Trial, predictor) -> str | None:
+    """The last stage that trained a predictor; None if none did, or a later one trained weights of it in another model."""
+    mine = {id(variable) for variable in getattr(predictor, "variables", ())}
+    shared = [stage for stage, one in trial.models.items() if mine & {id(variable) for variable in one.variables}]
+    stages = [stage for stage, one in trial.models.items() if one is predictor]
+    return stages[-1] if stages and stages[-1] == shared[-1] else None
 
 
 def _measured_columns(trial: Trial) -> dict:

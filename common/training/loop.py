@@ -162,6 +162,7 @@ class Loop:
 
     def _compile(self):
         """Compile the update. Raises `Misuse` if it has state that a checkpoint could not restore."""
+        self.model._clear_losses()  # those of an earlier trace, which a step that does not call their layers would keep
         with self.trial.clock("compile"), purity.check_purity(self.stage), draws.forbid_global_noise():
             self.update = update.compiled(self.trial, self.stage, self.players)
             graphs.refuse_unseeded_randomness(self.update)

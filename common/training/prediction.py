@@ -91,10 +91,14 @@ def known_outputs(earlier: Validated | None, model: keras.Model, split: Split) -
 
 
 def _state(model: keras.Model) -> str | None:
-    """Hash of a model's configuration and variables; None if it has layers that are not Keras' own."""
+    """Hash of a model's configuration and variables; None if it has layers that are not Keras' own, or cannot be serialised."""
     if not all(map(_is_described, seeding.layers_of(model))):
         return None
-    digest = hashlib.blake2b(json.dumps(keras.saving.serialize_keras_object(model), sort_keys=True).encode())
+    try:
+        configuration = json.dumps(keras.saving.serialize_keras_object(model), sort_keys=True)
+    except (NotImplementedError, TypeError, ValueError):  # such as a functools.partial as activation
+        return None
+    digest = hashlib.blake2b(configuration.encode())
     for variable in model.variables:
         digest.update(keras.ops.convert_to_numpy(variable).tobytes())
     return digest.hexdigest()

@@ -140,6 +140,7 @@ def _found_in(stage: Stage) -> Found:
         for kind, one in (*(("layer", v) for v in seeding.layers_of(stage.model)), *(("optimizer", v) for v in optimizers)):
             for name, value in fields(one).items():
                 collect(value, f"`{name}` of the {kind} {one.name}", found)
+        collect(stage.given_weights, "class_weight and sample_weight", found)
         for function in (stage.step, stage.loss, *stage.augment):
             collect(function, getattr(function, "__name__", type(function).__name__), found)
 

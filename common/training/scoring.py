@@ -48,9 +48,7 @@ def score(
         elif task.logits:
             _refuse_probabilities(trial, predictor, call, outputs["train"])
     if keep and isinstance(predictor, keras.Model):
-        keep.parent.mkdir(parents=True, exist_ok=True)
-        with saving.plain_names_in_files():
-            predictor.save(keep)
+        _keep(trial, predictor, keep)
     # A trial that diverged has no generalisation gap, hence no train scores.
     scored = [name for name in splits if predictor is not None or name != "train"]
     row = {f"{name}_{score}": value for name in scored for score, value in task.scores(outputs[name], labels[name]).items()}
@@ -68,9 +66,21 @@ def score(
     if test:
         if predictor is None:
             row |= _best_columns(trial, splits, constant)
-        elif final is not None and fit and fit.contenders:
+        elif final is not None and fit and fit.contenders and _alike(fit.contenders[0]["weights"], final):
             row |= _best_scores(trial, predictor, call, fit, splits, outputs, final)
     return row | status, outputs
+
+
+def _keep(trial: Trial, model: keras.Model, path: pathlib.Path) -> None:
+    """Save a model, or report in one line that Keras cannot."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with saving.plain_names_in_files():
+            model.save(path)
+    except (NotImplementedError, TypeError, ValueError) as error:
+        path.unlink(missing_ok=True)
+        why = str(error).strip().partition("\n")[0]
+        trial.host.report(warning=f"the model cannot be kept, as Keras cannot save it: {why}")
 
 
 def _refuse_probabilities(trial: Trial, predictor, call, outputs: np.ndarray) -> None:
@@ -136,6 +146,11 @@ def _best_columns(trial: Trial, splits: dict[str, Split], outputs: dict) -> dict
     return row
 
 
+def _alike(weights: list[np.ndarray], others: list[np.ndarray]) -> bool:
+    """Whether weights have the same shapes: not if the model was quantised, say, after the training."""
+    return [one.shape for one in weights] == [one.shape for one in others]
+
+
 def _equal(weights: list[np.ndarray], others: list[np.ndarray]) -> bool:
     return all(np.array_equal(one, other, equal_nan=True) for one, other in zip(weights, others, strict=True))
 
@@ -147,7 +162,7 @@ def _measure_memorised(trial: Trial, outputs: np.ndarray) -> None:
     """Record the fraction of wrong training labels that are predicted, if there are wrong labels."""
     wrong = trial.train.labels != trial.train.clean_labels
     if wrong.any() and trial.task is tasks.classification:
-        trial.record("memorised", float((outputs.argmax(axis=1) == trial.train.labels)[wrong].mean()), "of wrong labels")
+        trial.measure("memorised", float((outputs.argmax(axis=1) == trial.train.labels)[wrong].mean()), "of wrong labels")
 
 
 def _measure_estimate(trial: Trial, truth: float) -> None:
@@ -156,8 +171,8 @@ def _measure_estimate(trial: Trial, truth: float) -> None:
     `estimate_bias` is the estimate minus the test score, `estimate_error` its absolute value.
     """
     for estimate in [value for name, value, _ in trial.measures if name == f"estimated_{trial.task.metric}"]:
-        trial.record("estimate_bias", estimate - truth)
-        trial.record("estimate_error", abs(estimate - truth))
+        trial.measure("estimate_bias", estimate - truth)
+        trial.measure("estimate_error", abs(estimate - truth))
 
 
 def _measure_shifted(trial: Trial, test: Split, call) -> None:
@@ -171,12 +186,12 @@ def _measure_shifted(trial: Trial, test: Split, call) -> None:
         for level in LEVELS:
             outputs = prediction.predict(call, shifted(test, shift, level))
             scores.append(trial.task.scores(outputs, test.labels)[metric])
-            trial.record(f"{shift}_{metric} {level}", scores[-1])
+            trial.measure(f"{shift}_{metric} {level}", scores[-1])
             right.append(outputs.argmax(axis=1) == test.labels if trial.task is tasks.classification else 0)
         means.append(float(np.mean(scores)))
         of_images.append(np.mean(right, axis=0))
-        trial.record(f"{shift}_{metric}", means[-1])
-    trial.record(f"shifted_{metric}", float(np.mean(means)))
+        trial.measure(f"{shift}_{metric}", means[-1])
+    trial.measure(f"shifted_{metric}", float(np.mean(means)))
     if trial.task is tasks.classification:
         of_images.append(np.mean(of_images, axis=0))
         trial.of_images |= {name: values.astype(np.float32) for name, values in zip(SHIFTED, of_images, strict=True)}
@@ -201,8 +216,7 @@ def _outputs(trial: Trial, predictor, call, splits: dict[str, Split]) -> dict[st
     Raises:
         Misuse: the outputs have another number of columns than there are classes.
     """
-    models = [predictor] if isinstance(predictor, keras.Model) else trial.models.values()
-    for model in models:
+    for model in _models_in(trial, predictor):
         if prediction.takes_images(model, trial.input_shape) and trial.reestimates_statistics(model):
             trial.set_scoring_statistics(model)
     outputs = {}
@@ -216,6 +230,19 @@ def _outputs(trial: Trial, predictor, call, splits: dict[str, Split]) -> dict[st
                 f"Received: {columns} columns"
             )
     return outputs
+
+
+def _models_in(trial: Trial, predictor) -> list[keras.Model]:
+    """A predictor that is a Keras model; of another one the models that the trial trained, and those in its attributes."""
+    if isinstance(predictor, keras.Model):
+        return [predictor]
+    held = [
+        one
+        for value in getattr(predictor, "__dict__", {}).values()
+        for one in (value if isinstance(value, list | tuple) else [value])
+    ]
+    models = [*trial.models.values(), *(one for one in held if isinstance(one, keras.Model))]
+    return list({id(model): model for model in models}.values())
 
 
 def _call(trial: Trial, predictor):

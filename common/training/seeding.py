@@ -4,6 +4,7 @@ import collections
 import contextlib
 import copy
 import functools
+import hashlib
 import re
 import threading
 import weakref
@@ -120,7 +121,9 @@ def seeded_weights(streams: Streams) -> Iterator[None]:
         return layer
 
     def draw_seed(seed):
-        return seed_generator.draw_seed(None if isinstance(seed, _AutomaticSeed) and not _seed_override else seed)
+        if isinstance(seed, _AutomaticSeed):
+            seed = _seed_override[-1].next() if _seed_override else None
+        return seed_generator.draw_seed(seed)
 
     def automatic_name(prefix):
         name = _AutomaticName(naming.auto_name(prefix))
@@ -152,14 +155,27 @@ def has_initial_values(variable: keras.Variable) -> bool:
     return draw is not None and np.array_equal(variable, draw(variable.shape, dtype=variable.dtype))
 
 
-_seed_override: list[int] = []
-"""Stack of seeds that replace automatic seeds while an initialiser calls other initialisers."""
+class _Override:
+    """The seeds that replace automatic seeds while an initialiser calls other initialisers: another one for each draw."""
+
+    def __init__(self, seed: int):
+        self.seed, self.draws = seed, 0
+
+    def next(self) -> int:
+        """The seed of the next draw."""
+        self.draws += 1
+        if self.draws == 1:
+            return self.seed
+        return int.from_bytes(hashlib.blake2b(f"{self.seed},{self.draws}".encode(), digest_size=4).digest()) >> 1
+
+
+_seed_override: list[_Override] = []
 
 
 def _seed_of(initializer: RandomInitializer):
     """The seed of an initialiser, as `_AutomaticSeed` if Keras drew it."""
     seed = vars(initializer)["seed"]
-    return _AutomaticSeed(_seed_override[-1] if _seed_override else seed) if initializer._init_seed is None else seed
+    return _AutomaticSeed(_seed_override[-1].seed if _seed_override else seed) if initializer._init_seed is None else seed
 
 
 def _of_keras(one: type | Callable) -> bool:
@@ -217,7 +233,7 @@ def _seeded(initializer, seed: int, shape) -> tuple[Callable | None, bool]:
         initializer = type(initializer).from_config({**config, "seed": seed})
 
     def draw(shape, dtype=None, seed=seed):
-        _seed_override.append(seed)
+        _seed_override.append(_Override(seed))
         try:
             with draws.temporary_global_seed(seed):
                 return initializer(shape, dtype=dtype)

@@ -27,6 +27,7 @@ class Stage:
         epochs: number of epochs; earlier: epochs of previous stages, by which data order, augmentation and noise continue.
         class_weight: factor of the losses of each class, float32 [classes].
         sample_weight: factor of the loss of each train example, float32 [n]; val_weight: of each val example.
+        given_weights: the user's weights, of which these are copies.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Stage:
     class_weight: np.ndarray | None = None
     sample_weight: np.ndarray | None = None
     val_weight: np.ndarray | None = None
+    given_weights: tuple = ()
     augment: tuple[augmentation.Augmentation, ...] = ()
     step: Step | None = None
 

@@ -10,9 +10,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from common.data.corruptions import SHIFTS
 from common.data.split import Split, folds
 from common.data.streams import Streams
 from common.errors import Misuse
+from common.rows.metric import DERIVED
+from common.rows.schema import NAMES
 from common.tasks import Task, classification
 from common.training import adapters, arguments, callback_checks, checkpoint, prediction, probes, purity, seeding
 from common.training.adapters import per_example
@@ -20,6 +23,9 @@ from common.training.augmentation import Augmentation
 from common.training.loop import Loop
 from common.training.prediction import Validated
 from common.training.stage import Stage, StageState, Step
+
+RESERVED = frozenset((*NAMES, *DERIVED, "memorised", "estimate_bias", "estimate_error"))
+"""Names of columns, of metrics computed from rows, and of measures that scoring records."""
 
 
 @dataclass(frozen=True)
@@ -136,11 +142,24 @@ class Trial:
         """Record a number that is not a column of the rows; it is written to `…_measures.csv`.
 
         Raises:
-            Misuse: a number of this name was recorded before.
+            Misuse: the value is no number, or the name is that of another number, of a column, or of what is computed from rows.
         """
+        shifts = tuple(f"{shift}_{self.task.metric}" for shift in (*SHIFTS, "shifted"))
+        if name in RESERVED or name.startswith(shifts):
+            raise Misuse(f"rows hold another number of this name: call it otherwise. Received: {name!r}")
+        self.measure(name, value, unit)
+
+    def measure(self, name: str, value: float, unit: str = "") -> None:
+        """Like `record`, also under names that only scoring uses. Raises `Misuse`."""
         if any(name == known for known, _, _ in self.measures):
             raise Misuse(f"a trial records one number of a name: call the second one otherwise. Received twice: {name!r}")
-        self.measures.append((name, float(value), unit))
+        try:
+            number = float(value) if np.ndim(value) == 0 else None
+        except (TypeError, ValueError):
+            number = None
+        if number is None:
+            raise Misuse(f"a trial records single numbers. Received: {name!r}: {value!r}")
+        self.measures.append((name, number, unit))
 
     def fit(
         self,
@@ -191,6 +210,8 @@ class Trial:
                 (see `probes`), a callback cannot be saved, or layers share a name.
             Diverged: the loss, the weights or the gradients became infinite or NaN.
         """
+        if not isinstance(stage, str) or not stage:
+            raise Misuse(f'a stage is called by a text: stage="pretrain". Received: {stage!r}')
         if stage in self.fits:
             raise Misuse(f"each call of trial.fit needs a different stage name: stage=…. Received: stage={stage!r} twice")
         if stage.endswith("-finished"):
@@ -203,7 +224,7 @@ class Trial:
             arguments.check_layers(model, self.task.orientation)
         arguments.check_keras_training(model, list(self.models.values()))
         players = arguments.optimizers(optimizer, step)
-        callback_checks.check_callbacks(callbacks, len(players))
+        callback_checks.check_callbacks(callbacks, list(players.values()))
         arguments.check_augmentations(augment)
         outputs = self.task.outputs(train.classes) if train.classes else self.classes
         checked = Stage(
@@ -221,6 +242,7 @@ class Trial:
             callbacks=callbacks,
             class_weight=arguments.class_weights(class_weight, train, outputs),
             sample_weight=arguments.sample_weights(sample_weight, train, "train"),
+            given_weights=(class_weight, sample_weight),
             val_weight=arguments.sample_weights(sample_weight if callable(sample_weight) else None, val, "val"),
             augment=tuple(augment),
             step=step,

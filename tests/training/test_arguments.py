@@ -397,6 +397,7 @@ class Hiding(layers.Layer):
         return self.hidden.dense(images)
 
 
+@pytest.mark.slow
 def test_weights_outside_of_the_model_are_refused_as_nothing_trains_them(make_trial):
     trial = make_trial(train_size=32, epochs=1)
 
@@ -436,7 +437,9 @@ def test_callbacks_without_effect_are_refused(make_trial):
     refused(trial, message, callbacks=[Predicting()])
     called_by_none = callbacks.LambdaCallback(on_predict_batch_begin=print)
     refused(trial, "Received: on_predict_batch_begin of LambdaCallback", callbacks=[called_by_none])
-    callback_checks.check_callbacks([callbacks.TensorBoard("logs"), callbacks.ProgbarLogger()], 1)  # which have such methods too
+    callback_checks.check_callbacks(
+        [callbacks.TensorBoard("logs"), callbacks.ProgbarLogger()], [optimizers.SGD(0.1)]
+    )  # which have such methods too
     rates = callbacks.LearningRateScheduler(lambda epoch: 0.1)
     refused(trial, "one optimizer of several", two_players, optimizer=players, step=against, callbacks=[rates], loss=None)
 
@@ -502,3 +505,53 @@ def test_samples_of_a_sorted_split_are_stratified(make_trial):
     trial.fit(network(trial), optimizer=optimizers.SGD(0.1))
     shown = [np.flatnonzero((by_class.images == sample).all(axis=(1, 2, 3)))[0] for sample in trial.samples]
     assert len(set(by_class.labels[shown])) == 8
+
+
+class Doubled(losses.CategoricalCrossentropy):
+    def __call__(self, targets, logits, sample_weight=None):
+        return 2 * super().__call__(targets, logits)
+
+
+def test_what_keras_would_call_but_a_trial_does_not_is_refused(make_trial):
+    trial = make_trial(train_size=32, epochs=1)
+    refused(trial, "only `call` is used.* Received: Doubled.__call__", loss=Doubled(from_logits=True))
+    falling = optimizers.SGD(optimizers.schedules.CosineDecay(0.1, 10))
+    rates = callbacks.ReduceLROnPlateau("val_loss"), callbacks.LearningRateScheduler(lambda epoch: 0.1)
+    for callback in rates:
+        message = f"cannot change a learning rate that follows a schedule.* Received: {type(callback).__name__}"
+        refused(trial, message, optimizer=falling, callbacks=[callback])
+    refused(trial, "a stage is called by a text.* Received: 1", stage=1)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_weights_that_a_callback_changes_are_refused(make_trial, dtype):
+    trial = make_trial(train_size=32, epochs=2)
+    weights = np.ones(32, dtype)
+
+    def change(model, epoch):
+        weights[:16] = 0
+
+    with pytest.raises(Misuse, match="has no effect on training: .* Received: class_weight and sample_weight.* which changed"):
+        trial.fit(network(trial), optimizer=optimizers.SGD(0.1), sample_weight=weights, callbacks=[trial.unsaved(Sets(change))])
+
+
+def test_labels_cannot_be_changed_in_place(make_trial):
+    trial = make_trial(train_size=32, epochs=1)
+    for array in (trial.train.labels, trial.train.clean_labels, trial.train.ids, trial.val.labels):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 0
+    labels = np.zeros(4, np.int64)
+    Split.of(np.zeros((4, 2, 2, 1), np.uint8), labels, 2)
+    labels[0] = 1  # that of the user is
+
+
+def test_a_step_need_not_call_a_layer_with_an_activity_penalty(make_trial):
+    def step(model, images, targets, seed):
+        logits = model.get_layer("logits")(model.get_layer("flatten")(images / 255))
+        return tf.nn.softmax_cross_entropy_with_logits(targets, logits), logits
+
+    trial = make_trial(train_size=32, epochs=1)
+    inputs = keras.Input(trial.input_shape)
+    x = layers.Flatten(name="flatten")(inputs)
+    penalised = layers.ActivityRegularization(l2=0.1, name="penalised")(layers.Dense(trial.classes, name="logits")(x))
+    trial.fit(keras.Model(inputs, penalised), optimizer=optimizers.SGD(0.1), step=step)

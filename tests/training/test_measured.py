@@ -407,6 +407,24 @@ def test_a_number_is_recorded_once(make_trial):
         trial.record("steepness", 2)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("seconds", 1.0, "rows hold another number of this name.* Received: 'seconds'"),
+        ("test_accuracy", 1.0, "Received: 'test_accuracy'"),
+        ("gap", 1.0, "Received: 'gap'"),
+        ("memorised", 1.0, "Received: 'memorised'"),
+        ("noise_accuracy 2", 1.0, "Received: 'noise_accuracy 2'"),
+        ("x", np.ones(2), "records single numbers. Received: 'x': array"),
+        ("x", np.ones(1), "records single numbers"),
+        ("x", None, "records single numbers. Received: 'x': None"),
+    ],
+)
+def test_what_cannot_be_recorded_is_refused(make_trial, name, value, message):
+    with pytest.raises(Misuse, match=message):
+        make_trial().record(name, value)
+
+
 def test_a_nan_score_never_wins_a_search():
     scores = [Score(float("nan"), 0.1), Score(0.2, float("nan")), Score(0.2, 3.0), Score(0.1, 0.1)]
     for order in (scores, scores[::-1]):

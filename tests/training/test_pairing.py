@@ -152,6 +152,25 @@ def test_initial_weights_depend_only_on_the_layer_for_every_kind_of_initializer(
     assert seeding.get_global_attribute("global_seed_generator") is generator
 
 
+def halves(shape, dtype=None):
+    half = (shape[0], shape[1] // 2)
+    return keras.ops.concatenate([initializers.GlorotUniform()(half, dtype), initializers.GlorotUniform()(half, dtype)], axis=1)
+
+
+def test_an_initializer_that_draws_twice_draws_different_numbers():
+    def drawn(seed, name="hidden"):
+        with seeded_weights(Streams(seed)):
+            layer = layers.Dense(4, kernel_initializer=halves, name=name)
+            layer.build((None, 3))
+            return np.array(layer.kernel)
+
+    first = drawn(4)
+    assert not np.array_equal(first[:, :2], first[:, 2:])
+    assert np.array_equal(first, drawn(4))
+    assert not np.array_equal(first, drawn(5))
+    assert not np.array_equal(first, drawn(4, "other"))
+
+
 def test_an_initializer_shared_by_two_layers_gives_them_different_weights():
     shared = initializers.HeNormal()
     with seeded_weights(Streams(4)):

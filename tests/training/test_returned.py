@@ -1,5 +1,7 @@
 """Scoring of models that `train` returns with averaged or pretrained weights, and refusal of untrained ones."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -7,9 +9,11 @@ import tensorflow as tf
 from conftest import arrays_equal
 from keras import layers, losses, optimizers
 
+from common.calibration import Tempered
 from common.errors import Misuse
 from common.models import small_cnn
 from common.training.arguments import check_predictor, forbid_custom_loops
+from common.training.execution import _last_stage
 from common.training.scoring import score
 from common.training.seeding import seeded_weights
 
@@ -196,3 +200,84 @@ def test_a_model_with_automatic_names_can_be_saved_in_train(trial, tmp_path):
         other.set_weights([np.zeros(weight.shape) for weight in other.get_weights()])
         other.load_weights(tmp_path / name)
         assert arrays_equal(model.get_weights(), other.get_weights())
+
+
+class Held:
+    """A predictor that calls a Keras model."""
+
+    def __init__(self, model):
+        self.members = [model]
+
+    def predict(self, images):
+        return self.members[0](images.astype(np.float32), training=False).numpy()
+
+
+def test_a_copy_of_a_trained_model_in_an_object_is_scored_with_re_estimated_statistics(trial):
+    model = fit(trial, normalised(trial))
+    copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    expected = scored(trial, model)
+    assert not np.allclose(without_reestimation(trial, copy), expected, atol=0.01)
+    assert np.allclose(scored(trial, Held(copy)), expected, atol=1e-4)
+    tempered = Tempered(trial, copy)
+    assert np.allclose(scored(trial, tempered), expected / tempered.temperature, atol=1e-4)
+
+
+class Mirrored(keras.Model):
+    """Test-time augmentation where scoring does not see it."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def call(self, images):
+        return self.model(images)
+
+    def predict(self, images):
+        return self(images) + self(images[:, :, ::-1])
+
+
+def test_a_keras_model_with_its_own_predict_is_refused(trial):
+    mirrored = Mirrored(fit(trial, other(trial)))
+    with pytest.raises(Misuse, match=r"its predict would be ignored: .* Received: Mirrored.predict"):
+        check_predictor(trial, mirrored)
+
+
+def activated(trial, activation):
+    inputs = keras.Input(trial.input_shape)
+    x = layers.Dense(4, activation=activation, name="hidden")(layers.Flatten(name="flat")(inputs))
+    return keras.Model(inputs, layers.Dense(trial.classes, name="logits")(x))
+
+
+def test_a_model_that_keras_cannot_serialise_is_trained_and_scored(trial):
+    model = fit(trial, activated(trial, functools.partial(keras.activations.leaky_relu, negative_slope=0.3)))
+    assert np.isfinite(scored(trial, model)).all()
+
+
+def test_a_model_that_keras_cannot_save_loses_its_file_and_not_its_row(make_trial, tmp_path):
+    warnings = []
+    trial = make_trial(epochs=1)
+    object.__setattr__(trial.host, "report", lambda **progress: warnings.append(progress.get("warning")))
+    model = fit(trial, activated(trial, functools.partial(keras.activations.leaky_relu, negative_slope=0.3)))
+    row, _ = score(trial, model, trial.fits["fit"], test=None, keep=tmp_path / "models" / "kept.keras")
+    assert row["val_accuracy"] > 0
+    assert not (tmp_path / "models" / "kept.keras").exists()
+    assert next(filter(None, warnings)).startswith("the model cannot be kept, as Keras cannot save it: ")
+
+
+def test_a_quantised_model_has_no_best_epoch(trial):
+    model = fit(trial, other(trial))
+    model.quantize("int8")
+    row, _ = score(trial, model, trial.fits["fit"], test=trial.val)
+    assert "best_epoch" not in row
+    assert row["test_accuracy"] == row["val_accuracy"]
+
+
+def test_the_stage_of_a_model_is_the_one_that_trained_its_weights_last(trial):
+    """The second stage trains the base within another model, so the epochs of the first are not those of its weights."""
+    base = fit(trial, other(trial), stage="head")
+    assert _last_stage(trial, base) == "head"
+    inputs = keras.Input(trial.input_shape)
+    fit(trial, keras.Model(inputs, base(layers.GaussianNoise(0.1, name="noise")(inputs))), stage="fine")
+    assert _last_stage(trial, base) is None
+    assert _last_stage(trial, object()) is None
