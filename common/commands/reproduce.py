@@ -115,8 +115,9 @@ def run_again(row: dict, folder: pathlib.Path, dataset: str | None = None) -> di
         with Runner(RunOptions(), workers, display) as runner:
             runner.run(plan, plan.trials)
     (again,) = store.read_rows(plan.files)
-    if again["status"] == "failed":
-        raise Failure(f"the trial failed: {again['reason']}")
+    if again["status"] in ("failed", "unavailable"):
+        done = "failed" if again["status"] == "failed" else "cannot run here"
+        raise Failure(f"the trial {done}: {again['reason']}")
     return again
 
 

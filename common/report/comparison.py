@@ -1,10 +1,8 @@
 """Effects over several experiments, and their first claims, as figures and as tables in CSV, LaTeX and Markdown."""
 
-import html
 import io
 import math
 import pathlib
-import re
 from collections.abc import Sequence
 
 import pandas as pd
@@ -13,15 +11,13 @@ from matplotlib.figure import Figure
 from common.figures.style import save
 from common.figures.verdicts import forest
 from common.files import write_changed
-from common.report.tables import escaped
+from common.report.tables import cell, escaped
 from common.rows import schema
 from common.rows.table import Table
 from common.text import number_of
 from common.verdicts.effects import Comparison, Effect
 from common.verdicts.verdict import Verdict
 
-MARKS = re.compile(r"[\\`*|\[\]~]|(?<![^\W_])_|_(?![^\W_])")
-"""What Markdown would not print as it is: not `_` within a word."""
 SUFFIXES = (".png", ".svg", ".pdf", ".csv", ".tex", ".md")
 """Files of a comparison."""
 BETTER = {1: "higher", -1: "lower", 0: ""}
@@ -129,17 +125,17 @@ def to_csv(frame: pd.DataFrame) -> str:
 
 def effects_markdown(comparisons: Sequence[Comparison], title: str, notes: Sequence[str]) -> str:
     """Effects as Markdown: a table per metric, with a line per experiment above those of its arms."""
-    lines = [f"# {_cell(title)}", ""]
+    lines = [f"# {cell(title)}", ""]
     for label in dict.fromkeys(one.label for one in comparisons):
         better = next(BETTER[one.direction] for one in comparisons if one.label == label)
-        heading = _cell(label) + (f", {better} is better" if better else "")
+        heading = cell(label) + (f", {better} is better" if better else "")
         lines += [f"| arm | seeds | {heading} | difference (95 % interval) |", "|---|---|---|---|"]
         for one in (one for one in comparisons if one.label == label):
-            question = _cell(f"{one.number} {one.question}")
-            lines.append(f"| **{question}** | | {_number(one.reference_mean)} | {_cell(_heading(one))} |")
-            lines += [f"| {_cell(_name(e))} | {e.seeds} | {_number(e.mean)} | {_cell(e.words(one.form))} |" for e in one.effects]
+            question = cell(f"{one.number} {one.question}")
+            lines.append(f"| **{question}** | | {_number(one.reference_mean)} | {cell(_heading(one))} |")
+            lines += [f"| {cell(_name(e))} | {e.seeds} | {_number(e.mean)} | {cell(e.words(one.form))} |" for e in one.effects]
         lines.append("")
-    return "\n".join([*lines, *(f"- {_cell(note)}" for note in notes)]).rstrip() + "\n"
+    return "\n".join([*lines, *(f"- {cell(note)}" for note in notes)]).rstrip() + "\n"
 
 
 def effects_tex(comparisons: Sequence[Comparison]) -> str:
@@ -156,9 +152,9 @@ def effects_tex(comparisons: Sequence[Comparison]) -> str:
 
 def claims_markdown(verdicts: Sequence[tuple[str, Verdict]], title: str, notes: Sequence[str]) -> str:
     """The verdicts on first claims as a Markdown table."""
-    lines = [f"# {_cell(title)}", "", "| | answer |", "|---|---|"]
-    lines += [f"| {number_of(experiment)} | {_cell(verdict.sentence())} |" for experiment, verdict in verdicts]
-    return "\n".join([*lines, "", *(f"- {_cell(note)}" for note in notes)]).rstrip() + "\n"
+    lines = [f"# {cell(title)}", "", "| | answer |", "|---|---|"]
+    lines += [f"| {number_of(experiment)} | {cell(verdict.sentence())} |" for experiment, verdict in verdicts]
+    return "\n".join([*lines, "", *(f"- {cell(note)}" for note in notes)]).rstrip() + "\n"
 
 
 def claims_tex(verdicts: Sequence[tuple[str, Verdict]]) -> str:
@@ -179,9 +175,3 @@ def _number(value: float) -> str:
 def _heading(one: Comparison) -> str:
     """The reference of a comparison, and the margin."""
     return one.against() + (f"; margin {one.margin:g}" if one.margin else "")
-
-
-def _cell(text: str) -> str:
-    """A name as Markdown shows it in a table, on one line."""
-    marked = MARKS.sub(r"\\\g<0>", html.escape(text, quote=False))
-    return marked.replace("$", "&#36;").replace("\n", " ")

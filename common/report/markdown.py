@@ -5,7 +5,6 @@ rows by a link to their section of REPORT.md, with the id of a claim or the name
 generated.
 """
 
-import html
 import pathlib
 import re
 from collections import defaultdict
@@ -16,6 +15,7 @@ from common.errors import Failure
 from common.figures import draw
 from common.report.families import FAMILIES
 from common.report.section import Section
+from common.report.tables import cell, counted
 from common.verdicts import ledger
 from common.verdicts.verdict import REFUTED, Verdict
 
@@ -55,6 +55,7 @@ def page(sections: list[Section], entries: list[ledger.Entry], broken: list[str]
         if "Expect" in section.notes:
             lines += [f"Expected: {cell(section.notes['Expect'])}", ""]
         lines += [*_earlier(section, newest), *(claims(section) or [cell(section.answer)]), "", *arms(section)]
+        lines += ["", *(f"- {cell(line)}" for line in section.unfinished())] if section.unfinished() else []
         there = [(kind.name, draw.path(section.files, kind, section.table.part)) for kind in draw.KINDS] if figures else []
         lines += [line for name, path in there if path.exists() for line in ("", f"![{name}]({path.parent.name}/{path.name})")]
         lines.append("")
@@ -133,7 +134,7 @@ def arms(section: Section) -> list[str]:
         difference = ""
         if not np.isnan(row.difference):
             difference = f"{row.difference:+.4f} ({row.difference_low:+.4f} to {row.difference_high:+.4f})"
-        lines.append(f"| {cell(row.arm)} | {row.seeds} | {row.score:.4f}{spread} | {difference} |")
+        lines.append(f"| {cell(row.arm)} | {counted(row)} | {row.score:.4f}{spread} | {difference} |")
     return lines
 
 
@@ -167,10 +168,6 @@ def answers(sections: list[Section]) -> list[str]:
             family_lines.append(f" |  | not run yet: {', '.join(unanswered)} |")
         lines += [f"| {'' if place else family}{line}" for place, line in enumerate(family_lines)]
     return lines
-
-
-def cell(text: str) -> str:
-    return html.escape(text, quote=False).replace("|", "\\|").replace("\n", " ")
 
 
 def regenerated(text: str, parts: dict[str, list[str]], name: str) -> str:

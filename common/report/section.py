@@ -58,16 +58,21 @@ class Section:
             lines.append(f"{self.identity}: fewer than the {declared} declared seeds: {', '.join(few)}")
         if absent:
             lines.append(f"{self.identity}: arms without rows: {', '.join(absent)}")
-        for status in ("failed", "unavailable"):
-            rows = [row for row in self.table.unfinished if row["status"] == status]
-            reasons = dict.fromkeys(f"{schema.entry_of(row)} ({row['reason'] or 'no reason'})" for row in rows)
-            if rows:
-                trials = f"{len(rows)} trial{'s' if len(rows) > 1 else ''}"
-                lines.append(f"{self.identity}: {trials} {status}: {_some(list(reasons))}")
+        lines += [f"{self.identity}: {line}" for line in self.unfinished()]
         open_claims = [f"{verdict.text} ({verdict.reason})" for verdict in self.verdicts if verdict.status == NO_VERDICT]
         if open_claims:
             claims = f"{len(open_claims)} of {len(self.verdicts)} claims"
             lines.append(f"{self.identity}: {claims} without a verdict: {_some(open_claims)}")
+        return lines
+
+    def unfinished(self) -> list[str]:
+        """A line each about failed and unavailable trials."""
+        lines = []
+        for status in ("failed", "unavailable"):
+            rows = [row for row in self.table.unfinished if row["status"] == status]
+            reasons = dict.fromkeys(f"{schema.entry_of(row)} ({row['reason'] or 'no reason'})" for row in rows)
+            if rows:
+                lines.append(f"{len(rows)} trial{'s' if len(rows) > 1 else ''} {status}: {_some(list(reasons))}")
         return lines
 
     def count(self, status: str) -> int:

@@ -1,10 +1,15 @@
-"""The summary of an experiment as CSV and LaTeX."""
+"""The summary of an experiment as CSV and LaTeX, and texts as LaTeX and Markdown show them."""
 
+import html
 import math
+import re
 
 import pandas as pd
 
 from common.rows.table import Table
+
+MARKS = re.compile(r"[\\`*|\[\]~]|(?<![^\W_])_|_(?![^\W_])")
+"""What Markdown would not print as it is: not `_` within a word."""
 
 
 def to_csv(table: Table, summary: pd.DataFrame) -> str:
@@ -21,8 +26,19 @@ def to_tex(table: Table, summary: pd.DataFrame) -> str:
         difference = ""
         if not math.isnan(row.difference):
             difference = f"{row.difference:+.4f} [{row.difference_low:+.4f}, {row.difference_high:+.4f}]"
-        lines.append(rf"{escaped(row.arm)} & {row.seeds} & {score} & {difference} \\")
+        lines.append(rf"{escaped(row.arm)} & {counted(row)} & {score} & {difference} \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def counted(row) -> str:
+    """How many seeds of an arm a row of the summary is of, and how many of them diverged."""
+    return f"{row.seeds} ({row.diverged} diverged)" if row.diverged else str(row.seeds)
+
+
+def cell(text: str) -> str:
+    """A text as Markdown shows it in a table, on one line."""
+    marked = MARKS.sub(r"\\\g<0>", html.escape(text, quote=False))
+    return marked.replace("$", "&#36;").replace("\n", " ")
 
 
 def escaped(text: str) -> str:

@@ -9,9 +9,10 @@ from common.verdicts.rules import LEAST_SEEDS
 
 
 def without_rows(table: Table, arm: str) -> str:
-    """That an arm has no rows, and what became of its trials if they were tried."""
+    """That an arm has no rows, or not that of seed 0, and what became of its trials if they were tried."""
     tried = [f": {row['status']}" for row in table.unfinished if row["arm"] == arm]
-    return f"no rows of {arm!r}{''.join(tried[:1])}"
+    some = any(name == arm for name, _ in table.by_trial)
+    return f"no row{' of seed 0' if some else 's'} of {arm!r}{''.join(tried[:1])}"
 
 
 def untrained(table: Table, arms: Sequence[str], seeds: Sequence[int], all_seeds: str) -> str:

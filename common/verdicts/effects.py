@@ -14,7 +14,7 @@ from common.rows import schema
 from common.rows.metric import direction
 from common.rows.table import NoData, Table
 from common.text import interval, number_of, signed
-from common.verdicts import summary
+from common.verdicts import counts, summary
 from common.verdicts.contrasts import fault
 from common.verdicts.judge import claims_of
 from common.verdicts.kinds import KINDS
@@ -86,6 +86,8 @@ class Comparison:
     """1 if higher values are better, −1 if lower ones are, 0 if unknown."""
     margin: float | None
     """Margin of the experiment's first claim about the metric."""
+    reference_mean: float
+    """The reference's mean in the metric, over its seeds; NaN if it is unknown."""
     effects: tuple[Effect, ...]
     """The best first, without a known direction the highest. One at the common rate stands below that of its arm."""
 
@@ -98,11 +100,6 @@ class Comparison:
     def form(self) -> str:
         """Format of its differences."""
         return "+.4f" if self.metric in (*schema.FRACTIONS, "gap") else "+.4g"
-
-    @property
-    def reference_mean(self) -> float:
-        """The reference's mean in the metric; NaN if it is unknown."""
-        return next((e.reference_mean for e in self.effects if e.reference == self.reference and not e.reason), math.nan)
 
     def against(self) -> str:
         """The reference with its mean and its training, in words."""
@@ -187,9 +184,10 @@ def _same(first: Comparison, second: Comparison) -> bool:
 def _compared(table: Table, metric: str | None, reference: str, entries: Sequence[str]) -> Comparison:
     """The effects of entries against a reference."""
     if not table.seeds_of([reference]):
-        raise NoData(f"there are no rows of {reference}")
+        raise NoData(counts.without_rows(table, reference))
     name, declaration = metric or table.primary.column, table.declaration
-    table.metric(name)  # raises NoData
+    compared = table.metric(name)  # raises NoData
+    values = [compared.value(table, reference, seed, None) for seed in table.seeds_of([reference])]
     claims, baseline = declaration.get("claims", ()), declaration.get("baseline")
     sign = direction(name, claims, table.primary)
     margins = [one["margin"] for one in claims if (one.get("metric") or table.primary.column) == name and not one.get("within")]
@@ -206,6 +204,7 @@ def _compared(table: Table, metric: str | None, reference: str, entries: Sequenc
         label=_label(table, name),
         direction=sign,
         margin=margins[0] if margins else None,
+        reference_mean=float(np.mean(values)),
         effects=tuple(_sorted([_effect(table, name, reference, entry) for entry in entries], sign or 1)),
     )
 
@@ -232,14 +231,14 @@ def _effect(table: Table, metric: str, reference: str, entry: str) -> Effect:
     diverged = sum(row["status"] == "diverged" for row in rows)
     untrained = sum(row["status"] == "done" and str(row.get("trained")) == "False" for row in rows)
     of_reference = sum(not table.trained(reference, seed) for seed in seeds)
-    counts = {"diverged": diverged, "untrained": untrained, "reference_untrained": of_reference}
+    ended = {"diverged": diverged, "untrained": untrained, "reference_untrained": of_reference}
     found = summary.against(table, entry, reference, metric)
     if found is None:
-        return Effect(arm, rate, reference, len(seeds), **counts, reason=_reason(table, metric, entry, reference, seeds))
+        return Effect(arm, rate, reference, len(seeds), **ended, reason=_reason(table, metric, entry, reference, seeds))
     (estimate, notes), compared = found, table.metric(metric)
     means = (float(np.mean([compared.value(table, one, seed, None) for seed in seeds])) for one in (entry, reference))
     low, high = (float(bound) if math.isfinite(bound) else math.nan for bound in estimate.bounds(summary.ALPHA))
-    return Effect(arm, rate, reference, len(seeds), *means, estimate.difference, low, high, **counts, notes=tuple(notes))
+    return Effect(arm, rate, reference, len(seeds), *means, estimate.difference, low, high, **ended, notes=tuple(notes))
 
 
 def _reason(table: Table, metric: str, entry: str, reference: str, seeds: Sequence[int]) -> str:

@@ -124,7 +124,7 @@ def _verdict(kind: Kind, reading: _Reading | None, reason: str) -> Verdict:
     low, high = shown.sample.bounds(of_shown)
     status = STATUSES[reading.status] if reading.look else NO_VERDICT
     early = [] if reading.look else [f"{reading.seeds} of the {LOOKS[0]} seeds at which a verdict is first read"]
-    notes = [*early, *shown.notes, *_beside(kind, reading), *filter(None, [reason])]
+    notes = [*early, *shown.notes, *_kinds(kind, reading), *_beside(kind, reading), *filter(None, [reason])]
     chances = _chances(kind, reading) if status == OPEN and not reason else {}
     return Verdict(
         **about,
@@ -144,6 +144,17 @@ def _verdict(kind: Kind, reading: _Reading | None, reason: str) -> Verdict:
         missing=_missing(kind, reading, chances),
         chances=chances.get(LOOKS[-1], ()),
     )
+
+
+def _kinds(kind: Kind, reading: _Reading) -> list[str]:
+    """A note where arms of one seed ran on different kinds of processors, so that a difference holds theirs."""
+    by_seed: dict[int, set] = {}
+    for seed in kind.seeds()[: reading.seeds]:
+        kinds = {kind.table.of(arm, seed).get("kind") for arm in kind.claim.arms}
+        by_seed[seed] = {one for one in kinds if isinstance(one, str)}
+    mixed = [str(seed) for seed, kinds in by_seed.items() if len(kinds) > 1]
+    several = "" if len(mixed) == 1 else "s"
+    return [f"arms of seed{several} {', '.join(mixed)} ran on different kinds of processors"] if mixed else []
 
 
 def _beside(kind: Kind, reading: _Reading) -> list[str]:

@@ -135,6 +135,7 @@ def compared(number, arms):
         label="test accuracy" if number % 5 else "test error (degrees)",
         direction=1 if number % 5 else -1,
         margin=0.015 if number % 3 else None,
+        reference_mean=0.85,
         effects=tuple(found),
     )
 

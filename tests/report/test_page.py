@@ -526,3 +526,15 @@ def test_of_the_published_rows_readmes_figure_is_drawn_too(reported, call, monke
     monkeypatch.setattr(report, "generated", dict)
     assert call(report.run, f"--results={reported}")[0] == 0
     assert (reported / "mnist" / "compare.png").exists()
+
+
+def test_the_report_for_a_code_host_says_what_diverged_and_what_failed(tmp_path):
+    made = Made(tmp_path)
+    made.add("baseline", around(0.8))
+    made.add("A|B *x*", [0.8, 0.8, 0.1, 0.8, 0.1], statuses={2: "diverged", 4: "diverged"})
+    made.add("broken", around(0.8), statuses=dict.fromkeys(range(5), "failed"), reason=["out of memory"] * 5)
+    made.judge()
+    sections, entries, broken = page.read(made.files.folder.parent)
+    written = markdown.page(sections, entries, broken, figures=False)
+    assert "| A\\|B \\*x\\* | 5 (2 diverged) | " in written
+    assert "- 5 trials failed: broken (out of memory)" in written

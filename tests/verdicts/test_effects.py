@@ -57,10 +57,12 @@ def test_what_arms_lack_is_told(tmp_path):
     made.arms |= {"never": {}, "crashed": {}}
     failed = {"experiment": made.files.experiment, "arm": "crashed", "seed": 0, "status": "failed", "reason": "out of memory"}
     store.store(made.files, store.Outcome(row=failed), list(made.arms))
-    found = by_name(effects.of_arms(table_of(made)))
+    comparison = effects.of_arms(table_of(made))
+    found = by_name(comparison)
     assert (found["short"].seeds, found["short"].untrained) == (2, 1)
     assert found["short"].words("+.4f").endswith(", 1 did not train")
     assert found["short"].reference_mean == pytest.approx(0.8525)  # over the two seeds that both have
+    assert comparison.reference_mean == pytest.approx(0.85)  # over all
     assert (found["single"].seeds, found["single"].difference) == (1, pytest.approx(0.05))
     assert math.isnan(found["single"].low)
     assert found["single"].words("+.4f") == "+0.0500 (1 seed)"
@@ -124,7 +126,7 @@ def test_a_first_claim_is_compared_in_another_metric(tmp_path):
         effects.of_first_claim(table_of(made, claims=[crossed]), "seconds")
     with pytest.raises(NoData, match="claims nothing"):
         effects.of_first_claim(table_of(made), "seconds")
-    with pytest.raises(NoData, match="no rows of c"):
+    with pytest.raises(NoData, match="no rows of 'c'"):
         effects.of_arms(with_baseline(made, "c"))
 
 
@@ -175,3 +177,11 @@ def test_why_there_is_no_difference_is_said(tmp_path):
     assert latency.reason == "latency: some rows have an infinite one"
     (seconds,) = effects.of_arms(table_of(made), "compile_seconds").effects
     assert seconds.reason == "compile_seconds: some rows lack it"
+
+
+def test_that_seed_0_alone_is_missing_is_said(tmp_path):
+    made = Made(tmp_path)
+    made.add("b", around(0.85), statuses={0: "failed"})
+    made.add("a", around(0.95))
+    with pytest.raises(NoData, match="no row of seed 0 of 'b': failed"):
+        effects.of_arms(table_of(made))

@@ -643,3 +643,12 @@ def test_an_unknown_kind_in_a_declaration_is_a_failure_that_names_the_file(made)
     made.add("b", around(0.8))
     with pytest.raises(Failure, match=r"exp_90_made\.json: a claim's kind must be one of"):
         made.judge(claim(kind="hunch"))
+
+
+def test_arms_on_different_kinds_of_processors_are_reported(made):
+    made.add("a", around(0.95), kind=["AMD"] * 5)
+    made.add("b", around(0.85), kind=["AMD", "AMD", "Intel", "AMD", "Intel"])
+    (verdict,) = made.judge(claim())
+    assert "arms of seeds 2, 4 ran on different kinds of processors" in verdict.reason
+    made.add("b", around(0.85), kind=["AMD"] * 5)
+    assert "processors" not in made.judge(claim())[0].reason
