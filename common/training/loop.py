@@ -95,6 +95,7 @@ class Loop:
         for player in self.players:
             player.optimizer.finalize_variable_values(player.variables)  # with use_ema the averages become the weights
         self.callbacks.on_train_end(self._logs())
+        purity.refuse_unchanged(self.outside)
         state.finished = True
         self._save()
 
@@ -156,20 +157,25 @@ class Loop:
             with purity.check_purity(self.stage), draws.forbid_global_noise():
                 self.forward = prediction.compiled(self.model, self.trial.input_shape)
             self.forward_writes = graphs.written_variables(self.forward)  # such as states of random generators
+            penalised = [variable for variable in self.model.trainable_variables if variable.regularizer is not None]
+            self.adds_losses = len(self.model.losses) > len(penalised)  # by add_loss, or penalties on activities
             if self.trial.task.logits:
                 with graphs.preserved(self.forward_writes):
                     probes.check_head(self.model, probes.examples(self.stage.train)[0], self.forward)
 
     def _compile(self):
         """Compile the update. Raises `Misuse` if it has state that a checkpoint could not restore."""
-        self.model._clear_losses()  # those of an earlier trace, which a step that does not call their layers would keep
+        if self.stage.step:
+            self.model._clear_losses()  # of the forward pass, which a step that does not call their layers would keep
         with self.trial.clock("compile"), purity.check_purity(self.stage), draws.forbid_global_noise():
             self.update = update.compiled(self.trial, self.stage, self.players)
             graphs.refuse_unseeded_randomness(self.update)
         known = [variable for group in self._variables().values() for variable in group]
         earlier = [variable for model in self.trial.models.values() for variable in model.variables]
         self.captured = graphs.captured_variables(self.update, known, constant=earlier)
-        purity.refuse_untrained(self.stage, [*known, *earlier, *graphs.written_variables(self.update)])
+        self.outside = purity.weights_outside(self.stage, [*known, *earlier, *graphs.written_variables(self.update)])
+        if not self.stage.callbacks:  # one might change them
+            purity.refuse_unchanged(self.outside)
 
     def samples(self) -> np.ndarray:
         """A sample of training images, augmented as in the first epoch: uint8 [n, height, width, channels]."""
@@ -320,7 +326,7 @@ class Loop:
         losses, factors = self.validation_loss(targets, tf.constant(outputs)), stage.loss_weights(targets, weights)
         loss = float(tf.reduce_mean(losses if factors is None else factors * losses))
         penalties = [v.regularizer(v) for v in variables if v.regularizer is not None]
-        if len(self.model.losses) > len(penalties):  # add_loss or activity penalties
+        if self.adds_losses:
             return loss + prediction.added_losses(self.model, val, self.trial.batch_size)
         return loss + float(sum(keras.ops.convert_to_numpy(penalty) for penalty in penalties))
 

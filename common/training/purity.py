@@ -5,6 +5,7 @@ An update is traced once, so such a draw or count would have the same value in a
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -100,23 +101,37 @@ def model_state(model: keras.Model) -> dict[str, object]:
     return all_found(walk).state
 
 
-def refuse_untrained(stage: Stage, trained: Sequence) -> None:
-    """Raise `Misuse` if the user's functions refer to weights that nothing trains.
+class Outside(NamedTuple):
+    """Trainable weights that the user's functions refer to, and that no update trains."""
 
-    These are trainable layers outside of the model that still have their random initial weights, and, where there is no callback
-    that might change them, trainable variables.
+    where: str
+    variables: list
+    values: list[np.ndarray]
+    """Of the variables, before training."""
+
+
+def weights_outside(stage: Stage, trained: Sequence) -> list[Outside]:
+    """The trainable variables, and layers with random initial weights, that functions refer to and no update trains.
 
     Args:
-        trained: variables that are trained, or written, in this stage or an earlier one.
+        trained: variables that are trained, or written, by updates of this stage or an earlier one.
     """
-    known = graphs.handles(trained)
+    known, found = graphs.handles(trained), []
     for where, one in _found_in(stage).outside.items():
         if isinstance(one, keras.layers.Layer):
-            unknown = [variable for variable in one.trainable_variables if known.isdisjoint(graphs.handles([variable]))]
-            untrained = any(map(seeding.has_initial_values, unknown))
+            variables = [variable for variable in one.trainable_variables if seeding.has_initial_values(variable)]
         else:
-            untrained = not stage.callbacks and one.trainable and known.isdisjoint(graphs.handles([one]))
-        if untrained:
+            variables = [one] if one.trainable else []
+        variables = [variable for variable in variables if known.isdisjoint(graphs.handles([variable]))]
+        if variables:
+            found.append(Outside(where, variables, [np.array(variable) for variable in variables]))
+    return found
+
+
+def refuse_unchanged(found: Sequence[Outside]) -> None:
+    """Raise `Misuse` for weights outside of the model that still have their values: nothing trains them."""
+    for where, variables, values in found:
+        if all(np.array_equal(np.array(variable), value) for variable, value in zip(variables, values, strict=True)):
             raise Misuse(
                 "weights outside of the model are not trained: make the layer a part of the model (its output may go unused), "
                 "give a variable to a layer by self.add_weight, or set trainable=False if it is meant to stay as it is. "

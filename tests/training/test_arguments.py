@@ -420,6 +420,12 @@ def test_weights_outside_of_the_model_are_refused_as_nothing_trains_them(make_tr
         fit(step=beside(layers.Dense(3, name="p")))
     with pytest.raises(Misuse, match=f"{message}.*log_sigma"):
         fit(loss=Uncertain(), stage="scale")
+    watch = callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: None)
+    with pytest.raises(Misuse, match=f"{message}.*log_sigma"):
+        fit(loss=Uncertain(), stage="watched", callbacks=[trial.unsaved(watch)])
+    loss = Uncertain()
+    anneal = callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: loss.log_sigma.assign(0.5))
+    fit(loss=loss, stage="annealed", callbacks=[trial.unsaved(anneal)])
     with seeding.seeded_weights(trial.streams), pytest.raises(Misuse, match=f"{message}`dense` of SimpleNamespace"):
         fit(hiding(), stage="hiding")
     with seeding.seeded_weights(trial.streams):

@@ -421,6 +421,7 @@ def test_stages_have_different_orders_and_masks(make_trial):
 def test_distillation_is_a_step_function(make_trial, tmp_path):
     trial = make_trial(epochs=1)
     teacher, student = seeded(trial, models.small_cnn), seeded(trial, linear)
+    teacher.trainable = False
     before = teacher.get_weights()
 
     def step(model, images, targets, seed):
@@ -655,7 +656,7 @@ def test_a_running_mean_in_a_loss_is_changed_by_updates_only(make_trial, late):
 
 def test_validation_restores_variables_that_a_loss_writes(make_trial):
     """The step reads a variable that only the loss writes, in validation."""
-    count = tf.Variable(0.0)
+    count = tf.Variable(0.0, trainable=False)
 
     def loss(targets, logits):
         count.assign_add(1.0)

@@ -302,6 +302,7 @@ def test_variables_that_a_callback_writes_and_the_update_reads_are_resumed(make_
 
     def build(trial):
         build.weight, build.teacher = tf.Variable(0.0), softmax_regression(trial, layers.Dense(2, name="narrow"))
+        build.teacher.trainable = False
         return softmax_regression(trial)
 
     class Rise(keras.callbacks.Callback):
