@@ -5,6 +5,8 @@ Varies   the normalisation after each convolution: none, batch, layer (one group
 Fixed    architecture, SGD with momentum, the number of epochs, so that small batches make more updates.
 Expect   normalisation helps (Ioffe & Szegedy 2015); batch normalisation loses accuracy in small batches, whose statistics are
          noisy, and group normalisation does not; in batches of 32 the two are about level (Wu & He 2018).
+Found    small-cifar10: Supported: batch norm improves accuracy in batches of 32, by at least 0.015. Test accuracy +0.029 (99 %
+         interval +0.016 to +0.041), 5 seeds.
 """
 
 from common.claims import interaction
