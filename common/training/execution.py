@@ -22,7 +22,7 @@ from common.errors import Failure
 from common.machine import LIBRARIES
 from common.rows import store
 from common.rows.schema import KEY
-from common.training import arguments, draws, graphs, seeding
+from common.training import draws, graphs, model_checks, seeding
 from common.training.job import Job
 from common.training.loop import Diverged
 from common.training.scoring import calibration_of_images, score
@@ -84,13 +84,13 @@ def _run_trial(job: Job, strategy: tf.distribute.Strategy, report) -> store.Outc
         xla=setting.xla,
     )
     predictor, diverged = None, None
-    with strategy.scope(), seeding.seeded_weights(streams), draws.seeded_draws(streams), arguments.forbid_custom_loops():
+    with strategy.scope(), seeding.seeded_weights(streams), draws.seeded_draws(streams), model_checks.forbid_custom_loops():
         try:
             predictor = experiment.train(trial, **job.arguments)
         except Diverged as error:
             diverged = str(error)
     if diverged is None:
-        arguments.check_predictor(trial, predictor)
+        model_checks.check_predictor(trial, predictor)
     report(stage="scoring", done=1.0)
     return _outcome(job, trial, dataset, predictor, diverged, {claim.metric for claim in experiment.claims})
 

@@ -19,6 +19,7 @@ from common.training import (
     checkpoint,
     draws,
     graphs,
+    model_checks,
     prediction,
     probes,
     purity,
@@ -55,7 +56,7 @@ class Loop:
         takes_images = prediction.takes_images(self.model, trial.input_shape)
         self.is_predictor = takes_images and self.output_shape == (None, stage.outputs)  # False for a generator, for example
         self.classifies = self.is_predictor and bool(stage.train.classes)
-        arguments.check_output_shape(stage, self.output_shape)
+        model_checks.check_output_shape(stage, self.output_shape)
         arguments.check_schedules(stage, stage.epochs * self.steps_per_epoch)
         callback_checks.check_monitors(stage.callbacks, self._log_names() if stage.callbacks else ())
         self.callbacks = adapters.callback_list(stage.callbacks, trial.task)
@@ -173,7 +174,9 @@ class Loop:
         known = [variable for group in self._variables().values() for variable in group]
         earlier = [variable for model in self.trial.models.values() for variable in model.variables]
         self.captured = graphs.captured_variables(self.update, known, constant=earlier)
-        self.outside = purity.weights_outside(self.stage, [*known, *earlier, *graphs.written_variables(self.update)])
+        written = graphs.written_variables(self.update)
+        model_checks.check_teachers(self.trial, purity.models_outside(self.stage), written)
+        self.outside = purity.weights_outside(self.stage, [*known, *earlier, *written])
         if not self.stage.callbacks:  # one might change them
             purity.refuse_unchanged(self.outside)
 

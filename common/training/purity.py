@@ -128,6 +128,11 @@ def weights_outside(stage: Stage, trained: Sequence) -> list[Outside]:
     return found
 
 
+def models_outside(stage: Stage) -> list[keras.Model]:
+    """The models that the user's functions refer to, but for the one that is trained."""
+    return [one for one in _found_in(stage).outside.values() if isinstance(one, keras.Model) and one is not stage.model]
+
+
 def refuse_unchanged(found: Sequence[Outside]) -> None:
     """Raise `Misuse` for weights outside of the model that still have their values: nothing trains them."""
     for where, variables, values in found:

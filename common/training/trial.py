@@ -17,7 +17,7 @@ from common.errors import Misuse
 from common.rows.metric import DERIVED
 from common.rows.schema import NAMES
 from common.tasks import Task, classification
-from common.training import adapters, arguments, callback_checks, checkpoint, prediction, probes, purity, seeding
+from common.training import adapters, arguments, callback_checks, checkpoint, model_checks, prediction, probes, purity, seeding
 from common.training.adapters import per_example
 from common.training.augmentation import Augmentation
 from common.training.loop import Loop
@@ -219,10 +219,10 @@ class Trial:
         if loss is None and step is None and self.task is not classification:
             raise Misuse(f"the task {self.task.name} needs a loss: loss=…. Received: loss=None")
         train, val = arguments.splits(self, on, validate)
-        arguments.check_model(model, train, images=step is None)
+        model_checks.check_model(model, train, images=step is None)
         if step is None:  # a step may change labels too
-            arguments.check_layers(model, self.task.orientation)
-        arguments.check_keras_training(model, list(self.models.values()))
+            model_checks.check_layers(model, self.task.orientation)
+        model_checks.check_keras_training(model, list(self.models.values()))
         players = arguments.optimizers(optimizer, step)
         callback_checks.check_callbacks(callbacks, list(players.values()))
         arguments.check_augmentations(augment)
@@ -272,7 +272,7 @@ class Trial:
             Misuse: there are no images, or their shape is not the model's input shape.
         """
         split = images if isinstance(images, Split) else Split.of(images, np.zeros(len(images), np.int64), None)
-        arguments.check_images(model, split, self.input_shape)
+        model_checks.check_images(model, split, self.input_shape)
         call = self._traced(prediction.forward, model)
         with self.scoring_statistics(model):
             return prediction.predict(call, split)
@@ -315,7 +315,7 @@ class Trial:
             for variable, value in zip(statistics, cached[3], strict=True):
                 variable.assign(value)
             return
-        arguments.check_model(model, train, images=True)
+        model_checks.check_model(model, train, images=True)
         prediction.reestimate_batch_norm(model, norms, train, self.scoring_order(train), self.batch_size)
         self._statistics_cache[id(model)] = norms, train, key, [np.array(variable) for variable in statistics]
 

@@ -12,8 +12,8 @@ from keras import layers, losses, optimizers
 from common.calibration import Tempered
 from common.errors import Misuse
 from common.models import small_cnn
-from common.training.arguments import check_predictor, forbid_custom_loops
 from common.training.execution import _last_stage
+from common.training.model_checks import check_predictor, forbid_custom_loops
 from common.training.scoring import score
 from common.training.seeding import seeded_weights
 
@@ -265,6 +265,7 @@ def test_a_model_that_keras_cannot_save_loses_its_file_and_not_its_row(make_tria
     assert next(filter(None, warnings)).startswith("the model cannot be kept, as Keras cannot save it: ")
 
 
+@pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method")
 def test_a_quantised_model_has_no_best_epoch(trial):
     model = fit(trial, other(trial))
     model.quantize("int8")
@@ -281,3 +282,24 @@ def test_the_stage_of_a_model_is_the_one_that_trained_its_weights_last(trial):
     fit(trial, keras.Model(inputs, base(layers.GaussianNoise(0.1, name="noise")(inputs))), stage="fine")
     assert _last_stage(trial, base) is None
     assert _last_stage(trial, object()) is None
+
+
+@pytest.mark.slow
+def test_a_teacher_with_other_statistics_than_those_of_scoring_is_refused(trial):
+    model = fit(trial, normalised(trial))
+    copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+
+    def learning_from(teacher):
+        def step(student, images, targets, seed):
+            soft = tf.nn.softmax(teacher(images, training=False))
+            logits = student(images, training=True)
+            return losses.categorical_crossentropy(soft, logits, from_logits=True), logits
+
+        return step
+
+    message = "must be a model that trial.fit trained, .* Received: .*, as norm would have others"
+    with pytest.raises(Misuse, match=message):
+        fit(trial, other(trial), stage="student", step=learning_from(copy))
+    trial.fits.pop("student")
+    fit(trial, other(trial), stage="student", step=learning_from(model))
