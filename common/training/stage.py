@@ -64,6 +64,12 @@ class Stage:
             returned = graphs.traced_call(self.step, self.model, images, targets, seed)
             if not isinstance(returned, tuple | list) or len(returned) != 2:
                 raise Misuse(f"a step must return (losses [batch], outputs or None). Received: {type(returned).__name__}")
+            outputs = returned[1]
+            if outputs is not None and self.train.classes and tuple(outputs.shape[1:]) != (self.outputs,):
+                raise Misuse(
+                    f"a step's outputs are the logits (batch, {self.outputs}) that train_accuracy is computed from, or None. "
+                    f"Received: {tuple(outputs.shape)}"
+                )
             return returned
         outputs = tf.cast(self.model(images, training=True), tf.float32)
         return self.loss(targets, outputs), outputs

@@ -528,6 +528,12 @@ def test_what_keras_would_call_but_a_trial_does_not_is_refused(make_trial):
         refused(trial, message, optimizer=falling, callbacks=[callback])
     refused(trial, "a stage is called by a text.* Received: 1", stage=1)
 
+    def narrow(model, images, targets, seed):
+        logits = model(images, training=True)
+        return tf.nn.softmax_cross_entropy_with_logits(targets, logits), logits[:, :4]
+
+    refused(trial, r"logits \(batch, 10\) that train_accuracy .* Received: \(None, 4\)", step=narrow)
+
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_weights_that_a_callback_changes_are_refused(make_trial, dtype):
