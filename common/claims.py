@@ -3,8 +3,9 @@
 import dataclasses
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, KeysView, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 
 from common.errors import Misuse
 from common.text import Unit, did_you_mean, to_id
@@ -32,8 +33,8 @@ OF_TARGETS = ("epochs_to_target", "steps_to_target")
 MARGINS = {"not worse": "up to {}", "same": "within {}"}
 """Kind -> how a claim's words go on with its margin; of the others it is "by at least {}"."""
 HIGHER = ("accuracy", "f1", "precision", "recall", "survival", "images_per_second")
-LOWER = ("nll", "ece", "error", "gap", "seconds")
-"""Ends of names of metrics of which higher or lower values are better, where neither task nor claim says so."""
+LOWER = ("nll", "ece", "error", "loss", "gap", "seconds")
+"""Last words of names of metrics of which higher or lower values are better, where neither task nor claim says so."""
 FRACTIONS = re.compile("(best_)?(train|val|test)_(accuracy|f1|precision|recall|ece)|survival|worst_class_accuracy")
 """Names of metrics that lie between 0 and 1."""
 DEFINING = ("better", "worse", "margin", "kind", "metric", "lower_is_better", "within", "target")
@@ -99,8 +100,13 @@ class Claim:
             )
         self._check_sides()
         self._check_numbers()
+        for name in ("better", "worse"):
+            object.__setattr__(self, name, side if isinstance(side := getattr(self, name), str) else list(side))
+        for name in ("margin", "within"):
+            if not isinstance(value := getattr(self, name), int | float | None):  # of NumPy
+                object.__setattr__(self, name, float(value))
         if self.lower_is_better is None:
-            if (self.metric or "").endswith(LOWER) and self.kind not in UNDIRECTED:
+            if ends_with(self.metric or "", LOWER) and self.kind not in UNDIRECTED:
                 raise Misuse(
                     f"a claim about {self.metric} must say lower_is_better=True if `better` is claimed to have the lower values, "
                     f"or False: {self.text!r}. Received: neither"
@@ -124,7 +130,7 @@ class Claim:
     def _check_sides(self) -> None:
         """Raise `Misuse` unless both sides are names of different arms, as many as the kind takes."""
         for side in (self.better, self.worse):
-            if not isinstance(side, str | list | tuple) or not all(isinstance(arm, str) for arm in side):
+            if not isinstance(side, str | list | tuple | KeysView) or not all(isinstance(arm, str) for arm in side):
                 raise Misuse(f"a claim compares an arm or a list of arms: {self.text!r}. Received: {side!r}")
         counts = len(self.better_arms), len(self.worse_arms)
         if not KINDS[self.kind](*counts):
@@ -143,7 +149,7 @@ class Claim:
             if value is None and name == "within":
                 continue
             largest = 1 if fraction and (name == "within" or self.kind != "flatness") else math.inf  # a flatness is in decades
-            if not isinstance(value, int | float) or not 0 < value < largest:
+            if not isinstance(value, Real) or isinstance(value, bool) or not 0 < value < largest:
                 below = f" and below 1, as {self.metric} is a fraction (0.015 for 1.5 %)" if largest == 1 else ""
                 raise Misuse(f"a claim's {name} must be above 0{below or ', and finite'}: {self.text!r}. Received: {value!r}")
         if self.target is not None and not 0 < self.target <= 1:
@@ -189,6 +195,11 @@ class Claim:
     def arms(self) -> list[str]:
         """The arms of both sides."""
         return [*self.better_arms, *self.worse_arms]
+
+
+def ends_with(name: str, words: Iterable[str]) -> bool:
+    """Whether the last words of a metric's name, such as `test_nll` or `time in seconds`, are among some."""
+    return any(name == word or name.endswith((f"_{word}", f" {word}")) for word in words)
 
 
 def _listed(side: str | Sequence[str]) -> list[str]:

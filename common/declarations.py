@@ -23,7 +23,7 @@ names (`gradient norm of layer 3`)."""
 LISTED = ("vary", "classes")
 """Fields of `Setting` that hold tuples, and in arms and rows lists."""
 READ_AS_MISSING = (
-    *("NA", "N/A", "NULL", "NaN", "None", "n/a", "nan", "null", "", "<NA>", "#N/A", "#NA", "#N/A N/A", "-NaN", "-nan"),
+    *("", "NA", "N/A", "NULL", "NaN", "None", "n/a", "nan", "null", "<NA>", "#N/A", "#NA", "#N/A N/A", "-NaN", "-nan"),
     *("1.#IND", "1.#QNAN", "-1.#IND", "-1.#QNAN"),
 )
 """Names that pandas reads as a missing value, and arms therefore must not have."""

@@ -232,7 +232,8 @@ class _Recorder:
 def of_build(build: Callable) -> Space:
     """The space of the hyperparameters that a function `build(hp)`, written for keras-tuner, asks for.
 
-    What `build` returns is ignored.
+    It is called several times, with other values of each, so that it should ask for them and do nothing else. What it returns
+    is ignored.
 
     Raises:
         Misuse: an unknown function of `hp`, or hyperparameters that `build` asks for only with some values of others.

@@ -329,6 +329,16 @@ def test_the_default_small_setting_is_the_full_one_reduced():
     assert experiment(setting=few).settings["small"] == few.replace(val_per_epoch=1000)
 
 
+def test_claims_may_have_margins_of_numpy_and_the_names_of_a_dict():
+    claim = Claim("x", {"a": 1, "b": 2}.keys(), "c", np.float32(0.5), id="x")
+    assert (claim.better, claim.margin, type(claim.margin)) == (["a", "b"], 0.5, float)
+    with pytest.raises(Misuse, match="margin must be above 0"):
+        Claim("x", "a", "b", True, id="x")
+    assert not Claim("x", "a", "b", 0.1, id="x", metric="voice_piece").lower_is_better
+    with pytest.raises(Misuse, match="must say lower_is_better"):
+        Claim("x", "a", "b", 0.1, id="x", metric="probe loss")
+
+
 def test_claims_without_a_direction_need_not_say_one():
     assert not Claim("x", "a", "b", 0.1, id="x", kind="same", metric="test_nll").lower_is_better
     assert not Claim("x", "a", "b", 0.1, id="x", metric="test_nll", lower_is_better=False).lower_is_better

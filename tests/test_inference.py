@@ -60,7 +60,6 @@ def test_the_smallest_weights_are_pruned_by_hand():
     assert inference.sparsity_of(model) == pytest.approx((3 + 2) / 10)  # of 5 + 1 + 2 + 2 weights; the 2 biases of the head are 0
 
 
-@pytest.mark.slow
 def test_kernels_of_nested_models_and_of_separable_convolutions_are_pruned():
     body = keras.Sequential(
         [keras.Input((8, 8, 1)), layers.SeparableConv2D(4, 3, name="c"), layers.Flatten(name="f")], name="body"
@@ -78,6 +77,7 @@ def test_kernels_of_nested_models_and_of_separable_convolutions_are_pruned():
         inference.prune(keras.Sequential([keras.Input((4,)), layers.Dense(2)], name="small"), 0.5)
 
 
+@pytest.mark.slow
 def test_pruned_weights_stay_zero_and_the_others_learn(trial):
     network = models.small_cnn(trial, activation="leaky_relu")  # without dead units
     model = trial.fit(network, optimizer=optimizers.Adam(0.01), stage="teacher")

@@ -168,7 +168,8 @@ def _select(experiment: Experiment, given: argparse.Namespace) -> Selected:
             f"DATASET={given_name} is the dataset of that name, not the folder here: that is DATASET=./{given_name}",
             file=sys.stderr,
         )
-    folder = image_folder(given_name)
+    declared = {setting.dataset for setting in experiment.settings.values()}
+    folder = None if given_name in declared else image_folder(given_name)
     if folder is not None:
         overrides["dataset"] = str(folder)  # absolute, so that its rows can be trained again from elsewhere
     if "workers" in overrides:

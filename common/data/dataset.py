@@ -80,7 +80,7 @@ class Dataset:
         return self.train_size - val, val
 
     def least_train_counts(self) -> np.ndarray:
-        """The smallest number of train examples that each class has in the split of any seed: int [classes]."""
+        """A lower bound for the number of train examples that each class has in the split of any seed: int [classes]."""
         labels = self._open("train")[1]
         if self.val_size:
             return _counts(labels[: -self.val_size], self.classes)

@@ -5,6 +5,7 @@ rows by a link to their section of REPORT.md, with the id of a claim or the name
 generated.
 """
 
+import html
 import pathlib
 import re
 from collections import defaultdict
@@ -42,7 +43,7 @@ def page(sections: list[Section], entries: list[ledger.Entry], broken: list[str]
     Args:
         figures: whether to show the figures of experiments, which are not published.
     """
-    lines = ["# What the rows say", "", *(f"- {cell(what)}: {cell(counts)}" for what, counts in ledger.counts(entries))]
+    lines = ["# What the rows say", "", *(f"- {prose(what)}: {prose(counts)}" for what, counts in ledger.counts(entries))]
     lines += ["", EXPLAINED, "", *([] if figures else [NO_FIGURES, ""])]
     deciding, shown = ([one for one in sections if one.demonstration is demonstration] for demonstration in (False, True))
     folders = [list(dict.fromkeys(section.files.folder for section in same)) for same in (deciding, shown)]
@@ -51,17 +52,17 @@ def page(sections: list[Section], entries: list[ledger.Entry], broken: list[str]
     lines += _answered("Demonstrations", shown, others, folded=bool(deciding))
     newest = max((protocol for section in sections for protocol in protocols(section)), default=0)
     for section in sections:
-        lines += [f"## {_heading(section)}", "", f"{cell(section.question)}", ""]
+        lines += [f"## {_heading(section)}", "", f"{prose(section.question)}", ""]
         if "Expect" in section.notes:
-            lines += [f"Expected: {cell(section.notes['Expect'])}", ""]
-        lines += [*_earlier(section, newest), *(claims(section) or [cell(section.answer)]), "", *arms(section)]
-        lines += ["", *(f"- {cell(line)}" for line in section.unfinished())] if section.unfinished() else []
+            lines += [f"Expected: {prose(section.notes['Expect'])}", ""]
+        lines += [*_earlier(section, newest), *(claims(section) or [prose(section.answer)]), "", *arms(section)]
+        lines += ["", *(f"- {prose(line)}" for line in section.unfinished())] if section.unfinished() else []
         there = [(kind.name, draw.path(section.files, kind, section.table.part)) for kind in draw.KINDS] if figures else []
         lines += [line for name, path in there if path.exists() for line in ("", f"![{name}]({path.parent.name}/{path.name})")]
         lines.append("")
     for demonstration in (False, True):
         lines += _ledger([entry for entry in entries if entry.verdict.demonstration is demonstration], demonstration)
-    lines += [f"- not read: {cell(line)}" for line in broken]
+    lines += [f"- not read: {prose(line)}" for line in broken]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -80,7 +81,7 @@ def _answered(heading: str, sections: list[Section], folders: list[pathlib.Path]
         lines += _folded(f"Effects in {name}", image) if folded and image else image
     lines += ["| experiment | data | answer |", "|---|---|---|"]
     for section in sections:
-        lines.append(f"| [{section.files.experiment}](#{_anchor(section)}) | {section.place} | {cell(section.answer)} |")
+        lines.append(f"| [{section.files.experiment}](#{_anchor(section)}) | {section.place} | {prose(section.answer)} |")
     return [*lines, ""]
 
 
@@ -99,7 +100,7 @@ def _ledger(entries: list[ledger.Entry], demonstrations: bool) -> list[str]:
         return []
     lines = ["| experiment | data | verdict and claim |", "|---|---|---|"]
     lines += [
-        f"| {entry.experiment} | {entry.folder} | {cell(entry.verdict.sentence())} |"
+        f"| {entry.experiment} | {entry.folder} | {prose(entry.verdict.sentence())} |"
         for entry in sorted(entries, key=lambda entry: entry.verdict.status != REFUTED)
     ]
     return _folded(
@@ -140,7 +141,7 @@ def arms(section: Section) -> list[str]:
 
 def claims(section: Section) -> list[str]:
     """The verdicts of a section, each a line."""
-    return [f"- {cell(line)}" for line in map(_with_notes, section.verdicts)]
+    return [f"- {prose(line)}" for line in map(_with_notes, section.verdicts)]
 
 
 def _with_notes(verdict: Verdict) -> str:
@@ -159,7 +160,7 @@ def answers(sections: list[Section]) -> list[str]:
         for number in (number for number in numbers if number in by_number):
             link = f"[{number}](experiments/{by_number[number][0].files.experiment}.py)"
             deciding = [section for section in by_number[number] if not section.demonstration]
-            texts = [cell(f"{section.table.dataset}: {section.answer}") for section in deciding]
+            texts = [prose(f"{section.table.dataset}: {section.answer}") for section in deciding]
             if texts:
                 family_lines.append(f" | {link} | {'<br>'.join(texts)} |")
             else:
@@ -168,6 +169,11 @@ def answers(sections: list[Section]) -> list[str]:
             family_lines.append(f" |  | not run yet: {', '.join(unanswered)} |")
         lines += [f"| {'' if place else family}{line}" for place, line in enumerate(family_lines)]
     return lines
+
+
+def prose(text: str) -> str:
+    """A sentence as Markdown shows it in a table, on one line; its marks, such as those of code, are kept."""
+    return html.escape(text, quote=False).replace("|", "\\|").replace("\n", " ")
 
 
 def regenerated(text: str, parts: dict[str, list[str]], name: str) -> str:

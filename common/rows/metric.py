@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from common import metrics
-from common.claims import HIGHER, LOWER
+from common.claims import HIGHER, LOWER, ends_with
 from common.rows.schema import SHIFTED
 from common.text import Unit
 
@@ -360,4 +360,4 @@ def direction(name: str, claims: Iterable[dict], primary: Primary) -> int:
     for claim in claims:
         if claim.get("metric") == name and claim.get("kind") != "same":
             return -1 if claim.get("lower_is_better") else 1
-    return 1 if name.endswith(HIGHER) else -1 if name.endswith(LOWER) else 0
+    return 1 if ends_with(name, HIGHER) else -1 if ends_with(name, LOWER) else 0

@@ -11,16 +11,18 @@ IGNORED_FIELDS = ("ctx", "kind", "type_comment", "type_ignores")
 """Fields of syntax nodes that do not change what the code does."""
 EXPERIMENT = "experiment"
 """Name by which a script declares its experiment, whose declaration is not part of the hash."""
-REACHING_ALL = ("globals", "locals", "vars", "eval", "exec")
-"""Functions by which code may use any name of the script."""
+EVERY_NAME = "*"
+"""Stands for all names of a script."""
+REACHING_ALL = ("globals", "eval", "exec")
+"""Functions by which code may use any name of the script, beside `vars()` and `locals()`."""
 
 
 def code_hash(source: str, train: str = "train") -> str:
     """SHA-256 of the statements of a script that its function `train` can reach, without comments, docstrings and layout.
 
     Claims, settings and arms are not among them (a trial's fingerprint holds the arm's arguments). Included are statements that
-    may change what `train` does without defining a name that it uses: those that only call something, that assign to a part of
-    an object, or whose result nothing uses.
+    may change what `train` does without defining a name that it uses: those that only call something, that assign to a part of a
+    module or of an object that it knows by another name, or whose result nothing uses.
 
     Args:
         train: name of the function.
@@ -58,12 +60,15 @@ def _reached(tree: ast.Module, train: str) -> list[ast.stmt]:
     definitions: dict[str, list[ast.stmt]] = {}
     kept: list[ast.stmt] = []
     read = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    imported = {name for one in tree.body if isinstance(one, ast.Import | ast.ImportFrom) for name in _defined(one)}
+    aliases = _aliases(tree)
     for statement in tree.body:
         names = _defined(statement)
         for name in names:
             definitions.setdefault(name, []).append(statement)
         is_docstring = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
-        acts = _changes_object(statement) or (_calls(statement) and not {*read, EXPERIMENT}.intersection(names))
+        changes_module = _changes_object(statement) and imported.intersection(names)
+        acts = changes_module or (_calls(statement) and not {*read, EXPERIMENT}.intersection(names))
         if (not names or acts) and not is_docstring and not _is_main_guard(statement):
             kept.append(statement)
     wanted = [train, *(name for statement in kept for name in _used(statement))]
@@ -73,7 +78,9 @@ def _reached(tree: ast.Module, train: str) -> list[ast.stmt]:
         if name in seen:
             continue
         seen.add(name)
-        wanted += definitions if name in REACHING_ALL else ()
+        wanted += aliases.get(name, ())
+        if name == EVERY_NAME:
+            wanted += [one for one in definitions if one != EXPERIMENT]
         for statement in definitions.get(name, ()):
             if statement not in kept:
                 kept.append(statement)
@@ -108,9 +115,24 @@ def _calls(statement: ast.stmt) -> bool:
     return bool(_targets(statement)) and any(isinstance(node, ast.Call) for node in ast.walk(statement))
 
 
+def _aliases(tree: ast.Module) -> dict[str, set[str]]:
+    """Name -> other names of the same object, which `a = b` gave it at the top of the script."""
+    aliases: dict[str, set[str]] = {}
+    for statement in tree.body:
+        if isinstance(statement, ast.Assign | ast.AnnAssign) and isinstance(statement.value, ast.Name):
+            for target in _targets(statement):
+                if isinstance(target, ast.Name):
+                    aliases.setdefault(target.id, set()).add(statement.value.id)
+                    aliases.setdefault(statement.value.id, set()).add(target.id)
+    return aliases
+
+
 def _used(node: ast.AST) -> list[str]:
-    """Names that occur in a statement or an expression."""
-    return [one.id for one in ast.walk(node) if isinstance(one, ast.Name)]
+    """Names that occur in a statement or an expression; `EVERY_NAME` where it may use any."""
+    names = [one.id for one in ast.walk(node) if isinstance(one, ast.Name)]
+    calls = [one for one in ast.walk(node) if isinstance(one, ast.Call) and isinstance(one.func, ast.Name) and not one.args]
+    reaches_all = not set(names).isdisjoint(REACHING_ALL) or any(call.func.id in ("vars", "locals") for call in calls)
+    return [*names, EVERY_NAME] if reaches_all else names
 
 
 def _is_main_guard(statement: ast.stmt) -> bool:

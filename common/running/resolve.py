@@ -92,7 +92,7 @@ def resolve(experiment: Experiment, selected: Selected) -> tuple[Setting, dict[s
 
 
 def _least_counts(dataset: Dataset, setting: Setting) -> np.ndarray:
-    """The smallest number of train examples of each of the setting's classes in the split of any seed: int [classes]."""
+    """A lower bound for the train examples of each of the setting's classes in the split of any seed: int [classes]."""
     counts = dataset.least_train_counts()
     return counts if setting.classes is None else counts[list(setting.classes)]
 

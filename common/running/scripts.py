@@ -177,11 +177,13 @@ def _refuse_helpers(path: pathlib.Path, tree: ast.Module) -> None:
     names += [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
     for name in names:
         root = name.partition(".")[0]
+        if root in ("", "common", *sys.stdlib_module_names):
+            continue
         with _paths_of_a_worker():
-            spec = importlib.machinery.PathFinder.find_spec(root) if root and root != "common" else None
-        places = [*(spec.submodule_search_locations or ()), spec.origin or ""] if spec else []
-        within = [place for place in map(pathlib.Path, places) if place.is_relative_to(PROJECT)]
-        if any("site-packages" not in place.parts for place in within):
+            spec = importlib.machinery.PathFinder.find_spec(root)
+        places = [pathlib.Path(place) for place in (*(spec.submodule_search_locations or ()), spec.origin or "")] if spec else []
+        installed = [place for place in places if "site-packages" in place.parts or place.is_relative_to(sys.prefix)]
+        if any(place.is_relative_to(PROJECT) and place not in installed for place in places):
             raise Misuse(
                 f"{path.stem}: a script must not import modules beside it, since changes of them would not be noticed: move what "
                 f"it needs into the script, or into common/. Received: import {name}"

@@ -1,6 +1,6 @@
 """Adapts losses, callbacks and optimizers of Keras to the training loop, and sums their results over replicas.
 
-Only this module, `seeding`, `draws` and `graphs` use private attributes of Keras and TensorFlow.
+Private attributes of Keras and TensorFlow are used here, in `seeding`, `draws`, `graphs`, `purity` and `loop`.
 """
 
 import contextlib

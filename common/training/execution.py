@@ -180,9 +180,9 @@ def _trained_columns(trial: Trial, model: keras.Model | None) -> dict:
 def _last_stage(trial: Trial, predictor) -> str | None:
     """The last stage that trained a predictor; None if none did, or a later one trained weights of it in another model."""
     mine = {id(variable) for variable in getattr(predictor, "variables", ())}
-    shared = [stage for stage, one in trial.models.items() if mine & {id(variable) for variable in one.variables}]
+    shared = [stage for stage, trained in trial.trained.items() if mine & trained]
     stages = [stage for stage, one in trial.models.items() if one is predictor]
-    return stages[-1] if stages and stages[-1] == shared[-1] else None
+    return stages[-1] if stages and shared[-1:] in ([], stages[-1:]) else None
 
 
 def _measured_columns(trial: Trial) -> dict:

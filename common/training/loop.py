@@ -96,7 +96,6 @@ class Loop:
         for player in self.players:
             player.optimizer.finalize_variable_values(player.variables)  # with use_ema the averages become the weights
         self.callbacks.on_train_end(self._logs())
-        purity.refuse_unchanged(self.outside)
         state.finished = True
         self._save()
 
@@ -176,9 +175,8 @@ class Loop:
         self.captured = graphs.captured_variables(self.update, known, constant=earlier)
         written = graphs.written_variables(self.update)
         model_checks.check_teachers(self.trial, purity.models_outside(self.stage), written)
-        self.outside = purity.weights_outside(self.stage, [*known, *earlier, *written])
-        if not self.stage.callbacks:  # one might change them
-            purity.refuse_unchanged(self.outside)
+        changed = graphs.handles(written)
+        purity.refuse_untrained(self.stage, [v for v in self.captured if graphs.handles([v]).isdisjoint(changed)])
 
     def samples(self) -> np.ndarray:
         """A sample of training images, augmented as in the first epoch: uint8 [n, height, width, channels]."""

@@ -5,14 +5,13 @@ An update is traced once, so such a draw or count would have the same value in a
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import keras
 import numpy as np
 
 from common.errors import Misuse
 from common.training import adapters, draws, graphs, seeding
-from common.training.references import Found, all_found, collect, fields
+from common.training.references import Found, all_found, collect, fields, reached_by
 from common.training.stage import Stage
 
 FIXED = bool | int | float | str | None
@@ -40,9 +39,13 @@ def check_purity(stage: Stage) -> Iterator[None]:
         )
 
 
-def _changed(before: dict[str, object], after: dict[str, object]) -> str | None:
-    """The place of a value that differs between two states; None if none does."""
-    return next((name for name in before if name in after and before[name] != after[name]), None)
+def _changed(before: dict[str, object], after: dict[str, object], absent: object = None) -> str | None:
+    """The place of a value that differs between two states; None if none does.
+
+    Args:
+        absent: what stands for a value that the second state lacks; by default such values do not count.
+    """
+    return next((name for name in before if before[name] != after.get(name, absent or before[name])), None)
 
 
 def compiled_state(stage: Stage) -> dict[str, object]:
@@ -64,15 +67,17 @@ def compiled_state(stage: Stage) -> dict[str, object]:
         held[f"the optimizer {one.name}"] = {**vars(one), "learning_rate": id(schedule)}
         if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
             held[f"the schedule {type(schedule).__name__}"] = vars(schedule)
+    parts = Found({}, {}, {}, set())
     for where, values in held.items():
         for name, value in values.items():
+            place = f"`{name}` of {where}"
             if isinstance(value, FIXED) and name != "stop_training":
-                state[f"`{name}` of {where}"] = repr(value)
-            elif isinstance(value, keras.Regularizer | keras.constraints.Constraint):
-                state[f"`{name}` of {where}"] = id(value), repr(sorted(vars(value).items()))
+                state[place] = repr(value)
             elif callable(value):
-                state[f"`{name}` of {where}"] = id(value)
-    return state
+                state[place] = id(value)
+                if isinstance(value, keras.Regularizer | keras.constraints.Constraint):
+                    collect(vars(value), place, parts)
+    return state | parts.state
 
 
 def check_compiled_state(stage: Stage, compiled: dict[str, object]) -> None:
@@ -81,7 +86,7 @@ def check_compiled_state(stage: Stage, compiled: dict[str, object]) -> None:
     Args:
         compiled: `compiled_state` at the time when it was compiled.
     """
-    if changed := _changed(compiled, compiled_state(stage)):
+    if changed := _changed(compiled, compiled_state(stage), absent="replaced by another kind of object"):
         raise Misuse(
             "an update is compiled once, so what a callback changes in Python has no effect on training: use a variable "
             f"that the update reads, or two stages. Received: {changed}, which changed"
@@ -101,47 +106,31 @@ def model_state(model: keras.Model) -> dict[str, object]:
     return all_found(walk).state
 
 
-class Outside(NamedTuple):
-    """Trainable weights that the user's functions refer to, and that no update trains."""
+def refuse_untrained(stage: Stage, read: Sequence[graphs.CapturedVariable]) -> None:
+    """Raise `Misuse` for weights outside of the model that nothing trains.
 
-    where: str
-    variables: list
-    values: list[np.ndarray]
-    """Of the variables, before training."""
-
-
-def weights_outside(stage: Stage, trained: Sequence) -> list[Outside]:
-    """The trainable variables, and layers with random initial weights, that functions refer to and no update trains.
+    These are trainable variables, and layers with their random initial weights, that neither an update of this stage or an
+    earlier one nor a callback refers to in order to write them.
 
     Args:
-        trained: variables that are trained, or written, by updates of this stage or an earlier one.
+        read: variables that the update reads, and that are neither the model's nor written by an update.
     """
-    known, found = graphs.handles(trained), []
+    changed = [v for one in reached_by(stage.callbacks) for v in (one.variables if isinstance(one, keras.Layer) else [one])]
+    handles = graphs.handles(read) - graphs.handles(changed)
     for where, one in _found_in(stage).outside.items():
-        if isinstance(one, keras.layers.Layer):
-            variables = [variable for variable in one.trainable_variables if seeding.has_initial_values(variable)]
-        else:
-            variables = [one] if one.trainable else []
-        variables = [variable for variable in variables if known.isdisjoint(graphs.handles([variable]))]
-        if variables:
-            found.append(Outside(where, variables, [np.array(variable) for variable in variables]))
-    return found
-
-
-def models_outside(stage: Stage) -> list[keras.Model]:
-    """The models that the user's functions refer to, but for the one that is trained."""
-    return [one for one in _found_in(stage).outside.values() if isinstance(one, keras.Model) and one is not stage.model]
-
-
-def refuse_unchanged(found: Sequence[Outside]) -> None:
-    """Raise `Misuse` for weights outside of the model that still have their values: nothing trains them."""
-    for where, variables, values in found:
-        if all(np.array_equal(np.array(variable), value) for variable, value in zip(variables, values, strict=True)):
+        of_layer = isinstance(one, keras.Layer)
+        variables = [v for v in (one.trainable_variables if of_layer else [one]) if v.trainable and graphs.handles([v]) & handles]
+        if any(not of_layer or seeding.has_initial_values(variable) for variable in variables):
             raise Misuse(
                 "weights outside of the model are not trained: make the layer a part of the model (its output may go unused), "
                 "give a variable to a layer by self.add_weight, or set trainable=False if it is meant to stay as it is. "
                 f"Received: {where}"
             )
+
+
+def models_outside(stage: Stage) -> list[keras.Model]:
+    """The models that the user's functions refer to, but for the one that is trained."""
+    return [one for one in _found_in(stage).outside.values() if isinstance(one, keras.Model) and one is not stage.model]
 
 
 def _python_state(stage: Stage) -> dict[str, object]:

@@ -82,6 +82,7 @@ class Trial:
         distinct_devices: whether each replica has a separate device, rather than sharing the CPU or a GPU.
         xla: whether updates are compiled by XLA.
         fits, models, train_splits: state, model and training examples of each stage, by its name.
+        trained: ids of the variables that each stage trained.
         measures: recorded (name, value, unit); samples: augmented training images, uint8 [n, height, width, channels].
         of_images: numbers for each test image, from scoring; see `Outcome`.
         validated: the last outputs on all of a val split, which scoring need not compute again.
@@ -116,6 +117,7 @@ class Trial:
         self.workers = max(1, sum(map(len, jobs.values())))
         self.distinct_devices = self.replicas <= max(len(tf.config.list_physical_devices("GPU")), 1) * self.workers
         self.fits: dict[str, StageState] = {}
+        self.trained: dict[str, set[int]] = {}
         self.models: dict[str, keras.Model] = {}
         self.train_splits: dict[str, Split] = {}
         self.measures: list[tuple[str, float, str]] = []
@@ -145,7 +147,7 @@ class Trial:
             Misuse: the value is no number, or the name is that of another number, of a column, or of what is computed from rows.
         """
         shifts = tuple(f"{shift}_{self.task.metric}" for shift in (*SHIFTS, "shifted"))
-        if name in RESERVED or name.startswith(shifts):
+        if name in RESERVED or name in shifts or name.startswith(tuple(f"{one} " for one in shifts)):
             raise Misuse(f"rows hold another number of this name: call it otherwise. Received: {name!r}")
         self.measure(name, value, unit)
 
@@ -154,7 +156,7 @@ class Trial:
         if any(name == known for known, _, _ in self.measures):
             raise Misuse(f"a trial records one number of a name: call the second one otherwise. Received twice: {name!r}")
         try:
-            number = float(value) if np.ndim(value) == 0 else None
+            number = float(value) if np.ndim(value) == 0 and not isinstance(value, str) else None
         except (TypeError, ValueError):
             number = None
         if number is None:
@@ -254,6 +256,7 @@ class Trial:
         earlier = {id(one): one for one in self.models.values() if prediction.takes_images(one, self.input_shape)} if step else {}
         teachers = [one for one in earlier.values() if not trained & {id(variable) for variable in one.variables}]
         self.models[stage], self.fits[stage], self.train_splits[stage] = model, loop.state, train
+        self.trained[stage] = {id(variable) for player in loop.players for variable in player.variables}
         if self.samples is None:
             self.samples = loop.samples()
         with contextlib.ExitStack() as stack:

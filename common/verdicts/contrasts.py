@@ -26,8 +26,8 @@ def fault(name: str, metric: Metric, table: Table, arms: Sequence[str], seeds: S
         return ""
     trials = [(arm, seed) for arm in arms for seed in seeds]
     values = [metric.value(table, arm, seed, None) for arm, seed in trials]
-    timed = (metric.timed and not np.isfinite(values).all()) or name in TIMES
-    if timed and any(table.of(arm, seed)["beside"] != 0 for arm, seed in trials):
+    beside = any(table.of(arm, seed)["beside"] != 0 for arm, seed in trials)
+    if beside and ((metric.timed and not np.isfinite(values).all()) or (name in TIMES and np.isfinite(values).all())):
         return "only trials that ran alone count"
     if np.isnan(values).any():
         return "some rows lack it"

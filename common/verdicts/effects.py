@@ -204,7 +204,7 @@ def _compared(table: Table, metric: str | None, reference: str, entries: Sequenc
         label=_label(table, name),
         direction=sign,
         margin=margins[0] if margins else None,
-        reference_mean=float(np.mean(values)),
+        reference_mean=float(np.nanmean(values)) if np.isfinite(values).any() else math.nan,
         effects=tuple(_sorted([_effect(table, name, reference, entry) for entry in entries], sign or 1)),
     )
 

@@ -217,6 +217,11 @@ def test_a_folder_given_by_a_relative_path_is_kept_by_its_whole_path(experiment,
     status, out, err = run(experiment, capsys, "--dataset", pets.name, "--dry", "--results", tmp_path / "out")
     assert (status, err) == (0, "")
     assert f"small, {pets}: " in out
+    monkeypatch.setitem(experiment.settings, "full", experiment.settings["full"].replace(dataset=pets.name))
+    _, out, _ = run(experiment, capsys, "--dataset", pets.name, "--dry", "--results", tmp_path / "out")
+    assert f"full, {pets.name}: " in out  # the setting that declares it, by the same name
+    monkeypatch.undo()
+    monkeypatch.chdir(pets.parent)
     (pets.parent / "digits").mkdir()
     _, _, err = run(experiment, capsys, "--dataset", "digits", "--dry", "--results", tmp_path / "out")
     assert err == "DATASET=digits is the dataset of that name, not the folder here: that is DATASET=./digits\n"

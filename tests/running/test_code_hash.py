@@ -89,9 +89,9 @@ def test_the_hash_covers_what_train_reaches_and_nothing_else():
         ("def a():\n    return 1\n\ndef helper(x):\n    return globals()['a']()\n", "return 2"),
         ("if True:\n    logging.getLogger(__name__)\n    RATE = 1\n", "RATE = 2"),
         ("from a1 import *\n", "a2"),
-        ("RATES = [0]\nALIAS = RATES\nALIAS[0] = 1\n", "= 2"),
+        ("ALIAS = RATE\nALIAS[0] = 1\n", "[0] = 2"),
         ("def setup():\n    keras.x = 1\n\n_ = setup()\n", "keras.x = 2"),
-        ("losses.LIMIT = 1\n", "LIMIT = 2"),
+        ("from keras import losses\nlosses.LIMIT = 1\n", "LIMIT = 2"),
     ],
     ids=[
         "globals()",
@@ -106,6 +106,15 @@ def test_the_hash_covers_what_changes_names_in_other_ways(added, changed):
     before = SOURCE.replace("def train", added + "\ndef train")
     assert "1" in changed.replace("2", "1") and changed.replace("2", "1") in before
     assert code_hash(before) != code_hash(before.replace(changed.replace("2", "1"), changed))
+
+
+@pytest.mark.parametrize("helper", ["x * RATE", "vars(x)", "x, len(globals())"])
+def test_other_arms_and_claims_change_freely_whatever_else_the_script_does(helper):
+    script = SOURCE.replace("x * RATE", helper)
+    with_arm = script.replace("def train", 'ARMS["b"] = {"l2": 1}\n\ndef train')
+    assert code_hash(with_arm) == code_hash(with_arm.replace("claims=[1]", "claims=[2]"))
+    if "globals" not in helper:
+        assert code_hash(with_arm) == code_hash(script)
 
 
 @pytest.mark.parametrize(

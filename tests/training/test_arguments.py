@@ -254,7 +254,7 @@ def test_what_a_callback_changes_in_python_is_refused_as_it_has_no_effect(make_t
     inputs = keras.Input(trial.input_shape)
     x = layers.Dropout(0.1, name="drop")(layers.Flatten(name="flatten")(inputs))
     model = keras.Model(inputs, layers.Dense(trial.classes, name="logits", kernel_regularizer=keras.regularizers.L2(0.0))(x))
-    with pytest.raises(Misuse, match=f"has no effect on training: .* Received: {name}, which changed"):
+    with pytest.raises(Misuse, match=f"has no effect on training: .* Received: {name}.*, which changed"):
         trial.fit(model, optimizer=optimizers.SGD(0.1, name="SGD"), callbacks=[Sets(change)])
 
 
@@ -273,12 +273,12 @@ class Weight:
 class Warm(callbacks.Callback):
     """Sets the weight of an object in each epoch, by default its own."""
 
-    def __init__(self, changed=None):
+    def __init__(self, changed=None, value=None):
         super().__init__()
-        self.weight, self.changed = 0.0, changed
+        self.weight, self.changed, self.value = 0.0, changed, value
 
     def on_epoch_begin(self, epoch, logs=None):
-        (self.changed or self).weight = float(epoch)
+        (self.changed or self).weight = float(epoch) if self.value is None or not epoch else self.value
 
 
 class OneRate(optimizers.schedules.LearningRateSchedule):
@@ -316,6 +316,42 @@ def brighter(holder):
     return apply
 
 
+def scaled_by(holder):
+    def loss(targets, logits):
+        weight = holder.weight
+        factor = weight if isinstance(weight, float) else 1.0
+        return (1 + factor) * tf.nn.softmax_cross_entropy_with_logits(targets, logits)
+
+    return loss
+
+
+def mapped(holder):
+    def loss(targets, logits):
+        return tf.map_fn(lambda value: value * (1 + holder.weight), tf.nn.softmax_cross_entropy_with_logits(targets, logits))
+
+    return loss
+
+
+def with_default(holder):
+    def loss(targets, logits, *, of=holder):
+        return (1 + of.weight) * tf.nn.softmax_cross_entropy_with_logits(targets, logits)
+
+    return loss
+
+
+class Weighted(losses.Loss):
+    weight = 0.0
+
+    def call(self, targets, logits):
+        return (1 + self.weight) * tf.nn.softmax_cross_entropy_with_logits(targets, logits)
+
+
+def lambda_network(trial, holder):
+    inputs = keras.Input(trial.input_shape)
+    x = layers.Lambda(lambda x: x * (1 + holder.weight) / 255, name="scaled")(layers.Flatten(name="flatten")(inputs))
+    return keras.Model(inputs, layers.Dense(trial.classes, name="logits")(x))
+
+
 def objects_that_change():
     """Arguments of fit in which a callback changes what the compiled update reads."""
     warm, loss, space, rate = Warm(), Weight(), types.SimpleNamespace(weight=0.0), OneRate()
@@ -326,18 +362,27 @@ def objects_that_change():
         "a namespace": {"augment": [brighter(space)], "callbacks": [Warm(space)]},
         "a function's attribute": {"loss": function_with_weight, "callbacks": [Warm(function_with_weight)]},
         "a schedule": {"optimizer": optimizers.SGD(rate), "callbacks": [Warm(rate)]},
+        "a function in a function": {"loss": mapped(space), "callbacks": [Warm(space)]},
+        "a compiled function": {"loss": tf.function(scaled_by(space)), "callbacks": [Warm(space)]},
+        "the first of two alike": {"augment": [brighter(space), brighter(Weight())], "callbacks": [Warm(space)]},
+        "a default": {"loss": with_default(space), "callbacks": [Warm(space)]},
+        "an attribute of a loss's class": {"loss": (weighted := Weighted()), "callbacks": [Warm(weighted)]},
+        "a layer's function": {"build": lambda trial: lambda_network(trial, space), "callbacks": [Warm(space)]},
+        "a text": {"loss": scaled_by(space), "callbacks": [Warm(space, "on")]},
+        "an exchanged function": {"loss": scaled_by(space), "callbacks": [Warm(space, abs)]},
     }
 
 
 @pytest.mark.parametrize("name", objects_that_change())
-def test_objects_that_a_callback_changes_are_refused_as_they_have_no_effect(make_trial, name):
+def test_objects_that_a_callback_changes_are_refused_as_they_have_no_effect(make_trial, monkeypatch, name):
+    monkeypatch.setattr(Weight, "weight", 0.0)
+    monkeypatch.setattr(function_with_weight, "weight", 1.0)
     trial = make_trial(train_size=32, epochs=3)
     arguments = {"optimizer": optimizers.SGD(0.1), **objects_that_change()[name]}
     arguments["callbacks"] = [trial.unsaved(one) for one in arguments["callbacks"]]
-    with pytest.raises(Misuse, match="has no effect on training: .* Received: `weight` of .*, which changed"):
-        trial.fit(network(trial), **arguments)
-    Weight.weight = 0.0
-    function_with_weight.weight = 1.0
+    build = arguments.pop("build", network)
+    with pytest.raises(Misuse, match="has no effect on training: .* Received: .*`?weight`? .*, which changed"):
+        trial.fit(build(trial), **arguments)
 
 
 def test_objects_may_hold_what_no_function_reads(make_trial):
@@ -361,6 +406,70 @@ def test_objects_may_hold_what_no_function_reads(make_trial):
     trial = make_trial(train_size=32, epochs=2)
     trial.fit(network(trial), optimizer=optimizers.SGD(0.1), step=step, callbacks=[watch])
     assert watch.seen_epochs == 2
+
+
+class Annealed(keras.regularizers.Regularizer):
+    def __init__(self):
+        self.strength = keras.Variable(0.0, trainable=False, name="strength")
+
+    def __call__(self, weights):
+        return self.strength.value * tf.reduce_sum(weights**2)
+
+
+class Watching(callbacks.Callback):
+    """Numbers under names that functions use of modules, and variables that the update reads."""
+
+    def __init__(self, *annealed):
+        super().__init__()
+        self.scale, self.losses, self.mean, self.annealed = tf.Variable(1.0), 0.0, 0.0, annealed
+
+    def on_epoch_begin(self, epoch, logs=None):
+        for variable in self.annealed:
+            variable.assign(min(1.0, epoch / 10))
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.losses += logs["loss"]
+        self.mean = logs["loss"]
+
+
+def test_callbacks_may_change_variables_and_what_updates_do_not_read(make_trial):
+    """Also to the value that they have, as in the only epoch of SMOKE=1."""
+    trial, penalty, weight = make_trial(train_size=32, epochs=1), Annealed(), tf.Variable(0.0)
+    watch = Watching(penalty.strength, weight)
+
+    def step(model, images, targets, seed):
+        logits = model(images, training=True)
+        entropy = keras.losses.categorical_crossentropy(targets, logits, from_logits=True)
+        return watch.scale * entropy + weight * keras.ops.mean(logits**2, axis=-1), logits
+
+    inputs = keras.Input(trial.input_shape)
+    x = layers.Dense(trial.classes, kernel_regularizer=penalty, name="logits")(layers.Flatten(name="flatten")(inputs))
+    callback = trial.unsaved(watch)
+    trial.fit(keras.Model(inputs, x), optimizer=optimizers.SGD(0.001), step=step, callbacks=[callback])
+    assert watch.mean > 0
+
+
+def test_models_of_later_stages_may_wait_beside_those_that_a_step_reads(make_trial):
+    trial = make_trial(train_size=32, epochs=1)
+    with seeding.seeded_weights(trial.streams):
+        members = [named_network(trial, name) for name in ("first", "second")]
+
+        def learning_from(count):
+            def step(model, images, targets, seed):
+                logits = model(images, training=True)
+                apart = sum((tf.reduce_mean(tf.abs(logits - one(images)), axis=-1) for one in members[:count]), 0.0)
+                return tf.nn.softmax_cross_entropy_with_logits(targets, logits) + apart, logits
+
+            return step
+
+        for i, member in enumerate(members):
+            trial.fit(member, optimizer=optimizers.SGD(0.1), step=learning_from(i), stage=f"member {i}")
+
+
+def named_network(trial, name):
+    inputs = keras.Input(trial.input_shape)
+    x = layers.Flatten(name=f"{name}_flatten")(layers.Rescaling(1 / 255, name=f"{name}_rescale")(inputs))
+    return keras.Model(inputs, layers.Dense(trial.classes, name=f"{name}_logits")(x))
 
 
 def test_a_loss_object_that_counts_its_calls_is_refused(make_trial):

@@ -303,3 +303,11 @@ def test_a_teacher_with_other_statistics_than_those_of_scoring_is_refused(trial)
         fit(trial, other(trial), stage="student", step=learning_from(copy))
     trial.fits.pop("student")
     fit(trial, other(trial), stage="student", step=learning_from(model))
+
+
+def test_a_base_that_a_later_stage_holds_frozen_keeps_its_stage(trial):
+    base = fit(trial, other(trial), stage="base")
+    base.trainable = False
+    inputs = keras.Input(trial.input_shape)
+    fit(trial, keras.Model(inputs, layers.Dense(trial.classes, name="probe")(base(inputs))), stage="probe")
+    assert _last_stage(trial, base) == "base"
