@@ -217,11 +217,10 @@ def test_a_folder_given_by_a_relative_path_is_kept_by_its_whole_path(experiment,
     status, out, err = run(experiment, capsys, "--dataset", pets.name, "--dry", "--results", tmp_path / "out")
     assert (status, err) == (0, "")
     assert f"small, {pets}: " in out
-    monkeypatch.setitem(experiment.settings, "full", experiment.settings["full"].replace(dataset=pets.name))
-    _, out, _ = run(experiment, capsys, "--dataset", pets.name, "--dry", "--results", tmp_path / "out")
+    path = tmp_path / "exp_41_pets.py"
+    path.write_text(experiment.path.read_text().replace('setting=Setting("cifar10"', f'setting=Setting("{pets.name}"'))
+    _, out, _ = run(scripts.read_script(path), capsys, "--dataset", pets.name, "--dry", "--results", tmp_path / "out")
     assert f"full, {pets.name}: " in out  # the setting that declares it, by the same name
-    monkeypatch.undo()
-    monkeypatch.chdir(pets.parent)
     (pets.parent / "digits").mkdir()
     _, _, err = run(experiment, capsys, "--dataset", "digits", "--dry", "--results", tmp_path / "out")
     assert err == "DATASET=digits is the dataset of that name, not the folder here: that is DATASET=./digits\n"
