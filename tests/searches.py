@@ -25,7 +25,7 @@ ARMS = {{"baseline": {{"momentum": 0.0}}, "momentum": {{"momentum": 0.9}}, "fixe
 
 def train(trial, *, momentum, learning_rate):
     """One arm."""
-    trial.record("rate", learning_rate)
+    trial.record("searched rate", learning_rate)
     return descend(trial, learning_rate, momentum)
 
 
@@ -64,7 +64,7 @@ def rates_of(files):
     """(arm, `own` or `common`) -> learning rate in the rows, after a check that `train` received the rate of each row."""
     rows, measures = store.read_rows(files), store.read_measures(files).to_dict("records")
     rates = {(row["arm"], row["rate"]): json.loads(row["arguments"])["learning_rate"] for row in rows}
-    assert [m["value"] for m in measures if m["name"] == "rate"] == [rates[row["arm"], row["rate"]] for row in rows]
+    assert [m["value"] for m in measures if m["name"] == "searched rate"] == [rates[row["arm"], row["rate"]] for row in rows]
     return rates
 
 

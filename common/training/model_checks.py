@@ -173,13 +173,13 @@ def check_teachers(trial, models: Sequence[keras.Model], written: Sequence) -> N
     Args:
         models: that the step refers to; written: variables that the update writes.
     """
-    written = graphs.handles(written)
+    fitted = [variable for one in trial.models.values() for variable in one.variables]  # also of the model that is trained
+    known = graphs.handles([*written, *fitted])
     for model in models:
-        fitted = any(model is one for one in trial.models.values())
-        if fitted or not prediction.takes_images(model, trial.input_shape) or not trial.reestimates_statistics(model):
+        if not prediction.takes_images(model, trial.input_shape) or not trial.reestimates_statistics(model):
             continue
         norms = prediction.updated_norms(model, trial.input_shape)
-        if norms and written.isdisjoint(graphs.handles(prediction.statistics_of(norms))):
+        if norms and known.isdisjoint(graphs.handles(prediction.statistics_of(norms))):
             raise Misuse(
                 "a teacher with batch normalisation must be a model that trial.fit trained, so that it has the statistics of "
                 f"scoring: assign the weights to that model. Received: {model.name}, as {norms[0].name} would have others"

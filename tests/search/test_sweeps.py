@@ -23,7 +23,7 @@ TUNERS = SCRIPT
 for _old, _new in (
     ('"momentum": {"momentum": 0.9}, ', "".join(f'"{arm}": {{"momentum": 0.9}}, ' for arm in list(OF_ARMS)[1:])),
     ("import numpy as np\n", "import time\n\nimport numpy as np\n"),
-    ('    trial.record("rate", learning_rate)\n', "    time.sleep(0.03)\n"),
+    ('    trial.record("searched rate", learning_rate)\n', "    time.sleep(0.03)\n"),
     ("points=3, limits=(0.001, 1.0), ", ""),
     ("    arms=ARMS,", f"    arms=ARMS,\n    tuner={OF_ARMS},"),
 ):
