@@ -5,7 +5,8 @@ import os
 import shutil
 from collections.abc import Sequence
 
-from common.data.dataset import FILES, Dataset, valid_meta
+from common.data.cache import FILES, valid_meta
+from common.data.dataset import Dataset
 from common.errors import Failure
 from common.files import locked
 

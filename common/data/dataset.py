@@ -5,25 +5,23 @@ so workers share their pages, and opening one takes a fraction of a second.
 """
 
 import argparse
-import contextlib
 import hashlib
 import json
 import os
 import pathlib
 import re
-import shutil
 import subprocess
 import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from common.data import folders, prepared, sources
 from common.data.arrays import description
+from common.data.cache import CACHE_FORMAT, cache_dir, sha256, valid_meta, write_cache
 from common.data.pixels import MODES
 from common.data.split import Split
 from common.data.streams import Streams, least_counts, stratified_order
@@ -32,8 +30,6 @@ from common.files import PROJECT, user_path
 from common.text import did_you_mean, printable
 
 NAMES = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100")
-FILES = ("train_images.npy", "train_labels.npy", "test_images.npy", "test_labels.npy")
-CACHE_FORMAT = 2
 CHILD = (sys.executable, "-m", "common.data.dataset")
 """Command of the child process that decodes a TFDS dataset."""
 PROBE_SECONDS = 8
@@ -179,10 +175,10 @@ def load(name: str, image_size: int | None = None, colour: str | None = None) ->
     meta = valid_meta(folder, source)
     if meta is None:
         if name == "digits":
-            _write_cache(folder, source, name, sources.digits(image_size, colour))
+            write_cache(folder, source, name, sources.digits(image_size, colour))
         elif image_files:
             listing = folder.with_name(f"{key}.broken.txt")
-            _write_cache(folder, source, name, sources.image_folder(image_files, image_size, colour, listing))
+            write_cache(folder, source, name, sources.image_folder(image_files, image_size, colour, listing))
         else:
             _prepare_from_tfds(folder, name, image_size, colour)
             source = _source(name)  # which may have been downloaded
@@ -201,40 +197,6 @@ def load(name: str, image_size: int | None = None, colour: str | None = None) ->
     )
 
 
-def cache_dir() -> pathlib.Path:
-    """The folder of all caches."""
-    path = os.environ.get("CACHE_DIR")
-    return user_path(path, "CACHE_DIR").resolve() if path else PROJECT / ".cache"
-
-
-def cached_test_images(checksum: str, labels: np.ndarray) -> tuple[np.ndarray, list[str]] | None:
-    """Test images and class names of the dataset with the given checksum and test labels; None if it is not in the cache.
-
-    Nothing is decoded or downloaded.
-    """
-    for folder, meta in _cached():
-        try:
-            if meta["checksum"] == checksum and np.array_equal(np.load(folder / "test_labels.npy"), labels):
-                return np.load(folder / "test_images.npy", mmap_mode="r"), meta["class_names"]
-        except (OSError, ValueError, KeyError):
-            continue  # another process is writing it
-    return None
-
-
-def cached_class_names() -> dict[str, list[str]]:
-    """Checksum -> class names of each dataset in the cache."""
-    return {meta["checksum"]: meta.get("class_names", []) for _, meta in _cached() if "checksum" in meta}
-
-
-def _cached() -> Iterator[tuple[pathlib.Path, dict]]:
-    """Folder and meta.json of each dataset in the cache."""
-    for path in sorted(cache_dir().glob("*/meta.json")):
-        meta = {}
-        with contextlib.suppress(OSError, ValueError):  # another process is writing it
-            meta = json.loads(path.read_text(encoding="utf-8"))
-        yield path.parent, meta
-
-
 def slug(name: str) -> str:
     """A dataset's name as used in file names; of a folder, its last component and a hash of its path."""
     folder = image_folder(name)
@@ -244,66 +206,10 @@ def slug(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.]+", "_", folder.name) + f"_{digest}"
 
 
-def _sha256(path: pathlib.Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _source(name: str) -> str:
     """What a cache is made from: a dataset's name; for TFDS with a hash of the prepared copy's description, if there is one."""
     copy = prepared.prepared_copy(name) if name != "digits" else None
-    return name if copy is None else f"{name} {_sha256(copy / 'dataset_info.json')}"
-
-
-def valid_meta(folder: pathlib.Path, source: str) -> dict | None:
-    """The content of a cache's meta.json; None if a file is missing or damaged, or the source has changed.
-
-    A cache stands for a prepared copy that is no longer there.
-    """
-    try:
-        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-        if meta["format"] != CACHE_FORMAT or source not in (meta["source"], meta["source"].partition(" ")[0]):
-            return None
-        if any(_sha256(folder / name) != meta["files"][name] for name in FILES):
-            return None
-        return meta
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _write_cache(folder: pathlib.Path, source: str, name: str, arrays: dict) -> None:
-    """Write the arrays and meta.json to a temporary folder, then rename it. Raises `Failure`."""
-    temporary = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        temporary.mkdir(parents=True)
-        for file in FILES:
-            np.save(temporary / file, arrays[file.removesuffix(".npy")])
-        files = {file: _sha256(temporary / file) for file in FILES}
-        val = f"val {arrays['val']}" if arrays["val"] else ""
-        meta = {
-            "format": CACHE_FORMAT,
-            "name": name,
-            "source": source,
-            "shape": arrays["train_images"].shape[1:],
-            "class_names": arrays["class_names"],
-            "train": len(arrays["train_labels"]),
-            "test": len(arrays["test_labels"]),
-            "files": files,
-            "checksum": hashlib.sha256("".join([*(files[f] for f in FILES), val]).encode()).hexdigest(),
-            **{key: arrays[key] for key in ("val", "made", "notes")},
-            "test_counts": _counts(arrays["test_labels"], len(arrays["class_names"])).tolist(),
-        }
-        (temporary / "meta.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.rename(folder)
-    except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        if valid_meta(folder, source) is None:  # else another process was faster
-            raise Failure(
-                f"the data cache {folder} cannot be written ({error.strerror or error}): "
-                "free some space, or set CACHE_DIR to a writable folder"
-            ) from error
+    return name if copy is None else f"{name} {sha256(copy / 'dataset_info.json')}"
 
 
 def image_folder(name: str) -> pathlib.Path | None:
@@ -395,7 +301,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         arrays = prepared.tfds_dataset(arguments.name, int(arguments.image_size) or None, arguments.colour or None)
-        _write_cache(pathlib.Path(arguments.folder), _source(arguments.name), arguments.name, arrays)
+        write_cache(pathlib.Path(arguments.folder), _source(arguments.name), arguments.name, arrays)
     except (Misuse, Failure) as error:
         print(printable(str(error)), file=sys.stderr)
         sys.exit(error.status)

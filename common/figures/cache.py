@@ -19,7 +19,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import NamedTuple
 
-from common.data.dataset import cached_class_names
+from common.data.cache import cached_class_names
 from common.errors import Failure
 from common.files import PROJECT, write_changed
 from common.machine import cores

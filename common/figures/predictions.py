@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from common import metrics
-from common.data.dataset import cached_test_images
+from common.data.cache import cached_test_images
 from common.figures import fonts
 from common.figures.style import COLOURS, STYLE, columns, finished, look, new_figure, shortened, wrapped
 from common.rows.table import Table

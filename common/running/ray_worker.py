@@ -16,8 +16,9 @@ from dataclasses import dataclass
 import ray
 
 from common import machine
+from common.data.cache import cache_dir
 from common.data.copies import copy_state, write_copy
-from common.data.dataset import Dataset, cache_dir
+from common.data.dataset import Dataset
 from common.errors import Failure, Misuse
 from common.files import PROJECT, file_hash
 from common.rows.outcome import OUTCOME

@@ -20,10 +20,10 @@ from common.training import (
     draws,
     graphs,
     model_checks,
+    noise,
     prediction,
     probes,
     purity,
-    seeding,
     update,
 )
 from common.training.feed import Feed
@@ -146,7 +146,7 @@ class Loop:
             adapters.refuse_optimizer(player.optimizer)
         adapters.refuse_hidden_variables(self.model)
         self.model.compile(optimizer=self.players[0].optimizer, loss=None, jit_compile=False, auto_scale_loss=False)
-        seeding.seed_noise(self.model, self.trial.streams, self.stage.earlier)
+        noise.seed_noise(self.model, self.trial.streams, self.stage.earlier)
         self.callbacks.set_model(self.model)
         self.callbacks.set_params({"epochs": self.stage.epochs, "steps": self.steps_per_epoch, "verbose": 0})
         self.model.stop_training = False

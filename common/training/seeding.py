@@ -6,7 +6,6 @@ import copy
 import functools
 import hashlib
 import re
-import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
@@ -245,7 +244,7 @@ def _seeded(initializer, seed: int, shape) -> tuple[Callable | None, bool]:
     return draw, not np.array_equal(first, second)
 
 
-class _PlacedLayer(NamedTuple):
+class PlacedLayer(NamedTuple):
     """A layer with its place in a model.
 
     `path` seeds its noise; `full_path` contains automatic names as well; `parent` is the layer or model that contains it.
@@ -271,7 +270,7 @@ class _PlacedLayer(NamedTuple):
         return (base, int(copied[1] or 0)) if copied and isinstance(self.parent, keras.layers.Bidirectional) else None
 
 
-def _placed_layers(model: keras.Model) -> list[_PlacedLayer]:
+def placed_layers(model: keras.Model) -> list[PlacedLayer]:
     """The model and all layers in it, at any depth, each once.
 
     Paths leave out automatic names of models. The automatic name of a layer within a layer, which the user may not be able to
@@ -292,9 +291,9 @@ def _placed_layers(model: keras.Model) -> list[_PlacedLayer]:
                 counts[layer.name.base] += 1
             if id(layer) not in seen:
                 path, full = ("/".join(filter(None, parts)) for parts in ((place.path, name), (place.full_path, layer.name)))
-                add(_PlacedLayer(layer, path, full, place.layer))
+                add(PlacedLayer(layer, path, full, place.layer))
 
-    add(_PlacedLayer(model, "", "", None))
+    add(PlacedLayer(model, "", "", None))
     return places
 
 
@@ -304,7 +303,7 @@ def refuse_shared_names(model: keras.Model, earlier: Iterable[keras.Model]) -> N
     Layers with the same path have the same initial weights and dropout masks. An automatic name also counts the layers of models
     built before; layers of `earlier` models, which earlier stages trained, are accepted.
     """
-    places = _placed_layers(model)
+    places = placed_layers(model)
     weights, noises = {}, {}
     for place in places:
         for weight in place.weights:
@@ -323,7 +322,7 @@ def refuse_shared_names(model: keras.Model, earlier: Iterable[keras.Model]) -> N
     for place in places:
         if place.automatic():
             numbers[place.automatic()[0]].add(place.automatic()[1])
-    trained = {id(place.layer) for other in earlier for place in _placed_layers(other)}
+    trained = {id(place.layer) for other in earlier for place in placed_layers(other)}
     for place in places:
         name = place.automatic()
         if not name or isinstance(place.layer, keras.Model) or id(place.layer) in trained:
@@ -335,7 +334,7 @@ def refuse_shared_names(model: keras.Model, earlier: Iterable[keras.Model]) -> N
             )
 
 
-def _depends_on_its_name(place: _PlacedLayer) -> bool:
+def _depends_on_its_name(place: PlacedLayer) -> bool:
     """Whether initial weights, or noise, of a layer or of layers in it depend on its name."""
     if any(hasattr(weight, "_weight_key") for weight in place.layer.weights):
         return True
@@ -346,58 +345,3 @@ def _depends_on_its_name(place: _PlacedLayer) -> bool:
 def layers_of(model: keras.Model) -> Iterator[keras.layers.Layer]:
     """The model and all layers in it, at any depth."""
     return model._flatten_layers()
-
-
-def seed_noise(model: keras.Model, streams: Streams, epochs: int) -> None:
-    """Seed dropout and other random layers by the trial's seed, the layer's path and the epochs of earlier stages."""
-    for place in _placed_layers(model):
-        for i, generator in enumerate(place.layer._seed_generators):
-            generator.state.assign([streams.key("noise", epochs, place.path, i), 0])
-
-
-@contextlib.contextmanager
-def separate_replicas(model: keras.Model, streams: Streams, replicas: int) -> Iterator[None]:
-    """Context manager for tracing an update: each replica draws different noise, and has a separate list of added losses.
-
-    Without it Keras would keep the added losses of all replicas, which are traced in turn in different threads, in one list. The
-    first replica draws the same noise as a single one.
-
-    Raises:
-        Misuse: a layer that is not part of the model draws noise.
-    """
-    original_next = keras.random.SeedGenerator.next
-    known = {id(generator) for layer in layers_of(model) for generator in layer._seed_generators}
-    masks = [0] + [streams.key("noise", "replica", replica) for replica in range(1, replicas)]
-    added_losses, foreign = collections.defaultdict(list), []
-
-    def next_seed(generator, *args, **kwargs):
-        seed = original_next(generator, *args, **kwargs)
-        if generator is get_global_attribute("global_seed_generator"):
-            return seed  # see `draws.forbid_global_noise`
-        if id(generator) not in known:
-            foreign.append(generator.state.path)
-        replica = tf.distribute.get_replica_context()
-        if replicas == 1 or replica is None:
-            return seed
-        mask = tf.gather(tf.constant(masks, seed.dtype), replica.replica_id_in_sync_group)
-        return tf.bitwise.bitwise_xor(seed, tf.stack([mask, tf.zeros_like(mask)]))
-
-    def losses(layer):
-        return added_losses[id(layer), threading.get_ident()]
-
-    keras.random.SeedGenerator.next = next_seed
-    if replicas > 1:
-        keras.layers.Layer._losses = property(losses, lambda layer, value: vars(layer).update(_losses=value))
-    try:
-        yield
-    except Misuse as error:
-        raise Misuse(str(error).rsplit("Misuse: ", 1)[-1].strip()) from None  # without the traceback that TensorFlow adds
-    finally:
-        keras.random.SeedGenerator.next = original_next
-        if replicas > 1:
-            del keras.layers.Layer._losses
-    if foreign:
-        raise Misuse(
-            "random layers must be part of the model, so that the trial seeds and saves their generators: add the layer to the "
-            f"model. Received: a draw from {foreign[0]}"
-        )

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from common.errors import Misuse
 from common.text import did_you_mean
-from common.training import adapters, feed, seeding
+from common.training import adapters, feed, noise
 from common.training.stage import Stage
 
 
@@ -65,7 +65,7 @@ def compiled(trial, stage: Stage, players: list[Player]) -> tf.types.experimenta
     Outputs: numbers float32 [updates, 5], the fields of `Update`; lengths int32 [updates, replicas, …], the numbers of each
     replica's examples, of its losses for each player, and of its outputs.
     """
-    noise = trial.streams.key("noise", stage.earlier, "step")
+    step_key = trial.streams.key("noise", stage.earlier, "step")
 
     def update(images, labels, uniforms, count, number, bounds, sample_weight=None):
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
@@ -74,7 +74,7 @@ def compiled(trial, stage: Stage, players: list[Player]) -> tf.types.experimenta
             images, labels, uniforms = images[first:last], labels[first:last], uniforms[first:last]
             sample_weight = None if sample_weight is None else sample_weight[first:last]
         images, targets = stage.prepare(images, labels, uniforms)
-        seed = tf.stack([noise, number * trial.replicas + replica])
+        seed = tf.stack([step_key, number * trial.replicas + replica])
         with tf.GradientTape(persistent=len(players) > 1 or stage.step is not None) as tape:
             losses, outputs = stage.losses(images, targets, seed)
             losses = _player_losses(losses, players)
@@ -125,7 +125,7 @@ def compiled(trial, stage: Stage, players: list[Player]) -> tf.types.experimenta
         return done, numbers.stack(), lengths.stack()
 
     function = tf.function(many, input_signature=feed.signature(trial, stage), autograph=False)
-    with seeding.separate_replicas(stage.model, trial.streams, trial.replicas):
+    with noise.separate_replicas(stage.model, trial.streams, trial.replicas):
         function.get_concrete_function()
     return function
 

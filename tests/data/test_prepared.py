@@ -95,7 +95,7 @@ def tfds_folder(tmp_path, monkeypatch):
     """A folder for prepared datasets, with a separate cache; datasets are read in this process, which has TensorFlow loaded."""
 
     def read(folder, name, *form):
-        dataset_module._write_cache(folder, dataset_module._source(name), name, tfds_dataset(name, *form))
+        dataset_module.write_cache(folder, dataset_module._source(name), name, tfds_dataset(name, *form))
 
     monkeypatch.setattr(dataset_module, "_prepare_from_tfds", read)
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))

@@ -12,7 +12,7 @@ from conftest import PROJECT
 from made import CHECKSUM, declared, two_arms
 
 from common.commands import outcome
-from common.data.dataset import cached_class_names
+from common.data.cache import cached_class_names
 from common.figures import cache, copies, draw
 from common.files import array_bytes, write_atomic
 from common.rows import store

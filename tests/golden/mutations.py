@@ -9,7 +9,7 @@ import tensorflow as tf
 from common import losses
 from common.data.streams import Streams
 from common.experiment import Experiment
-from common.training import augmentation, seeding
+from common.training import augmentation, noise
 from common.training.execution import load_script
 
 CLASSIFICATION = pathlib.Path(__file__).with_name("classification.py")
@@ -42,7 +42,7 @@ MUTATIONS = {
     "augmentation": mock.patch.object(augmentation, "draws", later_draws),
     "clipping": mock.patch.object(keras.optimizers.Optimizer, "_clip_gradients", clip_each),
     "shuffle": mock.patch.object(Streams, "generator", other_order),
-    "dropout": mock.patch.object(seeding, "seed_noise", lambda *_: None),
+    "dropout": mock.patch.object(noise, "seed_noise", lambda *_: None),
 }
 CASES = {
     "no mutation": "augment.translation",

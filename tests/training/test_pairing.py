@@ -12,7 +12,7 @@ from keras import initializers, layers, optimizers
 
 from common.data.streams import Streams
 from common.errors import Misuse
-from common.training import seeding
+from common.training import noise, seeding
 from common.training.seeding import seeded_weights
 
 KNOWN = {
@@ -356,7 +356,7 @@ def test_blocks_with_equal_inner_names_have_different_weights_and_masks(make_tri
     trial = make_trial(train_size=16, epochs=1)
     with seeded_weights(trial.streams):
         model = small(trial, Block(name="first"), Block(name="second"))
-        seeding.seed_noise(model, trial.streams, 0)
+        noise.seed_noise(model, trial.streams, 0)
     assert len(set(states(model))) == 2
     first, second = (model.get_layer(name).dense for name in ("first", "second"))
     assert not np.array_equal(first.get_weights()[0][:8], second.get_weights()[0])
@@ -491,7 +491,7 @@ def test_noise_in_a_composite_layer_does_not_depend_on_earlier_layers(make_trial
             [layers.Dropout(0.1) for _ in range(before)]
             model = keras.Model(inputs, layers.MultiHeadAttention(2, 3, dropout=0.5, name="attention")(x, x))
         seeding.refuse_shared_names(model, [])
-        seeding.seed_noise(model, trial.streams, 0)
+        noise.seed_noise(model, trial.streams, 0)
         return states(model.get_layer("attention"))
 
     assert masks(0) == masks(1)
