@@ -22,12 +22,12 @@ from common.training import (
     model_checks,
     noise,
     prediction,
-    probes,
     purity,
     update,
 )
 from common.training.feed import Feed
 from common.training.stage import Stage, StageState
+from common.training.validation import Validation
 
 SAMPLES = 8
 """Size of the stratified sample of training images that is saved, augmented as in the first epoch."""
@@ -62,16 +62,11 @@ class Loop:
         self.callbacks = adapters.callback_list(stage.callbacks, trial.task)
         self.broadcast = adapters.broadcast_from_chief(trial.strategy, trial.workers)
         self.captured: list[graphs.CapturedVariable] = []  # other variables of the update, which it or a callback writes
-        # With a step, the update does not call the loss, so `captured` lacks the variables that the loss writes.
-        self.validation_loss = graphs.without_side_effects(stage.loss) if stage.step else stage.loss
-        size = trial.val_per_epoch
-        self.scores_part = bool(size and size < len(stage.val) and not stage.callbacks)
-        if self.scores_part:
-            self.part = np.sort(stage.val.drawn(size, trial.streams, "val_per_epoch"))
+        self.validation = Validation(trial, stage)
         self.feed = Feed(trial, stage)
         self.acts_on_batches = adapters.acts_on_batches(stage.callbacks)
         self.update_seconds = PROGRESS_SECONDS  # of the last updates, each
-        self.called = set()  # names of the compiled functions that have run once
+        self.updated = False
         self.reported, self.saved = 0.0, time.perf_counter()
         self.scheduled = adapters.scheduled_rate(self.players[0].optimizer) is not None
         self.rate = None
@@ -84,7 +79,7 @@ class Loop:
             return
         self.callbacks.on_train_begin()
         if self.is_predictor:
-            self._compile_forward()
+            self.validation.compile()
         self._compile()
         self.compiled = purity.compiled_state(self.stage) if self.stage.callbacks else None
         self._callback_states()  # raises for callbacks that cannot be saved, before training starts
@@ -150,18 +145,6 @@ class Loop:
         self.callbacks.set_model(self.model)
         self.callbacks.set_params({"epochs": self.stage.epochs, "steps": self.steps_per_epoch, "verbose": 0})
         self.model.stop_training = False
-
-    def _compile_forward(self):
-        """Compile the forward pass. Raises `Misuse` if its outputs are probabilities, before the update is compiled."""
-        with self.trial.clock("compile"):
-            with purity.check_purity(self.stage), draws.forbid_global_noise():
-                self.forward = prediction.compiled(self.model, self.trial.input_shape)
-            self.forward_writes = graphs.written_variables(self.forward)  # such as states of random generators
-            penalised = [variable for variable in self.model.trainable_variables if variable.regularizer is not None]
-            self.adds_losses = len(self.model.losses) > len(penalised)  # by add_loss, or penalties on activities
-            if self.trial.task.logits:
-                with graphs.preserved(self.forward_writes):
-                    probes.check_head(self.model, probes.examples(self.stage.train)[0], self.forward)
 
     def _compile(self):
         """Compile the update. Raises `Misuse` if it has state that a checkpoint could not restore."""
@@ -229,7 +212,7 @@ class Loop:
         trial, state = self.trial, self.state
         with trial.clock("input"):
             inputs, sizes = self.feed.inputs(first, last, state.batches), np.diff(self.feed.edges(first, last)).tolist()
-        compiles = self._first("update")
+        compiles, self.updated = not self.updated, True  # the first call takes longer
         with trial.clock("compile") if compiles else trial.clock("train", images=sum(sizes)):
             start = time.perf_counter()
             if self.acts_on_batches:
@@ -289,8 +272,8 @@ class Loop:
         kept, rank = self.state.contenders, self._rank(row)
         if rank == (-np.inf, -np.inf):
             return
-        as_last = self.scores_part and self._is_last()
-        most = CONTENDERS if self.scores_part else 1
+        as_last = self.validation.scores_part and self._is_last()
+        most = CONTENDERS if self.validation.scores_part else 1
         if as_last or len(kept) < most or rank > self._rank(kept[-1]):
             names = ("epoch", f"val_{self.metric}", "val_nll")
             new = {**{name: row.get(name) for name in names}, "weights": self.model.get_weights()}
@@ -298,38 +281,14 @@ class Loop:
             self.state.contenders = ranked[:most] + ([new] if as_last else [])
 
     def _validate(self):
-        """Validation loss and scores by name; empty for a model that is not a predictor.
-
-        Scores are NaN if an output is not finite, since argmax would still return a class.
-        """
+        """Validation loss and scores by name; empty for a model that is not a predictor."""
         if not self.is_predictor:
             return {}
         self.callbacks.on_test_begin()
-        whole = not self.scores_part or self._is_last()
-        val = self.stage.val if whole else self.stage.val.take(self.part)
-        with graphs.preserved([*self.forward_writes, *self.captured]):
-            with self.trial.clock("compile" if self._first("forward") else "eval"):
-                outputs = prediction.predict(self.forward, val)
-            if whole and not self.forward_writes and (self._is_last() or self.stage.callbacks):  # which may stop the training
-                self.trial.validated = prediction.validated(self.model, val, outputs)
-            metrics = {} if self.stage.loss is None else {"loss": self._val_loss(val, outputs)}
-        scores = self.trial.task.scores(outputs, val.labels)
-        metrics |= scores if np.isfinite(outputs).all() else dict.fromkeys(scores, np.nan)
+        metrics = self.validation.metrics(self.captured, last=self._is_last())
         metrics = dict(zip(metrics, self.broadcast(*metrics.values()), strict=True))
         self.callbacks.on_test_end({name: metrics[name] for name in ("loss", self.metric) if name in metrics})
         return {f"val_{name}": value for name, value in metrics.items()}
-
-    def _val_loss(self, val, outputs):
-        """Validation loss, with class weights, sample weights and penalties, as in training."""
-        stage, variables = self.stage, self.model.trainable_variables
-        targets = stage.targets(val.labels)
-        weights = stage.val_weight if val is stage.val or stage.val_weight is None else stage.val_weight[self.part]
-        losses, factors = self.validation_loss(targets, tf.constant(outputs)), stage.loss_weights(targets, weights)
-        loss = float(tf.reduce_mean(losses if factors is None else factors * losses))
-        penalties = [v.regularizer(v) for v in variables if v.regularizer is not None]
-        if self.adds_losses:
-            return loss + prediction.added_losses(self.model, val, self.trial.batch_size)
-        return loss + float(sum(keras.ops.convert_to_numpy(penalty) for penalty in penalties))
 
     def _logs(self):
         """The logs for callbacks, with NaN replaced by the worst value, since comparisons with NaN are always false."""
@@ -341,12 +300,6 @@ class Loop:
         """Sort key of epochs, higher is better: the primary metric, then the lower NLL. NaN counts as −∞."""
         rank = self.trial.task.better(row[f"val_{self.metric}"]), -(row.get("val_nll") or 0)
         return tuple(-np.inf if np.isnan(value) else value for value in rank)
-
-    def _first(self, name):
-        """Whether a compiled function is called for the first time, which takes longer."""
-        first = name not in self.called
-        self.called.add(name)
-        return first
 
     def _progress(self):
         now = time.perf_counter()
