@@ -138,7 +138,7 @@ def _outcome(
     Args:
         predictor: None for a trial that diverged, for the given reason; claimed: the metrics of the experiment's claims.
     """
-    last = next(reversed(trial.models), None) if predictor is None else _last_stage(trial, predictor)  # None if it diverged
+    last = next(reversed(trial.models), None) if predictor is None else _last_stage(trial, predictor)
     model = predictor if isinstance(predictor, keras.Model) else trial.models.get(last)
     row = {**job.row, "status": "diverged" if diverged else "done", "reason": diverged or "", "seed": job.seed}
     row |= _trained_columns(trial, model)

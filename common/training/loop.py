@@ -157,9 +157,10 @@ class Loop:
         earlier = [variable for model in self.trial.models.values() for variable in model.variables]
         self.captured = graphs.captured_variables(self.update, known, constant=earlier)
         written = graphs.written_variables(self.update)
-        model_checks.check_teachers(self.trial, purity.models_outside(self.stage), written)
-        changed = graphs.handles(written)
-        purity.refuse_untrained(self.stage, [v for v in self.captured if graphs.handles([v]).isdisjoint(changed)])
+        outside, changed = purity.referred_to(self.stage), graphs.handles(written)
+        model_checks.check_teachers(self.trial, [one for one in outside.values() if isinstance(one, keras.Model)], written)
+        read = [variable for variable in self.captured if graphs.handles([variable]).isdisjoint(changed)]
+        purity.refuse_untrained(self.stage, outside, read)
 
     def samples(self) -> np.ndarray:
         """A sample of training images, augmented as in the first epoch: uint8 [n, height, width, channels]."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from common.errors import Misuse
 from common.training import adapters, draws, graphs, seeding
@@ -106,18 +107,23 @@ def model_state(model: keras.Model) -> dict[str, object]:
     return all_found(walk).state
 
 
-def refuse_untrained(stage: Stage, read: Sequence[graphs.CapturedVariable]) -> None:
+def refuse_untrained(
+    stage: Stage, outside: dict[str, keras.Layer | keras.Variable | tf.Variable], read: Sequence[graphs.CapturedVariable]
+) -> None:
     """Raise `Misuse` for weights outside of the model that nothing trains.
 
     These are trainable variables, and layers with their random initial weights, that neither an update of this stage or an
     earlier one nor a callback refers to in order to write them.
 
     Args:
+        outside: see `referred_to`.
         read: variables that the update reads, and that are neither the model's nor written by an update.
     """
+    if not outside:
+        return
     changed = [v for one in reached_by(stage.callbacks) for v in (one.variables if isinstance(one, keras.Layer) else [one])]
     handles = graphs.handles(read) - graphs.handles(changed)
-    for where, one in _found_in(stage).outside.items():
+    for where, one in outside.items():
         of_layer = isinstance(one, keras.Layer)
         variables = [v for v in (one.trainable_variables if of_layer else [one]) if v.trainable and graphs.handles([v]) & handles]
         if any(not of_layer or seeding.has_initial_values(variable) for variable in variables):
@@ -128,9 +134,9 @@ def refuse_untrained(stage: Stage, read: Sequence[graphs.CapturedVariable]) -> N
             )
 
 
-def models_outside(stage: Stage) -> list[keras.Model]:
-    """The models that the user's functions refer to, but for the one that is trained."""
-    return [one for one in _found_in(stage).outside.values() if isinstance(one, keras.Model) and one is not stage.model]
+def referred_to(stage: Stage) -> dict[str, keras.Layer | keras.Variable | tf.Variable]:
+    """The layers, models and variables that the user's functions refer to, by a description of their place."""
+    return _found_in(stage).outside
 
 
 def _python_state(stage: Stage) -> dict[str, object]:

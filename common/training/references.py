@@ -35,7 +35,7 @@ class Found(NamedTuple):
 
     state: dict[str, object]
     """Place -> number or state of a generator."""
-    outside: dict[str, keras.layers.Layer | keras.Variable | tf.Variable]
+    outside: dict[str, keras.Layer | keras.Variable | tf.Variable]
     """Place -> layer or variable that a function refers to."""
     seen: dict[int, object]
     """The objects that it has been at, by their ids."""
